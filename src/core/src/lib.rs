@@ -1,0 +1,31 @@
+//! The pure core of bindgate.
+//!
+//! Values in, values out: nothing here does I/O, takes a lock, uses `unsafe`
+//! or assumes that it runs inside the program that it judges. The shim, the
+//! launcher and the tests share it.
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`addr`] | socket addresses as the kernel reads them |
+//! | [`socket`] | what a socket is: family, type, protocol, kinds |
+//! | [`policy`] | the rule language: parse, print, compile, match |
+//! | [`record`] | one decision as plain words |
+//! | [`render`] | a record as a line of text or JSON |
+//! | [`run`] | the layout of the state that the processes of a run share |
+//! | [`elf`] | can this executable be seen at all |
+//!
+//! With the feature `alloc` off, what is left is what may run inside a hook:
+//! no path of it allocates.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod addr;
+pub mod record;
+pub mod run;
+pub mod socket;

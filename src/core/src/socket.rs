@@ -1,0 +1,197 @@
+//! What a socket is, apart from its address.
+
+use core::fmt;
+
+use crate::addr::af;
+
+/// Socket types by the numbers of `<linux/net.h>`.
+pub mod ty {
+    #![allow(missing_docs)]
+    pub const STREAM: u16 = 1;
+    pub const DGRAM: u16 = 2;
+    pub const RAW: u16 = 3;
+    pub const RDM: u16 = 4;
+    pub const SEQPACKET: u16 = 5;
+    pub const PACKET: u16 = 10;
+    /// Bits of the type argument that name the type; the rest are flags.
+    pub const MASK: u32 = 0xf;
+}
+
+/// Protocol numbers that change what a socket is called.
+pub mod proto {
+    #![allow(missing_docs)]
+    pub const ICMP: u16 = 1;
+    pub const TCP: u16 = 6;
+    pub const UDP: u16 = 17;
+    pub const ICMPV6: u16 = 58;
+    pub const UDPLITE: u16 = 136;
+    pub const MPTCP: u16 = 262;
+}
+
+/// `SO_DOMAIN`, `SO_TYPE` and `SO_PROTOCOL` of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SocketType {
+    /// Address family.
+    pub domain: u16,
+    /// `SOCK_STREAM`, …, without flags.
+    pub ty: u16,
+    /// Protocol, with 0 replaced by the family's default.
+    pub protocol: u16,
+}
+
+impl SocketType {
+    /// What a socket made by `socket(domain, type, protocol)` reports about
+    /// itself: default protocols filled in as `inet_create` does, the raw Unix
+    /// type turned into datagram as `unix_create` does, and
+    /// `AF_INET`/`SOCK_PACKET` into `AF_PACKET` as `__sock_create` does.
+    #[must_use]
+    pub fn created(domain: i32, ty_and_flags: i32, protocol: i32) -> SocketType {
+        let mut s = SocketType {
+            domain: domain as u16,
+            ty: (ty_and_flags as u32 & ty::MASK) as u16,
+            protocol: protocol as u16,
+        };
+        match (s.domain, s.ty) {
+            (af::INET, ty::PACKET) => s.domain = af::PACKET,
+            (af::INET | af::INET6, ty::STREAM) if protocol == 0 => s.protocol = proto::TCP,
+            (af::INET | af::INET6, ty::DGRAM) if protocol == 0 => s.protocol = proto::UDP,
+            (af::UNIX, _) => {
+                s.protocol = 0;
+                if s.ty == ty::RAW {
+                    s.ty = ty::DGRAM;
+                }
+            }
+            (af::VSOCK, _) => s.protocol = 0,
+            _ => {}
+        }
+        s
+    }
+
+    /// Every kind name that this socket answers to.
+    #[must_use]
+    pub fn kinds(self) -> KindSet {
+        let inet = |base: KindSet, ty: u16, p: u16| match (ty, p) {
+            (ty::STREAM, proto::TCP) => base | KindSet::TCP | KindSet::TCP_ONLY,
+            (ty::STREAM, proto::MPTCP) => base | KindSet::TCP | KindSet::MPTCP,
+            (ty::DGRAM, proto::UDP) => base | KindSet::UDP | KindSet::UDP_ONLY,
+            (ty::DGRAM, proto::UDPLITE) => base | KindSet::UDP | KindSet::UDPLITE,
+            (ty::DGRAM, proto::ICMP | proto::ICMPV6) => base | KindSet::PING,
+            (ty::RAW, _) => base | KindSet::RAW,
+            _ => base,
+        };
+        match self.domain {
+            af::INET => inet(KindSet::INET, self.ty, self.protocol),
+            af::INET6 => inet(KindSet::INET6, self.ty, self.protocol),
+            af::UNIX => KindSet::UNIX,
+            af::VSOCK => KindSet::VSOCK,
+            af::NETLINK => KindSet::NETLINK,
+            af::PACKET => KindSet::PACKET,
+            _ => KindSet::NONE,
+        }
+    }
+
+    /// Does it carry connections that `accept` returns?
+    #[must_use]
+    pub fn is_stream(self) -> bool {
+        self.ty == ty::STREAM || self.ty == ty::SEQPACKET
+    }
+
+    /// Do its addresses have TCP or UDP ports?
+    #[must_use]
+    pub fn has_ports(self) -> bool {
+        self.kinds().intersects(KindSet::TCP | KindSet::UDP)
+    }
+}
+
+/// A set of kind names of the policy language. A rule names one kind; a
+/// socket answers to several. `any` is answered to by every socket and has no
+/// bit of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct KindSet(pub u16);
+
+impl KindSet {
+    #![allow(missing_docs)]
+    pub const NONE: KindSet = KindSet(0);
+    pub const INET: KindSet = KindSet(1);
+    pub const INET6: KindSet = KindSet(1 << 1);
+    /// TCP and MPTCP: an MPTCP listener serves plain TCP clients.
+    pub const TCP: KindSet = KindSet(1 << 2);
+    pub const TCP_ONLY: KindSet = KindSet(1 << 3);
+    pub const MPTCP: KindSet = KindSet(1 << 4);
+    /// UDP and UDP-Lite.
+    pub const UDP: KindSet = KindSet(1 << 5);
+    pub const UDP_ONLY: KindSet = KindSet(1 << 6);
+    pub const UDPLITE: KindSet = KindSet(1 << 7);
+    /// ICMP datagram sockets.
+    pub const PING: KindSet = KindSet(1 << 8);
+    pub const RAW: KindSet = KindSet(1 << 9);
+    pub const UNIX: KindSet = KindSet(1 << 10);
+    pub const VSOCK: KindSet = KindSet(1 << 11);
+    pub const NETLINK: KindSet = KindSet(1 << 12);
+    pub const PACKET: KindSet = KindSet(1 << 13);
+
+    /// Names as the policy language writes them, with their bit. `any` is not
+    /// among them.
+    pub const NAMES: [(&'static str, KindSet); 14] = [
+        ("inet", KindSet::INET),
+        ("inet6", KindSet::INET6),
+        ("tcp", KindSet::TCP),
+        ("tcp-only", KindSet::TCP_ONLY),
+        ("mptcp", KindSet::MPTCP),
+        ("udp", KindSet::UDP),
+        ("udp-only", KindSet::UDP_ONLY),
+        ("udplite", KindSet::UDPLITE),
+        ("ping", KindSet::PING),
+        ("raw", KindSet::RAW),
+        ("unix", KindSet::UNIX),
+        ("vsock", KindSet::VSOCK),
+        ("netlink", KindSet::NETLINK),
+        ("packet", KindSet::PACKET),
+    ];
+
+    /// Have the two sets a name in common?
+    #[must_use]
+    pub const fn intersects(self, other: KindSet) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl core::ops::BitOr for KindSet {
+    type Output = KindSet;
+    fn bitor(self, other: KindSet) -> KindSet {
+        KindSet(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for KindSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(
+                Self::NAMES
+                    .iter()
+                    .filter(|(_, k)| self.intersects(*k))
+                    .map(|(n, _)| n),
+            )
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mptcp_answers_to_tcp_but_not_to_tcp_only() {
+        let k = SocketType::created(2, 1, 262).kinds();
+        assert!(k.intersects(KindSet::TCP));
+        assert!(!k.intersects(KindSet::TCP_ONLY));
+    }
+
+    #[test]
+    fn flags_and_defaults_are_filled_in_as_the_kernel_does() {
+        let s = SocketType::created(10, 0o2004002, 0);
+        assert_eq!((s.domain, s.ty, s.protocol), (10, 2, 17));
+        assert_eq!(SocketType::created(1, 3, 1).ty, ty::DGRAM);
+        assert_eq!(SocketType::created(2, 10, 0).domain, af::PACKET);
+    }
+}
