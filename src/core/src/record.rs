@@ -330,7 +330,14 @@ impl Record {
     pub fn from_words(w: &[u64; WORDS]) -> Option<Record> {
         let lo = |n: u64| n as u32;
         let hi = |n: u64| (n >> 32) as u32;
-        let four = |n: u64| [n as u16, (n >> 16) as u16, (n >> 32) as u16, (n >> 48) as u16];
+        let four = |n: u64| {
+            [
+                n as u16,
+                (n >> 16) as u16,
+                (n >> 32) as u16,
+                (n >> 48) as u16,
+            ]
+        };
         let [call, verdict, identity, check, asked, used, 0, 0] = w[3].to_le_bytes() else {
             return None;
         };

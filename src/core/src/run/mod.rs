@@ -1,0 +1,217 @@
+//! The layout of the state that the processes of a run share.
+//!
+//! [`State`] is mapped read-write into every process of a run and into the
+//! drainer. It holds plain atomics only: no pointers, no lengths that are
+//! trusted, nothing that a scribbling program can turn into more than a wrong
+//! line in a log. All zero bytes are a valid, empty state.
+//!
+//! What may be touched: a field is added at the end of its structure's spare
+//! words; anything else raises [`VERSION`].
+
+mod moves;
+mod options;
+mod process;
+mod ring;
+
+pub use moves::{MOVES, Moved, Moves, Tag, kind as move_kind, mark as move_mark};
+pub use options::{OPTIONS, Options};
+pub use process::{PROCESSES, Process, ProcessInfo, Processes};
+pub use ring::{Drain, Popped, Push, RESERVED, Ring, SLOTS};
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// First word of a state: `bindgate` in ASCII.
+pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
+/// Raised whenever the layout of [`State`] or of a record changes.
+pub const VERSION: u32 = 1;
+/// Most `times N` counters of a policy.
+pub const COUNTERS: usize = 1024;
+
+/// Name of the environment variable that tells a process which run it is in.
+pub const ENV_RUN: &str = "BINDGATE_RUN";
+/// Rules for a plain preload, as the policy language writes them.
+pub const ENV_RULES: &str = "BINDGATE_RULES";
+/// Policy file for a plain preload.
+pub const ENV_POLICY: &str = "BINDGATE_POLICY";
+/// Log file for a plain preload; `-` is standard error.
+pub const ENV_LOG: &str = "BINDGATE_LOG";
+/// `text` (default) or `json`, for a plain preload.
+pub const ENV_FORMAT: &str = "BINDGATE_FORMAT";
+
+/// Exit status of a run that must not start, and of a preloaded program whose
+/// policy is broken (`EX_CONFIG` of sysexits).
+pub const EXIT_CONFIG: i32 = 78;
+
+/// Bits of [`Header::options`].
+pub mod option {
+    /// `run --let-go`: a program that drops the preload on purpose may.
+    pub const LET_GO: u32 = 1;
+    /// `run --allow-unseen`: children that cannot be seen may start.
+    pub const ALLOW_UNSEEN: u32 = 1 << 1;
+    /// `run --observe`: whatever the policy's mode says.
+    pub const OBSERVE: u32 = 1 << 2;
+}
+
+/// What there is one of.
+#[repr(C, align(64))]
+pub struct Header {
+    /// [`MAGIC`], written last by the launcher.
+    pub magic: AtomicU64,
+    /// [`VERSION`].
+    pub version: AtomicU32,
+    /// Bits of [`option`].
+    pub options: AtomicU32,
+    /// `size_of::<State>()`.
+    pub size: AtomicU64,
+    /// Random id of the run.
+    pub run_id: AtomicU64,
+    /// `CLOCK_MONOTONIC` milliseconds of the drainer's last look at the ring;
+    /// 0 if none ever looked.
+    pub heartbeat_ms: AtomicU64,
+    /// `ip_unprivileged_port_start` where the run was started.
+    pub unprivileged_start: AtomicU32,
+    /// How many entries the moves table ever got: 0 means that no socket of
+    /// the run needs a second look.
+    pub moves: AtomicU32,
+    /// How many of them were moved to a Unix socket.
+    pub unix_moves: AtomicU32,
+    /// Executables that could not be seen and were started.
+    pub unseen: AtomicU32,
+    /// Records that found no room, with the drainer stopped or gone.
+    pub lost: AtomicU64,
+    /// Faults inside the shim.
+    pub faults: AtomicU64,
+    /// Futex word: the drainer sleeps on it.
+    pub doorbell: AtomicU32,
+    /// Futex word: writers who found the ring full sleep on it.
+    pub room: AtomicU32,
+    /// Refused operations, for `--fail-on deny`.
+    pub denied: AtomicU64,
+}
+
+/// Everything that the processes of a run share.
+#[repr(C, align(4096))]
+pub struct State {
+    /// What there is one of.
+    pub header: Header,
+    /// Uses taken of each `times N`.
+    pub times: [AtomicU32; COUNTERS],
+    /// One bit for each port that a moved socket really has: a cheap "no".
+    ports: [AtomicU64; 1024],
+    /// Processes that made a record.
+    pub processes: Processes,
+    /// Sockets that are elsewhere than their program thinks.
+    pub moves: Moves,
+    /// Options of sockets that were moved to another family.
+    pub socket_options: Options,
+    /// Decisions on their way to the log.
+    pub ring: Ring,
+}
+
+impl State {
+    /// Bytes of the mapping.
+    pub const SIZE: usize = size_of::<State>();
+
+    /// Makes an all-zero state a run's state.
+    pub fn start(&self, run_id: u64, options: u32, unprivileged_start: u16) {
+        let h = &self.header;
+        h.version.store(VERSION, Relaxed);
+        h.size.store(Self::SIZE as u64, Relaxed);
+        h.run_id.store(run_id, Relaxed);
+        h.options.store(options, Relaxed);
+        h.unprivileged_start
+            .store(u32::from(unprivileged_start), Relaxed);
+        h.magic.store(MAGIC, core::sync::atomic::Ordering::Release);
+    }
+
+    /// Is this the state of run `run_id`, with the layout known here?
+    #[must_use]
+    pub fn is_run(&self, run_id: u64) -> bool {
+        let h = &self.header;
+        h.magic.load(core::sync::atomic::Ordering::Acquire) == MAGIC
+            && h.version.load(Relaxed) == VERSION
+            && h.size.load(Relaxed) == Self::SIZE as u64
+            && h.run_id.load(Relaxed) == run_id
+    }
+
+    /// Takes one of `limit` uses of a `times` counter.
+    #[must_use]
+    pub fn take(&self, counter: u32, limit: u32) -> bool {
+        self.times.get(counter as usize).is_some_and(|used| {
+            used.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))
+                .is_ok()
+        })
+    }
+
+    /// Marks `port` as one that a moved socket really has.
+    pub fn mark_port(&self, port: u16) {
+        if let Some(word) = self.ports.get(usize::from(port) / 64) {
+            word.fetch_or(1 << (port % 64), Relaxed);
+        }
+    }
+
+    /// May a socket at `port` be a moved one?
+    #[must_use]
+    pub fn may_be_moved(&self, port: u16) -> bool {
+        self.ports
+            .get(usize::from(port) / 64)
+            .is_some_and(|word| word.load(Relaxed) & 1 << (port % 64) != 0)
+    }
+}
+
+/// A fresh all-zero state on the heap, for tests.
+#[cfg(test)]
+pub(crate) fn zeroed() -> std::boxed::Box<State> {
+    use std::boxed::Box;
+    // Built field by field: the core has no unsafe to zero memory with.
+    Box::new(State {
+        header: Header {
+            magic: AtomicU64::new(0),
+            version: AtomicU32::new(0),
+            options: AtomicU32::new(0),
+            size: AtomicU64::new(0),
+            run_id: AtomicU64::new(0),
+            heartbeat_ms: AtomicU64::new(0),
+            unprivileged_start: AtomicU32::new(0),
+            moves: AtomicU32::new(0),
+            unix_moves: AtomicU32::new(0),
+            unseen: AtomicU32::new(0),
+            lost: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            doorbell: AtomicU32::new(0),
+            room: AtomicU32::new(0),
+            denied: AtomicU64::new(0),
+        },
+        times: [const { AtomicU32::new(0) }; COUNTERS],
+        ports: [const { AtomicU64::new(0) }; 1024],
+        processes: Processes::new(),
+        moves: Moves::new(),
+        socket_options: Options::new(),
+        ring: Ring::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_taken_until_they_are_used_up() {
+        std::thread::Builder::new()
+            .stack_size(64 << 20)
+            .spawn(|| {
+                let state = zeroed();
+                assert!(state.take(3, 2));
+                assert!(state.take(3, 2));
+                assert!(!state.take(3, 2));
+                assert!(!state.take(COUNTERS as u32, 2));
+                state.start(7, 0, 1024);
+                assert!(state.is_run(7) && !state.is_run(8));
+                state.mark_port(8080);
+                assert!(state.may_be_moved(8080) && !state.may_be_moved(8081));
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+}

@@ -1,0 +1,178 @@
+//! The processes of a run that made a record.
+//!
+//! A slot is claimed by the process itself, once per executable image, and
+//! freed by the drainer when it knows that the process is gone.
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+/// Slots of the process table. More processes than that at one time are
+/// recorded without a program name.
+pub const PROCESSES: usize = 4096;
+const NAME_WORDS: usize = 24;
+
+/// Longest program name kept, bytes; of longer ones the end is kept.
+const NAME: usize = NAME_WORDS * 8;
+
+/// In [`Process::key`] while the slot is being filled.
+const FILLING: u64 = 1 << 63;
+
+/// One process image.
+#[repr(C, align(64))]
+pub struct Process {
+    /// 0: free; else the pid, with bit 63 while the slot is filled.
+    key: AtomicU64,
+    /// Inode of the pid name space that the pid counts in.
+    pid_ns: AtomicU64,
+    /// `CLOCK_MONOTONIC` nanoseconds at registration.
+    since: AtomicU64,
+    name_len: AtomicU64,
+    name: [AtomicU64; NAME_WORDS],
+    spare: [AtomicU64; 4],
+}
+
+/// A copy of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProcessInfo {
+    /// Process id in its own pid name space.
+    pub pid: u32,
+    /// Inode of that name space, 0 if it could not be asked.
+    pub pid_ns: u64,
+    /// `CLOCK_MONOTONIC` nanoseconds at registration.
+    pub since: u64,
+    name: [u8; NAME],
+    name_len: usize,
+}
+
+impl ProcessInfo {
+    /// The executable's path, or its end if it is longer than 192 bytes.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.name.get(..self.name_len).unwrap_or(&[])
+    }
+}
+
+/// The process table. Slot numbers start at 1: 0 is "none".
+#[repr(C, align(64))]
+pub struct Processes {
+    slots: [Process; PROCESSES],
+}
+
+impl Processes {
+    #[cfg(test)]
+    pub(super) const fn new() -> Processes {
+        Processes {
+            slots: [const {
+                Process {
+                    key: AtomicU64::new(0),
+                    pid_ns: AtomicU64::new(0),
+                    since: AtomicU64::new(0),
+                    name_len: AtomicU64::new(0),
+                    name: [const { AtomicU64::new(0) }; NAME_WORDS],
+                    spare: [const { AtomicU64::new(0) }; 4],
+                }
+            }; PROCESSES],
+        }
+    }
+
+    /// Claims a slot; 0 if all are taken.
+    pub fn register(&self, pid: u32, pid_ns: u64, since: u64, program: &[u8]) -> u32 {
+        for n in 0..PROCESSES {
+            let i = (pid as usize).wrapping_add(n) % PROCESSES;
+            let Some(slot) = self.slots.get(i) else {
+                break;
+            };
+            let filling = FILLING | u64::from(pid);
+            if slot.key.load(Relaxed) != 0
+                || slot
+                    .key
+                    .compare_exchange(0, filling, AcqRel, Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            let kept = program
+                .get(program.len().saturating_sub(NAME)..)
+                .unwrap_or(program);
+            for (to, chunk) in slot.name.iter().zip(kept.chunks(8)) {
+                let mut b = [0; 8];
+                b[..chunk.len()].copy_from_slice(chunk);
+                to.store(u64::from_ne_bytes(b), Relaxed);
+            }
+            slot.name_len.store(kept.len() as u64, Relaxed);
+            slot.pid_ns.store(pid_ns, Relaxed);
+            slot.since.store(since, Relaxed);
+            slot.key.store(u64::from(pid), Release);
+            return i as u32 + 1;
+        }
+        0
+    }
+
+    /// A copy of slot `number`; `None` if it is free or being filled.
+    #[must_use]
+    pub fn get(&self, number: u32) -> Option<ProcessInfo> {
+        let slot = self.slots.get((number as usize).checked_sub(1)?)?;
+        let key = slot.key.load(Acquire);
+        if key == 0 || key & FILLING != 0 {
+            return None;
+        }
+        let mut name = [0; NAME];
+        for (chunk, word) in name.chunks_mut(8).zip(&slot.name) {
+            chunk.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
+        }
+        Some(ProcessInfo {
+            pid: key as u32,
+            pid_ns: slot.pid_ns.load(Relaxed),
+            since: slot.since.load(Relaxed),
+            name_len: (slot.name_len.load(Relaxed) as usize).min(NAME),
+            name,
+        })
+    }
+
+    /// Who is filling slot `number` right now, if anybody.
+    #[must_use]
+    pub fn filling(&self, number: u32) -> Option<u32> {
+        let slot = self.slots.get((number as usize).checked_sub(1)?)?;
+        let key = slot.key.load(Acquire);
+        (key & FILLING != 0).then_some(key as u32)
+    }
+
+    /// Gives slot `number` back. Only the drainer does this, after the last
+    /// record that names the slot.
+    pub fn free(&self, number: u32) {
+        if let Some(slot) = (number as usize)
+            .checked_sub(1)
+            .and_then(|i| self.slots.get(i))
+        {
+            slot.key.store(0, Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_claimed_read_and_freed() {
+        std::thread::Builder::new()
+            .stack_size(64 << 20)
+            .spawn(|| {
+                let table = std::boxed::Box::new(Processes::new());
+                let a = table.register(4000, 1, 2, b"/usr/sbin/nginx");
+                let b = table.register(4000, 1, 3, &[b'x'; 300]);
+                assert_ne!(a, b);
+                let info = table.get(a).unwrap();
+                assert_eq!((info.pid, info.name()), (4000, &b"/usr/sbin/nginx"[..]));
+                assert_eq!(table.get(b).unwrap().name().len(), NAME);
+                table.free(a);
+                assert_eq!(table.get(a), None);
+                assert_eq!(table.get(0), None);
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+}
