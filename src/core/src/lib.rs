@@ -26,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+pub mod elf;
 pub mod record;
 pub mod run;
 pub mod socket;
