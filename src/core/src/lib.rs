@@ -27,6 +27,7 @@ extern crate std;
 
 pub mod addr;
 pub mod elf;
+pub mod policy;
 pub mod record;
 pub mod run;
 pub mod socket;

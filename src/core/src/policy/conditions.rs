@@ -1,0 +1,90 @@
+//! Which `for` globs the program matches, remembered by the process.
+//!
+//! The memory is the caller's and starts as zeros. Byte 0 says whether it is
+//! filled; then one bit for each condition, one for each byte of those, and
+//! one for each byte of these. Threads that fill it at the same time set the
+//! same bits.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+const FILLED: u8 = 1;
+
+/// Offsets and lengths of the three levels.
+fn levels(n: u32) -> [(usize, usize); 3] {
+    let a = (n as usize).div_ceil(8);
+    let b = a.div_ceil(8);
+    let c = b.div_ceil(8);
+    [(1, a), (1 + a, b), (1 + a + b, c)]
+}
+
+/// Bytes of memory for `n` conditions.
+pub(super) fn bytes(n: u32) -> u32 {
+    let [_, _, (at, len)] = levels(n);
+    if n == 0 { 0 } else { (at + len) as u32 }
+}
+
+fn filled(cache: &[AtomicU8]) -> bool {
+    matches!(cache.first(), Some(b) if b.load(Ordering::Acquire) == FILLED)
+}
+
+fn bit(i: usize) -> u8 {
+    1 << (i % 8)
+}
+
+/// Fills the memory, if there is one and it is not filled.
+pub(super) fn fill(cache: &[AtomicU8], n: u32, holds: impl Fn(u32) -> bool) {
+    let Some(state) = cache.first() else {
+        return;
+    };
+    if filled(cache) {
+        return;
+    }
+    let [a, b, c] = levels(n);
+    for i in (0..n).filter(|&i| holds(i)) {
+        let mut i = i as usize;
+        for (at, _) in [a, b, c] {
+            if let Some(byte) = cache.get(at + i / 8) {
+                byte.fetch_or(bit(i), Ordering::Relaxed);
+            }
+            i /= 8;
+        }
+    }
+    state.store(FILLED, Ordering::Release);
+}
+
+/// What the memory says about condition `i`; `None` if it says nothing.
+pub(super) fn recall(cache: &[AtomicU8], n: u32, i: u32) -> Option<bool> {
+    if i >= n || !filled(cache) {
+        return None;
+    }
+    let i = i as usize;
+    Some(cache.get(1 + i / 8)?.load(Ordering::Relaxed) & bit(i) != 0)
+}
+
+/// Calls `f` with each condition that holds. False if the memory is not
+/// filled.
+pub(super) fn each(cache: &[AtomicU8], n: u32, f: &mut dyn FnMut(u32)) -> bool {
+    if !filled(cache) {
+        return false;
+    }
+    let [a, b, c] = levels(n);
+    let bits = |(at, len): (usize, usize), i: usize| {
+        let byte = cache.get(at + i).filter(|_| i < len);
+        let byte = byte.map_or(0, |b| b.load(Ordering::Relaxed));
+        (0..8)
+            .filter(move |k| byte & bit(*k) != 0)
+            .map(move |k| i * 8 + k)
+    };
+    for i in 0..c.1 {
+        for i in bits(c, i) {
+            for i in bits(b, i) {
+                for i in bits(a, i) {
+                    if i < n as usize {
+                        f(i as u32);
+                    }
+                }
+            }
+        }
+    }
+    true
+}

@@ -1,0 +1,213 @@
+//! Messages about a policy, with the place they are about.
+
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::ast::{At, Policy};
+
+/// Does it keep the policy from being used?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// Yes.
+    Error,
+    /// No, but it is probably not what was meant.
+    Warning,
+}
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Diagnostic {
+    /// Name of the source.
+    pub source_name: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// How many characters it is about.
+    pub width: u32,
+    /// The line itself.
+    pub snippet: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub expected: Option<String>,
+    /// What was probably meant.
+    pub suggestion: Option<String>,
+    /// Error or warning.
+    pub severity: Severity,
+}
+
+impl Diagnostic {
+    /// A message about a place in a parsed policy.
+    pub(super) fn at(policy: &Policy, at: At, severity: Severity, message: String) -> Diagnostic {
+        let source = policy.sources.get(at.source as usize);
+        let line = source.and_then(|s| s.text.split('\n').nth(at.line.saturating_sub(1) as usize));
+        Diagnostic {
+            source_name: source.map_or("policy", |s| s.name.as_str()).to_string(),
+            line: at.line,
+            column: at.column,
+            width: at.width,
+            snippet: line.unwrap_or("").trim_end().to_string(),
+            message,
+            expected: None,
+            suggestion: None,
+            severity,
+        }
+    }
+}
+
+/// ```text
+/// web.policy:3:11: error: unknown kind 'tpc'
+///   deny bind tpc *:80
+///             ^^^ expected a kind (any inet …); did you mean 'tcp'?
+/// ```
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(
+            f,
+            "{}:{}:{}: {severity}: {}",
+            Printable(&self.source_name),
+            self.line,
+            self.column,
+            Printable(&self.message)
+        )?;
+        // Long lines are cut, so that the caret stays near its word.
+        let first = (self.column as usize).saturating_sub(60);
+        let shown: String = self.snippet.chars().skip(first).take(160).collect();
+        let at = (self.column as usize).saturating_sub(1 + first);
+        let room = (shown.chars().count().saturating_sub(at)).max(1);
+        write!(f, "\n  {}\n  ", Printable(&shown))?;
+        for _ in 0..at {
+            f.write_str(" ")?;
+        }
+        for _ in 0..(self.width as usize).clamp(1, room) {
+            f.write_str("^")?;
+        }
+        if let Some(expected) = &self.expected {
+            write!(f, " expected {}", Printable(expected))?;
+        }
+        if let Some(suggestion) = &self.suggestion {
+            let sep = if self.expected.is_some() { ";" } else { "" };
+            write!(f, "{sep} did you mean '{}'?", Printable(suggestion))?;
+        }
+        Ok(())
+    }
+}
+
+/// Text that may come from anywhere, without what moves a terminal's cursor.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\t' => f.write_str(" ")?,
+                c if c.is_control() => f.write_str("\u{fffd}")?,
+                c => fmt::Write::write_char(f, c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Words that people write for one of ours.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("permit", "allow"),
+    ("accept", "allow"),
+    ("pass", "allow"),
+    ("reject", "deny"),
+    ("refuse", "deny"),
+    ("block", "deny"),
+    ("drop", "deny"),
+    ("redirect", "move"),
+    ("map", "move"),
+    ("blackhole", "hide"),
+    ("log", "note"),
+    ("audit", "note"),
+    ("ipv4", "inet"),
+    ("ip4", "inet"),
+    ("ipv6", "inet6"),
+    ("ip6", "inet6"),
+    ("ip", "any"),
+    ("all", "any"),
+    ("stream", "tcp"),
+    ("dgram", "udp"),
+    ("icmp", "ping"),
+    ("local", "unix"),
+    ("af_unix", "unix"),
+    ("localhost", "loopback"),
+    ("lo", "loopback"),
+    ("any", "*"),
+    ("ephemeral", "auto"),
+    ("privileged", "reserved"),
+    ("count", "times"),
+    ("uid", "user"),
+    ("program", "for"),
+    ("exec", "for"),
+    ("audit", "observe"),
+    ("permissive", "observe"),
+    ("enforcing", "enforce"),
+];
+
+/// The nearest of the words that are valid at a place.
+pub(super) fn nearest<'a>(word: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    if word.is_empty() || word.len() > 40 {
+        return None;
+    }
+    let lower = word.to_lowercase();
+    let mut best: Option<(usize, &str)> = None;
+    let valid: Vec<&str> = valid.into_iter().collect();
+    for (from, to) in SYNONYMS {
+        if *from == lower && valid.contains(to) {
+            return Some((*to).to_string());
+        }
+    }
+    for v in valid {
+        let d = distance(&lower, &v.to_lowercase());
+        let limit = match v.len().max(lower.chars().count()) {
+            0..=2 => 1,
+            3..=5 => 2,
+            _ => 3,
+        };
+        // Something of the word must be left.
+        if d <= limit && d < v.len() && best.is_none_or(|(b, _)| d < b) {
+            best = Some((d, v));
+        }
+    }
+    best.map(|(_, v)| v.to_string())
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
+    let b: Vec<char> = b.chars().collect();
+    let width = b.len() + 1;
+    let mut rows: Vec<usize> = vec![0; (a.len() + 1) * width];
+    let get = |rows: &[usize], i: usize, j: usize| rows.get(i * width + j).copied().unwrap_or(0);
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            let d = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let same = a.get(i - 1) == b.get(j - 1);
+                let mut d = (get(&rows, i - 1, j) + 1)
+                    .min(get(&rows, i, j - 1) + 1)
+                    .min(get(&rows, i - 1, j - 1) + usize::from(!same));
+                if i > 1 && j > 1 && a.get(i - 1) == b.get(j - 2) && a.get(i - 2) == b.get(j - 1) {
+                    d = d.min(get(&rows, i - 2, j - 2) + 1);
+                }
+                d
+            };
+            if let Some(cell) = rows.get_mut(i * width + j) {
+                *cell = d;
+            }
+        }
+    }
+    get(&rows, a.len(), b.len())
+}

@@ -1,0 +1,128 @@
+//! The rule language: parse, print, compile, match.
+//!
+//! `docs/policy.md` is the language for its users; this is the way through
+//! the code:
+//!
+//! ```text
+//!  text ── lex ──► words ── parse ──► Policy ── compile ──► Compiled { words }
+//!                                      │  ▲                     │
+//!                                      ▼  │                     ▼ (mapped)
+//!                                     print                View::decide
+//! ```
+//!
+//! Everything up to [`Compiled`] needs a heap and lives behind the feature
+//! `alloc`. [`View`] runs inside the host process, in signal handlers too: it
+//! never allocates, locks or panics, and it trusts no word that it reads.
+
+#[cfg(feature = "alloc")]
+mod ast;
+#[cfg(feature = "alloc")]
+mod cells;
+#[cfg(feature = "alloc")]
+mod compile;
+mod conditions;
+#[cfg(feature = "alloc")]
+mod diag;
+pub mod errno;
+mod glob;
+// Half of the names are for the side that writes.
+#[cfg_attr(not(feature = "alloc"), allow(dead_code))]
+mod layout;
+#[cfg(feature = "alloc")]
+mod lex;
+#[cfg(feature = "alloc")]
+mod parse;
+#[cfg(feature = "alloc")]
+mod print;
+#[cfg_attr(not(feature = "alloc"), allow(dead_code))]
+mod target;
+#[cfg(feature = "alloc")]
+mod terms;
+mod view;
+#[cfg(feature = "alloc")]
+mod warn;
+
+#[cfg(feature = "alloc")]
+pub use ast::{
+    Action, At, CidSet, DefaultLine, Defaults, HostLine, HostSetting, IpSet, Kinds, Personality,
+    Policy, PortSet, Program, Rule, SourceText, TargetHost, TargetPort, TargetSpec, Term, UnixTerm,
+    User,
+};
+#[cfg(feature = "alloc")]
+pub use compile::{Compiled, MAX_COUNTERS, MAX_RULES, Resolver, compile};
+#[cfg(feature = "alloc")]
+pub use diag::{Diagnostic, Severity};
+pub use glob::matches as glob_matches;
+pub use layout::LayoutError;
+#[cfg(feature = "alloc")]
+pub use parse::{Source, parse};
+pub use view::{Decision, Query, Times, View};
+
+/// The four operations that a policy judges, one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Op {
+    /// socket(2) and socketpair(2)
+    Socket,
+    /// bind(2), and the bind that the kernel does on its own
+    Bind,
+    /// listen(2)
+    Listen,
+    /// connect(2), and a send to an address
+    Connect,
+}
+
+impl Op {
+    /// Every operation, in the order of its number.
+    pub const ALL: [Op; 4] = [Op::Socket, Op::Bind, Op::Listen, Op::Connect];
+
+    /// The word of the language.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Op::Socket => "socket",
+            Op::Bind => "bind",
+            Op::Listen => "listen",
+            Op::Connect => "connect",
+        }
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Where a bind comes from that the program did not ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Implicit {
+    /// The program called bind(2).
+    #[default]
+    No,
+    /// From listen(2) on an unbound socket: every bind rule matches.
+    Listen,
+    /// From connect(2) or a send on an unbound socket: only rules that say
+    /// `implicit` match, and the default does not apply.
+    Connect,
+}
+
+/// What a decision says is to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// Forward as asked.
+    Allow,
+    /// Refuse with the decision's error number.
+    Deny,
+    /// Forward with the decision's target instead.
+    Move,
+    /// Succeed, bound where nobody can reach it.
+    Hide,
+}
+
+/// Are decisions carried out, or only recorded?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Carried out.
+    Enforce,
+    /// Only recorded.
+    Observe,
+}

@@ -1,0 +1,675 @@
+//! Words into a policy. Every line is read, whatever is wrong with those
+//! before it, so that all errors come at once.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::ast::{
+    Action, At, DefaultLine, HostLine, HostSetting, Kinds, Personality, Policy, PortSet, Program,
+    Rule, SourceText, Term, User,
+};
+use super::diag::{Diagnostic, Severity, nearest};
+use super::errno;
+use super::lex::{Word, words};
+use super::terms::{self, Fault};
+use super::{Mode, Op};
+
+/// A text to parse, with the name that messages call it by: a file name,
+/// `-r #1`, `BINDGATE_RULES`.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The text.
+    pub text: &'a str,
+}
+
+/// Messages, at most; a file that is no policy at all need not be listed.
+const MAX_DIAGNOSTICS: usize = 100;
+
+/// Words that begin what follows the address of a rule.
+pub(super) const MODIFIERS: &[&str] = &["implicit", "with", "to", "times", "for", "user"];
+
+const HEADS: &[&str] = &[
+    "allow", "deny", "move", "hide", "note", "default", "mode", "host",
+];
+
+const HOST_WORDS: &[&str] = &[
+    "cid",
+    "address",
+    "personality",
+    "unprivileged",
+    "privileged",
+    "unprivileged-start",
+    "automatic-ports",
+];
+
+pub(super) fn all_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Parses sources in order, as one policy.
+///
+/// # Errors
+/// Everything that is wrong with them, not only the first thing.
+pub fn parse(sources: &[Source<'_>]) -> Result<Policy, Vec<Diagnostic>> {
+    let mut p = Parser {
+        policy: Policy::default(),
+        mode_at: None,
+        diags: Vec::new(),
+        source: 0,
+        line: 0,
+        text: "",
+    };
+    for (i, source) in sources.iter().enumerate() {
+        p.policy.sources.push(SourceText {
+            name: source.name.to_string(),
+            text: source.text.to_string(),
+        });
+        p.source = i as u32;
+        for (n, text) in (1u32..).zip(source.text.split('\n')) {
+            p.line = n;
+            // A byte order mark is no word of ours.
+            p.text = match n {
+                1 => text.strip_prefix('\u{feff}').unwrap_or(text),
+                _ => text,
+            };
+            p.one_line();
+        }
+    }
+    if p.diags.is_empty() {
+        Ok(p.policy)
+    } else {
+        Err(p.diags)
+    }
+}
+
+struct Parser<'a> {
+    policy: Policy,
+    mode_at: Option<At>,
+    diags: Vec<Diagnostic>,
+    source: u32,
+    line: u32,
+    text: &'a str,
+}
+
+impl Parser<'_> {
+    fn one_line(&mut self) {
+        let (words, broken) = words(self.text);
+        if let Some(e) = broken {
+            self.error((e.column, 1), e.message.to_string(), e.expected, None);
+            return;
+        }
+        let mut line = Line {
+            words: &words,
+            pos: 0,
+            p: self,
+        };
+        line.read();
+    }
+
+    fn error(
+        &mut self,
+        (column, width): (u32, u32),
+        message: String,
+        expected: &str,
+        suggestion: Option<String>,
+    ) {
+        if self.diags.len() >= MAX_DIAGNOSTICS {
+            return;
+        }
+        let last = self.diags.len() + 1 == MAX_DIAGNOSTICS;
+        self.diags.push(Diagnostic {
+            source_name: match self.policy.sources.get(self.source as usize) {
+                Some(s) => s.name.clone(),
+                None => String::new(),
+            },
+            line: self.line,
+            column,
+            width,
+            snippet: self.text.trim_end().to_string(),
+            message: if last {
+                format!("{message} (and more errors, not listed)")
+            } else {
+                message
+            },
+            expected: (!expected.is_empty()).then(|| expected.to_string()),
+            suggestion,
+            severity: Severity::Error,
+        });
+    }
+
+    fn at(&self, (column, width): (u32, u32)) -> At {
+        At {
+            source: self.source,
+            line: self.line,
+            column,
+            width,
+        }
+    }
+
+    fn place(&self, at: At) -> String {
+        let name = match self.policy.sources.get(at.source as usize) {
+            Some(s) => s.name.as_str(),
+            None => "",
+        };
+        format!("{name}:{}", at.line)
+    }
+}
+
+/// One line on its way.
+struct Line<'p, 'a, 't> {
+    words: &'p [Word],
+    pos: usize,
+    p: &'a mut Parser<'t>,
+}
+
+/// What follows the address of a rule.
+#[derive(Default)]
+struct Tail {
+    implicit: bool,
+    with: Option<u16>,
+    to: Option<(super::TargetSpec, At)>,
+    times: Option<u32>,
+    program: Option<Program>,
+    user: Option<(User, At)>,
+}
+
+impl<'p> Line<'p, '_, '_> {
+    fn peek(&self) -> Option<&'p Word> {
+        self.words.get(self.pos)
+    }
+
+    fn next(&mut self) -> Option<&'p Word> {
+        let w = self.words.get(self.pos)?;
+        self.pos += 1;
+        Some(w)
+    }
+
+    fn span(w: &Word) -> (u32, u32) {
+        w.span(0, w.text.len())
+    }
+
+    /// Just behind the last word.
+    fn end(&self) -> (u32, u32) {
+        match self.words.last() {
+            Some(w) => {
+                let (c, n) = Self::span(w);
+                (c + n + 1, 1)
+            }
+            None => (1, 1),
+        }
+    }
+
+    fn missing(&mut self, expected: &str) {
+        let end = self.end();
+        let last = self.words.last().map_or("", |w| w.text.as_str());
+        let message = format!("something is missing behind '{last}'");
+        self.p.error(end, message, expected, None);
+    }
+
+    fn wrong<'v>(
+        &mut self,
+        w: &Word,
+        what: &str,
+        expected: &str,
+        valid: impl IntoIterator<Item = &'v str>,
+    ) {
+        let message = format!("unknown {what} '{}'", w.text);
+        let suggestion = nearest(&w.text, valid);
+        self.p.error(Self::span(w), message, expected, suggestion);
+    }
+
+    fn fault(&mut self, w: &Word, f: Fault) {
+        let span = w.span(f.start, f.end);
+        let expected = f.expected.unwrap_or_default();
+        self.p.error(span, f.message, &expected, f.suggestion);
+    }
+
+    fn nothing_more(&mut self) {
+        if let Some(w) = self.next() {
+            let message = format!("unexpected '{}'", w.text);
+            self.p
+                .error(Self::span(w), message, "the end of the line", None);
+        }
+    }
+
+    fn read(&mut self) {
+        let Some(head) = self.next() else {
+            return;
+        };
+        match head.keyword() {
+            Some("default") => self.default(head),
+            Some("mode") => self.mode(head),
+            Some("host") => self.host(head),
+            Some(verb @ ("allow" | "deny" | "move" | "hide" | "note")) => self.rule(head, verb),
+            _ => {
+                let expected = "allow, deny, move, hide, note, default, mode or host";
+                self.wrong(head, "word", expected, HEADS.iter().copied());
+            }
+        }
+    }
+
+    fn errno(&mut self, w: &Word) -> Option<u16> {
+        let found = match terms::number(&w.text) {
+            Some(n) if (1..=u32::from(errno::MAX)).contains(&n) => Some(n as u16),
+            Some(_) => None,
+            None => errno::by_name(&w.text),
+        };
+        if found.is_none() {
+            let expected = "a name like EACCES or a number from 1 to 4095";
+            let names = errno::NAMES.iter().map(|(n, _)| *n);
+            self.wrong(w, "error number", expected, names);
+        }
+        found
+    }
+
+    fn default(&mut self, head: &Word) {
+        let Some(w) = self.next() else {
+            return self.missing("allow or deny");
+        };
+        let mut deny = None;
+        match w.keyword() {
+            Some("allow") => {}
+            Some("deny") => {
+                deny = Some(errno::EACCES);
+                if let Some(e) = self.peek()
+                    && e.keyword() != Some("for")
+                {
+                    self.pos += 1;
+                    if e.keyword() == Some("with") {
+                        match self.next() {
+                            Some(e) => deny = self.errno(e).or(deny),
+                            None => return self.missing("an error number"),
+                        }
+                    } else {
+                        deny = self.errno(e).or(deny);
+                    }
+                }
+            }
+            _ => return self.wrong(w, "default", "allow or deny", ["allow", "deny"]),
+        }
+        let mut ops = Vec::new();
+        match self.next() {
+            None => ops.extend([Op::Bind, Op::Listen]),
+            Some(w) if w.keyword() == Some("for") => {
+                if self.peek().is_none() {
+                    return self.missing("operations: bind, listen, connect, socket");
+                }
+                while let Some(w) = self.next() {
+                    let mut at = 0;
+                    for name in w.text.split(',') {
+                        let here = at;
+                        at += name.len() + 1;
+                        if name.is_empty() {
+                            continue;
+                        }
+                        match Op::ALL.iter().find(|o| o.name() == name) {
+                            Some(op) => ops.push(*op),
+                            None => {
+                                let span = w.span(here, here + name.len());
+                                let message = format!("unknown operation '{name}'");
+                                let s = nearest(name, Op::ALL.iter().map(|o| o.name()));
+                                let expected = "socket, bind, listen or connect";
+                                self.p.error(span, message, expected, s);
+                            }
+                        }
+                    }
+                }
+            }
+            Some(w) => return self.wrong(w, "word", "'for' or the end of the line", ["for"]),
+        }
+        let at = self.p.at(Self::span(head));
+        for op in ops {
+            if let Some(old) = self.p.policy.defaults.get(op) {
+                let message = format!(
+                    "the default for {} is set already, at {}",
+                    op.name(),
+                    self.p.place(old.at)
+                );
+                self.p.error(Self::span(head), message, "", None);
+            } else {
+                self.p.policy.defaults.set(op, DefaultLine { deny, at });
+            }
+        }
+    }
+
+    fn mode(&mut self, head: &Word) {
+        let expected = "enforce or observe";
+        let Some(w) = self.next() else {
+            return self.missing(expected);
+        };
+        let mode = match w.keyword() {
+            Some("enforce") => Mode::Enforce,
+            Some("observe") => Mode::Observe,
+            _ => return self.wrong(w, "mode", expected, ["enforce", "observe"]),
+        };
+        if let Some(old) = self.p.mode_at {
+            let message = format!("the mode is set already, at {}", self.p.place(old));
+            self.p.error(Self::span(head), message, "", None);
+        } else {
+            self.p.policy.mode = Some(mode);
+            self.p.mode_at = Some(self.p.at(Self::span(head)));
+        }
+        self.nothing_more();
+    }
+
+    fn host(&mut self, head: &Word) {
+        let expected = "cid, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
+        let Some(w) = self.next() else {
+            return self.missing(expected);
+        };
+        let Some(setting) = self.host_setting(w, expected) else {
+            return;
+        };
+        let kind = |s: &HostSetting| core::mem::discriminant(s);
+        let twice = self.p.policy.host.iter().find(|h| {
+            kind(&h.setting) == kind(&setting) && !matches!(setting, HostSetting::Addresses(_))
+        });
+        if let Some(old) = twice {
+            let message = format!(
+                "'host {}' is set already, at {}",
+                w.text,
+                self.p.place(old.at)
+            );
+            self.p.error(Self::span(w), message, "", None);
+            return;
+        }
+        let at = self.p.at(Self::span(head));
+        self.p.policy.host.push(HostLine { setting, at });
+    }
+
+    fn host_setting(&mut self, w: &'p Word, expected: &str) -> Option<HostSetting> {
+        let setting = match w.keyword() {
+            Some("unprivileged") => HostSetting::Privileged(false),
+            Some("privileged") => HostSetting::Privileged(true),
+            Some(word) if HOST_WORDS.contains(&word) => {
+                let Some(v) = self.next() else {
+                    self.missing("a value");
+                    return None;
+                };
+                match word {
+                    "cid" => match terms::number(&v.text) {
+                        Some(n) if n > 2 && n < u32::MAX => HostSetting::Cid(n),
+                        _ => {
+                            self.wrong(v, "context id", "a number from 3 to 4294967294", []);
+                            return None;
+                        }
+                    },
+                    "personality" => match v.keyword() {
+                        Some("linux") => HostSetting::Personality(Personality::Linux),
+                        Some("freebsd") => HostSetting::Personality(Personality::FreeBsd),
+                        _ => {
+                            let names = ["linux", "freebsd"];
+                            self.wrong(v, "personality", "linux or freebsd", names);
+                            return None;
+                        }
+                    },
+                    "unprivileged-start" => match terms::number(&v.text) {
+                        Some(n) if n <= 65535 => HostSetting::UnprivilegedStart(n as u16),
+                        _ => {
+                            self.wrong(v, "port", "a number from 0 to 65535", []);
+                            return None;
+                        }
+                    },
+                    "automatic-ports" => {
+                        let (a, b) = v.text.split_once('-').unwrap_or(("", ""));
+                        match (terms::number(a), terms::number(b)) {
+                            (Some(a), Some(b)) if a >= 1 && a <= b && b <= 65535 => {
+                                HostSetting::AutomaticPorts(a as u16, b as u16)
+                            }
+                            _ => {
+                                self.wrong(v, "range", "a range like 32768-60999", []);
+                                return None;
+                            }
+                        }
+                    }
+                    _ => {
+                        let mut all = Vec::new();
+                        let mut word = Some(v);
+                        while let Some(v) = word {
+                            match terms::host_address(v) {
+                                Ok(list) => all.extend(list),
+                                Err(f) => {
+                                    self.fault(v, f);
+                                    return None;
+                                }
+                            }
+                            word = self.next();
+                        }
+                        HostSetting::Addresses(all)
+                    }
+                }
+            }
+            _ => {
+                self.wrong(w, "host setting", expected, HOST_WORDS.iter().copied());
+                return None;
+            }
+        };
+        self.nothing_more();
+        Some(setting)
+    }
+
+    fn rule(&mut self, head: &Word, verb: &str) {
+        let ops: &[&str] = match verb {
+            "move" => &["bind", "connect"],
+            "hide" => &["bind"],
+            _ => &["socket", "bind", "listen", "connect"],
+        };
+        let expected_ops = format!("one of: {}", ops.join(", "));
+        let Some(w) = self.next() else {
+            return self.missing(&expected_ops);
+        };
+        let op = match Op::ALL.iter().find(|o| Some(o.name()) == w.keyword()) {
+            Some(op) if ops.contains(&op.name()) => Some(*op),
+            Some(op) => {
+                let message = format!("'{verb}' cannot be used with '{}'", op.name());
+                self.p.error(Self::span(w), message, &expected_ops, None);
+                None
+            }
+            None => {
+                self.wrong(w, "operation", &expected_ops, ops.iter().copied());
+                None
+            }
+        };
+        let Some(w) = self.next() else {
+            return self.missing(&terms::kind_list());
+        };
+        let kinds = match terms::kinds(w) {
+            Ok(kinds) => Some(kinds),
+            Err(f) => {
+                self.fault(w, f);
+                None
+            }
+        };
+        let (exactly, term) = self.address(op, kinds);
+        let tail = self.tail(verb, op, kinds);
+        let (Some(op), Some(kinds), Some(term), Some(tail)) = (op, kinds, term, tail) else {
+            return;
+        };
+        if self.p.policy.rules.len() >= super::MAX_RULES {
+            // Said once; more of the same helps nobody.
+            if self.p.policy.rules.len() == super::MAX_RULES && self.p.diags.is_empty() {
+                let message = format!("more than {} rules", super::MAX_RULES);
+                self.p.error(Self::span(head), message, "", None);
+            }
+            return;
+        }
+        let mut target_at = At::default();
+        let action = match verb {
+            "allow" => Action::Allow,
+            "deny" => Action::Deny(tail.with.unwrap_or(errno::EACCES)),
+            "hide" => Action::Hide,
+            "note" => Action::Note,
+            _ => match tail.to {
+                Some((spec, at)) => {
+                    target_at = at;
+                    Action::Move(spec)
+                }
+                None => {
+                    let end = self.end();
+                    let message = "a move without a target".to_string();
+                    return self.p.error(end, message, "'to' and a target", None);
+                }
+            },
+        };
+        let (user, user_at) = match tail.user {
+            Some((user, at)) => (Some(user), at),
+            None => (None, At::default()),
+        };
+        let (column, _) = Self::span(head);
+        let (end, _) = self.end();
+        let at = self.p.at((column, end.saturating_sub(column + 1).max(1)));
+        self.p.policy.rules.push(Rule {
+            action,
+            op,
+            kinds,
+            exactly: exactly && term != Term::Every,
+            term,
+            implicit: tail.implicit,
+            times: tail.times,
+            program: tail.program,
+            user,
+            at,
+            user_at,
+            target_at,
+        });
+    }
+
+    /// `exactly` and the address. `None` after an error in it.
+    fn address(&mut self, op: Option<Op>, kinds: Option<Kinds>) -> (bool, Option<Term>) {
+        let mut exactly = false;
+        if let Some(w) = self.peek()
+            && w.keyword() == Some("exactly")
+        {
+            self.pos += 1;
+            exactly = true;
+            if op == Some(Op::Socket) {
+                let message = "'exactly' compares addresses, and socket() has none".to_string();
+                self.p.error(Self::span(w), message, "", None);
+            }
+        }
+        let Some(w) = self.peek() else {
+            if exactly {
+                self.missing("an address");
+            }
+            return (exactly, Some(Term::Every));
+        };
+        if matches!(w.keyword(), Some(k) if MODIFIERS.contains(&k)) {
+            return (exactly, Some(Term::Every));
+        }
+        self.pos += 1;
+        if op == Some(Op::Socket) {
+            let message = format!("unexpected '{}': socket() has no address", w.text);
+            let s = nearest(&w.text, MODIFIERS.iter().copied());
+            self.p
+                .error(Self::span(w), message, "with, times, for or user", s);
+            return (exactly, None);
+        }
+        let Some(kinds) = kinds else {
+            // Without its kind nobody knows how to read it.
+            return (exactly, None);
+        };
+        match terms::term(w, kinds) {
+            Ok(term) => (exactly, Some(term)),
+            Err(f) => {
+                self.fault(w, f);
+                (exactly, None)
+            }
+        }
+    }
+
+    /// Everything behind the address. `None` after an error.
+    fn tail(&mut self, verb: &str, op: Option<Op>, kinds: Option<Kinds>) -> Option<Tail> {
+        let before = self.p.diags.len();
+        let mut tail = Tail::default();
+        let mut seen: Vec<&str> = Vec::new();
+        while let Some(w) = self.next() {
+            let fits = |k: &str| match k {
+                "with" => verb == "deny",
+                "to" => verb == "move",
+                "implicit" => op.is_none_or(|o| o == Op::Bind),
+                _ => true,
+            };
+            let valid = MODIFIERS.iter().copied().filter(|k| fits(k));
+            let valid: Vec<&str> = valid.filter(|k| !seen.contains(k)).collect();
+            let expected = format!("the end of the line or one of: {}", valid.join(", "));
+            let key = match w.keyword() {
+                Some(k) if MODIFIERS.contains(&k) => k,
+                _ => {
+                    self.wrong(w, "word", &expected, valid);
+                    continue;
+                }
+            };
+            if seen.contains(&key) {
+                let message = format!("'{key}' stands here twice");
+                self.p.error(Self::span(w), message, "", None);
+            } else if !fits(key) {
+                let message = match key {
+                    "implicit" => "'implicit' is for bind rules".to_string(),
+                    _ => format!("'{key}' does not go with '{verb}'"),
+                };
+                self.p.error(Self::span(w), message, &expected, None);
+            }
+            seen.push(key);
+            if key == "implicit" {
+                tail.implicit = true;
+                continue;
+            }
+            let Some(v) = self.next() else {
+                self.missing(match key {
+                    "with" => "an error number",
+                    "to" => "a target",
+                    "times" => "a number",
+                    "for" => "a glob",
+                    _ => "a user",
+                });
+                break;
+            };
+            match key {
+                "with" => tail.with = self.errno(v),
+                "to" => match terms::target(v, kinds.unwrap_or(Kinds::Any)) {
+                    Ok(spec) => tail.to = Some((spec, self.p.at(Self::span(v)))),
+                    Err(f) => self.fault(v, f),
+                },
+                "times" => match terms::number(&v.text) {
+                    Some(n) if n > 0 => tail.times = Some(n),
+                    _ => self.wrong(v, "count", "a number from 1 to 4294967295", []),
+                },
+                "for" => tail.program = self.program(v),
+                _ => tail.user = Some((Self::user(v), self.p.at(Self::span(v)))),
+            }
+        }
+        (self.p.diags.len() == before).then_some(tail)
+    }
+
+    fn program(&mut self, v: &Word) -> Option<Program> {
+        let program = match v.text.strip_prefix("script:") {
+            Some(glob) if v.bare >= 7 => Program::Script(glob.to_string()),
+            _ => Program::Executable(v.text.clone()),
+        };
+        let (Program::Executable(glob) | Program::Script(glob)) = &program;
+        if glob.is_empty() || glob.contains('\0') {
+            let message = "an empty glob".to_string();
+            let expected = "a path like /usr/sbin/nginx, /opt/** or nginx";
+            self.p.error(Self::span(v), message, expected, None);
+            return None;
+        }
+        Some(program)
+    }
+
+    fn user(v: &Word) -> User {
+        match terms::number(&v.text) {
+            Some(n) => User::Id(n),
+            None => User::Name(v.text.clone()),
+        }
+    }
+}
+
+/// Is the port set one that only `auto` and `*` are?
+pub(super) fn has_auto(ports: &[PortSet]) -> bool {
+    ports
+        .iter()
+        .any(|p| matches!(p, PortSet::Any | PortSet::Auto))
+}

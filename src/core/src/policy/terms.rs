@@ -1,0 +1,628 @@
+//! The words of a rule that have a shape of their own: kinds, addresses,
+//! ports, targets.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::ast::{
+    CidSet, IpSet, Kinds, PortSet, TargetHost, TargetPort, TargetSpec, Term, UnixTerm,
+};
+use super::diag::nearest;
+use super::lex::Word;
+use crate::socket::KindSet;
+
+/// What is wrong with some bytes of a word.
+pub(super) struct Fault {
+    pub start: usize,
+    pub end: usize,
+    pub message: String,
+    pub expected: Option<String>,
+    pub suggestion: Option<String>,
+}
+
+type Parsed<T> = Result<T, Fault>;
+
+/// A part of a word.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Part<'a> {
+    fn fault<T>(self, message: String, expected: &str, suggestion: Option<String>) -> Parsed<T> {
+        Err(Fault {
+            start: self.at,
+            end: self.at + self.text.len(),
+            message,
+            expected: (!expected.is_empty()).then(|| expected.to_string()),
+            suggestion,
+        })
+    }
+
+    /// `{a,b}` as its members, anything else as itself.
+    fn members(self) -> Parsed<Vec<Part<'a>>> {
+        let Some(inner) = self.text.strip_prefix('{') else {
+            return Ok(alloc::vec![self]);
+        };
+        let Some(inner) = inner.strip_suffix('}') else {
+            return self.fault(
+                format!("'{}' is not a list", self.text),
+                "'{', members with ',' between them, '}'",
+                None,
+            );
+        };
+        let mut out = Vec::new();
+        let mut at = self.at + 1;
+        for text in inner.split(',') {
+            let part = Part { text, at };
+            if text.is_empty() {
+                let whole = Part {
+                    text: self.text,
+                    at: self.at,
+                };
+                return whole.fault("an empty member in a list".to_string(), "", None);
+            }
+            out.push(part);
+            at += text.len() + 1;
+        }
+        if out.len() > MAX_LIST {
+            return self.fault(
+                format!("a list of {} members", out.len()),
+                &format!("at most {MAX_LIST}"),
+                None,
+            );
+        }
+        Ok(out)
+    }
+}
+
+/// Members of a list, at most.
+pub(super) const MAX_LIST: usize = 1024;
+
+/// Families of addresses that a kind of socket can have.
+#[derive(Clone, Copy)]
+pub(super) struct Families {
+    pub ip: bool,
+    pub vsock: bool,
+    pub unix: bool,
+}
+
+const IP_KINDS: KindSet = KindSet(
+    KindSet::INET.0
+        | KindSet::INET6.0
+        | KindSet::TCP.0
+        | KindSet::TCP_ONLY.0
+        | KindSet::MPTCP.0
+        | KindSet::UDP.0
+        | KindSet::UDP_ONLY.0
+        | KindSet::UDPLITE.0
+        | KindSet::PING.0
+        | KindSet::RAW.0,
+);
+
+impl Kinds {
+    pub(super) fn families(self) -> Families {
+        let has = |k: KindSet| match self {
+            Kinds::Any => true,
+            Kinds::Of(set) => set.intersects(k),
+        };
+        Families {
+            ip: has(IP_KINDS),
+            vsock: has(KindSet::VSOCK),
+            unix: has(KindSet::UNIX),
+        }
+    }
+}
+
+fn kind_names() -> impl Iterator<Item = &'static str> {
+    core::iter::once("any").chain(KindSet::NAMES.iter().map(|(n, _)| *n))
+}
+
+pub(super) fn kind_list() -> String {
+    let mut s = String::from("a kind (");
+    for (i, n) in kind_names().enumerate() {
+        if i > 0 {
+            s.push(' ');
+        }
+        s.push_str(n);
+    }
+    s.push(')');
+    s
+}
+
+pub(super) fn kinds(word: &Word) -> Parsed<Kinds> {
+    let whole = Part {
+        text: &word.text,
+        at: 0,
+    };
+    let mut set = KindSet::NONE;
+    let mut any = false;
+    for m in whole.members()? {
+        if m.text == "any" {
+            any = true;
+        } else if let Some((_, k)) = KindSet::NAMES.iter().find(|(n, _)| *n == m.text) {
+            set = set | *k;
+        } else {
+            return m.fault(
+                format!("unknown kind '{}'", m.text),
+                &kind_list(),
+                nearest(m.text, kind_names()),
+            );
+        }
+    }
+    Ok(if any { Kinds::Any } else { Kinds::Of(set) })
+}
+
+pub(super) fn term(word: &Word, kinds: Kinds) -> Parsed<Term> {
+    let text = word.text.as_str();
+    let whole = Part { text, at: 0 };
+    if word.keyword() == Some("*") {
+        return Ok(Term::Every);
+    }
+    let fam = kinds.families();
+    let strip = |prefix: &str| {
+        let rest = text.strip_prefix(prefix)?;
+        (word.bare >= prefix.len()).then_some(Part {
+            text: rest,
+            at: prefix.len(),
+        })
+    };
+    let unix_shape = matches!(text.bytes().next(), Some(b'/' | b'@' | b'.'));
+    let lacks = |family: &str| {
+        whole.fault(
+            format!("sockets of this kind have no {family} address"),
+            "",
+            None,
+        )
+    };
+    if let Some(rest) = strip("unix:") {
+        if !fam.unix {
+            return lacks("Unix");
+        }
+        return unix(rest, word.bare);
+    }
+    if let Some(rest) = strip("vsock:") {
+        if !fam.vsock {
+            return lacks("vsock");
+        }
+        return vsock(rest);
+    }
+    if fam.unix && (unix_shape || !(fam.ip || fam.vsock)) {
+        return unix(whole, word.bare);
+    }
+    if fam.ip {
+        return ip(whole);
+    }
+    if fam.vsock {
+        return vsock(whole);
+    }
+    whole.fault(
+        "sockets of this kind have no addresses that rules can name".to_string(),
+        "'*' or nothing",
+        None,
+    )
+}
+
+fn unix(part: Part<'_>, bare: usize) -> Parsed<Term> {
+    if part.text == "auto" && bare >= part.at + 4 {
+        return Ok(Term::Unix(UnixTerm::Auto));
+    }
+    let (name, pattern) = match part.text.strip_prefix('@') {
+        Some(name) if bare > part.at => (name, UnixTerm::Abstract(name.to_string())),
+        _ => (part.text, UnixTerm::Path(part.text.to_string())),
+    };
+    if name.is_empty() && matches!(pattern, UnixTerm::Path(_)) {
+        return part.fault(
+            "an empty path".to_string(),
+            "a path, '@name' or 'auto'",
+            None,
+        );
+    }
+    if name.contains('\0') {
+        return part.fault("a NUL in a name".to_string(), "", None);
+    }
+    Ok(Term::Unix(pattern))
+}
+
+/// Splits `host:port` at the last colon outside brackets and braces.
+fn host_port(part: Part<'_>) -> Option<(Part<'_>, Part<'_>)> {
+    let mut depth = 0i32;
+    let mut colon = None;
+    for (i, c) in part.text.bytes().enumerate() {
+        match c {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b':' if depth == 0 => colon = Some(i),
+            _ => {}
+        }
+    }
+    let i = colon?;
+    Some((
+        Part {
+            text: part.text.get(..i)?,
+            at: part.at,
+        },
+        Part {
+            text: part.text.get(i + 1..)?,
+            at: part.at + i + 1,
+        },
+    ))
+}
+
+const ADDRESS: &str =
+    "ADDRESS:PORT (an address is '*', 'loopback', 10.0.0.5, 10.0.0.0/8, [::1] or [2001:db8::/32])";
+
+fn ip(part: Part<'_>) -> Parsed<Term> {
+    let Some((host, port)) = host_port(part) else {
+        let words = super::parse::MODIFIERS.iter().copied();
+        let s = if super::parse::all_digits(part.text) {
+            Some(format!("*:{}", part.text))
+        } else if ip_set(part).is_ok() {
+            Some(format!("{}:*", part.text))
+        } else {
+            nearest(part.text, words.chain(["loopback:*"]))
+        };
+        return part.fault(format!("'{}' has no port", part.text), ADDRESS, s);
+    };
+    if host.text.matches(':').count() > 0 && !host.text.contains(['[', '{']) {
+        return part.fault(
+            format!("'{}' has no brackets", part.text),
+            "an IPv6 address in brackets, then a port",
+            part.text
+                .parse::<Ipv6Addr>()
+                .ok()
+                .map(|ip| format!("[{ip}]:*")),
+        );
+    }
+    let addrs = host.members()?.into_iter().map(ip_set);
+    let addrs = addrs.collect::<Parsed<Vec<_>>>()?;
+    let ports = port_sets(port, u32::from(u16::MAX), 1)?;
+    Ok(Term::Ip { addrs, ports })
+}
+
+fn ip_set(part: Part<'_>) -> Parsed<IpSet> {
+    match part.text {
+        "*" => return Ok(IpSet::Any),
+        "loopback" => return Ok(IpSet::Loopback),
+        _ => {}
+    }
+    let (ip, len) = ip_prefix(part)?;
+    let max = if ip.is_ipv4() { 32 } else { 128 };
+    let bits = match ip {
+        IpAddr::V4(a) => u128::from(a.to_bits()) << 96,
+        IpAddr::V6(a) => a.to_bits(),
+    };
+    let keep = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
+    if bits & !keep != 0 {
+        let net = match ip {
+            IpAddr::V4(_) => format!(
+                "{}/{len}",
+                Ipv4Addr::from_bits(((bits & keep) >> 96) as u32)
+            ),
+            IpAddr::V6(_) => format!("[{}/{len}]", Ipv6Addr::from_bits(bits & keep)),
+        };
+        return part.fault(
+            format!("'{}' has bits set behind its prefix", part.text),
+            "the address of the network",
+            Some(net),
+        );
+    }
+    Ok(match ip {
+        _ if len == max && ip.is_unspecified() => match ip {
+            IpAddr::V4(_) => IpSet::Wild4,
+            IpAddr::V6(_) => IpSet::Wild6,
+        },
+        IpAddr::V4(a) => IpSet::V4(a.octets(), len),
+        IpAddr::V6(a) => IpSet::V6(a.octets(), len),
+    })
+}
+
+/// `10.0.0.5`, `10.0.0.0/8`, `[::1]`, `[2001:db8::/32]`, `[2001:db8::]/32`.
+/// What is IPv4-mapped comes back as IPv4.
+fn ip_prefix(part: Part<'_>) -> Parsed<(IpAddr, u8)> {
+    let unknown = || {
+        let words = ["loopback", "*"];
+        let bare6 = part.text.parse::<Ipv6Addr>().ok();
+        part.fault(
+            format!("'{}' is not an address", part.text),
+            "'*', 'loopback', an address or a prefix",
+            match bare6 {
+                Some(ip) => Some(format!("[{ip}]")),
+                None => nearest(part.text, words),
+            },
+        )
+    };
+    let (inner, outer_len, v6) = match part.text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((inner, "")) => (inner, None, true),
+            Some((inner, len)) if len.starts_with('/') => (inner, len.get(1..), true),
+            _ => return unknown(),
+        },
+        None => (part.text, None, false),
+    };
+    let (addr, len) = match (inner.split_once('/'), outer_len) {
+        (None, len) => (inner, len),
+        (Some((addr, len)), None) => (addr, Some(len)),
+        (Some(_), Some(_)) => return unknown(),
+    };
+    if addr.contains('%') {
+        return part.fault(
+            "a scope in an address: rules do not compare scopes".to_string(),
+            "the address without '%' and what follows",
+            None,
+        );
+    }
+    let ip = match v6 {
+        true => addr.parse::<Ipv6Addr>().map(IpAddr::V6).ok(),
+        false => addr.parse::<Ipv4Addr>().map(IpAddr::V4).ok(),
+    };
+    let Some(ip) = ip else {
+        return unknown();
+    };
+    let max = if v6 { 128 } else { 32 };
+    let len = match len {
+        None => max,
+        Some(len) => match number(len) {
+            Some(n) if n <= max => n,
+            _ => {
+                return part.fault(
+                    format!("'/{len}' is not the length of a prefix"),
+                    &format!("a number from 0 to {max}"),
+                    None,
+                );
+            }
+        },
+    };
+    if let IpAddr::V6(a) = ip
+        && let Some(a) = a.to_ipv4_mapped()
+        && len >= 96
+    {
+        return Ok((IpAddr::V4(a), (len - 96) as u8));
+    }
+    Ok((ip, len as u8))
+}
+
+/// `10.0.0.5/24` of a `host address` line: host bits are what it is for.
+pub(super) fn host_address(word: &Word) -> Parsed<Vec<(IpAddr, u8)>> {
+    let whole = Part {
+        text: word.text.strip_suffix(',').unwrap_or(&word.text),
+        at: 0,
+    };
+    let mut out = Vec::new();
+    for part in whole.members()? {
+        let (ip, len) = ip_prefix(part)?;
+        if ip.is_unspecified() || ip.is_multicast() {
+            return part.fault(
+                format!("'{}' cannot be the address of a host", part.text),
+                "",
+                None,
+            );
+        }
+        out.push((ip, len));
+    }
+    Ok(out)
+}
+
+fn vsock(part: Part<'_>) -> Parsed<Term> {
+    let Some((host, port)) = host_port(part) else {
+        let s = if super::parse::all_digits(part.text) {
+            Some(format!("*:{}", part.text))
+        } else {
+            None
+        };
+        return part.fault(
+            format!("'{}' has no port", part.text),
+            "CID:PORT (a CID is a number, '*', 'cid-any', 'hypervisor', 'local' or 'host')",
+            s,
+        );
+    };
+    let cids = host.members()?.into_iter().map(cid);
+    let cids = cids.collect::<Parsed<Vec<_>>>()?;
+    let ports = port_sets(port, u32::MAX - 1, 0)?;
+    Ok(Term::Vsock { cids, ports })
+}
+
+fn cid(part: Part<'_>) -> Parsed<CidSet> {
+    match part.text {
+        "*" => Ok(CidSet::Any),
+        "cid-any" | "any" => Ok(CidSet::Wild),
+        "hypervisor" => Ok(CidSet::Id(0)),
+        "local" => Ok(CidSet::Id(1)),
+        "host" => Ok(CidSet::Id(2)),
+        text => match number(text) {
+            Some(u32::MAX) => Ok(CidSet::Wild),
+            Some(n) => Ok(CidSet::Id(n)),
+            None => part.fault(
+                format!("'{text}' is not a context id"),
+                "a number, '*', 'cid-any', 'hypervisor', 'local' or 'host'",
+                nearest(text, ["cid-any", "hypervisor", "local", "host"]),
+            ),
+        },
+    }
+}
+
+pub(super) fn number(text: &str) -> Option<u32> {
+    if super::parse::all_digits(text) {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+fn port_sets(part: Part<'_>, max: u32, min: u32) -> Parsed<Vec<PortSet>> {
+    part.members()?
+        .into_iter()
+        .map(|p| port_set(p, max, min))
+        .collect()
+}
+
+fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
+    match part.text {
+        "*" => return Ok(PortSet::Any),
+        "auto" => return Ok(PortSet::Auto),
+        "reserved" => return Ok(PortSet::Reserved),
+        _ => {}
+    }
+    let (from, to) = part.text.split_once('-').unwrap_or((part.text, part.text));
+    if !super::parse::all_digits(from) || !super::parse::all_digits(to) {
+        return part.fault(
+            format!("'{}' is not a port", part.text),
+            "a number, a range like 8000-8100, a list like {80,443}, 'auto', 'reserved' or '*'",
+            nearest(part.text, ["auto", "reserved", "*"]),
+        );
+    }
+    let (from, to) = match (number(from), number(to)) {
+        (Some(from), Some(to)) if from <= max && to <= max => (from, to),
+        _ => {
+            return part.fault(
+                format!("'{}' is beyond the last port", part.text),
+                &format!("at most {max}"),
+                None,
+            );
+        }
+    };
+    if from > to {
+        return part.fault(
+            format!("the range '{}' is the wrong way round", part.text),
+            "the lower port first",
+            Some(format!("{to}-{from}")),
+        );
+    }
+    if from < min {
+        let s = match to {
+            0 => "auto".to_string(),
+            1 => "{auto,1}".to_string(),
+            to => format!("{{auto,1-{to}}}"),
+        };
+        return part.fault(
+            "port 0 is no port but a request for one".to_string(),
+            "a number from 1, or 'auto'",
+            Some(s),
+        );
+    }
+    Ok(PortSet::Range(from, to))
+}
+
+pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
+    let whole = Part {
+        text: &word.text,
+        at: 0,
+    };
+    let strip = |prefix: &str| {
+        let rest = word.text.strip_prefix(prefix)?;
+        (word.bare >= prefix.len()).then_some(Part {
+            text: rest,
+            at: prefix.len(),
+        })
+    };
+    if let Some(rest) = strip("unix:") {
+        return unix_target(rest, word.bare);
+    }
+    let (part, vsock) = match strip("vsock:") {
+        Some(rest) => (rest, true),
+        None => (whole, false),
+    };
+    let Some((host, port)) = host_port(part) else {
+        let s = if part.text.starts_with(['/', '@']) {
+            Some(format!("unix:{}", part.text))
+        } else if super::parse::all_digits(part.text) {
+            Some(format!("*:{}", part.text))
+        } else {
+            None
+        };
+        return whole.fault(
+            format!("'{}' is not a target", whole.text),
+            "ADDRESS:PORT, vsock:CID:PORT, unix:/PATH or unix:@NAME",
+            s,
+        );
+    };
+    let fam = kinds.families();
+    let host = match host.text {
+        "*" => TargetHost::Keep,
+        "loopback" if !vsock => TargetHost::Loopback,
+        _ if vsock => match cid(host)? {
+            CidSet::Id(n) => TargetHost::Cid(n),
+            CidSet::Wild => TargetHost::Cid(u32::MAX),
+            CidSet::Any => TargetHost::Keep,
+        },
+        _ => match ip_prefix(host)? {
+            (IpAddr::V4(a), 32) => TargetHost::V4(a.octets()),
+            (IpAddr::V6(a), 128) => TargetHost::V6(a.octets()),
+            _ => {
+                return host.fault(
+                    format!("'{}' is more than one address", host.text),
+                    "one address",
+                    None,
+                );
+            }
+        },
+    };
+    let (max, min) = if vsock || (fam.vsock && !fam.ip) {
+        (u32::MAX - 1, 0)
+    } else {
+        (u32::from(u16::MAX), 1)
+    };
+    let offset = |sign: i64, text: &str| match number(text) {
+        Some(n) => Ok(TargetPort::Offset(sign * i64::from(n))),
+        None => port.fault(
+            format!("'{}' is not an offset", port.text),
+            "a number behind the sign",
+            None,
+        ),
+    };
+    let port = match port.text {
+        "*" => TargetPort::Keep,
+        "auto" => TargetPort::Auto,
+        text => match (text.strip_prefix('+'), text.strip_prefix('-')) {
+            (Some(n), _) => offset(1, n)?,
+            (_, Some(n)) => offset(-1, n)?,
+            _ => match port_set(port, max, min) {
+                Ok(PortSet::Range(a, b)) if a == b => TargetPort::Number(a),
+                Err(f) if number(text) == Some(0) => return Err(f),
+                _ => {
+                    return port.fault(
+                        format!("'{text}' is not a port to move to"),
+                        "a number, '+N' or '-N', 'auto', or '*' to keep the port",
+                        nearest(text, ["auto", "*"]),
+                    );
+                }
+            },
+        },
+    };
+    Ok(TargetSpec::Port { host, port })
+}
+
+fn unix_target(part: Part<'_>, bare: usize) -> Parsed<TargetSpec> {
+    let (name, spec) = match part.text.strip_prefix('@') {
+        Some(name) if bare > part.at => (name, TargetSpec::Abstract(name.to_string())),
+        _ => (part.text, TargetSpec::Path(part.text.to_string())),
+    };
+    if name.is_empty() || name.contains('\0') {
+        return part.fault(
+            "a Unix target without a name".to_string(),
+            "unix:/PATH or unix:@NAME",
+            None,
+        );
+    }
+    let mut chars = name.char_indices();
+    while let Some((i, c)) = chars.next() {
+        if c != '%' {
+            continue;
+        }
+        let next = chars.next();
+        if !matches!(next, Some((_, 'p' | 'a' | 't' | '%'))) {
+            let at = part.at + (part.text.len() - name.len()) + i;
+            let end = next.map_or(1, |(_, c)| 1 + c.len_utf8());
+            let text = name.get(i..i + end).unwrap_or("%");
+            return Part { text, at }.fault(
+                format!("unknown placeholder '{text}'"),
+                "%p (port), %a (address), %t (kind) or %% (a percent sign)",
+                None,
+            );
+        }
+    }
+    Ok(spec)
+}
