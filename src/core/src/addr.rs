@@ -296,10 +296,10 @@ impl Addr {
     pub fn ipv4(&self) -> Option<[u8; 4]> {
         match self {
             Addr::Inet { ip, .. } => Some(*ip),
-            Addr::Inet6 { ip, .. } => match ip {
-                [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([*a, *b, *c, *d]),
-                _ => None,
-            },
+            Addr::Inet6 {
+                ip: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4 @ ..],
+                ..
+            } => Some(*v4),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@
 //! | [`policy`] | the rule language: parse, print, compile, match |
 //! | [`record`] | one decision as plain words |
 //! | [`render`] | a record as a line of text or JSON |
+//! | [`infer`] | which check of the kernel an errno came from |
 //! | [`run`] | the layout of the state that the processes of a run share |
 //! | [`elf`] | can this executable be seen at all |
 //!
@@ -27,6 +28,7 @@ extern crate std;
 
 pub mod addr;
 pub mod elf;
+pub mod infer;
 pub mod policy;
 pub mod record;
 pub mod run;

@@ -160,6 +160,16 @@ impl Moves {
         None
     }
 
+    /// Is there room for an entry of `cookie`?
+    #[must_use]
+    pub fn has_room(&self, cookie: u64) -> bool {
+        Self::probe(cookie).any(|i| {
+            self.keys
+                .get(i)
+                .is_some_and(|k| [0, cookie].contains(&k.load(Acquire)))
+        })
+    }
+
     /// The entry of a socket.
     #[must_use]
     pub fn find(&self, cookie: u64) -> Option<Moved> {

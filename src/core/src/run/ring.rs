@@ -137,6 +137,8 @@ impl Ring {
 
 /// What [`Drain::pop`] found.
 #[derive(Debug)]
+// There is no heap to put the record on, and only one of these at a time.
+#[allow(clippy::large_enum_variant)]
 pub enum Popped {
     /// A record's words, and the process-table slot of the writer.
     Record(u32, [u64; WORDS]),

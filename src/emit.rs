@@ -1,0 +1,63 @@
+//! Records on their way out of the process.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use bindgate_core::record::{Record, Verdict, flag, stage};
+use bindgate_core::run::Push;
+
+use crate::run::{Run, Sink};
+use crate::{process, sys};
+
+/// A drainer that has not looked at the ring for this long is stopped or gone.
+/// Generous: on a busy machine it waits its turn behind every thread of the
+/// program.
+const DRAINER_PATIENCE_MS: u64 = 2000;
+
+/// Fills in who and when, and sends the record on its way.
+pub fn emit(run: &Run, record: &mut Record) {
+    if record.verdict == Verdict::Deny && record.flags & flag::OBSERVED == 0 {
+        run.state.header.denied.fetch_add(1, Relaxed);
+    }
+    if run.sink == Sink::Nowhere {
+        return;
+    }
+    record.stages |= stage::RECORD;
+    record.time_ns = sys::clock(libc::CLOCK_REALTIME);
+    record.pid = process::pid();
+    record.tid = process::tid();
+    if process::is_under_seccomp() {
+        record.flags |= flag::SECCOMP;
+    }
+    if run.sink == Sink::Ring {
+        record.process = process::slot(run);
+        push(run, record);
+    }
+}
+
+/// Puts a record into the ring; waits for room while the drainer lives.
+fn push(run: &Run, record: &Record) {
+    let (ring, header) = (&run.state.ring, &run.state.header);
+    let words = record.to_words();
+    let important = record.is_important();
+    loop {
+        if ring.push(record.process, &words, important) == Push::Done {
+            return;
+        }
+        let now = sys::clock(libc::CLOCK_MONOTONIC) / 1_000_000;
+        if now.saturating_sub(header.heartbeat_ms.load(Relaxed)) > DRAINER_PATIENCE_MS {
+            header.lost.fetch_add(1, Relaxed);
+            return;
+        }
+        if process::is_under_seccomp() {
+            core::hint::spin_loop();
+            continue;
+        }
+        let seen = header.room.load(Relaxed);
+        header.doorbell.fetch_add(1, Relaxed);
+        sys::futex_wake(&header.doorbell);
+        if ring.push(record.process, &words, important) == Push::Done {
+            return;
+        }
+        sys::futex_wait(&header.room, seen, 5);
+    }
+}

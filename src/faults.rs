@@ -1,0 +1,46 @@
+//! When the shim itself fails.
+//!
+//! A panic must not reach the program, and it must not be silent: [`guard`]
+//! stops it, counts it and leaves a record, and the caller goes on as if the
+//! shim were not there. No guard is ever around the forward: a cancelled
+//! thread unwinds through there, and a second real call would be worse than
+//! the fault.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bindgate_core::record::{Call, Record, Verdict};
+
+use crate::{emit, run};
+
+/// Runs a part of a hook; `None` if it panicked.
+pub fn guard<T>(call: Call, stage: u16, part: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(part)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            // Dropping the payload would free memory; in a signal handler
+            // that can deadlock. A fault leaks a few bytes instead.
+            core::mem::forget(payload);
+            let _ = catch_unwind(|| report(call, stage)).map_err(core::mem::forget);
+            None
+        }
+    }
+}
+
+fn report(call: Call, stage: u16) {
+    let Some(run) = run::get() else { return };
+    run.state
+        .header
+        .faults
+        .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    let mut record = Record::new(Call::Fault);
+    record.verdict = Verdict::Passed;
+    record.stages = stage;
+    record.reason = call as u16;
+    emit::emit(run, &mut record);
+}
+
+/// Silences the standard panic message: it would take std's stderr lock and go
+/// to the program's standard error.
+pub fn silence_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
+}

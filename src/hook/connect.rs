@@ -1,0 +1,168 @@
+//! connect: `connect` rules, and the bind that the kernel does on its own.
+
+use core::ffi::c_int;
+use core::sync::atomic::Ordering::Relaxed;
+
+use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::policy::{Implicit, Op, Query, Verb};
+use bindgate_core::record::{Call, Check, Record, Verdict, flag, stage};
+use bindgate_core::socket::KindSet;
+use libc::{sockaddr, socklen_t};
+
+use super::socket::{answered, describe, enter, refusal};
+use super::{absent, errno, finish, outcome, refuse, send, uid};
+use crate::faults::guard;
+use crate::fds::Socket;
+use crate::run::{self, Run};
+use crate::sys::Errno;
+use crate::{emit, fds, memory, place, process, real};
+
+/// A connect on its way.
+struct Connecting {
+    record: Record,
+    /// Did a `connect` rule have a say, so that there is something to record?
+    judged: bool,
+    refused: Option<Errno>,
+    /// Where it goes instead, and what the program asked for.
+    moved: Option<(Socket, Addr, Addr)>,
+}
+
+fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option<Connecting> {
+    if !run.view.has_rules(Op::Connect) {
+        return None;
+    }
+    let raw = memory::copy_addr(addr, len).ok()?;
+    // AF_UNSPEC dissolves an association; it goes nowhere.
+    if raw.family() == Some(af::UNSPEC) {
+        return None;
+    }
+    let to = raw.read()?;
+    let mut record = Record::new(Call::Connect);
+    record.stages = stage::HOOK | stage::ADDRESS;
+    record.fd = fd;
+    record.asked = raw;
+    let mut kinds = fds::get(fd).socket().kinds();
+    let mut socket = None;
+    let mut user = None;
+    if run.view.may_match(Op::Connect, &to) {
+        let s = fds::identify(fd).ok()?;
+        record.stages |= stage::IDENTIFY;
+        record.cookie = s.cookie;
+        record.identity = s.identity;
+        describe(&mut record, s.ty);
+        kinds = s.ty.kinds();
+        user = uid(run, Op::Connect);
+        socket = Some(s);
+    }
+    let decision = run.view.decide(
+        &Query {
+            op: Op::Connect,
+            kinds,
+            addr: Some(&to),
+            v6only: false,
+            implicit: Implicit::No,
+            unprivileged_start: run.state.header.unprivileged_start.load(Relaxed) as u16,
+            program: run.program(),
+            script: run.script(),
+            uid: user,
+        },
+        run,
+    );
+    enter(&mut record, &decision, run.observe);
+    let refused = refusal(&mut record, &decision, Check::SecuritySocketConnect);
+    let mut moved = None;
+    if decision.verb == Verb::Move
+        && record.flags & flag::OBSERVED == 0
+        && let (Some(target), Some(s)) = (decision.target, socket)
+    {
+        if target.family() == s.ty.domain {
+            moved = Some((s, to, target));
+        } else {
+            record.check = Check::MoveRefused;
+            record.reason = place::reason::FAMILY;
+            record.errno = libc::EAFNOSUPPORT as u16;
+            return Some(Connecting {
+                record,
+                judged: true,
+                refused: Some(Errno(libc::EAFNOSUPPORT as u16)),
+                moved: None,
+            });
+        }
+    }
+    Some(Connecting {
+        judged: decision.rule.is_some()
+            || decision.note.is_some()
+            || record.verdict != Verdict::Allow,
+        record,
+        refused,
+        moved,
+    })
+}
+
+/// connect(2).
+///
+/// # Safety
+/// As connect(2), but the address may be anything.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    let Some(next) = real::connect() else {
+        return absent();
+    };
+    let before = errno();
+    let Some(run) = run::get() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, addr, len) };
+    };
+    let mut plan = guard(Call::Connect, stage::POLICY, || decide(run, fd, addr, len)).flatten();
+    if let Some(c) = &mut plan
+        && let Some(e) = c.refused
+    {
+        guard(Call::Connect, stage::RECORD, || {
+            emit::emit(run, &mut c.record);
+        });
+        return refuse(e);
+    }
+    let implicit = guard(Call::Connect, stage::POLICY, || {
+        send::implicit(run, Call::Connect, fd, true)
+    })
+    .flatten();
+    let implicit = match send::settle(run, implicit) {
+        Ok(implicit) => implicit,
+        Err(e) => return refuse(e),
+    };
+    let target = plan.as_ref().and_then(|c| c.moved).map(|m| m.2.write());
+    let ret = match &target {
+        Some(to) => {
+            let bytes = to.bytes();
+            // SAFETY: our own copy of an address.
+            unsafe { next(fd, bytes.as_ptr().cast(), bytes.len() as socklen_t) }
+        }
+        // SAFETY: as the caller's.
+        None => unsafe { next(fd, addr, len) },
+    };
+    let errno_after = outcome(ret as isize);
+    guard(Call::Connect, stage::RECORD, || {
+        note(run, fd, plan, target, errno_after);
+        send::note(run, implicit, errno_after);
+    });
+    finish(ret, before, c_int::from(errno_after))
+}
+
+fn note(run: &Run, fd: c_int, plan: Option<Connecting>, target: Option<RawAddr>, errno: u16) {
+    let Some(mut c) = plan else { return };
+    answered(&mut c.record, errno);
+    if let (Some((socket, virt, to)), Some(raw)) = (c.moved, target) {
+        c.record.used = raw;
+        let under_way = [0, libc::EINPROGRESS, libc::EINTR].contains(&c_int::from(errno));
+        if under_way && !process::is_under_seccomp() {
+            place::connected(run, &socket, &virt, &to, c.record.rule);
+        }
+    }
+    if c.judged
+        || errno != 0
+            && fds::get(fd).socket().kinds() != KindSet::NONE
+            && c.record.note != bindgate_core::record::RULE_NONE
+    {
+        emit::emit(run, &mut c.record);
+    }
+}

@@ -1,0 +1,266 @@
+//! close, dup, fcntl, recvmsg, epoll_ctl, prctl: where descriptors come and
+//! go. They keep the cache fresh, make no system call of their own and decide
+//! nothing.
+
+use core::ffi::{c_int, c_uint, c_void};
+
+use libc::{mmsghdr, msghdr, ssize_t};
+
+use super::{absent, errno, set_errno};
+use crate::{fds, process, real};
+
+/// close(2). The entry goes first: afterwards the number may already be
+/// somebody else's.
+///
+/// # Safety
+/// As close(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
+    fds::forget(fd);
+    match real::close() {
+        // SAFETY: as the caller's.
+        Some(next) => unsafe { next(fd) },
+        None => absent(),
+    }
+}
+
+/// close_range(2), which can also set close-on-exec instead.
+///
+/// # Safety
+/// As close_range(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    let Some(next) = real::close_range() else {
+        return absent();
+    };
+    if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 && first <= last {
+        fds::forget_range(first, last);
+    }
+    // SAFETY: as the caller's.
+    unsafe { next(first, last, flags) }
+}
+
+/// closefrom(3).
+///
+/// # Safety
+/// As closefrom(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
+    fds::forget_range(first.max(0) as c_uint, c_uint::MAX);
+    if let Some(next) = real::closefrom() {
+        // SAFETY: as the caller's.
+        unsafe { next(first) };
+    }
+}
+
+/// dup(2).
+///
+/// # Safety
+/// As dup(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
+    let Some(next) = real::dup() else {
+        return absent();
+    };
+    // SAFETY: as the caller's.
+    let new = unsafe { next(old) };
+    if new >= 0 {
+        fds::copied(old, new);
+    }
+    new
+}
+
+/// dup2(2).
+///
+/// # Safety
+/// As dup2(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
+    let Some(next) = real::dup2() else {
+        return absent();
+    };
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(old, new) };
+    if ret >= 0 {
+        fds::copied(old, new);
+    }
+    ret
+}
+
+/// dup3(2).
+///
+/// # Safety
+/// As dup3(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+    let Some(next) = real::dup3() else {
+        return absent();
+    };
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(old, new, flags) };
+    if ret >= 0 {
+        fds::copied(old, new);
+    }
+    ret
+}
+
+/// fcntl(2), whose third argument is passed on as it came: on the ABIs that we
+/// build for a variadic argument travels as a fixed one would, and only `cmd`
+/// says whether there was one.
+///
+/// # Safety
+/// As fcntl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fcntl(fd: c_int, cmd: c_int, arg: *mut c_void) -> c_int {
+    let Some(next) = real::fcntl() else {
+        return absent();
+    };
+    // SAFETY: as the caller's.
+    duplicated(fd, cmd, unsafe { next(fd, cmd, arg) })
+}
+
+/// fcntl(2) by the name that programs with 64-bit file offsets use.
+///
+/// # Safety
+/// As fcntl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, cmd: c_int, arg: *mut c_void) -> c_int {
+    // A libc without the name has the same function under the other one.
+    let Some(next) = real::fcntl64().or_else(real::fcntl) else {
+        return absent();
+    };
+    // SAFETY: as the caller's.
+    duplicated(fd, cmd, unsafe { next(fd, cmd, arg) })
+}
+
+fn duplicated(fd: c_int, cmd: c_int, ret: c_int) -> c_int {
+    if ret >= 0 && matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+        fds::copied(fd, ret);
+    }
+    ret
+}
+
+/// recvmsg(2): descriptors that arrive are nobody's we know.
+///
+/// # Safety
+/// As recvmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    let Some(next) = real::recvmsg() else {
+        return absent() as ssize_t;
+    };
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(fd, msg, flags) };
+    if ret >= 0 {
+        // SAFETY: the kernel has just filled the message in.
+        unsafe { arrived(msg) };
+    }
+    ret
+}
+
+/// recvmmsg(2).
+///
+/// # Safety
+/// As recvmmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn recvmmsg(
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    let Some(next) = real::recvmmsg() else {
+        return absent();
+    };
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(fd, msgs, count, flags, timeout) };
+    for n in 0..usize::try_from(ret).unwrap_or(0) {
+        // SAFETY: the kernel has just filled in this many messages.
+        unsafe { arrived(&raw mut (*msgs.add(n)).msg_hdr) };
+    }
+    ret
+}
+
+/// Forgets what was cached under the numbers of descriptors that a message
+/// brought.
+///
+/// # Safety
+/// The kernel has just filled the message in.
+unsafe fn arrived(msg: *const msghdr) {
+    // SAFETY: as the caller's; control messages lie within the stated length.
+    unsafe {
+        if (*msg).msg_controllen == 0 {
+            return;
+        }
+        let mut c = libc::CMSG_FIRSTHDR(msg);
+        while !c.is_null() {
+            if (*c).cmsg_level == libc::SOL_SOCKET && (*c).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = (*c).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let fds = libc::CMSG_DATA(c).cast::<c_int>();
+                for n in 0..bytes / size_of::<c_int>() {
+                    fds::forget(fds.add(n).read_unaligned());
+                }
+            }
+            c = libc::CMSG_NXTHDR(msg, c);
+        }
+    }
+}
+
+/// epoll_ctl(2): a socket that nobody watches need not be looked for in epoll
+/// instances when it is replaced.
+///
+/// # Safety
+/// As epoll_ctl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn epoll_ctl(
+    ep: c_int,
+    op: c_int,
+    fd: c_int,
+    event: *mut libc::epoll_event,
+) -> c_int {
+    let Some(next) = real::epoll_ctl() else {
+        return absent();
+    };
+    if op == libc::EPOLL_CTL_ADD {
+        fds::watched(fd);
+    }
+    // SAFETY: as the caller's.
+    unsafe { next(ep, op, fd, event) }
+}
+
+/// prctl(2): once a seccomp filter is in place the shim asks nothing any more.
+///
+/// # Safety
+/// As prctl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn prctl(
+    option: c_int,
+    a: *mut c_void,
+    b: *mut c_void,
+    c: *mut c_void,
+    d: *mut c_void,
+) -> c_int {
+    let Some(next) = real::prctl() else {
+        return absent();
+    };
+    if option != libc::PR_SET_SECCOMP {
+        // SAFETY: as the caller's.
+        return unsafe { next(option, a, b, c, d) };
+    }
+    // SAFETY: as the caller's.
+    filtering(|| unsafe { next(option, a, b, c, d) } as isize) as c_int
+}
+
+/// A call that may put the program under a seccomp filter.
+pub fn filtering(call: impl FnOnce() -> isize) -> isize {
+    let was = process::is_under_seccomp();
+    let before = errno();
+    process::set_seccomp(true);
+    set_errno(before);
+    let ret = call();
+    if ret < 0 && !was {
+        process::set_seccomp(false);
+    }
+    ret
+}

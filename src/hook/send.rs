@@ -1,0 +1,175 @@
+//! sendto, sendmsg, sendmmsg: a send on an unbound socket binds it.
+//!
+//! On any socket that has its port the price is one load of the descriptor
+//! cache.
+
+use core::ffi::{c_int, c_uint, c_void};
+
+use bindgate_core::addr::{Addr, af};
+use bindgate_core::policy::Implicit;
+use bindgate_core::record::{Call, Identity, Record, flag, stage};
+use bindgate_core::socket::{SocketType, ty};
+use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
+
+use super::socket::{Binding, Plan, describe, judge, note_bind, settle as settle_bind};
+use super::{absent, errno, finish, outcome, set_errno};
+use crate::faults::guard;
+use crate::run::{self, Run};
+use crate::sys::{self, Errno};
+use crate::{emit, fds, memory, process, real};
+
+/// The bind that a call on `fd` would bring about, judged; `None` if the
+/// socket has its port or will not get one this way.
+pub fn implicit(run: &Run, call: Call, fd: c_int, connects: bool) -> Option<Binding> {
+    let cached = fds::get(fd);
+    if cached.is_bound() {
+        return None;
+    }
+    if process::is_under_seccomp() {
+        return None;
+    }
+    let what = if cached.is_valid() {
+        cached.socket()
+    } else {
+        fds::identify(fd).ok()?.ty
+    };
+    if !binds_itself(what, connects) || fds::is_bound(fd) {
+        return None;
+    }
+    let asked = Addr::any(what.domain)?;
+    let mut record = Record::new(call);
+    record.stages = stage::HOOK;
+    record.flags = flag::IMPLICIT;
+    record.fd = fd;
+    record.identity = Identity::Cached;
+    record.asked = asked.write();
+    describe(&mut record, what);
+    let mut b = Binding::implicit(record);
+    if run.view.has_implicit_rules() {
+        judge(run, fd, &asked, Implicit::Connect, &mut b);
+    }
+    Some(b)
+}
+
+/// Does the kernel give such a socket a port on connect, or on a send?
+fn binds_itself(what: SocketType, connects: bool) -> bool {
+    match what.domain {
+        af::INET | af::INET6 => match what.ty {
+            ty::DGRAM => true,
+            ty::STREAM => connects,
+            _ => false,
+        },
+        af::VSOCK => connects,
+        _ => false,
+    }
+}
+
+/// Refuses an implicit bind, or places the socket before the kernel would
+/// choose for it.
+pub fn settle(run: &Run, b: Option<Binding>) -> Result<Option<Binding>, Errno> {
+    let Some(mut b) = b else { return Ok(None) };
+    let answer = guard(b.record.call, stage::RECORD, || {
+        if let Some(answer) = settle_bind(run, &mut b) {
+            return Some(answer);
+        }
+        if let Plan::Place(placing) = &b.plan {
+            let bound = sys::bind(b.record.fd, placing.real.bytes());
+            note_bind(run, &mut b, bound.err().map_or(0, |e| e.0));
+            return Some(bound);
+        }
+        None
+    });
+    match answer.flatten() {
+        Some(Ok(())) => Ok(None),
+        Some(Err(e)) => Err(e),
+        None => Ok(Some(b)),
+    }
+}
+
+/// The call has come back; if it bound the socket there is something to record.
+pub fn note(run: &Run, b: Option<Binding>, errno: u16) {
+    let Some(mut b) = b else { return };
+    // Other failures leave the socket bound too: what the kernel says of the
+    // name is what counts.
+    let name = sys::getsockname(b.record.fd);
+    let bound = name
+        .ok()
+        .filter(|raw| raw.read().is_some_and(|addr| !addr.is_auto()));
+    match bound {
+        Some(used) => {
+            fds::bound(b.record.fd);
+            b.record.stages |= stage::FORWARD;
+            b.record.flags |= flag::FORWARDED;
+            b.record.used = used;
+            emit::emit(run, &mut b.record);
+        }
+        None if errno == libc::EAGAIN as u16 || errno == libc::EADDRNOTAVAIL as u16 => {
+            note_bind(run, &mut b, errno);
+        }
+        None => {}
+    }
+}
+
+macro_rules! sending {
+    ($(#[$doc:meta])* $name:ident($fd:ident, $($arg:ident: $ty:ty),*) -> $ret:ty, $call:expr, $connects:expr, $addressed:expr) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name($fd: c_int, $($arg: $ty),*) -> $ret {
+            let Some(next) = real::$name() else {
+                return absent() as $ret;
+            };
+            // The price on a socket that has its port.
+            if fds::get($fd).is_bound() {
+                // SAFETY: as the caller's.
+                return unsafe { next($fd, $($arg),*) };
+            }
+            let before = errno();
+            let Some(run) = run::get() else {
+                // SAFETY: as the caller's.
+                return unsafe { next($fd, $($arg),*) };
+            };
+            let plan = guard($call, stage::POLICY, || {
+                if $addressed { implicit(run, $call, $fd, $connects) } else { None }
+            });
+            let plan = match settle(run, plan.flatten()) {
+                Ok(plan) => plan,
+                Err(e) => {
+                    set_errno(c_int::from(e.0));
+                    return -1;
+                }
+            };
+            // SAFETY: as the caller's.
+            let ret = unsafe { next($fd, $($arg),*) };
+            let errno_after = outcome(ret as isize);
+            guard($call, stage::RECORD, || note(run, plan, errno_after));
+            finish(ret, before, c_int::from(errno_after))
+        }
+    };
+}
+
+sending! {
+    /// sendto(2).
+    ///
+    /// # Safety
+    /// As sendto(2).
+    sendto(fd, buf: *const c_void, size: usize, flags: c_int, addr: *const sockaddr, len: socklen_t) -> ssize_t,
+    Call::Sendto, flags & libc::MSG_FASTOPEN != 0, !addr.is_null()
+}
+sending! {
+    /// sendmsg(2).
+    ///
+    /// # Safety
+    /// As sendmsg(2).
+    sendmsg(fd, msg: *const msghdr, flags: c_int) -> ssize_t,
+    Call::Sendmsg, flags & libc::MSG_FASTOPEN != 0,
+    memory::read(msg).is_some_and(|m| !m.msg_name.is_null())
+}
+sending! {
+    /// sendmmsg(2).
+    ///
+    /// # Safety
+    /// As sendmmsg(2).
+    sendmmsg(fd, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int,
+    Call::Sendmmsg, flags & libc::MSG_FASTOPEN != 0,
+    memory::read(msgs).is_some_and(|m| !m.msg_hdr.msg_name.is_null())
+}

@@ -1,0 +1,588 @@
+//! socket, socketpair, bind, listen, accept: how a socket comes to be and to
+//! be reachable.
+
+use core::ffi::c_int;
+
+use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::infer;
+use bindgate_core::policy::{Decision, Implicit, Op, Query, Verb};
+use bindgate_core::record::{
+    Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage,
+};
+use bindgate_core::run::move_mark;
+use bindgate_core::socket::SocketType;
+use libc::{sockaddr, socklen_t};
+
+use super::{absent, errno, finish, outcome, refuse, uid};
+use crate::faults::guard;
+use crate::place::{self, Placing};
+use crate::run::{self, Run};
+use crate::sys::{self, Errno};
+use crate::{emit, fds, memory, real};
+
+/// What the policy says goes into the record.
+pub fn enter(record: &mut Record, decision: &Decision, observe: bool) {
+    record.stages |= stage::POLICY;
+    record.rule = match decision.rule {
+        Some(rule) => rule,
+        None if decision.by_default => RULE_DEFAULT,
+        None => RULE_NONE,
+    };
+    record.note = decision.note.unwrap_or(RULE_NONE);
+    record.verdict = match decision.verb {
+        Verb::Allow => Verdict::Allow,
+        Verb::Deny => Verdict::Deny,
+        Verb::Move => Verdict::Move,
+        Verb::Hide => Verdict::Hide,
+    };
+    if observe && record.verdict != Verdict::Allow {
+        record.flags |= flag::OBSERVED;
+    }
+}
+
+/// What a socket is goes into the record.
+pub fn describe(record: &mut Record, ty: SocketType) {
+    record.domain = ty.domain;
+    record.ty = ty.ty;
+    record.protocol = ty.protocol;
+}
+
+/// The refusal of a decision, if it is one that holds.
+pub fn refusal(record: &mut Record, decision: &Decision, check: Check) -> Option<Errno> {
+    if decision.verb != Verb::Deny || record.flags & flag::OBSERVED != 0 {
+        return None;
+    }
+    record.check = check;
+    record.errno = decision.errno;
+    Some(Errno(decision.errno))
+}
+
+/// The kernel's answer goes into the record.
+pub fn answered(record: &mut Record, errno: u16) {
+    record.stages |= stage::FORWARD;
+    record.flags |= flag::FORWARDED;
+    record.kernel = errno;
+    record.errno = errno;
+    if errno != 0 {
+        record.check = infer::check(
+            record.call,
+            SocketType {
+                domain: record.domain,
+                ty: record.ty,
+                protocol: record.protocol,
+            },
+            errno,
+        );
+        record.flags |= flag::INFERRED;
+    }
+}
+
+// --- socket, socketpair ----------------------------------------------------
+
+fn decide_create(run: &Run, call: Call, ty: SocketType, flags: u16) -> (Record, Option<Errno>) {
+    let mut record = Record::new(call);
+    record.stages = stage::HOOK;
+    record.flags = flags;
+    describe(&mut record, ty);
+    if !run.view.has_rules(Op::Socket) {
+        return (record, None);
+    }
+    let decision = run.view.decide(
+        &Query {
+            op: Op::Socket,
+            kinds: ty.kinds(),
+            addr: None,
+            v6only: false,
+            implicit: Implicit::No,
+            unprivileged_start: 0,
+            program: run.program(),
+            script: run.script(),
+            uid: uid(run, Op::Socket),
+        },
+        run,
+    );
+    enter(&mut record, &decision, run.observe);
+    let refused = refusal(&mut record, &decision, Check::SecuritySocketCreate);
+    (record, refused)
+}
+
+/// socket(2), for libc's name and for `syscall(SYS_socket, …)`.
+///
+/// # Safety
+/// As socket(2).
+pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -> c_int {
+    let Some(next) = real::socket() else {
+        return absent();
+    };
+    let before = errno();
+    let Some(run) = run::get() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(domain, ty, protocol) };
+    };
+    let made = SocketType::created(domain, ty, protocol);
+    let plan = guard(Call::Socket, stage::POLICY, || {
+        decide_create(run, Call::Socket, made, flags)
+    });
+    if let Some((mut record, Some(e))) = plan {
+        guard(Call::Socket, stage::RECORD, || emit::emit(run, &mut record));
+        return refuse(e);
+    }
+    // SAFETY: as the caller's.
+    let fd = unsafe { next(domain, ty, protocol) };
+    let after = errno();
+    if fd >= 0 {
+        fds::made(fd, made);
+    }
+    if let Some((mut record, _)) = plan {
+        guard(Call::Socket, stage::RECORD, || {
+            record.fd = fd;
+            record.identity = Identity::None;
+            answered(&mut record, if fd < 0 { after as u16 } else { 0 });
+            emit::emit(run, &mut record);
+        });
+    }
+    finish(fd, before, after)
+}
+
+/// socketpair(2).
+///
+/// # Safety
+/// As socketpair(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn socketpair(
+    domain: c_int,
+    ty: c_int,
+    protocol: c_int,
+    pair: *mut c_int,
+) -> c_int {
+    let Some(next) = real::socketpair() else {
+        return absent();
+    };
+    let before = errno();
+    let Some(run) = run::get() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(domain, ty, protocol, pair) };
+    };
+    let made = SocketType::created(domain, ty, protocol);
+    let plan = guard(Call::Socketpair, stage::POLICY, || {
+        decide_create(run, Call::Socketpair, made, 0)
+    });
+    if let Some((mut record, Some(e))) = plan {
+        guard(Call::Socketpair, stage::RECORD, || {
+            emit::emit(run, &mut record);
+        });
+        return refuse(e);
+    }
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(domain, ty, protocol, pair) };
+    let after = errno();
+    if ret == 0 {
+        // SAFETY: the kernel has just written two descriptors there.
+        let (a, b) = unsafe { (pair.read_unaligned(), pair.add(1).read_unaligned()) };
+        for fd in [a, b] {
+            fds::made(fd, made);
+            // A connected pair needs no name: nothing will be bound for it.
+            fds::bound(fd);
+        }
+    }
+    if let Some((mut record, _)) = plan {
+        guard(Call::Socketpair, stage::RECORD, || {
+            answered(&mut record, if ret < 0 { after as u16 } else { 0 });
+            emit::emit(run, &mut record);
+        });
+    }
+    finish(ret, before, after)
+}
+
+// --- bind ------------------------------------------------------------------
+
+/// A bind on its way: what is decided and what is to be done.
+pub struct Binding {
+    /// What is known so far.
+    pub record: Record,
+    /// What is to be done.
+    pub plan: Plan,
+    /// Was the address read before the kernel read it?
+    addr_read: bool,
+}
+
+impl Binding {
+    /// A bind that another call brings about.
+    pub fn implicit(record: Record) -> Binding {
+        Binding {
+            record,
+            plan: Plan::Forward,
+            addr_read: true,
+        }
+    }
+}
+
+/// What is to be done with a bind.
+// There is no heap to put the larger one on.
+#[allow(clippy::large_enum_variant)]
+pub enum Plan {
+    /// Let the kernel do what the program asked.
+    Forward,
+    /// Refuse.
+    Refuse(Errno),
+    /// Bind to another address than the program asked.
+    Place(Placing),
+    /// It is done already; the answer for the program.
+    Done(Result<(), Errno>),
+}
+
+fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
+    let mut record = Record::new(call);
+    record.stages = stage::HOOK;
+    record.flags = flags;
+    record.fd = fd;
+    let cached = fds::get(fd);
+    if cached.is_valid() {
+        record.identity = Identity::Cached;
+        describe(&mut record, cached.socket());
+    }
+    Binding {
+        record,
+        plan: Plan::Forward,
+        addr_read: false,
+    }
+}
+
+fn decide_bind(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u16) -> Binding {
+    let mut b = begin(Call::Bind, fd, flags);
+    if !run.view.has_rules(Op::Bind) {
+        return b;
+    }
+    let Ok(raw) = memory::copy_addr(addr, len) else {
+        return b;
+    };
+    b.record.stages |= stage::ADDRESS;
+    b.record.asked = raw;
+    b.addr_read = true;
+    let Some(asked) = raw.read() else { return b };
+    judge(run, fd, &asked, Implicit::No, &mut b);
+    b
+}
+
+/// Identify, policy, and what follows from it: the middle of the house, for
+/// explicit and implicit binds alike.
+pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Binding) {
+    let record = &mut b.record;
+    let mut query = Query {
+        op: Op::Bind,
+        kinds: fds::get(fd).socket().kinds(),
+        addr: Some(asked),
+        v6only: false,
+        implicit,
+        unprivileged_start: run
+            .state
+            .header
+            .unprivileged_start
+            .load(core::sync::atomic::Ordering::Relaxed) as u16,
+        program: run.program(),
+        script: run.script(),
+        uid: None,
+    };
+    let mut socket = None;
+    if run.view.may_match(Op::Bind, asked) {
+        let Ok(s) = fds::identify(fd) else {
+            // The kernel will say what is wrong with the descriptor.
+            return;
+        };
+        record.stages |= stage::IDENTIFY;
+        record.cookie = s.cookie;
+        record.identity = s.identity;
+        describe(record, s.ty);
+        if s.ty.domain != asked.family() {
+            // The family's own check comes, and refuses.
+            return;
+        }
+        query.kinds = s.ty.kinds();
+        query.uid = uid(run, Op::Bind);
+        if let Some(uid) = query.uid {
+            record.uid = uid;
+        }
+        if asked.family() == af::INET6 && asked.is_wildcard() {
+            query.v6only = place::is_v6only(fd);
+        }
+        socket = Some(s);
+    }
+    let decision = run.view.decide(&query, run);
+    enter(record, &decision, run.observe);
+    if let Some(e) = refusal(record, &decision, Check::SecuritySocketBind) {
+        b.plan = Plan::Refuse(e);
+        return;
+    }
+    if record.flags & flag::OBSERVED != 0 {
+        return;
+    }
+    if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, socket) {
+        b.plan = place::plan(run, fd, &s, asked, &decision, query.v6only, record);
+    }
+}
+
+/// Carries the plan out where that is not the plain forward. `Some` is the
+/// answer for the program.
+pub fn settle(run: &Run, b: &mut Binding) -> Option<Result<(), Errno>> {
+    let answer = match &b.plan {
+        Plan::Forward | Plan::Place(_) => return None,
+        Plan::Refuse(e) => Err(*e),
+        Plan::Done(answer) => *answer,
+    };
+    b.record.errno = answer.err().map_or(0, |e| e.0);
+    if answer.is_ok() {
+        fds::bound(b.record.fd);
+    }
+    emit::emit(run, &mut b.record);
+    Some(answer)
+}
+
+/// The forward has come back.
+pub fn note_bind(run: &Run, b: &mut Binding, errno: u16) {
+    let fd = b.record.fd;
+    let ok = errno == 0;
+    answered(&mut b.record, errno);
+    if ok {
+        fds::bound(fd);
+    }
+    match &b.plan {
+        Plan::Place(placing) => place::placed(run, fd, placing, ok, &mut b.record),
+        _ if ok => {
+            let auto = b.record.asked.read().is_some_and(|a| a.is_auto());
+            b.record.used = match auto && !crate::process::is_under_seccomp() {
+                true => sys::getsockname(fd).unwrap_or(RawAddr::EMPTY),
+                false => b.record.asked,
+            };
+        }
+        _ => {}
+    }
+    emit::emit(run, &mut b.record);
+}
+
+/// bind(2), for libc's name and for `syscall(SYS_bind, …)`.
+///
+/// # Safety
+/// As bind(2), but the address may be anything.
+pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u16) -> c_int {
+    let Some(next) = real::bind() else {
+        return absent();
+    };
+    let before = errno();
+    let Some(run) = run::get() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, addr, len) };
+    };
+    let mut plan = guard(Call::Bind, stage::POLICY, || {
+        decide_bind(run, fd, addr, len, flags)
+    });
+    let settled = plan
+        .as_mut()
+        .and_then(|b| guard(Call::Bind, stage::RECORD, || settle(run, b)).flatten());
+    match settled {
+        Some(Ok(())) => return finish(0, before, before),
+        Some(Err(e)) => return refuse(e),
+        None => {}
+    }
+    let ret = match plan.as_ref().map(|b| &b.plan) {
+        Some(Plan::Place(placing)) => {
+            let to = placing.real.bytes();
+            // SAFETY: our own copy of an address.
+            unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+        }
+        // SAFETY: as the caller's.
+        _ => unsafe { next(fd, addr, len) },
+    };
+    let errno_after = outcome(ret as isize);
+    if let Some(mut b) = plan {
+        guard(Call::Bind, stage::RECORD, || {
+            if !b.addr_read {
+                read_late(&mut b.record, addr, len, errno_after);
+            }
+            note_bind(run, &mut b, errno_after);
+        });
+    }
+    finish(ret, before, c_int::from(errno_after))
+}
+
+/// The address, for the record: after the kernel has read it there is nothing
+/// to ask.
+fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, errno: u16) {
+    let unread = [libc::EFAULT, libc::EBADF, libc::ENOTSOCK, libc::EINVAL];
+    let raw = if unread.contains(&c_int::from(errno)) {
+        memory::copy_addr(addr, len).ok()
+    } else {
+        memory::copy_addr_read_by_kernel(addr, len)
+    };
+    if let Some(raw) = raw {
+        record.stages |= stage::ADDRESS;
+        record.asked = raw;
+    }
+    if !fds::get(record.fd).is_valid()
+        && let Some(family) = record.asked.family()
+    {
+        record.domain = family;
+    }
+}
+
+// --- listen ----------------------------------------------------------------
+
+/// What listen(2) is about to do.
+struct Listening {
+    /// The bind that comes with it, on a socket that has no port yet.
+    implicit: Option<Binding>,
+    /// The judgement of `listen` rules, where there are any.
+    judged: Option<Record>,
+    refused: Option<Errno>,
+}
+
+fn decide_listen(run: &Run, fd: c_int) -> Listening {
+    let mut l = Listening {
+        implicit: None,
+        judged: None,
+        refused: None,
+    };
+    let cached = fds::get(fd);
+    let Some(family) = family_with_ports(fd, cached) else {
+        return decide_listen_rules(run, fd, l);
+    };
+    if !fds::is_bound(fd) && !crate::process::is_under_seccomp() {
+        let mut b = begin(Call::Listen, fd, flag::IMPLICIT);
+        describe(&mut b.record, fds::get(fd).socket());
+        if let Some(asked) = Addr::any(family) {
+            b.record.asked = asked.write();
+            if run.view.has_rules(Op::Bind) {
+                judge(run, fd, &asked, Implicit::Listen, &mut b);
+            }
+        }
+        l.implicit = Some(b);
+    }
+    decide_listen_rules(run, fd, l)
+}
+
+/// The family of a stream socket that listen(2) would give a port by itself.
+fn family_with_ports(fd: c_int, cached: fds::Entry) -> Option<u16> {
+    let ty = if cached.is_valid() {
+        cached.socket()
+    } else {
+        fds::identify(fd).ok()?.ty
+    };
+    (matches!(ty.domain, af::INET | af::INET6) && ty.ty == bindgate_core::socket::ty::STREAM)
+        .then_some(ty.domain)
+}
+
+fn decide_listen_rules(run: &Run, fd: c_int, mut l: Listening) -> Listening {
+    if !run.view.has_rules(Op::Listen) {
+        return l;
+    }
+    let mut record = Record::new(Call::Listen);
+    record.stages = stage::HOOK;
+    record.fd = fd;
+    let Ok(s) = fds::identify(fd) else { return l };
+    record.stages |= stage::IDENTIFY;
+    record.cookie = s.cookie;
+    record.identity = s.identity;
+    // The type and address that the program believes in.
+    let ty = place::virtual_type(run, fd, s.ty);
+    describe(&mut record, ty);
+    let at = place::local_name(run, fd).and_then(|raw| raw.read());
+    let Some(at) = at.or_else(|| Addr::any(ty.domain)) else {
+        return l;
+    };
+    record.asked = at.write();
+    record.stages |= stage::ADDRESS;
+    let decision = run.view.decide(
+        &Query {
+            op: Op::Listen,
+            kinds: ty.kinds(),
+            addr: Some(&at),
+            v6only: at.family() == af::INET6 && at.is_wildcard() && place::is_v6only(fd),
+            implicit: Implicit::No,
+            unprivileged_start: run
+                .state
+                .header
+                .unprivileged_start
+                .load(core::sync::atomic::Ordering::Relaxed) as u16,
+            program: run.program(),
+            script: run.script(),
+            uid: uid(run, Op::Listen),
+        },
+        run,
+    );
+    enter(&mut record, &decision, run.observe);
+    l.refused = refusal(&mut record, &decision, Check::SecuritySocketListen);
+    l.judged = Some(record);
+    l
+}
+
+/// listen(2).
+///
+/// # Safety
+/// As listen(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    let Some(next) = real::listen() else {
+        return absent();
+    };
+    let before = errno();
+    let Some(run) = run::get() else {
+        // SAFETY: no pointers.
+        return unsafe { next(fd, backlog) };
+    };
+    let mut plan = guard(Call::Listen, stage::POLICY, || decide_listen(run, fd));
+    let refused = plan
+        .as_mut()
+        .and_then(|l| guard(Call::Listen, stage::RECORD, || refuse_listen(run, l)).flatten());
+    if let Some(e) = refused {
+        return refuse(e);
+    }
+    // SAFETY: no pointers.
+    let ret = unsafe { next(fd, backlog) };
+    let errno_after = outcome(ret as isize);
+    if let Some(mut l) = plan {
+        guard(Call::Listen, stage::RECORD, || {
+            note_listen(run, fd, &mut l, errno_after);
+        });
+    }
+    finish(ret, before, c_int::from(errno_after))
+}
+
+/// Refuses, or places the socket before it listens.
+fn refuse_listen(run: &Run, l: &mut Listening) -> Option<Errno> {
+    if let (Some(e), Some(record)) = (l.refused, &mut l.judged) {
+        emit::emit(run, record);
+        return Some(e);
+    }
+    let b = l.implicit.as_mut()?;
+    if let Some(answer) = settle(run, b) {
+        l.implicit = None;
+        return answer.err();
+    }
+    if let Plan::Place(placing) = &b.plan {
+        // The kernel would choose the address only now; so must we, before it.
+        let bound = sys::bind(b.record.fd, placing.real.bytes());
+        note_bind(run, b, bound.err().map_or(0, |e| e.0));
+        l.implicit = None;
+        return bound.err();
+    }
+    None
+}
+
+fn note_listen(run: &Run, fd: c_int, l: &mut Listening, errno: u16) {
+    if let Some(record) = &mut l.judged {
+        answered(record, errno);
+        emit::emit(run, record);
+    }
+    if let Some(b) = &mut l.implicit {
+        note_bind(run, b, errno);
+    }
+    if errno == 0
+        && run
+            .state
+            .header
+            .moves
+            .load(core::sync::atomic::Ordering::Relaxed)
+            > 0
+    {
+        place::mark(run, fd, move_mark::LISTENING, 0);
+    }
+}

@@ -1,0 +1,143 @@
+//! Reading the program's memory, which may not be there.
+//!
+//! The kernel answers a bad pointer with `EFAULT`; so must we, and never with
+//! a crash. Memory on the page that we stand on is there. Any other page is
+//! asked about first. Between the question and the reading another thread
+//! could unmap it; so could it between the check and the reading of any
+//! program that checks.
+
+use bindgate_core::addr::{Addr, RawAddr, STORAGE};
+
+use crate::process;
+
+const PAGE: usize = 4096;
+
+/// Why an address could not be read. The kernel is left to say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unreadable;
+
+/// Copies the `len` bytes of a socket address at `from`.
+///
+/// # Errors
+/// [`Unreadable`] if the length is not one that the kernel would take, or if
+/// the memory is not there.
+pub fn copy_addr(from: *const libc::sockaddr, len: libc::socklen_t) -> Result<RawAddr, Unreadable> {
+    let len = len as usize;
+    if len > STORAGE {
+        return Err(Unreadable);
+    }
+    if !is_readable(from as usize, len) {
+        return Err(Unreadable);
+    }
+    Ok(copy_checked(from, len))
+}
+
+/// The same after the kernel has read the address without complaint.
+pub fn copy_addr_read_by_kernel(
+    from: *const libc::sockaddr,
+    len: libc::socklen_t,
+) -> Option<RawAddr> {
+    (len as usize <= STORAGE).then(|| copy_checked(from, len as usize))
+}
+
+fn copy_checked(from: *const libc::sockaddr, len: usize) -> RawAddr {
+    let mut bytes = [0u8; STORAGE];
+    // SAFETY: the caller knows that `len` ≤ STORAGE bytes at `from` can be
+    // read: they were asked about, or the kernel has just read them.
+    unsafe { core::ptr::copy_nonoverlapping(from.cast(), bytes.as_mut_ptr(), len) };
+    RawAddr::new(bytes.get(..len).unwrap_or(&[])).unwrap_or(RawAddr::EMPTY)
+}
+
+/// Are `len` bytes at `at` there to be read? `len` spans at most two pages.
+#[must_use]
+pub fn is_readable(at: usize, len: usize) -> bool {
+    if len == 0 {
+        return true;
+    }
+    let Some(last) = at.checked_add(len - 1) else {
+        return false;
+    };
+    let here = &raw const last as usize;
+    let mine = |a: usize| a / PAGE == here / PAGE;
+    if mine(at) && mine(last) {
+        return true;
+    }
+    if process::is_under_seccomp() {
+        // Nothing may be asked any more. A null page is never there.
+        return at >= PAGE;
+    }
+    crate::sys::is_readable(at) && (at / PAGE == last / PAGE || crate::sys::is_readable(last))
+}
+
+/// A value of the program's, copied out, if it is there.
+#[must_use]
+pub fn read<T: Copy>(from: *const T) -> Option<T> {
+    if from.is_null() || !is_readable(from as usize, size_of::<T>()) {
+        return None;
+    }
+    // SAFETY: the bytes were asked about; `T` is a plain C structure for
+    // which any bytes are a value.
+    Some(unsafe { from.read_unaligned() })
+}
+
+/// The first bytes of a NUL-terminated string, at most `max`.
+pub fn prefix<'a>(from: *const libc::c_char, max: usize) -> Option<&'a [u8]> {
+    string(from, max).map(|(bytes, _)| bytes)
+}
+
+/// A NUL-terminated string of the program's without its NUL, if all of it is
+/// there and it is at most `max` bytes long.
+pub fn c_str<'a>(from: *const libc::c_char, max: usize) -> Option<&'a [u8]> {
+    string(from, max).and_then(|(bytes, whole)| whole.then_some(bytes))
+}
+
+/// The bytes before the NUL, and whether the NUL was reached within `max`.
+fn string<'a>(from: *const libc::c_char, max: usize) -> Option<(&'a [u8], bool)> {
+    let start = from as usize;
+    if start == 0 {
+        return None;
+    }
+    let mut checked = start;
+    for n in 0..=max {
+        let at = start.checked_add(n)?;
+        if at >= checked {
+            let next_page = (at / PAGE + 1) * PAGE;
+            if !is_readable(at, 1) {
+                return None;
+            }
+            checked = next_page;
+        }
+        // SAFETY: the page of this byte was asked about.
+        if unsafe { *from.add(n) } == 0 {
+            // SAFETY: so were the pages of all bytes before it.
+            return Some((unsafe { core::slice::from_raw_parts(from.cast(), n) }, true));
+        }
+    }
+    // SAFETY: the pages of these bytes were asked about.
+    Some((
+        unsafe { core::slice::from_raw_parts(from.cast(), max) },
+        false,
+    ))
+}
+
+/// Writes an address where the program wants it: as much as fits in `room`
+/// bytes, and its full length, as `move_addr_to_user` does. `false` if the
+/// memory is not there to be written.
+pub fn hand_over(
+    addr: *mut libc::sockaddr,
+    len: *mut libc::socklen_t,
+    room: libc::socklen_t,
+    name: &Addr,
+) -> bool {
+    let raw = name.write();
+    let bytes = raw.bytes();
+    let fits = bytes.get(..room as usize).unwrap_or(bytes);
+    write(addr.cast(), fits) && write(len.cast(), &(bytes.len() as u32).to_ne_bytes())
+}
+
+/// Writes into the program's memory by way of the kernel, which knows whether
+/// it is there and may be written.
+#[must_use]
+pub fn write(to: *mut libc::c_void, bytes: &[u8]) -> bool {
+    bytes.is_empty() || crate::sys::write_own_memory(to, bytes).is_ok()
+}

@@ -1,0 +1,203 @@
+//! Socket options of a Unix socket that stands in for another family.
+//!
+//! What a Unix socket has of its own (buffer sizes, timeouts, …) goes to it.
+//! Everything else is tried on a scratch socket of the family that the program
+//! believes in, so the kernel itself says whether the option succeeds; the
+//! value is kept in the run's table.
+
+use bindgate_core::run::move_kind;
+use bindgate_core::socket::SocketType;
+
+use super::{Found, IP_LOCAL_PORT_RANGE};
+use crate::run::Run;
+use crate::sys::{self, Errno};
+
+/// Longest value that is kept.
+const VALUE: usize = 16;
+
+/// Options read from the old socket at the move, if they are not the default.
+const CARRIED: [(i32, i32); 25] = [
+    (libc::SOL_SOCKET, libc::SO_REUSEPORT),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_MAXSEG),
+    (libc::IPPROTO_TCP, libc::TCP_CORK),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_TCP, libc::TCP_SYNCNT),
+    (libc::IPPROTO_TCP, libc::TCP_LINGER2),
+    (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
+    (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP),
+    (libc::IPPROTO_TCP, libc::TCP_QUICKACK),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    (libc::IPPROTO_TCP, libc::TCP_FASTOPEN),
+    (libc::IPPROTO_IP, libc::IP_TOS),
+    (libc::IPPROTO_IP, libc::IP_TTL),
+    (libc::IPPROTO_IP, libc::IP_FREEBIND),
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+    (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
+    (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+];
+
+/// Options of `SOL_SOCKET` that a Unix socket has too and that are set on it.
+const OWN: [i32; 12] = [
+    libc::SO_DEBUG,
+    libc::SO_REUSEADDR,
+    libc::SO_DONTROUTE,
+    libc::SO_BROADCAST,
+    libc::SO_KEEPALIVE,
+    libc::SO_OOBINLINE,
+    libc::SO_PRIORITY,
+    libc::SO_LINGER,
+    libc::SO_RCVLOWAT,
+    libc::SO_RCVTIMEO,
+    libc::SO_SNDTIMEO,
+    libc::SO_TIMESTAMP,
+];
+
+/// A socket of the type that the program believes in, for one question.
+struct Scratch(i32);
+
+impl Scratch {
+    fn new(ty: SocketType) -> Option<Scratch> {
+        sys::socket(
+            i32::from(ty.domain),
+            i32::from(ty.ty) | libc::SOCK_CLOEXEC,
+            i32::from(ty.protocol),
+        )
+        .ok()
+        .map(Scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        sys::close(self.0);
+    }
+}
+
+/// Gives the new socket what the program did to the old one.
+pub fn carry_over(run: &Run, old: i32, new: i32, cookie: u64, ty: SocketType) {
+    let mut value = [0u8; VALUE];
+    for name in OWN {
+        if let Ok(len) = sys::getsockopt(old, libc::SOL_SOCKET, name, &mut value) {
+            let set = value.get(..len).unwrap_or(&[]);
+            let _ = sys::setsockopt(new, libc::SOL_SOCKET, name, set);
+        }
+    }
+    let Some(scratch) = Scratch::new(ty) else {
+        return;
+    };
+    for name in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
+        let ask = |fd| sys::getsockopt_int(fd, libc::SOL_SOCKET, name);
+        if let (Ok(now), Ok(default)) = (ask(old), ask(scratch.0))
+            && now != default
+        {
+            // The kernel doubles what it is given, for its own bookkeeping.
+            let _ = sys::setsockopt(new, libc::SOL_SOCKET, name, &(now / 2).to_ne_bytes());
+        }
+    }
+    let mut default = [0u8; VALUE];
+    for (level, name) in CARRIED {
+        let Ok(len) = sys::getsockopt(old, level, name, &mut value) else {
+            continue;
+        };
+        let default_len = sys::getsockopt(scratch.0, level, name, &mut default);
+        if default_len != Ok(len) || default.get(..len) != value.get(..len) {
+            let kept = value.get(..len).unwrap_or(&[]);
+            run.state.socket_options.set(cookie, level, name, kept);
+        }
+    }
+}
+
+/// Is the option one that the Unix socket itself answers?
+fn is_own(level: i32, name: i32) -> bool {
+    level == libc::SOL_SOCKET
+        && !matches!(
+            name,
+            libc::SO_REUSEPORT
+                | libc::SO_DOMAIN
+                | libc::SO_PROTOCOL
+                | libc::SO_BINDTODEVICE
+                | libc::SO_INCOMING_CPU
+                | libc::SO_ATTACH_REUSEPORT_CBPF
+                | libc::SO_ATTACH_REUSEPORT_EBPF
+        )
+}
+
+/// setsockopt(2) on a moved socket. `None`: the kernel is to be asked as the
+/// program asked.
+pub fn set_option(
+    run: &Run,
+    found: &Found,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> Option<Result<(), Errno>> {
+    if !found.is_replaced() || is_own(level, name) {
+        return None;
+    }
+    let Some(scratch) = Scratch::new(found.moved.socket) else {
+        return Some(Ok(()));
+    };
+    if let Err(e) = sys::setsockopt(scratch.0, level, name, value) {
+        return Some(Err(e));
+    }
+    let mut kept = [0u8; VALUE];
+    let kept = match sys::getsockopt(scratch.0, level, name, &mut kept) {
+        Ok(len) => kept.get(..len).unwrap_or(&[]),
+        Err(_) => value.get(..VALUE).unwrap_or(value),
+    };
+    run.state
+        .socket_options
+        .set(found.cookie, level, name, kept);
+    Some(Ok(()))
+}
+
+/// getsockopt(2) on a moved socket: the value and its length. `None`: the
+/// kernel is to be asked as the program asked.
+pub fn get_option(
+    run: &Run,
+    found: &Found,
+    level: i32,
+    name: i32,
+) -> Option<Result<([u8; 256], usize), Errno>> {
+    let mut out = [0u8; 256];
+    let int = |mut out: [u8; 256], value: u16| {
+        out[..4].copy_from_slice(&i32::from(value).to_ne_bytes());
+        Some(Ok((out, 4)))
+    };
+    if !found.is_replaced() {
+        let ours = level == libc::IPPROTO_IP
+            && name == IP_LOCAL_PORT_RANGE
+            && found.moved.kind != move_kind::CONNECT
+            && found.moved.marks & bindgate_core::run::move_mark::NO_TAG == 0;
+        // The tag is ours; the program never set a range.
+        return ours.then(|| int(out, 0)).flatten();
+    }
+    if is_own(level, name) {
+        return None;
+    }
+    let ty = found.moved.socket;
+    match (level, name) {
+        (libc::SOL_SOCKET, libc::SO_DOMAIN) => return int(out, ty.domain),
+        (libc::SOL_SOCKET, libc::SO_PROTOCOL) => return int(out, ty.protocol),
+        _ => {}
+    }
+    let table = &run.state.socket_options;
+    // A child inherits what its listener had.
+    let kept = table
+        .get(found.cookie, level, name)
+        .or_else(|| table.get(found.moved.cookie, level, name));
+    if let Some((value, len)) = kept {
+        out[..value.len()].copy_from_slice(&value);
+        return Some(Ok((out, len)));
+    }
+    let scratch = Scratch::new(ty)?;
+    Some(sys::getsockopt(scratch.0, level, name, &mut out).map(|len| (out, len)))
+}

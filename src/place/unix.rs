@@ -1,0 +1,224 @@
+//! Putting a Unix socket in the place of one of another family.
+//!
+//! The new socket takes every descriptor number that the old one has in this
+//! process, its flags, its options and its epoll registrations. All of that is
+//! read from the kernel at the moment of the move, not from what hooks saw.
+//! Between the first and the last descriptor another thread could see one of
+//! each kind; no program binds and uses a socket at the same time.
+
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, af};
+use bindgate_core::record::{Check, Record, flag, stage};
+use bindgate_core::socket::SocketType;
+
+use super::{Placing, enter, holders, options, reason};
+use crate::fds;
+use crate::run::Run;
+use crate::sys::{self, Errno};
+
+/// Descriptors and registrations that one move can carry over.
+const MOST: usize = 16;
+
+/// Binds a new Unix socket to the target and puts it at `fd`.
+pub fn replace(run: &Run, fd: i32, placing: &Placing, record: &mut Record) -> Result<(), Errno> {
+    let fail = |record: &mut Record, e: i32, why: u16| {
+        record.check = Check::MoveRefused;
+        record.reason = why;
+        Err(Errno(e as u16))
+    };
+    let was = placing.socket.ty;
+    if !was.is_stream() {
+        return fail(record, libc::EOPNOTSUPP, reason::DATAGRAM);
+    }
+    let inode = sys::inode(fd)?;
+    if holders::is_shared(inode) {
+        return fail(record, libc::EADDRNOTAVAIL, reason::SHARED);
+    }
+    let Some(Addr::Unix(name)) = placing.real.read() else {
+        return fail(record, libc::EAFNOSUPPORT, reason::FAMILY);
+    };
+    if !make_way(&name) {
+        return fail(record, libc::EADDRINUSE, reason::PATH);
+    }
+    let new = sys::socket(af::UNIX.into(), i32::from(was.ty) | libc::SOCK_CLOEXEC, 0)?;
+    let bound = move_in(run, fd, new, inode, placing);
+    sys::close(new);
+    record.stages |= stage::FORWARD;
+    record.flags |= flag::FORWARDED;
+    match bound {
+        Ok((cookie, real)) => {
+            record.used = real;
+            enter(run, fd, placing, cookie, real, record.rule);
+            fds::made(
+                fd,
+                SocketType {
+                    domain: af::UNIX,
+                    ty: was.ty,
+                    protocol: 0,
+                },
+            );
+            Ok(())
+        }
+        Err(e) => {
+            record.used = placing.real;
+            record.kernel = e.0;
+            record.check = Check::UnixBind;
+            Err(e)
+        }
+    }
+}
+
+/// Removes a socket file that nobody is bound to any more; `false` if
+/// something else is in the way.
+fn make_way(name: &UnixName) -> bool {
+    if name.kind != UnixKind::Path {
+        return true;
+    }
+    let mut path = [0u8; 110];
+    let Some(path) = holders::join(&mut path, &[name.bytes()]) else {
+        return false;
+    };
+    match sys::stat(path) {
+        Err(_) => true,
+        Ok(st) if st.st_mode & libc::S_IFMT == libc::S_IFSOCK => {
+            !holders::unix_name_in_use(name) && sys::unlink(path).is_ok()
+        }
+        Ok(_) => false,
+    }
+}
+
+fn move_in(
+    run: &Run,
+    fd: i32,
+    new: i32,
+    inode: u64,
+    placing: &Placing,
+) -> Result<(u64, RawAddr), Errno> {
+    sys::bind(new, placing.real.bytes())?;
+    let real = sys::getsockname(new)?;
+    let cookie = sys::cookie(new)?;
+    options::carry_over(run, fd, new, cookie, placing.socket.ty);
+    for (get, set) in [
+        (libc::F_GETFL, libc::F_SETFL),
+        (libc::F_GETOWN, libc::F_SETOWN),
+        (10 + 1, 10), // F_GETSIG, F_SETSIG
+    ] {
+        if let Ok(value) = sys::fcntl(fd, get, 0) {
+            let _ = sys::fcntl(new, set, value);
+        }
+    }
+    let watches = Watches::of(inode, fd);
+    let mut wanted = [0u8; 40];
+    let len = holders::link_text(inode, &mut wanted);
+    let wanted = wanted.get(..len).unwrap_or(&[]);
+    let mut duplicates = [-1; MOST];
+    let mut count = 0;
+    let listed = holders::each_own_fd(|at, link| {
+        if link == wanted
+            && let Some(slot) = duplicates.get_mut(count)
+        {
+            *slot = at;
+            count += 1;
+        }
+    });
+    if !listed || count == 0 {
+        // No /proc here: the one descriptor that is known.
+        duplicates[0] = fd;
+        count = 1;
+    }
+    for &at in duplicates.get(..count).unwrap_or(&[]) {
+        let close_on_exec = sys::fcntl(at, libc::F_GETFD, 0) == Ok(libc::FD_CLOEXEC as usize);
+        let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
+        sys::dup3(new, at, flags)?;
+        if at != fd {
+            fds::copied(fd, at);
+        }
+    }
+    watches.restore();
+    Ok((cookie, real))
+}
+
+/// The epoll registrations of a socket: the kernel drops them when the old
+/// socket goes.
+struct Watches {
+    all: [(i32, i32, u32, u64); MOST],
+    count: usize,
+}
+
+impl Watches {
+    /// Registrations in any epoll instance of this process, as
+    /// `/proc/self/fdinfo` tells them. None are looked for if no hook saw the
+    /// descriptor being watched and its whole life was seen.
+    fn of(inode: u64, fd: i32) -> Watches {
+        let mut watches = Watches {
+            all: [(0, 0, 0, 0); MOST],
+            count: 0,
+        };
+        if !fds::get(fd).is_watched() {
+            return watches;
+        }
+        holders::each_own_fd(|ep, link| {
+            if link == b"anon_inode:[eventpoll]" {
+                watches.read(ep, inode);
+            }
+        });
+        watches
+    }
+
+    /// Lines of an epoll descriptor's fdinfo:
+    /// `tfd:        5 events:       19 data:  5  pos:0 ino:… sdev:…`
+    fn read(&mut self, ep: i32, inode: u64) {
+        let mut path = [0u8; 48];
+        let len = {
+            use std::io::Write;
+            let mut to = &mut path[..47];
+            let _ = write!(to, "/proc/self/fdinfo/{ep}");
+            47 - to.len()
+        };
+        let Ok(info) = sys::open(path.get(..=len).unwrap_or(b"\0"), libc::O_RDONLY) else {
+            return;
+        };
+        let mut line = [0u8; 256];
+        let mut line_len = 0;
+        let mut buf = [0u8; 1024];
+        while let Ok(n @ 1..) = sys::read(info, &mut buf) {
+            for &c in buf.get(..n).unwrap_or(&[]) {
+                if c == b'\n' {
+                    self.line(ep, line.get(..line_len).unwrap_or(&[]), inode);
+                    line_len = 0;
+                } else if let Some(to) = line.get_mut(line_len) {
+                    *to = c;
+                    line_len += 1;
+                }
+            }
+        }
+        sys::close(info);
+    }
+
+    fn line(&mut self, ep: i32, line: &[u8], inode: u64) {
+        let Ok(line) = core::str::from_utf8(line) else {
+            return;
+        };
+        let field = |name: &str| {
+            let rest = line.get(line.find(name)? + name.len()..)?;
+            rest.split_ascii_whitespace().next()
+        };
+        let parsed = (|| {
+            let target: i32 = field("tfd:")?.parse().ok()?;
+            let events = u32::from_str_radix(field("events:")?, 16).ok()?;
+            let data = u64::from_str_radix(field("data:")?, 16).ok()?;
+            let found = u64::from_str_radix(field(" ino:")?, 16).ok()?;
+            (found == inode).then_some((ep, target, events, data))
+        })();
+        if let (Some(watch), Some(to)) = (parsed, self.all.get_mut(self.count)) {
+            *to = watch;
+            self.count += 1;
+        }
+    }
+
+    fn restore(&self) {
+        for &(ep, target, events, data) in self.all.get(..self.count).unwrap_or(&[]) {
+            let _ = sys::epoll_add(ep, target, events, data);
+            fds::watched(target);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What this process is: pid, thread, program, seccomp.
+//!
+//! A fork child must notice that it is one without a system call and without
+//! a hook on fork(2): its numbers live on a page that the kernel wipes in the
+//! child (`MADV_WIPEONFORK`). A vfork child keeps the page, and with it its
+//! parent's number, until it execs.
+
+use core::cell::Cell;
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::{run, sys};
+
+/// What a fork child must not inherit.
+#[repr(C)]
+struct Own {
+    pid: AtomicU32,
+    slot: AtomicU32,
+}
+
+static OWN: AtomicPtr<Own> = AtomicPtr::new(core::ptr::null_mut());
+static NO_PAGE: Own = Own {
+    pid: AtomicU32::new(0),
+    slot: AtomicU32::new(0),
+};
+static SECCOMP: AtomicBool = AtomicBool::new(false);
+
+fn own() -> &'static Own {
+    let page = OWN.load(Acquire);
+    if page.is_null() {
+        return &NO_PAGE;
+    }
+    // SAFETY: `start` maps the page once and never unmaps it; it holds atomics
+    // only, for which all-zero bytes are a value.
+    unsafe { &*page }
+}
+
+/// Maps the page that fork wipes. Where there is none (`MADV_WIPEONFORK` came
+/// with Linux 4.14) every record asks for the pid.
+pub fn start() {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let Ok(page) = sys::mmap(4096, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) else {
+        return;
+    };
+    if sys::madvise(page, 4096, libc::MADV_WIPEONFORK).is_ok() {
+        OWN.store(page.cast(), Release);
+    }
+}
+
+/// This process's id, as it sees itself.
+pub fn pid() -> u32 {
+    let own = own();
+    let known = own.pid.load(Relaxed);
+    if known != 0 {
+        return known;
+    }
+    if is_under_seccomp() {
+        return 0;
+    }
+    let pid = sys::getpid();
+    if !core::ptr::eq(own, &raw const NO_PAGE) {
+        own.pid.store(pid, Relaxed);
+    }
+    pid
+}
+
+/// This process's slot in the run's process table; registers it first if it
+/// is a fork child that nobody knows yet.
+pub fn slot(run: &run::Run) -> u32 {
+    let own = own();
+    let known = own.slot.load(Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let slot = run.state.processes.register(
+        pid(),
+        run.pid_ns,
+        sys::clock(libc::CLOCK_MONOTONIC),
+        run.program(),
+    );
+    if !core::ptr::eq(own, &raw const NO_PAGE) {
+        own.slot.store(slot, Relaxed);
+    }
+    slot
+}
+
+thread_local! {
+    // (pid, tid): no destructor, so nothing is registered and nothing
+    // allocated; the library is loaded at start, so the block is there.
+    static TID: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// This thread's id, as it sees itself.
+pub fn tid() -> u32 {
+    let pid = pid();
+    TID.with(|cell| {
+        let (of, tid) = cell.get();
+        if of == pid && tid != 0 {
+            return tid;
+        }
+        if is_under_seccomp() {
+            return 0;
+        }
+        let tid = sys::gettid();
+        cell.set((pid, tid));
+        tid
+    })
+}
+
+/// Is the program under a seccomp filter? From then on the shim makes no
+/// system call but the forward.
+pub fn is_under_seccomp() -> bool {
+    SECCOMP.load(Relaxed)
+}
+
+/// The program is about to install a filter, or failed to.
+pub fn set_seccomp(on: bool) {
+    // What a record needs later is asked for now.
+    if on {
+        let _ = tid();
+        if let Some(run) = run::get() {
+            let _ = slot(run);
+        }
+    }
+    SECCOMP.store(on, Relaxed);
+}

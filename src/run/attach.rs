@@ -1,0 +1,181 @@
+//! Joining the run of a launcher.
+//!
+//! `BINDGATE_RUN` is `ID.SECRET.PID.POLICY.STATE.MODE`: the run's id (16 hex
+//! digits), the word that opens it (32 hex digits), the drainer's pid and its
+//! two descriptors, and `e` if the policy enforces, `o` if it does not.
+//!
+//! Two ways in: the drainer's descriptors under `/proc`, which needs no
+//! socket, and the run's abstract Unix name, which works after a change of
+//! user, in a chroot and in another mount or pid name space.
+
+use bindgate_core::policy::View;
+use bindgate_core::run::State;
+
+use super::{Found, Refused, Sink, complain};
+use crate::{process, sys};
+
+struct Ticket<'a> {
+    id_text: &'a [u8],
+    id: u64,
+    secret: &'a [u8],
+    pid: u32,
+    policy_fd: u32,
+    state_fd: u32,
+    enforces: bool,
+}
+
+impl Ticket<'_> {
+    fn read(text: &[u8]) -> Option<Ticket<'_>> {
+        let mut fields = text.split(|c| *c == b'.');
+        let id_text = fields.next()?;
+        let secret = fields.next()?;
+        let mut number =
+            || -> Option<u32> { core::str::from_utf8(fields.next()?).ok()?.parse().ok() };
+        let (pid, policy_fd, state_fd) = (number()?, number()?, number()?);
+        if id_text.len() != 16 || secret.len() != 32 {
+            return None;
+        }
+        Some(Ticket {
+            id_text,
+            id: u64::from_str_radix(core::str::from_utf8(id_text).ok()?, 16).ok()?,
+            secret,
+            pid,
+            policy_fd,
+            state_fd,
+            enforces: fields.next() != Some(b"o"),
+        })
+    }
+}
+
+/// The run's policy and state.
+pub fn policy(text: &[u8]) -> Result<Option<Found>, Refused> {
+    let Some(ticket) = Ticket::read(text) else {
+        complain(format_args!("BINDGATE_RUN is not what a launcher wrote"));
+        return Err(Refused);
+    };
+    let found = by_proc(&ticket).or_else(|| {
+        // Under a filter a socket() could be the last call of this process.
+        (!process::is_under_seccomp())
+            .then(|| by_name(&ticket))
+            .flatten()
+    });
+    match found {
+        Some(found) => Ok(Some(found)),
+        None if ticket.enforces => {
+            complain(format_args!(
+                "this process cannot reach its run, and the policy enforces: not started"
+            ));
+            Err(Refused)
+        }
+        None => Ok(None),
+    }
+}
+
+fn by_proc(ticket: &Ticket<'_>) -> Option<Found> {
+    let open = |fd: u32, flags: i32| {
+        let mut path = [0u8; 64];
+        let len = {
+            use std::io::Write;
+            let mut to = &mut path[..63];
+            write!(to, "/proc/{}/fd/{fd}", ticket.pid).ok()?;
+            63 - to.len()
+        };
+        sys::open(path.get(..=len)?, flags).ok()
+    };
+    let state = open(ticket.state_fd, libc::O_RDWR)?;
+    let found = open(ticket.policy_fd, libc::O_RDONLY).and_then(|policy| {
+        let found = map(ticket, policy, state);
+        sys::close(policy);
+        found
+    });
+    sys::close(state);
+    found
+}
+
+fn by_name(ticket: &Ticket<'_>) -> Option<Found> {
+    let fd = sys::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0).ok()?;
+    let found = ask(ticket, fd);
+    sys::close(fd);
+    found
+}
+
+fn ask(ticket: &Ticket<'_>, fd: i32) -> Option<Found> {
+    let mut name = [0u8; 2 + 1 + 9 + 16];
+    name[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
+    name[3..12].copy_from_slice(b"bindgate/");
+    name[12..].copy_from_slice(ticket.id_text);
+    sys::connect(fd, &name).ok()?;
+    let mut hello = [0u8; 40];
+    hello[..32].copy_from_slice(ticket.secret);
+    hello[32..36].copy_from_slice(&sys::getpid().to_ne_bytes());
+    hello[36..].copy_from_slice(&sys::gettid().to_ne_bytes());
+    sys::send(fd, &hello).ok()?;
+    let (policy, state) = receive(fd)?;
+    let found = map(ticket, policy, state);
+    sys::close(policy);
+    sys::close(state);
+    found
+}
+
+/// Two descriptors, as `SCM_RIGHTS` brings them.
+fn receive(fd: i32) -> Option<(i32, i32)> {
+    #[repr(C, align(8))]
+    struct Control([u8; 64]);
+    let mut control = Control([0; 64]);
+    let mut data = [0u8; 8];
+    let mut iov = libc::iovec {
+        iov_base: data.as_mut_ptr().cast(),
+        iov_len: data.len(),
+    };
+    // SAFETY: all-zero bytes are a value of it, on musl too.
+    let mut msg: libc::msghdr = unsafe { core::mem::zeroed() };
+    msg.msg_iov = &raw mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.0.as_mut_ptr().cast();
+    msg.msg_controllen = size_of::<Control>() as _;
+    // SAFETY: all that the message points to is live, with these sizes.
+    unsafe { sys::recvmsg(fd, &mut msg) }.ok()?;
+    // cmsghdr: length (8), level (4), type (4), then the descriptors.
+    let int = |at: usize| -> Option<i32> {
+        Some(i32::from_ne_bytes(
+            control.0.get(at..at + 4)?.try_into().ok()?,
+        ))
+    };
+    if (msg.msg_controllen as usize) < 24
+        || int(8)? != libc::SOL_SOCKET
+        || int(12)? != libc::SCM_RIGHTS
+    {
+        return None;
+    }
+    Some((int(16)?, int(20)?))
+}
+
+fn map(ticket: &Ticket<'_>, policy: i32, state: i32) -> Option<Found> {
+    let state_len = sys::fstat(state).ok()?.st_size as usize;
+    let policy_len = sys::fstat(policy).ok()?.st_size as usize;
+    if state_len != State::SIZE || policy_len < 8 {
+        return None;
+    }
+    let rw = libc::PROT_READ | libc::PROT_WRITE;
+    let at = sys::mmap(state_len, rw, libc::MAP_SHARED, state).ok()?;
+    // SAFETY: a mapping of exactly that size, page-aligned, of atomics for
+    // which any bytes are a value; the file is sealed against shrinking, and
+    // the mapping is never undone.
+    let shared: &'static State = unsafe { &*at.cast::<State>() };
+    if !shared.is_run(ticket.id) {
+        // SAFETY: the reference is not used again.
+        unsafe { sys::munmap(at, state_len) };
+        return None;
+    }
+    let at = sys::mmap(policy_len, libc::PROT_READ, libc::MAP_SHARED, policy).ok()?;
+    // SAFETY: a mapping of that many bytes, page-aligned, of a file sealed
+    // against writing and shrinking, never undone.
+    let words: &'static [u64] =
+        unsafe { core::slice::from_raw_parts(at.cast::<u64>(), policy_len / 8) };
+    Some(Found {
+        state: shared,
+        view: View::new(words).ok()?,
+        sink: Sink::Ring,
+        json: false,
+    })
+}

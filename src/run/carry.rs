@@ -1,0 +1,111 @@
+//! What an exec must hand on: our variables and our place in `LD_PRELOAD`.
+//!
+//! They are copied at start: programs that write their own title over their
+//! environment, or clear it, are ordinary servers.
+
+use core::ffi::CStr;
+
+use bindgate_core::run::{ENV_FORMAT, ENV_LOG, ENV_POLICY, ENV_RULES, ENV_RUN};
+
+use crate::sys;
+
+/// Our variables, in the order of [`Carry::texts`].
+pub const NAMES: [&str; 5] = [ENV_RUN, ENV_RULES, ENV_POLICY, ENV_LOG, ENV_FORMAT];
+
+/// Copies of our variables and of the library's path.
+pub struct Carry {
+    /// `NAME=value\0` for each of [`NAMES`]; empty if it was not set.
+    texts: [&'static [u8]; NAMES.len()],
+    /// Path of this library, as the loader knows it.
+    library: &'static [u8],
+}
+
+impl Carry {
+    /// Reads the environment, once.
+    pub fn take() -> Carry {
+        let mut texts: [&'static [u8]; NAMES.len()] = [&[]; NAMES.len()];
+        for (text, name) in texts.iter_mut().zip(NAMES) {
+            *text = find(name).map_or(&[], keep);
+        }
+        Carry {
+            texts,
+            library: own_path().map_or(&[], keep),
+        }
+    }
+
+    /// The value of `BINDGATE_RUN`; empty if there is no launcher.
+    pub fn run(&self) -> &'static [u8] {
+        self.value(0)
+    }
+
+    /// The value of variable `n` of [`NAMES`], without its NUL; empty if it
+    /// was not set.
+    pub fn value(&self, n: usize) -> &'static [u8] {
+        let text = self.texts.get(n).copied().unwrap_or(&[]);
+        let from = NAMES.get(n).map_or(0, |name| name.len() + 1);
+        text.get(from..text.len().saturating_sub(1)).unwrap_or(&[])
+    }
+
+    /// `NAME=value\0` of each variable that was set.
+    pub fn texts(&self) -> impl Iterator<Item = &'static [u8]> {
+        self.texts.into_iter().filter(|text| !text.is_empty())
+    }
+
+    /// Path of this library, without a NUL.
+    pub fn library(&self) -> &'static [u8] {
+        self.library.strip_suffix(b"\0").unwrap_or(self.library)
+    }
+}
+
+/// `NAME=value\0` in the environment as it is now.
+fn find(name: &str) -> Option<&'static [u8]> {
+    // SAFETY: the list that libc keeps; it is read before `main`, when nothing
+    // else can be changing it.
+    let mut at = unsafe { crate::hook::environ };
+    while !at.is_null() {
+        // SAFETY: the list ends with a null pointer.
+        let entry = unsafe { *at };
+        if entry.is_null() {
+            break;
+        }
+        // SAFETY: each entry is a NUL-terminated string.
+        let text = unsafe { CStr::from_ptr(entry) }.to_bytes_with_nul();
+        if text
+            .strip_prefix(name.as_bytes())
+            .is_some_and(|rest| rest.first() == Some(&b'='))
+        {
+            return Some(text);
+        }
+        // SAFETY: not yet at the end.
+        at = unsafe { at.add(1) };
+    }
+    None
+}
+
+fn own_path() -> Option<&'static [u8]> {
+    let mut info = core::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: an address in this library and a structure to fill.
+    let found = unsafe { libc::dladdr((own_path as fn() -> _) as *const _, info.as_mut_ptr()) };
+    // SAFETY: zeroed pointers are a value of it.
+    let info = unsafe { info.assume_init() };
+    if found == 0 || info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: a NUL-terminated string that lives as long as the library.
+    Some(unsafe { CStr::from_ptr(info.dli_fname) }.to_bytes_with_nul())
+}
+
+/// A copy that lives as long as the process, on pages of its own.
+fn keep(text: &[u8]) -> &'static [u8] {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let Ok(to) = sys::mmap(text.len().max(1), prot, flags, -1) else {
+        return &[];
+    };
+    // SAFETY: fresh memory of at least that size, never unmapped, never
+    // written again.
+    unsafe {
+        core::ptr::copy_nonoverlapping(text.as_ptr(), to.cast(), text.len());
+        core::slice::from_raw_parts(to.cast(), text.len())
+    }
+}

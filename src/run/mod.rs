@@ -1,0 +1,261 @@
+//! The run that this process belongs to: found once, mapped, never let go.
+//!
+//! With a launcher ([`attach`]) policy and state are memfds of the run. With a
+//! plain preload ([`plain`]) the policy is compiled here, before `main`, and
+//! the state is memory that fork children share. Either way the result is one
+//! [`Run`], written once and then only read.
+
+mod attach;
+mod carry;
+mod plain;
+
+pub use carry::Carry;
+
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+use bindgate_core::policy::{Times, View};
+use bindgate_core::run::{EXIT_CONFIG, State, option};
+
+use crate::{faults, process, real, sys};
+
+/// Where the records of a plain preload go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sink {
+    /// The ring, to the launcher's drainer.
+    Ring,
+    /// Nowhere: nobody asked for a log.
+    Nowhere,
+    /// Standard error.
+    Stderr,
+    /// The file named in [`Carry`].
+    File,
+}
+
+/// Everything that a hook needs to know.
+pub struct Run {
+    /// The state that the processes of the run share.
+    pub state: &'static State,
+    /// The policy.
+    pub view: View<'static>,
+    /// Are verdicts only recorded?
+    pub observe: bool,
+    /// Where records go.
+    pub sink: Sink,
+    /// JSON lines instead of text (plain preload).
+    pub json: bool,
+    /// Inode of our pid name space.
+    pub pid_ns: u64,
+    /// What an exec must hand on.
+    pub carry: Carry,
+    program: [u8; 1024],
+    program_len: usize,
+    script: [u8; 1024],
+    script_len: usize,
+}
+
+impl Run {
+    /// Path of the executable.
+    pub fn program(&self) -> &[u8] {
+        self.program.get(..self.program_len).unwrap_or(&[])
+    }
+
+    /// Path of the script behind `#!`, if there is one.
+    pub fn script(&self) -> &[u8] {
+        self.script.get(..self.script_len).unwrap_or(&[])
+    }
+
+    /// Is a bit of [`option`] set?
+    pub fn has_option(&self, bit: u32) -> bool {
+        self.state.header.options.load(Relaxed) & bit != 0
+    }
+}
+
+impl Times for Run {
+    fn take(&self, counter: u32, limit: u32) -> bool {
+        self.state.take(counter, limit)
+    }
+}
+
+struct Cell(UnsafeCell<MaybeUninit<Run>>);
+// SAFETY: written by the one thread that moved PHASE from UNTRIED to TRYING,
+// read only after it stored READY.
+unsafe impl Sync for Cell {}
+static RUN: Cell = Cell(UnsafeCell::new(MaybeUninit::uninit()));
+
+const UNTRIED: u32 = 0;
+const TRYING: u32 = 1;
+const READY: u32 = 2;
+const WITHOUT: u32 = 3;
+static PHASE: AtomicU32 = AtomicU32::new(UNTRIED);
+static TRIED_BY: AtomicU32 = AtomicU32::new(0);
+
+/// The run. `None` while it is being set up by this very thread, or if there
+/// is none: then a hook only forwards.
+#[inline]
+pub fn get() -> Option<&'static Run> {
+    match PHASE.load(Acquire) {
+        READY => {
+            // SAFETY: READY was stored after the value was written, and it is
+            // never written again.
+            Some(unsafe { (*RUN.0.get()).assume_init_ref() })
+        }
+        WITHOUT => None,
+        _ => start(),
+    }
+}
+
+/// Sets the run up: from the constructor, or from the first hooked call if
+/// that comes earlier.
+#[cold]
+pub fn start() -> Option<&'static Run> {
+    if PHASE
+        .compare_exchange(UNTRIED, TRYING, AcqRel, Acquire)
+        .is_err()
+    {
+        // Another thread is at it: it takes less than a millisecond. The same
+        // thread, in a hook below its own set-up: forward.
+        while PHASE.load(Acquire) == TRYING {
+            if TRIED_BY.load(Relaxed) == sys::gettid() {
+                return None;
+            }
+            sys::yield_now();
+        }
+        return match PHASE.load(Acquire) {
+            READY => get(),
+            _ => None,
+        };
+    }
+    TRIED_BY.store(sys::gettid(), Relaxed);
+    faults::silence_panics();
+    real::warm();
+    process::start();
+    if is_filtered() {
+        process::set_seccomp(true);
+    }
+    match set_up() {
+        Ok(Some(run)) => {
+            // SAFETY: only this thread is here, and nobody reads before READY.
+            unsafe { (*RUN.0.get()).write(run) };
+            PHASE.store(READY, Release);
+            let run = get();
+            if let Some(run) = run
+                && run.sink == Sink::Ring
+                && !process::is_under_seccomp()
+            {
+                let _ = process::slot(run);
+            }
+            run
+        }
+        Ok(None) => {
+            PHASE.store(WITHOUT, Release);
+            None
+        }
+        Err(Refused) => sys::exit(EXIT_CONFIG),
+    }
+}
+
+/// The program must not run; the reason is on standard error.
+struct Refused;
+
+fn set_up() -> Result<Option<Run>, Refused> {
+    let carry = Carry::take();
+    let found = if carry.run().is_empty() {
+        plain::policy(&carry)?
+    } else {
+        attach::policy(carry.run())?
+    };
+    let Some(found) = found else { return Ok(None) };
+    let state = found.state;
+    let mut run = Run {
+        observe: !found.view.is_enforcing()
+            || state.header.options.load(Relaxed) & option::OBSERVE != 0,
+        state,
+        view: found.view,
+        sink: found.sink,
+        json: found.json,
+        pid_ns: sys::stat(b"/proc/self/ns/pid\0").map_or(0, |st| st.st_ino),
+        carry,
+        program: [0; 1024],
+        program_len: 0,
+        script: [0; 1024],
+        script_len: 0,
+    };
+    name_program(&mut run);
+    Ok(Some(run))
+}
+
+struct Found {
+    state: &'static State,
+    view: View<'static>,
+    sink: Sink,
+    json: bool,
+}
+
+/// The executable, and the script behind it if the kernel was told to run
+/// another file than the executable.
+fn name_program(run: &mut Run) {
+    run.program_len =
+        sys::readlink_at(libc::AT_FDCWD, b"/proc/self/exe\0", &mut run.program).unwrap_or(0);
+    // SAFETY: getauxval reads the vector that the kernel put on the stack.
+    let execfn = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    let Some(name) = crate::memory::c_str(execfn, 1000) else {
+        return;
+    };
+    let mut path = [0u8; 1024];
+    let mut len = 0;
+    if name.first() != Some(&b'/') {
+        len = sys::getcwd(&mut path).unwrap_or(0).saturating_sub(1);
+        if let Some(slash) = path.get_mut(len) {
+            *slash = b'/';
+            len += 1;
+        }
+    }
+    let name = name.strip_prefix(b"./").unwrap_or(name);
+    let Some(to) = path.get_mut(len..len + name.len()) else {
+        return;
+    };
+    to.copy_from_slice(name);
+    len += name.len();
+    let Some(with_nul) = path.get(..=len) else {
+        return;
+    };
+    let (Ok(file), Ok(exe)) = (sys::stat(with_nul), sys::stat(b"/proc/self/exe\0")) else {
+        return;
+    };
+    if (file.st_dev, file.st_ino) != (exe.st_dev, exe.st_ino) {
+        run.script = path;
+        run.script_len = len;
+    }
+}
+
+/// Does a seccomp filter already bind this process? It may have been
+/// installed before the exec that started it.
+fn is_filtered() -> bool {
+    let Ok(fd) = sys::open(b"/proc/self/status\0", libc::O_RDONLY) else {
+        return false;
+    };
+    let mut buf = [0; 4096];
+    let len = sys::read(fd, &mut buf).unwrap_or(0);
+    sys::close(fd);
+    let text = buf.get(..len).unwrap_or(&[]);
+    text.split(|c| *c == b'\n')
+        .find_map(|line| line.strip_prefix(b"Seccomp:"))
+        .is_some_and(|value| value.trim_ascii() != b"0")
+}
+
+/// Says on standard error why the program does not run.
+fn complain(what: core::fmt::Arguments<'_>) {
+    use core::fmt::Write;
+    struct Stderr;
+    impl Write for Stderr {
+        fn write_str(&mut self, s: &str) -> core::fmt::Result {
+            sys::write_all(2, s.as_bytes()).map_err(|_| core::fmt::Error)
+        }
+    }
+    let _ = writeln!(Stderr, "bindgate: {what}");
+}
