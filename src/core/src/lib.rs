@@ -31,5 +31,6 @@ pub mod elf;
 pub mod infer;
 pub mod policy;
 pub mod record;
+pub mod render;
 pub mod run;
 pub mod socket;

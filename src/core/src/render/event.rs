@@ -1,0 +1,143 @@
+//! What a log says besides records.
+
+use core::fmt::{self, Write};
+
+use super::SCHEMA;
+use super::json::{Object, Stamp};
+use super::text::{Look, clock, put};
+
+/// Something that is not a decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Records that will never come.
+    Lost {
+        /// Nanoseconds since the epoch.
+        time_ns: u64,
+        /// How many.
+        count: u64,
+        /// Why.
+        why: &'static str,
+    },
+    /// The run is over, as far as this log is concerned.
+    End(End),
+}
+
+/// The sums of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct End {
+    /// Nanoseconds since the epoch.
+    pub time_ns: u64,
+    /// Id of the run.
+    pub run: u64,
+    /// Records read, whether or not this log shows them.
+    pub records: u64,
+    /// Of these: forwarded as asked.
+    pub allowed: u64,
+    /// Of these: refused.
+    pub denied: u64,
+    /// Of these: placed elsewhere.
+    pub moved: u64,
+    /// Of these: placed out of reach.
+    pub hidden: u64,
+    /// Records that found no room or whose writer died.
+    pub lost: u64,
+    /// Lines that could not be written.
+    pub unwritten: u64,
+    /// Faults inside the shim.
+    pub faults: u64,
+    /// Programs that could not be seen.
+    pub unseen: u64,
+    /// Processes that go on after this line.
+    pub left: u64,
+}
+
+/// Writes `event` as one JSON object and a line feed.
+///
+/// # Errors
+/// If `w` fails.
+pub fn json_event(w: &mut dyn Write, event: &Event) -> fmt::Result {
+    let mut o = Object::open(w)?;
+    o.bare("v", SCHEMA)?;
+    match event {
+        Event::Lost {
+            time_ns,
+            count,
+            why,
+        } => {
+            o.string("event", "lost")?;
+            o.string("time", Stamp(*time_ns))?;
+            o.bare("count", count)?;
+            o.string("why", why)?;
+        }
+        Event::End(end) => {
+            o.string("event", "end")?;
+            o.string("time", Stamp(end.time_ns))?;
+            o.string("run", format_args!("{:016x}", end.run))?;
+            for (name, n) in [
+                ("records", end.records),
+                ("allowed", end.allowed),
+                ("denied", end.denied),
+                ("moved", end.moved),
+                ("hidden", end.hidden),
+                ("lost", end.lost),
+                ("unwritten", end.unwritten),
+                ("faults", end.faults),
+                ("unseen", end.unseen),
+                ("left", end.left),
+            ] {
+                o.bare(name, n)?;
+            }
+        }
+    }
+    o.close()?;
+    w.write_char('\n')
+}
+
+/// Writes `event` as one line, line feed included.
+///
+/// # Errors
+/// If `w` fails.
+pub fn text_event(w: &mut dyn Write, event: &Event, colour: bool, offset: i32) -> fmt::Result {
+    let (time_ns, count) = match event {
+        Event::Lost { time_ns, count, .. } => (*time_ns, *count),
+        Event::End(end) => (end.time_ns, end.records),
+    };
+    clock(w, time_ns, offset, colour)?;
+    w.write_str(" bindgate: ")?;
+    let s = |n: u64| if n == 1 { "" } else { "s" };
+    match event {
+        Event::Lost { why, .. } => {
+            put(
+                w,
+                colour,
+                Look::Bad,
+                format_args!("{count} record{} lost", s(count)),
+            )?;
+            write!(w, ": {why}")?;
+        }
+        Event::End(end) => {
+            write!(w, "{count} decision{}", s(count))?;
+            let mut gap = ": ";
+            for (n, what) in [
+                (end.allowed, "allowed"),
+                (end.denied, "refused"),
+                (end.moved, "moved"),
+                (end.hidden, "hidden"),
+                (end.lost, "lost"),
+                (end.unwritten, "not written"),
+                (end.faults, "faults"),
+                (end.unseen, "not seen"),
+            ] {
+                if n > 0 {
+                    write!(w, "{gap}{n} {what}")?;
+                    gap = ", ";
+                }
+            }
+            if end.left > 0 {
+                let (n, es) = (end.left, if end.left == 1 { "" } else { "es" });
+                write!(w, "; {n} process{es} of the run go on")?;
+            }
+        }
+    }
+    w.write_char('\n')
+}

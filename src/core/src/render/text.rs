@@ -1,0 +1,390 @@
+//! A record as one line for people.
+//!
+//! `12:03:01.123 nginx[812] bind tcp 0.0.0.0:80 → moved to 127.0.0.1:8080  (rule 1, web.policy:3)`
+
+use core::fmt::{self, Display, Write};
+
+use super::json::reason;
+use super::names::{Address, Named, family, kind, protocol};
+use super::{Context, Detail, Readable, RuleRef, civil, errno};
+use crate::addr::af;
+use crate::elf::Class;
+use crate::record::{Call, Check, Identity, RULE_DEFAULT, Record, Verdict, flag, stage};
+use crate::socket::{SocketType, proto, ty};
+
+/// How a piece of a line looks on a terminal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Plain,
+    Faint,
+    Good,
+    Changed,
+    Bad,
+}
+
+impl Look {
+    const fn codes(self) -> &'static str {
+        match self {
+            Look::Plain => "",
+            Look::Faint => "\x1b[2m",
+            Look::Good => "\x1b[32m",
+            Look::Changed => "\x1b[33m",
+            Look::Bad => "\x1b[31m",
+        }
+    }
+}
+
+/// Writes `value` in its look.
+pub(super) fn put(w: &mut dyn Write, colour: bool, look: Look, value: impl Display) -> fmt::Result {
+    if colour && look != Look::Plain {
+        write!(w, "{}{value}\x1b[0m", look.codes())
+    } else {
+        write!(w, "{value}")
+    }
+}
+
+/// Time of day to the millisecond.
+pub(super) fn clock(w: &mut dyn Write, time_ns: u64, offset: i32, colour: bool) -> fmt::Result {
+    let c = civil(time_ns, offset);
+    let (h, m, s, ms) = (c.hour, c.minute, c.second, c.micro / 1000);
+    put(
+        w,
+        colour,
+        Look::Faint,
+        format_args!("{h:02}:{m:02}:{s:02}.{ms:03}"),
+    )
+}
+
+/// `EACCES (Permission denied)`
+struct Errno(u16);
+
+impl Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match errno(self.0) {
+            Some((name, meaning)) => write!(f, "{name} ({meaning})"),
+            None => write!(f, "error {}", self.0),
+        }
+    }
+}
+
+/// What people call the socket: `tcp`, `unix stream`, `inet6 raw 58`.
+struct Socket(SocketType);
+
+impl Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SocketType {
+            domain,
+            ty,
+            protocol: p,
+        } = self.0;
+        let known = match (ty, p) {
+            (ty::STREAM, proto::TCP | proto::MPTCP)
+            | (ty::DGRAM, proto::UDP | proto::UDPLITE | proto::ICMP | proto::ICMPV6) => true,
+            _ => false,
+        };
+        match domain {
+            af::INET | af::INET6 if known => write!(f, "{}", protocol(domain, p)),
+            af::UNIX | af::VSOCK => {
+                write!(f, "{}", family(domain))?;
+                if ty == ty::STREAM {
+                    return Ok(());
+                }
+                write!(f, " {}", kind(ty))
+            }
+            af::NETLINK => write!(f, "netlink {}", protocol(domain, p)),
+            _ => write!(f, "{} {} {}", family(domain), kind(ty), protocol(domain, p)),
+        }
+    }
+}
+
+/// Writes `record` as one line, line feed included.
+///
+/// # Errors
+/// If `w` fails.
+pub fn text(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::Result {
+    let (r, c) = (record, context);
+    clock(w, r.time_ns, c.utc_offset, c.colour)?;
+    let name = c.program.rsplit(|b| *b == b'/').next().unwrap_or(&[]);
+    let name = if name.is_empty() { b"?" } else { name };
+    write!(w, " {}[{}] ", Readable(name), r.pid)?;
+    match r.call {
+        Call::Fault => fault(w, r, c)?,
+        Call::Exec => exec(w, r, c)?,
+        _ => {
+            asked(w, r)?;
+            w.write_str(" → ")?;
+            answer(w, r, c)?;
+            reasons(w, r, c)?;
+        }
+    }
+    if c.detail == Detail::Verbose {
+        put(w, c.colour, Look::Faint, Way(r))?;
+    }
+    w.write_char('\n')
+}
+
+/// `bind tcp 0.0.0.0:80`
+fn asked(w: &mut dyn Write, r: &Record) -> fmt::Result {
+    let socket = SocketType {
+        domain: r.domain,
+        ty: r.ty,
+        protocol: r.protocol,
+    };
+    let implicit = r.flags & flag::IMPLICIT != 0;
+    write!(w, "{} ", r.call.name())?;
+    match r.call {
+        // What is asked for here is the kind of socket: say all of it.
+        Call::Socket | Call::Socketpair => {
+            let (d, t, p) = (r.domain, r.ty, r.protocol);
+            write!(w, "{} {}", family(d), kind(t))?;
+            let default = matches!(
+                (d, t, p),
+                (af::UNIX | af::VSOCK, _, 0)
+                    | (af::INET | af::INET6, ty::STREAM, proto::TCP)
+                    | (af::INET | af::INET6, ty::DGRAM, proto::UDP)
+            );
+            if default {
+                return Ok(());
+            }
+            return write!(w, " {}", protocol(d, p));
+        }
+        _ if r.domain != 0 => write!(w, "{}", Socket(socket))?,
+        _ if r.fd >= 0 => write!(w, "fd {}", r.fd)?,
+        _ => {}
+    }
+    if implicit {
+        w.write_str(" (implicit bind)")?;
+    }
+    if !r.asked.bytes().is_empty() {
+        write!(w, " {}", Address(&r.asked))?;
+    }
+    Ok(())
+}
+
+/// What came of it, for the program.
+fn answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
+    let observed = r.flags & flag::OBSERVED != 0;
+    let forwarded = r.flags & flag::FORWARDED != 0;
+    let would = if observed { "would be " } else { "" };
+    match r.verdict {
+        Verdict::Allow => return plain_answer(w, r, c),
+        Verdict::Deny => {
+            put(w, c.colour, Look::Bad, format_args!("{would}refused"))?;
+            if r.errno != 0 && !observed {
+                write!(w, ": {}", Errno(r.errno))?;
+            }
+        }
+        Verdict::Move | Verdict::Hide => {
+            let word = if r.verdict == Verdict::Move {
+                "moved"
+            } else {
+                "hidden"
+            };
+            put(w, c.colour, Look::Changed, format_args!("{would}{word}"))?;
+            if !r.used.bytes().is_empty() {
+                let to = if r.verdict == Verdict::Move {
+                    "to"
+                } else {
+                    "at"
+                };
+                write!(w, " {to} {}", Address(&r.used))?;
+            }
+            if r.errno != 0 && !observed {
+                w.write_str(", ")?;
+                put(w, c.colour, Look::Bad, "failed")?;
+                write!(w, ": {}", Errno(r.errno))?;
+            }
+        }
+        Verdict::Passed => {
+            put(w, c.colour, Look::Bad, "passed on as asked")?;
+            if r.errno != 0 {
+                write!(w, ", failed: {}", Errno(r.errno))?;
+            }
+        }
+    }
+    if observed && forwarded {
+        w.write_str("; for now: ")?;
+        if r.kernel == 0 {
+            w.write_str("ok")?;
+        } else {
+            write!(w, "failed: {}", Errno(r.kernel))?;
+        }
+    }
+    Ok(())
+}
+
+fn plain_answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
+    const EINPROGRESS: u16 = 115;
+    match r.errno {
+        0 => put(w, c.colour, Look::Good, "ok")?,
+        EINPROGRESS if r.call == Call::Connect => put(w, c.colour, Look::Good, "in progress")?,
+        n => {
+            put(w, c.colour, Look::Bad, "failed")?;
+            return write!(w, ": {}", Errno(n));
+        }
+    }
+    let elsewhere = !r.used.bytes().is_empty() && r.used.read() != r.asked.read();
+    if elsewhere {
+        write!(w, ", got {}", Address(&r.used))?;
+    }
+    Ok(())
+}
+
+/// `(rule 1, web.policy:3)`, and the check where it explains a failure.
+fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
+    let mut list = List {
+        w,
+        colour: c.colour,
+        open: false,
+    };
+    match c.rule {
+        // That nothing was against it needs no words.
+        Some(rule) if rule.number == 0 && r.verdict == Verdict::Allow => {}
+        Some(rule) => list.add(Rule("", rule))?,
+        None if r.rule == RULE_DEFAULT && r.verdict != Verdict::Allow => list.add("default")?,
+        None => {}
+    }
+    if let Some(note) = c.note {
+        list.add(Rule("noted by ", note))?;
+    }
+    if r.holder != 0 {
+        list.add(format_args!("held by socket {}", r.holder))?;
+    }
+    let by_policy = matches!(
+        r.check,
+        Check::None
+            | Check::SecuritySocketCreate
+            | Check::SecuritySocketBind
+            | Check::SecuritySocketListen
+            | Check::SecuritySocketConnect
+    );
+    if !by_policy && r.errno != 0 {
+        let inferred = if r.flags & flag::INFERRED == 0 {
+            ""
+        } else {
+            ", inferred"
+        };
+        list.add(format_args!("{}{inferred}", r.check.name()))?;
+    }
+    if let Some(reason) = reason(r) {
+        list.add(reason)?;
+    }
+    list.end()
+}
+
+/// `  (a, b, c)`, or nothing.
+struct List<'w> {
+    w: &'w mut dyn Write,
+    colour: bool,
+    open: bool,
+}
+
+impl List<'_> {
+    fn add(&mut self, value: impl Display) -> fmt::Result {
+        let before = match (self.open, self.colour) {
+            (true, _) => ", ",
+            (false, true) => "  \x1b[2m(",
+            (false, false) => "  (",
+        };
+        self.open = true;
+        write!(self.w, "{before}{value}")
+    }
+
+    fn end(self) -> fmt::Result {
+        match (self.open, self.colour) {
+            (false, _) => Ok(()),
+            (true, true) => self.w.write_str(")\x1b[0m"),
+            (true, false) => self.w.write_char(')'),
+        }
+    }
+}
+
+/// `rule 1, web.policy:3`, or `default deny EACCES, web.policy:9`.
+struct Rule<'a>(&'static str, RuleRef<'a>);
+
+impl Display for Rule<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)?;
+        match self.1.number {
+            0 => write!(f, "{}", self.1.text)?,
+            n => write!(f, "rule {n}")?,
+        }
+        match self.1.place {
+            Some((file, line)) => write!(f, ", {}:{line}", Readable(file)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn fault(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
+    put(w, c.colour, Look::Bad, "fault in bindgate")?;
+    write!(w, " (stage {})", Named(reason(r), r.reason))?;
+    w.write_str(": the call went on as asked; please report this")
+}
+
+fn exec(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
+    let class = Class::from_u16(r.reason);
+    let (word, look) = match r.verdict {
+        Verdict::Deny => ("refused", Look::Bad),
+        _ => ("not seen", Look::Changed),
+    };
+    w.write_str("exec → ")?;
+    put(w, c.colour, look, word)?;
+    if r.verdict == Verdict::Deny && r.errno != 0 {
+        write!(w, ": {}", Errno(r.errno))?;
+    }
+    match class {
+        Some(class) => write!(w, "  (the program {})", class.why()),
+        None => write!(w, "  (class {})", r.reason),
+    }
+}
+
+/// The way through the house, for `-v`.
+struct Way<'a>(&'a Record);
+
+impl Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = self.0;
+        f.write_str("  [")?;
+        let mut gap = "";
+        for (_, name) in stage::NAMES.iter().filter(|(bit, _)| r.stages & bit != 0) {
+            write!(f, "{gap}{name}")?;
+            gap = " ";
+        }
+        if r.check != Check::None {
+            write!(f, "; check {}", r.check.name())?;
+            if r.flags & flag::INFERRED != 0 {
+                f.write_str(" inferred")?;
+            }
+        }
+        if r.fd >= 0 {
+            write!(f, "; fd {}", r.fd)?;
+        }
+        if r.identity != Identity::None {
+            write!(f, "; {} {}", r.identity.name(), r.cookie)?;
+        }
+        if r.flags & flag::FORWARDED != 0 {
+            match (r.kernel, errno(r.kernel)) {
+                (0, _) => f.write_str("; kernel ok")?,
+                (_, Some((name, _))) => write!(f, "; kernel {name}")?,
+                (n, None) => write!(f, "; kernel {n}")?,
+            }
+        }
+        if r.tid != r.pid {
+            write!(f, "; thread {}", r.tid)?;
+        }
+        if r.uid != u32::MAX {
+            write!(f, "; uid {}", r.uid)?;
+        }
+        for (bit, name) in [
+            (flag::RAW_SYSCALL, "raw syscall"),
+            (flag::SECCOMP, "under seccomp"),
+            (flag::NO_PROGRAM, "program unknown"),
+        ] {
+            if r.flags & bit != 0 {
+                write!(f, "; {name}")?;
+            }
+        }
+        f.write_str("]")
+    }
+}
