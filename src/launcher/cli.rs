@@ -1,0 +1,334 @@
+//! The command line: what clap reads, and what the rest of the launcher wants.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bindgate_core::render::Detail;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use super::{Failure, exit};
+
+/// Decide what an unmodified program may do with socket() and bind().
+///
+/// bindgate starts a program with a small library in front of libc. The
+/// library looks at each socket() and bind() of the program and of everything
+/// that it starts, lets it pass, refuses it, or moves it elsewhere, as the
+/// rules say, and logs each decision with its reason.
+#[derive(Parser, Debug)]
+#[command(name = "bindgate", version, max_term_width = 90, after_long_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  See what a program binds, without changing anything:
+      bindgate run -- python3 -m http.server 8000
+
+  Let a server have \"port 80\" without being root:
+      bindgate run -r 'move bind tcp *:80 to loopback:8080' -- nginx
+
+  Say what a program may bind, and refuse the rest:
+      bindgate run -r 'allow bind tcp loopback:1024-65535' -r 'default deny EACCES' -- ./server
+
+  In CI: fail if anything was refused, keep the log as JSON lines:
+      bindgate run --policy ci.policy --fail-on deny --format json --log binds.json -- make test
+
+  Look before you run:
+      bindgate policy check web.policy
+      bindgate doctor -- /usr/bin/ping";
+
+const RUN_HELP: &str = "\
+Rules:
+  One rule a line, the first that matches decides. --policy and -r count in
+  the order in which they are given; then come the environment variables
+  BINDGATE_RULES (rules) and BINDGATE_POLICY (a file).
+
+      allow bind tcp loopback:1024-65535
+      deny  bind udp *:53            with EADDRINUSE
+      move  bind tcp *:80            to loopback:8080    # getsockname still says :80
+      move  bind vsock *:5000        to unix:/run/app-%p.sock
+      hide  bind tcp exactly [::]:*                      # the program thinks it is bound
+      default deny EACCES
+      mode observe                                       # only record
+
+Exit status:
+  The program's own; if a signal ended the program, the same signal ends
+  bindgate. Before there is a program, or instead of its 0:
+    2    wrong use of the command line
+    71   the run could not be set up
+    73   the log cannot be opened
+    77   --fail-on deny: something was refused, and the program ended with 0
+    78   the policy is broken, or the program cannot be held to it
+    126  the program was found but could not be started
+    127  the program was not found
+
+Signals:
+  What is sent to bindgate alone goes on to the program. With --log, SIGHUP
+  does not: it makes bindgate open the log file anew, after a rotation.";
+
+#[derive(Subcommand, Debug)]
+enum Sub {
+    /// Run a program under a policy and log its decisions
+    Run(RunArgs),
+    /// Check or show a policy, without running anything
+    Policy {
+        #[command(subcommand)]
+        what: PolicySub,
+    },
+    /// Say whether a program can be seen at all, and if not, what to do
+    Doctor {
+        /// Judge as for this library instead of the one that `run` would use
+        #[arg(long, value_name = "FILE")]
+        library: Option<PathBuf>,
+        /// The program, looked up as `run` would
+        #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+        program: Vec<OsString>,
+    },
+    /// Write the manual pages into a directory, or the first to standard output
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        directory: Option<PathBuf>,
+    },
+    /// Write completions for a shell to standard output
+    #[command(hide = true)]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum PolicySub {
+    /// Report errors and warnings; ends with 78 if there are errors
+    Check {
+        /// Policy files, in order; - is standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print the rules as they are understood, numbered as in the log
+    Show {
+        /// Policy files, in order; - is standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = RUN_HELP)]
+struct RunArgs {
+    /// Read rules from a file; may be given more than once
+    #[arg(long, short, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// One more rule, as a policy file would have it
+    #[arg(long, short, value_name = "RULE", allow_hyphen_values = true)]
+    rule: Vec<String>,
+    /// Change nothing, record what would happen
+    #[arg(long)]
+    observe: bool,
+    /// Append the log to a file instead of standard error
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How the log is written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// Log only what was refused or changed
+    #[arg(long, short, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log everything, with the stages passed and the deciding check
+    #[arg(long, short)]
+    verbose: bool,
+    /// Wait until the last process of the run is gone
+    #[arg(long, conflicts_with = "exec")]
+    wait: bool,
+    /// Become the program instead of waiting for it: same process id
+    #[arg(long)]
+    exec: bool,
+    /// End with 77 if anything was refused and the program ended with 0
+    #[arg(long, value_name = "WHAT", conflicts_with = "exec")]
+    fail_on: Option<FailOn>,
+    /// Let a program that drops the preload on purpose go
+    #[arg(long)]
+    let_go: bool,
+    /// Start programs that cannot be seen, in spite of an enforcing policy
+    #[arg(long)]
+    allow_unseen: bool,
+    /// The program and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    command: Vec<OsString>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// One line each, for people
+    Text,
+    /// One JSON object a line, see docs/log.md
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum FailOn {
+    /// Any refusal
+    Deny,
+}
+
+/// Rules from the command line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RuleSource {
+    /// `--policy`
+    File(PathBuf),
+    /// `-r`
+    Text(String),
+}
+
+/// `bindgate run`, read.
+#[derive(Debug)]
+pub struct Run {
+    /// `--policy` and `-r` in the order in which they were given.
+    pub rules: Vec<RuleSource>,
+    /// `--observe`
+    pub observe: bool,
+    /// `--log`; `None` is standard error.
+    pub log: Option<PathBuf>,
+    /// `--format`
+    pub format: Format,
+    /// `-q`, `-v`
+    pub detail: Detail,
+    /// `--wait`
+    pub wait: bool,
+    /// `--exec`
+    pub exec: bool,
+    /// `--fail-on deny`
+    pub fail_on_deny: bool,
+    /// `--let-go`
+    pub let_go: bool,
+    /// `--allow-unseen`
+    pub allow_unseen: bool,
+    /// The program and its arguments, at least one.
+    pub command: Vec<OsString>,
+}
+
+/// `bindgate doctor`, read.
+#[derive(Debug)]
+pub struct Doctor {
+    /// The program.
+    pub program: OsString,
+    /// `--library`
+    pub library: Option<PathBuf>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// `run`
+    Run(Box<Run>),
+    /// `policy check`
+    Check(Vec<PathBuf>),
+    /// `policy show`
+    Show(Vec<PathBuf>),
+    /// `doctor`
+    Doctor(Doctor),
+    /// `man`
+    Man(Option<PathBuf>),
+    /// `completions`
+    Completions(clap_complete::Shell),
+}
+
+/// Reads the command line. Help and version count as failures with status 0.
+pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
+    let said = |error: clap::Error| {
+        let _ = error.print();
+        Failure::say(error.exit_code(), "")
+    };
+    let matches = Cli::command()
+        .try_get_matches_from(arguments)
+        .map_err(said)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(said)?;
+    Ok(match cli.command {
+        Sub::Run(run) => {
+            let order = matches
+                .subcommand_matches("run")
+                .map_or_else(Vec::new, rule_order);
+            Command::Run(Box::new(run.read(order)))
+        }
+        Sub::Policy { what } => match what {
+            PolicySub::Check { files } => Command::Check(files),
+            PolicySub::Show { files } => Command::Show(files),
+        },
+        Sub::Doctor { library, program } => Command::Doctor(Doctor {
+            program: program.into_iter().next().unwrap_or_default(),
+            library,
+        }),
+        Sub::Man { directory } => Command::Man(directory),
+        Sub::Completions { shell } => Command::Completions(shell),
+    })
+}
+
+/// `--policy` and `-r` by their places on the command line: clap keeps the
+/// order of each, but not between the two.
+fn rule_order(matches: &ArgMatches) -> Vec<RuleSource> {
+    let mut found = Vec::new();
+    if let (Some(at), Some(files)) = (
+        matches.indices_of("policy"),
+        matches.get_many::<PathBuf>("policy"),
+    ) {
+        found.extend(at.zip(files.map(|f| RuleSource::File(f.clone()))));
+    }
+    if let (Some(at), Some(rules)) = (
+        matches.indices_of("rule"),
+        matches.get_many::<String>("rule"),
+    ) {
+        found.extend(at.zip(rules.map(|r| RuleSource::Text(r.clone()))));
+    }
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, rule)| rule).collect()
+}
+
+impl RunArgs {
+    fn read(self, rules: Vec<RuleSource>) -> Run {
+        Run {
+            rules,
+            observe: self.observe,
+            log: self.log.filter(|f| f != Path::new("-")),
+            format: self.format,
+            detail: match (self.quiet, self.verbose) {
+                (true, _) => Detail::Quiet,
+                (_, true) => Detail::Verbose,
+                _ => Detail::Normal,
+            },
+            wait: self.wait,
+            exec: self.exec,
+            fail_on_deny: self.fail_on == Some(FailOn::Deny),
+            let_go: self.let_go,
+            allow_unseen: self.allow_unseen,
+            command: self.command,
+        }
+    }
+}
+
+/// Writes the manual pages.
+pub fn man(directory: Option<&Path>) -> Result<i32, Failure> {
+    let failed = |e: std::io::Error| Failure::new(exit::SYSTEM, "manual pages", e);
+    let command = Cli::command().disable_help_subcommand(true);
+    match directory {
+        Some(directory) => clap_mangen::generate_to(command, directory).map_err(failed)?,
+        None => clap_mangen::Man::new(command)
+            .render(&mut std::io::stdout())
+            .map_err(failed)?,
+    }
+    Ok(0)
+}
+
+/// Writes completions for a shell.
+pub fn completions(shell: clap_complete::Shell) -> Result<i32, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "bindgate", &mut script);
+    std::io::stdout()
+        .write_all(&script)
+        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    Ok(0)
+}

@@ -1,0 +1,256 @@
+//! Who of the run is still there.
+//!
+//! The kernel itself says whether any process holds the run's state
+//! ([`sys::is_alone`]): over forks, name spaces and changes of user. It cannot
+//! see a process between exec and the library's start, nor one that cannot be
+//! seen at all and may start another that can: those have the run's name in
+//! their environment.
+//!
+//! The process table says which process a record belongs to. It is the
+//! programs' to write, so it is believed for names only.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use bindgate_core::run::{ENV_RUN, PROCESSES, ProcessInfo, State};
+
+use crate::launcher::sys::{self, process};
+
+/// How old an answer about one process may be.
+const FRESH: Duration = Duration::from_millis(10);
+
+/// What a look through the processes of the machine found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Scan {
+    /// Processes of the run.
+    pub found: u64,
+    /// Processes that may not be looked at.
+    pub unknown: u64,
+}
+
+/// See the module.
+pub struct Alive {
+    state: &'static State,
+    /// The state's memory file, if its holders are counted.
+    counted: Option<&'static OwnedFd>,
+    pid_ns: u64,
+    marker: Vec<u8>,
+    ticks: u64,
+    /// Slots whose process has executed something else since.
+    superseded: Vec<bool>,
+    asked: RefCell<HashMap<u32, (u64, bool, Instant)>>,
+    /// Dead slots, with the ring's tail when that was found.
+    dead: HashMap<u32, (u64, u64)>,
+    /// Pids here of processes in other pid name spaces, 0 if not found.
+    foreign: RefCell<HashMap<(u64, u32), i32>>,
+}
+
+impl Alive {
+    pub fn new(state: &'static State, counted: Option<&'static OwnedFd>, run_id: u64) -> Alive {
+        Alive {
+            state,
+            counted,
+            pid_ns: pid_namespace("self"),
+            marker: format!("{ENV_RUN}={run_id:016x}.").into_bytes(),
+            ticks: sys::ticks().max(1),
+            superseded: vec![false; PROCESSES + 1],
+            asked: RefCell::default(),
+            dead: HashMap::new(),
+            foreign: RefCell::default(),
+        }
+    }
+
+    /// Does no process hold the state? Where the kernel cannot say, the
+    /// process table has to.
+    pub fn is_alone(&self) -> bool {
+        match self.counted.and_then(sys::is_alone) {
+            Some(alone) => alone,
+            None => self.living() == 0,
+        }
+    }
+
+    /// Processes in the table that are there.
+    pub fn living(&self) -> u64 {
+        let mut pids: Vec<_> = self
+            .slots()
+            .filter(|(slot, _)| !self.is_dead(*slot))
+            .map(|(_, info)| (info.pid_ns, info.pid))
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids.len() as u64
+    }
+
+    fn slots(&self) -> impl Iterator<Item = (u32, ProcessInfo)> {
+        let table = &self.state.processes;
+        (1..=PROCESSES as u32).filter_map(|n| table.get(n).map(|info| (n, info)))
+    }
+
+    /// Is the owner of process-table slot `slot` gone for good? Never said of
+    /// slot 0: nobody knows who that is.
+    pub fn is_dead(&self, slot: u32) -> bool {
+        let table = &self.state.processes;
+        let (info, since) = match table.get(slot) {
+            _ if slot == 0 => return false,
+            Some(info) => (Some(info), info.since),
+            None => (None, 0),
+        };
+        if self.superseded.get(slot as usize) == Some(&true) {
+            return true;
+        }
+        if let Some((of, dead, at)) = self.asked.borrow().get(&slot) {
+            if *of == since && at.elapsed() < FRESH {
+                return *dead;
+            }
+        }
+        let dead = match (info, table.filling(slot)) {
+            (Some(info), _) => !self.lives(&info),
+            (None, Some(pid)) => !process::exists(pid),
+            // Given back: the drainer itself did that.
+            (None, None) => true,
+        };
+        let answer = (since, dead, Instant::now());
+        self.asked.borrow_mut().insert(slot, answer);
+        dead
+    }
+
+    fn lives(&self, info: &ProcessInfo) -> bool {
+        let pid = if info.pid_ns == self.pid_ns || info.pid_ns == 0 {
+            info.pid
+        } else {
+            match self.pid_here(info) {
+                // Out of sight: only the count of holders can tell.
+                0 => return true,
+                pid => pid as u32,
+            }
+        };
+        process::exists(pid) && !self.is_other(pid, info.since)
+    }
+
+    /// Is `pid` by now another process than registered at `since`, or one
+    /// that is only waiting to be reaped?
+    fn is_other(&self, pid: u32, since: u64) -> bool {
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            return !process::exists(pid);
+        };
+        // The name in parentheses may hold anything, parentheses too.
+        let Some((_, fields)) = stat.rsplit_once(')') else {
+            return false;
+        };
+        let mut fields = fields.split_ascii_whitespace();
+        let dead = matches!(fields.next(), Some("Z" | "X"));
+        let number = |s: Option<&str>| s.and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
+        let threads = number(fields.nth(16));
+        let started = number(fields.nth(1));
+        // A dead leader with living threads is no dead process.
+        if dead && threads <= 1 {
+            return true;
+        }
+        let suspended = sys::boottime().saturating_sub(sys::monotonic());
+        let since = Duration::from_nanos(since) + suspended;
+        let started = Duration::from_millis(started.saturating_mul(1000) / self.ticks);
+        started > since + Duration::from_millis(50)
+    }
+
+    /// The pid here of a process that registered in another pid name space.
+    fn pid_here(&self, info: &ProcessInfo) -> i32 {
+        let key = (info.pid_ns, info.pid);
+        if let Some(pid) = self.foreign.borrow().get(&key) {
+            return *pid;
+        }
+        let pid = pids()
+            .find(|pid| {
+                pid_namespace(pid) == info.pid_ns
+                    && std::fs::read_to_string(format!("/proc/{pid}/status"))
+                        .is_ok_and(|s| innermost_pid(&s) == Some(info.pid))
+            })
+            .and_then(|pid| pid.parse().ok())
+            .unwrap_or(0);
+        self.foreign.borrow_mut().insert(key, pid);
+        pid
+    }
+
+    /// Looks through the table: notes who is dead or superseded, and gives
+    /// slots back whose records have all been read.
+    pub fn sweep(&mut self) {
+        let (head, tail) = (self.state.ring.head(), self.state.ring.tail());
+        let mut newest: HashMap<(u64, u32), (u64, u32)> = HashMap::new();
+        let slots: Vec<_> = self.slots().collect();
+        for (slot, info) in &slots {
+            let entry = newest.entry((info.pid_ns, info.pid)).or_default();
+            *entry = (*entry).max((info.since, *slot));
+        }
+        self.superseded.fill(false);
+        for (slot, info) in &slots {
+            let is_newest = newest.get(&(info.pid_ns, info.pid)) == Some(&(info.since, *slot));
+            if let Some(old) = self.superseded.get_mut(*slot as usize) {
+                *old = !is_newest;
+            }
+        }
+        let dead = std::mem::take(&mut self.dead);
+        for (slot, info) in slots {
+            if !self.is_dead(slot) {
+                continue;
+            }
+            match dead.get(&slot) {
+                Some((since, then)) if *since == info.since => {
+                    if head >= *then {
+                        self.state.processes.free(slot);
+                    } else {
+                        self.dead.insert(slot, (*since, *then));
+                    }
+                }
+                _ => {
+                    self.dead.insert(slot, (info.since, tail));
+                }
+            }
+        }
+        self.asked
+            .borrow_mut()
+            .retain(|_, (_, _, at)| at.elapsed() < FRESH);
+        self.foreign
+            .borrow_mut()
+            .retain(|_, pid| *pid != 0 && process::exists(*pid as u32));
+    }
+
+    /// Looks for processes that have the run in their environment.
+    pub fn scan(&self) -> Scan {
+        let mut scan = Scan::default();
+        for pid in pids() {
+            match std::fs::read(format!("/proc/{pid}/environ")) {
+                Ok(environment) => {
+                    let mut entries = environment.split(|b| *b == 0);
+                    scan.found += u64::from(entries.any(|e| e.starts_with(&self.marker)));
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => scan.unknown += 1,
+                Err(_) => {}
+            }
+        }
+        scan
+    }
+}
+
+/// The names of the directories of processes.
+fn pids() -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| {
+        let name = e.file_name();
+        let is_pid = name.as_bytes().iter().all(u8::is_ascii_digit);
+        is_pid.then(|| name.into_string().ok()).flatten()
+    })
+}
+
+/// Inode of a process's pid name space, 0 if it cannot be asked.
+fn pid_namespace(pid: &str) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |m| m.ino())
+}
+
+/// The last number of the `NSpid:` line.
+fn innermost_pid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().next_back()?.parse().ok()
+}

@@ -1,0 +1,349 @@
+//! Takes records from the ring and makes lines of them.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use bindgate_core::policy::View;
+use bindgate_core::record::{Call, Record, Verdict, flag};
+use bindgate_core::render::{self, Context, End, Event, RuleRef};
+use bindgate_core::run::{Drain, Popped};
+
+use super::alive::Alive;
+use super::{Report, Setup, Shared};
+use crate::launcher::cli::Format;
+use crate::launcher::sys;
+
+/// Records taken before the heart beats again.
+const BATCH: usize = 1024;
+/// Bytes of lines gathered before they go to the writer.
+const LINES: usize = 64 << 10;
+/// Longest sleep: the heart has to beat.
+const SLEEP: Duration = Duration::from_millis(16);
+const WAKEFUL: Duration = Duration::from_millis(1);
+/// How long a writer may take over a record before the others go first.
+const CLAIM: Duration = Duration::from_millis(4);
+/// How often the process table is looked through.
+const SWEEP: Duration = Duration::from_millis(250);
+/// How long a run must look over before it is, where not every process of
+/// the machine can be looked at.
+const GRACE: Duration = Duration::from_millis(300);
+/// The same where all can.
+const SURE: Duration = Duration::from_millis(10);
+
+/// How far a turn of draining got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Got {
+    /// There is more.
+    More,
+    /// The ring is empty.
+    All,
+    /// The record at the head is still being written.
+    Waits,
+}
+
+/// The main thread.
+pub struct Drainer {
+    shared: &'static Shared,
+    setup: &'static Setup,
+    view: View<'static>,
+    alive: Alive,
+    drain: Drain,
+    /// Nobody holds the state: whoever owns a claim is dead.
+    nobody: bool,
+    head: (u64, Instant),
+    lines: String,
+    sums: End,
+    /// Lost records that were reported.
+    told: u64,
+    program: (u32, u64, Vec<u8>),
+    offset: (u64, i32),
+    /// The log is over: what comes is counted, not written.
+    closed: bool,
+}
+
+impl Drainer {
+    pub fn new(
+        shared: &'static Shared,
+        setup: &'static Setup,
+        view: View<'static>,
+        alive: Alive,
+    ) -> Drainer {
+        Drainer {
+            shared,
+            setup,
+            view,
+            alive,
+            drain: Drain::default(),
+            nobody: false,
+            head: (u64::MAX, Instant::now()),
+            lines: String::new(),
+            sums: End {
+                run: setup.run_id,
+                ..End::default()
+            },
+            told: 0,
+            program: (0, 0, Vec::new()),
+            offset: (u64::MAX, 0),
+            closed: false,
+        }
+    }
+
+    /// Drains until the run is over.
+    pub fn run(mut self) {
+        let header = &self.shared.state.header;
+        let mut sleep = WAKEFUL;
+        let mut swept = Instant::now();
+        let mut over = Over::default();
+        loop {
+            beat(self.shared);
+            let bell = header.doorbell.load(Acquire);
+            let before = self.sums.records;
+            let got = self.turn();
+            if self.sums.records != before {
+                header.room.fetch_add(1, Release);
+                sys::futex_wake(&header.room);
+                sleep = WAKEFUL;
+            }
+            if got == Got::More {
+                continue;
+            }
+            self.hand_over();
+            if swept.elapsed() >= SWEEP {
+                self.alive.sweep();
+                swept = Instant::now();
+            }
+            if got == Got::All {
+                if self.shared.flush.swap(false, Acquire) {
+                    self.flush();
+                    sleep = WAKEFUL;
+                }
+                if self.shared.program_gone.load(Acquire) && over.is(&self.alive, self.shared) {
+                    break;
+                }
+            } else {
+                sleep = WAKEFUL;
+            }
+            sys::futex_wait(&header.doorbell, bell, sleep);
+            sleep = (sleep * 2).min(SLEEP);
+        }
+        self.nobody = true;
+        while self.turn() != Got::All {}
+        self.end(0);
+        let unwritten = self.shared.writer.flush(|| {});
+        self.shared.send(self.report(unwritten, 0));
+    }
+
+    /// One batch.
+    fn turn(&mut self) -> Got {
+        let ring = &self.shared.state.ring;
+        for _ in 0..BATCH {
+            let (alive, nobody) = (&self.alive, self.nobody);
+            match self.drain.pop(ring, |slot| nobody || alive.is_dead(slot)) {
+                Popped::Record(slot, words) => match Record::from_words(&words) {
+                    Some(record) => self.record(slot, &record),
+                    None => self.sums.lost += 1,
+                },
+                Popped::Lost(_) => self.sums.lost += 1,
+                Popped::Claimed(_) => {
+                    let head = ring.head();
+                    if self.head.0 != head {
+                        self.head = (head, Instant::now());
+                    }
+                    if self.head.1.elapsed() < CLAIM || !self.drain.pass(ring) {
+                        return Got::Waits;
+                    }
+                }
+                Popped::Empty => return Got::All,
+            }
+        }
+        Got::More
+    }
+
+    fn record(&mut self, slot: u32, record: &Record) {
+        let sums = &mut self.sums;
+        sums.records += 1;
+        match (record.call, record.verdict) {
+            (Call::Fault, _) => sums.faults += 1,
+            (_, Verdict::Deny) => sums.denied += 1,
+            (_, Verdict::Move) => sums.moved += 1,
+            (_, Verdict::Hide) => sums.hidden += 1,
+            (_, Verdict::Allow | Verdict::Passed) => sums.allowed += 1,
+        }
+        if record.call == Call::Exec || record.flags & flag::UNSEEN != 0 {
+            sums.unseen += 1;
+        }
+        if self.closed || !render::is_shown(record, self.setup.detail) {
+            return;
+        }
+        self.name(slot);
+        let offset = self.offset(record.time_ns);
+        let context = Context {
+            program: &self.program.2,
+            rule: RuleRef::find(&self.view, record.rule, record.call),
+            note: RuleRef::find(&self.view, record.note, record.call),
+            detail: self.setup.detail,
+            colour: self.setup.colour,
+            utc_offset: offset,
+        };
+        // Writing to a string does not fail.
+        let _ = match self.setup.format {
+            Format::Text => render::text(&mut self.lines, record, &context),
+            Format::Json => render::json(&mut self.lines, record, &context),
+        };
+        if self.lines.len() > LINES {
+            self.hand_over();
+        }
+    }
+
+    /// Keeps the name of the program in `slot` at hand.
+    fn name(&mut self, slot: u32) {
+        match self.shared.state.processes.get(slot) {
+            Some(info) if (slot, info.since) == (self.program.0, self.program.1) => {}
+            Some(info) => self.program = (slot, info.since, info.name().to_vec()),
+            None => self.program = (0, 0, Vec::new()),
+        }
+    }
+
+    /// Local time's distance from UTC, asked once per quarter of an hour.
+    fn offset(&mut self, time_ns: u64) -> i32 {
+        const QUARTER: u64 = 900_000_000_000;
+        if self.setup.format == Format::Text && self.offset.0 != time_ns / QUARTER {
+            let seconds = (time_ns / 1_000_000_000) as i64;
+            self.offset = (time_ns / QUARTER, sys::utc_offset(seconds));
+        }
+        self.offset.1
+    }
+
+    fn hand_over(&mut self) {
+        let shared = self.shared;
+        if self.closed {
+            self.lines.clear();
+        } else {
+            shared.writer.put(&mut self.lines, || beat(shared));
+        }
+    }
+
+    /// The program is gone: everything so far is written, the launcher told.
+    fn flush(&mut self) {
+        let left = if self.alive.is_alone() {
+            0
+        } else {
+            self.alive.living().max(1)
+        };
+        // With a log file the line of sums waits until the run is over.
+        if left == 0 || !self.setup.target.is_file() {
+            self.end(left);
+        }
+        self.hand_over();
+        let shared = self.shared;
+        let unwritten = shared.writer.flush(|| beat(shared));
+        if !self.setup.target.is_file() && !self.closed {
+            // Standard error belongs to whoever started the launcher.
+            self.closed = true;
+            shared.writer.close();
+        }
+        shared.send(self.report(unwritten, left));
+    }
+
+    fn report(&self, unwritten: u64, left: u64) -> Report {
+        let counted = self.shared.state.header.denied.load(Relaxed);
+        Report {
+            denied: self.sums.denied.max(counted),
+            unwritten,
+            left,
+        }
+    }
+
+    /// Says what was lost, and the sums.
+    fn end(&mut self, left: u64) {
+        if self.closed {
+            return;
+        }
+        let header = &self.shared.state.header;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos() as u64;
+        let mut end = self.sums;
+        end.time_ns = now;
+        end.left = left;
+        end.lost += header.lost.load(Relaxed);
+        end.faults = end.faults.max(header.faults.load(Relaxed));
+        end.unseen = end.unseen.max(u64::from(header.unseen.load(Relaxed)));
+        end.unwritten = self.shared.writer.unwritten();
+        if end.lost > self.told {
+            self.event(&Event::Lost {
+                time_ns: now,
+                count: end.lost - self.told,
+                why: "a process was killed while it wrote one, or found no room for it",
+            });
+            self.told = end.lost;
+        }
+        let wanted = self.setup.format == Format::Json
+            || self.setup.detail == render::Detail::Verbose
+            || end.unwritten > 0;
+        if wanted {
+            self.event(&Event::End(end));
+        }
+        self.hand_over();
+    }
+
+    fn event(&mut self, event: &Event) {
+        let _ = match self.setup.format {
+            Format::Json => render::json_event(&mut self.lines, event),
+            Format::Text => {
+                let offset = match event {
+                    Event::Lost { time_ns, .. } => *time_ns,
+                    Event::End(end) => end.time_ns,
+                };
+                let offset = self.offset(offset);
+                render::text_event(&mut self.lines, event, self.setup.colour, offset)
+            }
+        };
+    }
+}
+
+/// Says that the ring is looked after.
+fn beat(shared: &Shared) {
+    let now = sys::monotonic().as_millis() as u64;
+    shared.state.header.heartbeat_ms.store(now.max(1), Relaxed);
+}
+
+/// Finds out that a run is over, and does not believe it at once.
+#[derive(Default)]
+struct Over {
+    since: Option<Instant>,
+    joined: u64,
+    scanned: Option<Instant>,
+    patience: Duration,
+}
+
+impl Over {
+    fn is(&mut self, alive: &Alive, shared: &Shared) -> bool {
+        let joined = shared.joined.load(Relaxed);
+        if !alive.is_alone() || joined != self.joined {
+            *self = Over {
+                joined,
+                ..Over::default()
+            };
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let due = self.scanned.is_none_or(|at| at.elapsed() >= self.patience);
+        if !due {
+            return false;
+        }
+        let first = self.scanned.is_none();
+        let scan = alive.scan();
+        self.scanned = Some(Instant::now());
+        if scan.found > 0 {
+            // Something that cannot be seen goes on, maybe for days.
+            self.patience = (self.patience * 2).clamp(SWEEP, Duration::from_secs(5));
+            self.since = None;
+            return false;
+        }
+        let grace = if scan.unknown > 0 { GRACE } else { SURE };
+        self.patience = grace;
+        !first && since.elapsed() >= grace
+    }
+}

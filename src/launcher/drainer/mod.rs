@@ -1,0 +1,294 @@
+//! The drainer: a process of its own that serves a run and writes its log.
+//!
+//! It is outside the program's ancestry and session, so that neither a
+//! Ctrl-C nor the launcher's end stops it, and it goes on until the last
+//! process of the run is gone.
+//!
+//! | room | what lives there | thread |
+//! |---|---|---|
+//! | [`door`] | hands the run's memory out, hears the launcher | door |
+//! | [`drain`] | takes records from the ring, renders them | main |
+//! | [`writer`] | writes them, to something that may block | writer |
+//! | [`alive`] | who of the run is still there | main |
+
+mod alive;
+mod door;
+mod drain;
+mod writer;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
+
+use bindgate_core::policy::View;
+use bindgate_core::render::Detail;
+use bindgate_core::run::State;
+
+use super::cli::Format;
+use super::sys::{self, process, unix};
+pub use writer::Target;
+
+/// What the launcher makes ready before the drainer starts.
+pub struct Setup {
+    /// The run.
+    pub run_id: u64,
+    /// What a process must know to join it: 32 hex digits.
+    pub secret: [u8; 32],
+    /// The compiled policy, and the memory file that holds it.
+    pub policy: (Vec<u64>, OwnedFd),
+    /// The memory file of the state.
+    pub state: OwnedFd,
+    /// Bits of [`bindgate_core::run::option`].
+    pub options: u32,
+    /// The run's abstract name, listening.
+    pub listener: OwnedFd,
+    /// Where the log goes.
+    pub target: Target,
+    /// How it is written.
+    pub format: Format,
+    /// How much of it.
+    pub detail: Detail,
+    /// For a terminal?
+    pub colour: bool,
+}
+
+/// What the launcher tells the drainer, first byte of a message.
+pub mod tell {
+    /// The program is the process with this id.
+    pub const PROGRAM: u8 = b'P';
+    /// The program is gone: write what there is, and answer.
+    pub const FLUSH: u8 = b'F';
+    /// Open the log anew.
+    pub const REOPEN: u8 = b'H';
+}
+
+/// The drainer's answer to [`tell::FLUSH`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Refused operations.
+    pub denied: u64,
+    /// Lines that could not be written.
+    pub unwritten: u64,
+    /// Processes that go on.
+    pub left: u64,
+}
+
+impl Report {
+    const LEN: usize = 24;
+
+    fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let words = [self.denied, self.unwritten, self.left];
+        for (to, word) in bytes.chunks_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Report> {
+        let word = |n: usize| {
+            let bytes = bytes.get(n * 8..n * 8 + 8)?;
+            Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        Some(Report {
+            denied: word(0)?,
+            unwritten: word(1)?,
+            left: word(2)?,
+        })
+    }
+}
+
+/// The launcher's line to the drainer.
+pub struct Handle {
+    control: OwnedFd,
+    /// The drainer's process id.
+    pub pid: i32,
+}
+
+impl Handle {
+    /// Starts the drainer. What is in `setup` stays open in the launcher
+    /// until it is dropped there.
+    pub fn start(setup: Setup) -> std::io::Result<Handle> {
+        let (ours, theirs) = unix::pair()?;
+        let Some(child) = process::fork()? else {
+            // Twice, so that nobody but init is its parent.
+            drop(ours);
+            process::new_session();
+            match process::fork() {
+                Ok(None) => {
+                    main(setup, theirs);
+                    process::exit_now(0)
+                }
+                Ok(Some(_)) => process::exit_now(0),
+                Err(_) => process::exit_now(1),
+            }
+        };
+        drop(theirs);
+        process::wait(child, true)?;
+        let mut bytes = [0; 4];
+        if unix::receive(&ours, &mut bytes, true)? != 4 {
+            return Err(std::io::Error::other("the log process did not start"));
+        }
+        Ok(Handle {
+            control: ours,
+            pid: i32::from_ne_bytes(bytes),
+        })
+    }
+
+    /// Says which process the program is.
+    pub fn program(&self, pid: i32) {
+        let mut message = vec![tell::PROGRAM];
+        message.extend(pid.to_ne_bytes());
+        let _ = unix::send(&self.control, &message);
+    }
+
+    /// Has the log opened anew.
+    pub fn reopen(&self) {
+        let _ = unix::send(&self.control, &[tell::REOPEN]);
+    }
+
+    /// Has all written that the run did so far. `None` if the drainer is gone
+    /// or busy for longer than a user would wait.
+    pub fn flush(&self) -> Option<Report> {
+        const PATIENCE: u32 = 50;
+        unix::send(&self.control, &[tell::FLUSH]).ok()?;
+        for _ in 0..PATIENCE {
+            let ready = sys::poll(
+                &[self.control.as_raw_fd()],
+                std::time::Duration::from_millis(100),
+            );
+            if ready == [true] {
+                return self.report();
+            }
+            // Ctrl-C while a pager holds up the log.
+            if sys::signal::is_ending_pending() {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Waits until the drainer is done; its last report.
+    pub fn wait(&self) -> Option<Report> {
+        let mut last = None;
+        while let Some(report) = self.report() {
+            last = Some(report);
+        }
+        last
+    }
+
+    fn report(&self) -> Option<Report> {
+        let mut bytes = [0; Report::LEN];
+        let n = unix::receive(&self.control, &mut bytes, true).ok()?;
+        Report::from_bytes(bytes.get(..n)?)
+    }
+
+    /// The descriptor that gets readable with a report, and at the end.
+    pub fn fd(&self) -> i32 {
+        self.control.as_raw_fd()
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    state: &'static State,
+    /// The program is no more.
+    program_gone: AtomicBool,
+    /// The log is to be brought up to date, and the launcher told.
+    flush: AtomicBool,
+    /// Processes that asked for the run's memory.
+    joined: AtomicU64,
+    writer: writer::Writer,
+    control: OwnedFd,
+}
+
+impl Shared {
+    /// Wakes the main thread.
+    fn ring(&self) {
+        use std::sync::atomic::Ordering::Release;
+        let bell = &self.state.header.doorbell;
+        bell.fetch_add(1, Release);
+        sys::futex_wake(bell);
+    }
+
+    fn send(&self, report: Report) {
+        let _ = unix::send(&self.control, &report.to_bytes());
+    }
+}
+
+/// The life of the drainer.
+fn main(mut setup: Setup, control: OwnedFd) {
+    process::set_name(c"bindgate-log");
+    let _ = unix::send(&control, &process::pid().to_ne_bytes());
+    let mut keep = vec![
+        setup.policy.1.as_raw_fd(),
+        setup.state.as_raw_fd(),
+        setup.listener.as_raw_fd(),
+        control.as_raw_fd(),
+    ];
+    keep.extend(setup.target.fd());
+    let debugging = log::log_enabled!(log::Level::Warn);
+    if debugging {
+        keep.push(2);
+    }
+    sys::close_all_but(&keep);
+    // So that nothing else gets these numbers.
+    for _ in 0..if debugging { 2 } else { 3 } {
+        if let Ok(null) = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+        {
+            let _ = std::os::fd::IntoRawFd::into_raw_fd(null);
+        }
+    }
+    // Nobody's directory is kept busy.
+    let _ = std::env::set_current_dir("/");
+
+    // An open of its own, so that the kernel can tell when it is the last.
+    let counted = match process::reopen(&setup.state) {
+        Ok(fd) => sys::replace(&fd, &mut setup.state).is_ok(),
+        Err(_) => false,
+    };
+    let Ok(state) = sys::map_state(&setup.state) else {
+        return;
+    };
+    state.start(setup.run_id, setup.options, unprivileged_start());
+    let shared: &'static Shared = Box::leak(Box::new(Shared {
+        state,
+        program_gone: AtomicBool::new(false),
+        flush: AtomicBool::new(false),
+        joined: AtomicU64::new(0),
+        writer: writer::Writer::new(),
+        control,
+    }));
+    let setup: &'static Setup = Box::leak(Box::new(setup));
+    let Ok(view) = View::new(&setup.policy.0) else {
+        return;
+    };
+    let spawn = |name: &str, f: fn(&'static Shared, &'static Setup)| {
+        thread::Builder::new()
+            .name(name.into())
+            .stack_size(128 << 10)
+            .spawn(move || f(shared, setup))
+    };
+    if spawn("bindgate-door", door::run).is_err()
+        || spawn("bindgate-write", |shared, setup| {
+            shared.writer.run(&setup.target);
+        })
+        .is_err()
+    {
+        return;
+    }
+    let alive = alive::Alive::new(state, counted.then_some(&setup.state), setup.run_id);
+    drain::Drainer::new(shared, setup, view, alive).run();
+}
+
+/// The port below which binds need a privilege.
+fn unprivileged_start() -> u16 {
+    const DEFAULT: u16 = 1024;
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|s| s.trim().parse().ok())
+        .unwrap_or(DEFAULT)
+}

@@ -1,0 +1,153 @@
+//! Sources of rules: gathered, compiled, checked, shown.
+
+use std::env;
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use bindgate_core::policy::{self, Diagnostic, Policy, Resolver, View};
+use bindgate_core::run::{ENV_POLICY, ENV_RULES};
+
+use super::cli::RuleSource;
+use super::{Failure, complain, exit, sys};
+
+/// Text that holds rules.
+pub struct Source {
+    /// What messages and the log call it.
+    pub name: String,
+    /// The rules.
+    pub text: String,
+}
+
+struct Users;
+
+impl Resolver for Users {
+    fn uid(&self, name: &str) -> Option<u32> {
+        sys::user_id(name)
+    }
+}
+
+/// A policy, ready for the programs of a run.
+pub struct Compiled {
+    /// What is mapped into them.
+    pub words: Vec<u64>,
+    /// How many rules there are.
+    pub rules: usize,
+}
+
+impl Compiled {
+    /// The policy as programs see it.
+    pub fn view(&self) -> Result<View<'_>, Failure> {
+        View::new(&self.words)
+            .map_err(|e| Failure::new(exit::CONFIG, "the compiled policy", format!("{e:?}")))
+    }
+}
+
+fn read(path: &Path) -> Result<Source, Failure> {
+    let name = path.display().to_string();
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.map_err(|e| Failure::new(exit::CONFIG, &name, e))?;
+    Ok(Source { name, text })
+}
+
+/// The rules of the command line, in its order, then those of the environment.
+pub fn gather(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
+    let mut sources = Vec::new();
+    let mut given = 0;
+    for rule in rules {
+        sources.push(match rule {
+            RuleSource::File(path) => read(path)?,
+            RuleSource::Text(text) => {
+                given += 1;
+                Source {
+                    name: format!("-r #{given}"),
+                    text: text.clone(),
+                }
+            }
+        });
+    }
+    if given == 1 {
+        for source in &mut sources {
+            if source.name == "-r #1" {
+                source.name = "-r".into();
+            }
+        }
+    }
+    if let Some(text) = env::var_os(ENV_RULES) {
+        let text = text
+            .into_string()
+            .map_err(|_| Failure::say(exit::CONFIG, format!("{ENV_RULES} is not UTF-8 text")))?;
+        sources.push(Source {
+            name: ENV_RULES.into(),
+            text,
+        });
+    }
+    if let Some(path) = env::var_os(ENV_POLICY).filter(|p| !p.is_empty()) {
+        sources.push(read(Path::new(&path))?);
+    }
+    Ok(sources)
+}
+
+fn broken(diagnostics: &[Diagnostic]) -> Failure {
+    let mut text = String::new();
+    for d in diagnostics {
+        let _ = writeln!(text, "{d}");
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    Failure::say(exit::CONFIG, "")
+}
+
+/// Parses; says all errors.
+pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
+    let sources: Vec<_> = sources
+        .iter()
+        .map(|s| policy::Source {
+            name: &s.name,
+            text: &s.text,
+        })
+        .collect();
+    policy::parse(&sources).map_err(|d| broken(&d))
+}
+
+/// Compiles; says all errors and warnings.
+pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
+    let rules = parsed.rules.len();
+    let (compiled, warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
+    for warning in warnings {
+        complain(warning);
+    }
+    Ok(Compiled {
+        words: compiled.words,
+        rules,
+    })
+}
+
+fn files(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    files.iter().map(|f| read(f)).collect()
+}
+
+/// `bindgate policy check`
+pub fn check(paths: &[PathBuf]) -> Result<i32, Failure> {
+    let compiled = compile(&parse(&files(paths)?)?)?;
+    let (n, s) = (compiled.rules, if compiled.rules == 1 { "" } else { "s" });
+    say(&format!("{n} rule{s}, no errors\n"))
+}
+
+/// `bindgate policy show`
+pub fn show(paths: &[PathBuf]) -> Result<i32, Failure> {
+    let parsed = parse(&files(paths)?)?;
+    policy::compile(&parsed, &Users).map_err(|d| broken(&d))?;
+    say(&parsed.to_string())
+}
+
+fn say(text: &str) -> Result<i32, Failure> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    Ok(0)
+}

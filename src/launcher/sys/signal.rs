@@ -1,0 +1,174 @@
+//! Signals blocked, waited for, passed on.
+
+use std::io;
+use std::mem::zeroed;
+
+use super::check;
+
+/// What the launcher inherited, to be given back to the program.
+pub struct Inherited {
+    mask: libc::sigset_t,
+    child: libc::sigaction,
+}
+
+/// Blocks every signal and makes children waitable, whatever the parent left.
+pub fn take_over() -> Inherited {
+    // SAFETY: all-zero is a value of these structures; all pointers are to
+    // locals.
+    unsafe {
+        let mut inherited = Inherited {
+            mask: zeroed(),
+            child: zeroed(),
+        };
+        let mut all: libc::sigset_t = zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut inherited.mask);
+        // An inherited SIG_IGN would make the kernel throw exit statuses away.
+        let mut default: libc::sigaction = zeroed();
+        default.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(libc::SIGCHLD, &raw const default, &raw mut inherited.child);
+        inherited
+    }
+}
+
+impl Inherited {
+    /// Gives back what was there, right before exec.
+    pub fn restore(&self) {
+        // SAFETY: both came from the kernel.
+        unsafe {
+            libc::sigaction(libc::SIGCHLD, &raw const self.child, std::ptr::null_mut());
+            libc::sigprocmask(
+                libc::SIG_SETMASK,
+                &raw const self.mask,
+                std::ptr::null_mut(),
+            );
+        }
+    }
+}
+
+/// A signal that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Signal {
+    /// Its number.
+    pub number: i32,
+    /// Did a process send it, rather than the kernel or the terminal?
+    pub sent: bool,
+    /// Which process, if one did.
+    pub from: i32,
+    queued: bool,
+    value: usize,
+}
+
+/// Waits for the next signal.
+pub fn next() -> Signal {
+    // SAFETY: all-zero is a value of these structures; all pointers are to
+    // locals; the fields read are those of the codes that have them.
+    unsafe {
+        let mut all: libc::sigset_t = zeroed();
+        libc::sigfillset(&raw mut all);
+        let mut info: libc::siginfo_t = zeroed();
+        loop {
+            let number = libc::sigwaitinfo(&raw const all, &raw mut info);
+            if number > 0 {
+                let sent = matches!(
+                    info.si_code,
+                    libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL
+                );
+                let queued = info.si_code == libc::SI_QUEUE;
+                return Signal {
+                    number,
+                    sent,
+                    from: if sent { info.si_pid() } else { 0 },
+                    queued,
+                    value: if queued {
+                        info.si_value().sival_ptr as usize
+                    } else {
+                        0
+                    },
+                };
+            }
+        }
+    }
+}
+
+/// Is a signal waiting that would end the launcher by default?
+pub fn is_ending_pending() -> bool {
+    // SAFETY: all-zero is a value; the pointer is to a local.
+    unsafe {
+        let mut pending: libc::sigset_t = zeroed();
+        libc::sigpending(&raw mut pending);
+        [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP]
+            .iter()
+            .any(|s| libc::sigismember(&raw const pending, *s) == 1)
+    }
+}
+
+impl Signal {
+    /// Sends the same signal to `pid`, with its value if it had one.
+    pub fn pass_on(&self, pid: i32) {
+        // SAFETY: no memory is involved: the value is only carried.
+        unsafe {
+            if self.queued {
+                let value = libc::sigval {
+                    sival_ptr: self.value as *mut libc::c_void,
+                };
+                libc::sigqueue(pid, self.number, value);
+            } else {
+                libc::kill(pid, self.number);
+            }
+        }
+    }
+}
+
+/// Sends a signal.
+pub fn send(pid: i32, number: i32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(pid, number) };
+}
+
+/// Lets signal `number` do to this process what it does by default. Returns
+/// when a stop is over, or if the signal does nothing here (as in pid 1).
+pub fn suffer(number: i32) {
+    // SAFETY: all-zero is a value of these structures; all pointers are to
+    // locals.
+    unsafe {
+        let mut default: libc::sigaction = zeroed();
+        default.sa_sigaction = libc::SIG_DFL;
+        let mut before: libc::sigaction = zeroed();
+        libc::sigaction(number, &raw const default, &raw mut before);
+        libc::kill(libc::getpid(), number);
+        let mut one: libc::sigset_t = zeroed();
+        libc::sigaddset(&raw mut one, number);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const one, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const one, std::ptr::null_mut());
+        libc::sigaction(number, &raw const before, std::ptr::null_mut());
+    }
+}
+
+/// Leaves no core file: the program left its own, if any.
+pub fn no_core() {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a local. The second call is for core patterns
+    // that are pipes: they do not look at the limit.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
+}
+
+/// A descriptor that gets readable when signal `number` comes.
+pub fn watch(number: i32) -> io::Result<std::os::fd::OwnedFd> {
+    // SAFETY: all-zero is a value; the pointer is to a local.
+    super::own(unsafe {
+        let mut one: libc::sigset_t = zeroed();
+        libc::sigaddset(&raw mut one, number);
+        check(libc::signalfd(
+            -1,
+            &raw const one,
+            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+        ))?
+    })
+}

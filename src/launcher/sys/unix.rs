@@ -1,0 +1,196 @@
+//! The run's abstract Unix name, and descriptors over it.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{check, own};
+
+const KIND: i32 = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+
+fn abstract_name(name: &[u8]) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+    // SAFETY: all-zero is a value.
+    let mut address: libc::sockaddr_un = unsafe { zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let room = address.sun_path.get_mut(1..=name.len());
+    let room = room.ok_or(io::ErrorKind::InvalidInput)?;
+    for (to, from) in room.iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    let len = std::mem::offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
+    Ok((address, len as libc::socklen_t))
+}
+
+/// Listens on the abstract name, without blocking in [`accept`].
+pub fn listen(name: &[u8]) -> io::Result<OwnedFd> {
+    let (address, len) = abstract_name(name)?;
+    // SAFETY: `address` is `len` bytes long at least.
+    unsafe {
+        let fd = own(libc::socket(libc::AF_UNIX, KIND | libc::SOCK_NONBLOCK, 0))?;
+        check(libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len))?;
+        check(libc::listen(fd.as_raw_fd(), 4096))?;
+        Ok(fd)
+    }
+}
+
+/// Connects to the abstract name.
+pub fn connect(name: &[u8]) -> io::Result<OwnedFd> {
+    let (address, len) = abstract_name(name)?;
+    // SAFETY: `address` is `len` bytes long at least.
+    unsafe {
+        let fd = own(libc::socket(libc::AF_UNIX, KIND, 0))?;
+        check(libc::connect(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            len,
+        ))?;
+        Ok(fd)
+    }
+}
+
+/// The next connection, `None` if there is none.
+pub fn accept(fd: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    // SAFETY: no address is asked for.
+    let n = unsafe {
+        libc::accept4(
+            fd.as_raw_fd(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+        )
+    };
+    match own(n) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Two connected ends that keep messages apart.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: room for two.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, fds.as_mut_ptr()) })?;
+    // SAFETY: both were just made.
+    let [a, b] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok((super::high(a)?, super::high(b)?))
+}
+
+/// Sends one message.
+pub fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<()> {
+    // SAFETY: the buffer is as long as said.
+    let n = unsafe {
+        libc::send(
+            fd.as_raw_fd(),
+            message.as_ptr().cast(),
+            message.len(),
+            libc::MSG_NOSIGNAL,
+        )
+    };
+    check(n as i32).map(|_| ())
+}
+
+/// Receives one message into `buffer`: its length, 0 at the end. Does not
+/// wait if `wait` is not set.
+pub fn receive(fd: &OwnedFd, buffer: &mut [u8], wait: bool) -> io::Result<usize> {
+    loop {
+        // SAFETY: the buffer is as long as said.
+        let n = unsafe {
+            libc::recv(
+                fd.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                if wait { 0 } else { libc::MSG_DONTWAIT },
+            )
+        };
+        match check(n as i32) {
+            Ok(n) => return Ok(n as usize),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+const FDS: usize = 2;
+/// `CMSG_SPACE(2 * sizeof(int))`, aligned as a `cmsghdr` must be.
+#[repr(C)]
+union Control {
+    header: libc::cmsghdr,
+    bytes: [u8; 64],
+}
+
+/// Sends one message with two descriptors.
+pub fn send_with(fd: &OwnedFd, message: &[u8], fds: [RawFd; FDS]) -> io::Result<()> {
+    // SAFETY: all-zero is a value of these structures; the control buffer has
+    // room for one header and two descriptors; everything outlives the call.
+    unsafe {
+        let mut control: Control = zeroed();
+        let mut part = libc::iovec {
+            iov_base: message.as_ptr().cast_mut().cast(),
+            iov_len: message.len(),
+        };
+        let mut header: libc::msghdr = zeroed();
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = (&raw mut control).cast();
+        let bytes = (FDS * size_of::<RawFd>()) as u32;
+        header.msg_controllen = libc::CMSG_SPACE(bytes) as _;
+        let c = libc::CMSG_FIRSTHDR(&raw const header);
+        (*c).cmsg_level = libc::SOL_SOCKET;
+        (*c).cmsg_type = libc::SCM_RIGHTS;
+        (*c).cmsg_len = libc::CMSG_LEN(bytes) as _;
+        libc::CMSG_DATA(c)
+            .cast::<[RawFd; FDS]>()
+            .write_unaligned(fds);
+        let n = libc::sendmsg(fd.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL);
+        check(n as i32).map(|_| ())
+    }
+}
+
+/// Receives one message with two descriptors.
+pub fn receive_with(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, [OwnedFd; FDS])> {
+    // SAFETY: as above; the descriptors received are new ones of ours.
+    unsafe {
+        let mut control: Control = zeroed();
+        let mut part = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        let mut header: libc::msghdr = zeroed();
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = (&raw mut control).cast();
+        header.msg_controllen = size_of::<Control>() as _;
+        let n =
+            check(libc::recvmsg(fd.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) as i32)?;
+        let c = libc::CMSG_FIRSTHDR(&raw const header);
+        let want = libc::CMSG_LEN((FDS * size_of::<RawFd>()) as u32) as usize;
+        if c.is_null()
+            || (*c).cmsg_level != libc::SOL_SOCKET
+            || (*c).cmsg_type != libc::SCM_RIGHTS
+            || (*c).cmsg_len as usize != want
+        {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let fds = libc::CMSG_DATA(c).cast::<[RawFd; FDS]>().read_unaligned();
+        let [a, b] = fds.map(|fd| OwnedFd::from_raw_fd(fd));
+        Ok((n as usize, [super::high(a)?, super::high(b)?]))
+    }
+}
+
+/// The process at the other end, 0 if it is in a name space out of sight.
+pub fn peer(fd: &OwnedFd) -> io::Result<i32> {
+    // SAFETY: all-zero is a value; length and buffer belong together.
+    unsafe {
+        let mut credentials: libc::ucred = zeroed();
+        let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+        check(libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut len,
+        ))?;
+        Ok(credentials.pid)
+    }
+}

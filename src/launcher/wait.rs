@@ -1,0 +1,66 @@
+//! Being the program's parent, and as little else as possible.
+//!
+//! Signals from the terminal reach the program by themselves: it is in our
+//! process group. Those that somebody sends to the launcher alone go on to
+//! the program. When it stops, so do we, and the shell sees a stopped job.
+
+use std::io;
+
+use super::drainer::Handle;
+use super::sys::process::{self, Status};
+use super::sys::{self, signal};
+
+/// Waits until the program ends, and says how it did.
+pub fn wait(pid: i32, drainer: &Handle, with_file: bool) -> Status {
+    step_aside();
+    let is_init = process::pid() == 1;
+    loop {
+        // Before each wait for a signal: one SIGCHLD may stand for many.
+        match news(pid, is_init) {
+            Ok(Some(Status::Stopped(number))) => {
+                signal::suffer(number);
+                signal::send(pid, libc::SIGCONT);
+                continue;
+            }
+            Ok(Some(end)) => return end,
+            Ok(None) => {}
+            Err(e) => {
+                // Somebody else reaped it: there is nothing to be known.
+                log::error!("the program's end is not known: {e}");
+                return Status::Exited(0);
+            }
+        }
+        let signal = signal::next();
+        log::debug!("{signal:?}");
+        match signal.number {
+            libc::SIGCHLD => {}
+            libc::SIGHUP if signal.sent && with_file => drainer.reopen(),
+            _ if signal.sent && signal.from != pid => signal.pass_on(pid),
+            _ => {}
+        }
+    }
+}
+
+/// News of the program. As pid 1 of a name space we are the parent of every
+/// orphan, too.
+fn news(pid: i32, is_init: bool) -> io::Result<Option<Status>> {
+    if !is_init {
+        return Ok(process::wait(pid, false)?.map(|(_, status)| status));
+    }
+    loop {
+        match process::wait(-1, false)? {
+            Some((child, status)) if child == pid => return Ok(Some(status)),
+            Some(_) => {}
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Lets go of what the program may close or leave: whoever reads its output
+/// waits for the end of it, and a directory may have to be unmounted. Standard
+/// error stays: there may be something to say at the end.
+fn step_aside() {
+    sys::close_standard(0);
+    sys::close_standard(1);
+    let _ = std::env::set_current_dir("/");
+}
