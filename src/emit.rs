@@ -6,7 +6,7 @@ use bindgate_core::record::{Record, Verdict, flag, stage};
 use bindgate_core::run::Push;
 
 use crate::run::{Run, Sink};
-use crate::{process, sys};
+use crate::{log, process, sys};
 
 /// A drainer that has not looked at the ring for this long is stopped or gone.
 /// Generous: on a busy machine it waits its turn behind every thread of the
@@ -28,9 +28,19 @@ pub fn emit(run: &Run, record: &mut Record) {
     if process::is_under_seccomp() {
         record.flags |= flag::SECCOMP;
     }
-    if run.sink == Sink::Ring {
-        record.process = process::slot(run);
-        push(run, record);
+    match run.sink {
+        Sink::Ring => {
+            record.process = process::slot(run);
+            push(run, record);
+        }
+        _ => log::record(run, record),
+    }
+}
+
+/// The process is about to exit: what a plain preload could not write is said.
+pub fn at_exit(run: &Run) {
+    if matches!(run.sink, Sink::Stderr | Sink::File) {
+        log::say_lost(run);
     }
 }
 

@@ -32,13 +32,14 @@
 //! | `place` | carrying out moves and hides, and keeping up what they pretend |
 //! | `run` | the policy and the shared state: found once, mapped, kept |
 //! | `fds`, `process`, `memory` | what the program is and has, by the kernel's word |
-//! | `emit`, `faults` | records on their way out, and our own failures |
+//! | `emit`, `log`, `faults` | records on their way out, and our own failures |
 //! | `real`, `sys` | the next library's functions, and the kernel |
 
 mod emit;
 mod faults;
 mod fds;
 pub mod hook;
+mod log;
 mod memory;
 mod place;
 mod process;

@@ -51,6 +51,18 @@ static START: extern "C" fn() = {
     start
 };
 
+/// Runs after the program's own exit handlers.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static END: extern "C" fn() = {
+    extern "C" fn end() {
+        if let Some(run) = run::get() {
+            crate::emit::at_exit(run);
+        }
+    }
+    end
+};
+
 fn errno() -> c_int {
     // SAFETY: a pointer to this thread's errno.
     unsafe { *libc::__errno_location() }

@@ -12,6 +12,15 @@ use crate::sys;
 /// Our variables, in the order of [`Carry::texts`].
 pub const NAMES: [&str; 5] = [ENV_RUN, ENV_RULES, ENV_POLICY, ENV_LOG, ENV_FORMAT];
 
+/// Place of `BINDGATE_RULES` in [`NAMES`].
+pub const RULES: usize = 1;
+/// Place of `BINDGATE_POLICY`.
+pub const POLICY: usize = 2;
+/// Place of `BINDGATE_LOG`.
+pub const LOG: usize = 3;
+/// Place of `BINDGATE_FORMAT`.
+pub const FORMAT: usize = 4;
+
 /// Copies of our variables and of the library's path.
 pub struct Carry {
     /// `NAME=value\0` for each of [`NAMES`]; empty if it was not set.
@@ -44,6 +53,11 @@ impl Carry {
         let text = self.texts.get(n).copied().unwrap_or(&[]);
         let from = NAMES.get(n).map_or(0, |name| name.len() + 1);
         text.get(from..text.len().saturating_sub(1)).unwrap_or(&[])
+    }
+
+    /// The value of `BINDGATE_LOG`.
+    pub fn log(&self) -> &'static [u8] {
+        self.value(LOG)
     }
 
     /// `NAME=value\0` of each variable that was set.

@@ -56,9 +56,17 @@ pub struct Run {
     program_len: usize,
     script: [u8; 1024],
     script_len: usize,
+    /// Absolute and NUL-terminated.
+    log: [u8; 1024],
 }
 
 impl Run {
+    /// Absolute path of the log of a plain preload, NUL-terminated.
+    pub fn log_path(&self) -> &[u8] {
+        let end = self.log.iter().position(|c| *c == 0).unwrap_or(0);
+        self.log.get(..=end).unwrap_or(b"\0")
+    }
+
     /// Path of the executable.
     pub fn program(&self) -> &[u8] {
         self.program.get(..self.program_len).unwrap_or(&[])
@@ -184,8 +192,13 @@ fn set_up() -> Result<Option<Run>, Refused> {
         program_len: 0,
         script: [0; 1024],
         script_len: 0,
+        log: [0; 1024],
     };
     name_program(&mut run);
+    if run.sink == Sink::File && absolute(run.carry.log(), &mut run.log).is_none() {
+        complain(format_args!("BINDGATE_LOG: the path is too long"));
+        return Err(Refused);
+    }
     Ok(Some(run))
 }
 
@@ -207,20 +220,9 @@ fn name_program(run: &mut Run) {
         return;
     };
     let mut path = [0u8; 1024];
-    let mut len = 0;
-    if name.first() != Some(&b'/') {
-        len = sys::getcwd(&mut path).unwrap_or(0).saturating_sub(1);
-        if let Some(slash) = path.get_mut(len) {
-            *slash = b'/';
-            len += 1;
-        }
-    }
-    let name = name.strip_prefix(b"./").unwrap_or(name);
-    let Some(to) = path.get_mut(len..len + name.len()) else {
+    let Some(len) = absolute(name, &mut path) else {
         return;
     };
-    to.copy_from_slice(name);
-    len += name.len();
     let Some(with_nul) = path.get(..=len) else {
         return;
     };
@@ -231,6 +233,21 @@ fn name_program(run: &mut Run) {
         run.script = path;
         run.script_len = len;
     }
+}
+
+/// Makes a path absolute, in a buffer of zeros; its length. `None` if it does
+/// not fit with its NUL.
+fn absolute(name: &[u8], path: &mut [u8; 1024]) -> Option<usize> {
+    let mut len = 0;
+    if name.first() != Some(&b'/') {
+        len = sys::getcwd(path).ok()?.saturating_sub(1);
+        *path.get_mut(len)? = b'/';
+        len += 1;
+    }
+    let name = name.strip_prefix(b"./").unwrap_or(name);
+    path.get_mut(len..len + name.len())?.copy_from_slice(name);
+    len += name.len();
+    (len < path.len()).then_some(len)
 }
 
 /// Does a seccomp filter already bind this process? It may have been

@@ -7,14 +7,9 @@
 use bindgate_core::policy::{self, Resolver, Source, View};
 use bindgate_core::run::{ENV_FORMAT, ENV_RULES, State};
 
+use super::carry::{FORMAT, LOG, POLICY, RULES};
 use super::{Carry, Found, Refused, Sink, complain};
 use crate::sys;
-
-// Places of the variables in `carry::NAMES`.
-const RULES: usize = 1;
-const POLICY: usize = 2;
-const LOG: usize = 3;
-const FORMAT: usize = 4;
 
 /// The policy of `BINDGATE_RULES` and `BINDGATE_POLICY`. `None` if neither
 /// these nor a log is asked for: then there is nothing to do.
