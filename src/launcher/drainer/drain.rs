@@ -162,8 +162,10 @@ impl Drainer {
     fn record(&mut self, slot: u32, record: &Record) {
         let sums = &mut self.sums;
         sums.records += 1;
+        let observed = record.flags & flag::OBSERVED != 0;
         match (record.call, record.verdict) {
             (Call::Fault, _) => sums.faults += 1,
+            (_, Verdict::Deny | Verdict::Move | Verdict::Hide) if observed => sums.observed += 1,
             (_, Verdict::Deny) => sums.denied += 1,
             (_, Verdict::Move) => sums.moved += 1,
             (_, Verdict::Hide) => sums.hidden += 1,

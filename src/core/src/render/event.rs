@@ -39,6 +39,8 @@ pub struct End {
     pub moved: u64,
     /// Of these: placed out of reach.
     pub hidden: u64,
+    /// Of these: what a rule would have refused or changed under `mode observe`.
+    pub observed: u64,
     /// Records that found no room or whose writer died.
     pub lost: u64,
     /// Lines that could not be written.
@@ -79,6 +81,7 @@ pub fn json_event(w: &mut dyn Write, event: &Event) -> fmt::Result {
                 ("denied", end.denied),
                 ("moved", end.moved),
                 ("hidden", end.hidden),
+                ("observed", end.observed),
                 ("lost", end.lost),
                 ("unwritten", end.unwritten),
                 ("faults", end.faults),
@@ -123,6 +126,7 @@ pub fn text_event(w: &mut dyn Write, event: &Event, colour: bool, offset: i32) -
                 (end.denied, "refused"),
                 (end.moved, "moved"),
                 (end.hidden, "hidden"),
+                (end.observed, "only observed"),
                 (end.lost, "lost"),
                 (end.unwritten, "not written"),
                 (end.faults, "faults"),

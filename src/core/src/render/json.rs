@@ -2,9 +2,8 @@
 
 use core::fmt::{self, Display, Write};
 
-use super::names::{Address, family, kind, protocol};
+use super::names::{Address, exec_path, family, kind, protocol, reason};
 use super::{Context, Readable, RuleRef, SCHEMA, civil, errno};
-use crate::elf::Class;
 use crate::record::{Call, Check, Identity, Record, flag, stage};
 
 /// Writes the fields of one object.
@@ -152,7 +151,11 @@ pub fn json(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::R
         has_socket.then(|| protocol(r.domain, r.protocol)),
     )?;
     let address = |a| (!crate::addr::RawAddr::bytes(a).is_empty()).then_some(Address(a));
-    o.maybe_string("asked", address(&r.asked))?;
+    if r.call == Call::Exec {
+        o.maybe_string("asked", exec_path(r))?;
+    } else {
+        o.maybe_string("asked", address(&r.asked))?;
+    }
     o.string("verdict", r.verdict.name())?;
     o.rule("rule", context.rule)?;
     o.errno("errno", r.errno)?;
@@ -187,18 +190,4 @@ fn stages(w: &mut dyn Write, bits: u16) -> fmt::Result {
         first = false;
     }
     w.write_char(']')
-}
-
-/// What [`Record::reason`] means, where it means something.
-pub(super) fn reason(r: &Record) -> Option<&'static str> {
-    if r.call == Call::Exec || r.flags & flag::UNSEEN != 0 {
-        return Class::from_u16(r.reason).map(Class::name);
-    }
-    match r.call {
-        Call::Fault => stage::NAMES
-            .iter()
-            .find(|(bit, _)| *bit == r.reason)
-            .map(|(_, name)| *name),
-        _ => None,
-    }
 }

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::addr::{RawAddr, af};
+use crate::addr::{Addr, RawAddr, af};
+use crate::elf::Class;
+use crate::record::{Call, Check, Record, flag};
 use crate::socket::{proto, ty};
 
 /// A name if there is one, the number if not.
@@ -87,5 +89,41 @@ impl fmt::Display for Address<'_> {
                 self.0.bytes().iter().try_for_each(|b| write!(f, "{b:02x}"))
             }
         }
+    }
+}
+
+/// The path of the program that a record about exec carries in the shape of a
+/// Unix address; its end, if it is long.
+pub(super) fn exec_path(r: &Record) -> Option<impl fmt::Display> {
+    struct Path(crate::addr::UnixName);
+    impl fmt::Display for Path {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}", super::Readable(self.0.bytes()))
+        }
+    }
+    match r.asked.read() {
+        Some(Addr::Unix(name)) => Some(Path(name)),
+        _ => None,
+    }
+}
+
+/// What [`Record::reason`] means, where it means something.
+pub(super) fn reason(r: &Record) -> Option<&'static str> {
+    if r.call == Call::Exec || r.flags & flag::UNSEEN != 0 {
+        return Class::from_u16(r.reason).map(Class::name);
+    }
+    if r.call == Call::Fault {
+        return Call::ALL.get(usize::from(r.reason)).map(|c| c.name());
+    }
+    if r.check != Check::MoveRefused {
+        return None;
+    }
+    match r.reason {
+        1 => Some("the socket's family cannot bind the target"),
+        2 => Some("the run's table of moved sockets is full"),
+        3 => Some("another process holds a duplicate of the socket"),
+        4 => Some("the target path is taken"),
+        5 => Some("a datagram socket cannot be moved to a Unix socket"),
+        _ => None,
     }
 }

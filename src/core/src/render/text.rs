@@ -4,8 +4,7 @@
 
 use core::fmt::{self, Display, Write};
 
-use super::json::reason;
-use super::names::{Address, Named, family, kind, protocol};
+use super::names::{Address, exec_path, family, kind, protocol, reason};
 use super::{Context, Detail, Readable, RuleRef, civil, errno};
 use crate::addr::af;
 use crate::elf::Class;
@@ -112,7 +111,7 @@ pub fn text(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::R
         Call::Exec => exec(w, r, c)?,
         _ => {
             asked(w, r)?;
-            w.write_str(" → ")?;
+            w.write_str("→ ")?;
             answer(w, r, c)?;
             reasons(w, r, c)?;
         }
@@ -131,12 +130,14 @@ fn asked(w: &mut dyn Write, r: &Record) -> fmt::Result {
         protocol: r.protocol,
     };
     let implicit = r.flags & flag::IMPLICIT != 0;
+    let has_address = !r.asked.bytes().is_empty();
+    let is_inet = |domain| matches!(domain, af::INET | af::INET6);
     write!(w, "{} ", r.call.name())?;
     match r.call {
         // What is asked for here is the kind of socket: say all of it.
         Call::Socket | Call::Socketpair => {
             let (d, t, p) = (r.domain, r.ty, r.protocol);
-            write!(w, "{} {}", family(d), kind(t))?;
+            write!(w, "{} {} ", family(d), kind(t))?;
             let default = matches!(
                 (d, t, p),
                 (af::UNIX | af::VSOCK, _, 0)
@@ -146,69 +147,54 @@ fn asked(w: &mut dyn Write, r: &Record) -> fmt::Result {
             if default {
                 return Ok(());
             }
-            return write!(w, " {}", protocol(d, p));
+            return write!(w, "{} ", protocol(d, p));
         }
-        _ if r.domain != 0 => write!(w, "{}", Socket(socket))?,
-        _ if r.fd >= 0 => write!(w, "fd {}", r.fd)?,
+        // Addresses of other families begin with the family's name.
+        _ if r.ty == ty::STREAM && !is_inet(r.domain) && has_address && !implicit => {}
+        _ if r.domain != 0 => write!(w, "{} ", Socket(socket))?,
+        _ if r.fd >= 0 => write!(w, "fd {} ", r.fd)?,
         _ => {}
     }
     if implicit {
-        w.write_str(" (implicit bind)")?;
+        w.write_str("(implicit bind) ")?;
     }
-    if !r.asked.bytes().is_empty() {
-        write!(w, " {}", Address(&r.asked))?;
+    if has_address {
+        write!(w, "{} ", Address(&r.asked))?;
     }
     Ok(())
 }
 
 /// What came of it, for the program.
 fn answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
-    let observed = r.flags & flag::OBSERVED != 0;
-    let forwarded = r.flags & flag::FORWARDED != 0;
-    let would = if observed { "would be " } else { "" };
-    match r.verdict {
+    if r.flags & flag::OBSERVED != 0 {
+        plain_answer(w, r, c)?;
+        let would = match r.verdict {
+            Verdict::Deny => "would be refused",
+            Verdict::Move => "would be moved",
+            Verdict::Hide => "would be hidden",
+            Verdict::Allow | Verdict::Passed => return Ok(()),
+        };
+        w.write_str(", ")?;
+        return put(w, c.colour, Look::Changed, would);
+    }
+    let (look, word, to) = match r.verdict {
         Verdict::Allow => return plain_answer(w, r, c),
         Verdict::Deny => {
-            put(w, c.colour, Look::Bad, format_args!("{would}refused"))?;
-            if r.errno != 0 && !observed {
-                write!(w, ": {}", Errno(r.errno))?;
-            }
+            put(w, c.colour, Look::Bad, "refused")?;
+            return write!(w, ": {}", Errno(r.errno));
         }
-        Verdict::Move | Verdict::Hide => {
-            let word = if r.verdict == Verdict::Move {
-                "moved"
-            } else {
-                "hidden"
-            };
-            put(w, c.colour, Look::Changed, format_args!("{would}{word}"))?;
-            if !r.used.bytes().is_empty() {
-                let to = if r.verdict == Verdict::Move {
-                    "to"
-                } else {
-                    "at"
-                };
-                write!(w, " {to} {}", Address(&r.used))?;
-            }
-            if r.errno != 0 && !observed {
-                w.write_str(", ")?;
-                put(w, c.colour, Look::Bad, "failed")?;
-                write!(w, ": {}", Errno(r.errno))?;
-            }
-        }
-        Verdict::Passed => {
-            put(w, c.colour, Look::Bad, "passed on as asked")?;
-            if r.errno != 0 {
-                write!(w, ", failed: {}", Errno(r.errno))?;
-            }
-        }
+        Verdict::Move => (Look::Changed, "moved", " to "),
+        Verdict::Hide => (Look::Changed, "hidden", " at "),
+        Verdict::Passed => (Look::Bad, "passed on as asked", ", used "),
+    };
+    put(w, c.colour, look, word)?;
+    if !r.used.bytes().is_empty() {
+        write!(w, "{to}{}", Address(&r.used))?;
     }
-    if observed && forwarded {
-        w.write_str("; for now: ")?;
-        if r.kernel == 0 {
-            w.write_str("ok")?;
-        } else {
-            write!(w, "failed: {}", Errno(r.kernel))?;
-        }
+    if r.errno != 0 {
+        w.write_str(", ")?;
+        put(w, c.colour, Look::Bad, "failed")?;
+        write!(w, ": {}", Errno(r.errno))?;
     }
     Ok(())
 }
@@ -318,8 +304,8 @@ impl Display for Rule<'_> {
 
 fn fault(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
     put(w, c.colour, Look::Bad, "fault in bindgate")?;
-    write!(w, " (stage {})", Named(reason(r), r.reason))?;
-    w.write_str(": the call went on as asked; please report this")
+    let call = reason(r).unwrap_or("a call");
+    write!(w, ": {call} went on as asked; please report this")
 }
 
 fn exec(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
@@ -328,7 +314,11 @@ fn exec(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
         Verdict::Deny => ("refused", Look::Bad),
         _ => ("not seen", Look::Changed),
     };
-    w.write_str("exec → ")?;
+    w.write_str("exec ")?;
+    if let Some(path) = exec_path(r) {
+        write!(w, "{path} ")?;
+    }
+    w.write_str("→ ")?;
     put(w, c.colour, look, word)?;
     if r.verdict == Verdict::Deny && r.errno != 0 {
         write!(w, ": {}", Errno(r.errno))?;
@@ -360,8 +350,10 @@ impl Display for Way<'_> {
         if r.fd >= 0 {
             write!(f, "; fd {}", r.fd)?;
         }
-        if r.identity != Identity::None {
-            write!(f, "; {} {}", r.identity.name(), r.cookie)?;
+        match (r.identity, r.cookie) {
+            (Identity::None, _) => {}
+            (identity, 0) => write!(f, "; identity {}", identity.name())?,
+            (identity, cookie) => write!(f, "; {} {cookie}", identity.name())?,
         }
         if r.flags & flag::FORWARDED != 0 {
             match (r.kernel, errno(r.kernel)) {
