@@ -70,10 +70,12 @@ pub(super) fn each(cache: &[AtomicU8], n: u32, f: &mut dyn FnMut(u32)) -> bool {
     let [a, b, c] = levels(n);
     let bits = |(at, len): (usize, usize), i: usize| {
         let byte = cache.get(at + i).filter(|_| i < len);
-        let byte = byte.map_or(0, |b| b.load(Ordering::Relaxed));
-        (0..8)
-            .filter(move |k| byte & bit(*k) != 0)
-            .map(move |k| i * 8 + k)
+        let mut left = byte.map_or(0, |b| b.load(Ordering::Relaxed));
+        core::iter::from_fn(move || {
+            let k = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(i * 8 + k)
+        })
     };
     for i in 0..c.1 {
         for i in bits(c, i) {

@@ -170,17 +170,19 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let Some(text) = text.strip_prefix(head) else {
         return false;
     };
-    if base == pattern.len() {
-        return text.is_empty();
+    match pattern.get(base..).unwrap_or(&[]) {
+        [] => return text.is_empty(),
+        b"**" => return true,
+        b"*" => return !text.contains(&b'/'),
+        rest if rest.len() > MAX_PATTERN => return false,
+        _ => {}
     }
-    if pattern.len() - base > MAX_PATTERN {
-        return false;
-    }
+    let used = (pattern.len() - base) / 64 + 1;
     let mut now = Positions::none(pattern, base);
     now.add(base);
     for &c in text {
         let mut next = Positions::none(pattern, base);
-        for (w, &word) in now.bits.iter().enumerate() {
+        for (w, &word) in now.bits.iter().take(used).enumerate() {
             let mut left = word;
             while left != 0 {
                 next.step(base + w * 64 + left.trailing_zeros() as usize, c);

@@ -24,6 +24,7 @@ mod conditions;
 #[cfg(feature = "alloc")]
 mod diag;
 pub mod errno;
+mod find;
 mod glob;
 // Half of the names are for the side that writes.
 #[cfg_attr(not(feature = "alloc"), allow(dead_code))]

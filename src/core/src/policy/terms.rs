@@ -560,7 +560,7 @@ pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
             }
         },
     };
-    let (max, min) = if vsock || (fam.vsock && !fam.ip) {
+    let (max, min) = if matches!(host, TargetHost::Cid(_)) || (fam.vsock && !fam.ip) {
         (u32::MAX - 1, 0)
     } else {
         (u32::from(u16::MAX), 1)

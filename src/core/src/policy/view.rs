@@ -4,16 +4,17 @@
 //! a vfork. It reads words that may have been mapped from elsewhere, so each
 //! access is checked against its section and each loop ends with it.
 
+use core::cell::Cell;
 use core::sync::atomic::AtomicU8;
 
+use super::find::{Key, Next};
 use super::layout::{
-    CONDITION, Class, LayoutError, MAGIC, RESERVED_PORTS, RESERVED_TUPLE, RULE, SLOT, VERSION,
-    VSOCK_UNPRIVILEGED, WHOLE, cell_flag, condition_flag, cut, entry, flag, hash_bytes, hash_key,
-    header, rule_flag, section, verb,
+    CONDITION, LayoutError, MAGIC, RULE, VERSION, condition_flag, entry, flag, header, rule_flag,
+    section, verb,
 };
-use super::target::{TARGET, Target, tidy};
+use super::target::{TARGET, Target};
 use super::{Implicit, Mode, Op, Verb, conditions, errno, glob};
-use crate::addr::{Addr, UnixKind, UnixName};
+use crate::addr::Addr;
 use crate::socket::KindSet;
 
 /// What a program asks.
@@ -87,16 +88,16 @@ pub struct View<'a> {
     cache: &'a [AtomicU8],
 }
 
-fn upper(w: u64) -> u32 {
+pub(super) fn upper(w: u64) -> u32 {
     (w >> 32) as u32
 }
 
-fn at(words: &[u64], i: usize) -> u64 {
+pub(super) fn at(words: &[u64], i: usize) -> u64 {
     words.get(i).copied().unwrap_or(0)
 }
 
 /// A part of a slice, by a word that holds offset << 32 | length.
-fn part<T>(of: &[T], place: u64) -> &[T] {
+pub(super) fn part<T>(of: &[T], place: u64) -> &[T] {
     let from = upper(place) as usize;
     let len = place as u32 as usize;
     of.get(from..)
@@ -157,7 +158,7 @@ impl<'a> View<'a> {
         conditions::bytes(self.condition_count())
     }
 
-    fn section(&self, which: usize) -> &'a [u64] {
+    pub(super) fn section(&self, which: usize) -> &'a [u64] {
         self.sections.get(which).copied().unwrap_or(&[])
     }
 
@@ -222,7 +223,7 @@ impl<'a> View<'a> {
         (self.section(section::RULES).len() / RULE) as u32
     }
 
-    fn rule_word(&self, rule: u32, i: usize) -> u64 {
+    pub(super) fn rule_word(&self, rule: u32, i: usize) -> u64 {
         at(self.section(section::RULES), rule as usize * RULE + i)
     }
 
@@ -279,15 +280,20 @@ impl<'a> View<'a> {
             return false;
         }
         let maybe = |v6only| {
-            let mut found = false;
-            let key = Key::of(Some(addr), v6only, 1024);
-            self.lists(op, &key, None, u32::MAX, &mut |e, check_ports| {
+            // Where the unprivileged ports start is not known here.
+            let key = Key::of(Some(addr), v6only, u16::MAX);
+            let limit = Cell::new(u32::MAX);
+            self.candidates(op, &key, None, &limit, &mut |e, check_ports| {
                 let rule = upper(e);
-                found |= (!check_ports || self.has_port(rule, &key))
-                    && (e & entry::PLAIN != 0 || self.may_be(rule, &key));
-                found
+                if (check_ports && !self.has_port(rule, &key))
+                    || (e & entry::PLAIN == 0 && !self.may_be(rule, &key))
+                {
+                    return Next::More;
+                }
+                limit.set(0);
+                Next::Enough
             });
-            found
+            limit.get() == 0
         };
         maybe(false) || (addr.is_wildcard() && maybe(true))
     }
@@ -382,135 +388,33 @@ impl<'a> View<'a> {
         from: u32,
         notes_from: u32,
     ) -> (Option<u32>, Option<u32>) {
-        let (mut rule, mut note) = (u32::MAX, u32::MAX);
+        let rule = Cell::new(u32::MAX);
+        let mut note = u32::MAX;
         let kinds = u64::from(q.kinds.0);
-        let mut visit = |e: u64, check_ports: bool| {
+        self.candidates(q.op, key, Some(q), &rule, &mut |e, check_ports| {
             let id = upper(e);
-            if id >= rule {
-                return true;
+            if id >= rule.get() {
+                return Next::Enough;
             }
             let is_note = e & entry::NOTE != 0;
-            if id < if is_note { notes_from } else { from } || (is_note && id >= note) {
-                return false;
+            if id < (if is_note { notes_from } else { from })
+                || (is_note && id >= note)
+                || (e & entry::ANY_KIND == 0 && e & kinds == 0)
+                || (q.implicit == Implicit::Connect && e & entry::IMPLICIT == 0)
+                || (check_ports && !self.has_port(id, key))
+                || (e & entry::PLAIN == 0 && !self.holds(id, key, q))
+            {
+                return Next::More;
             }
-            let ok = (e & entry::ANY_KIND != 0 || e & kinds != 0)
-                && (q.implicit != Implicit::Connect || e & entry::IMPLICIT != 0)
-                && (!check_ports || self.has_port(id, key))
-                && (e & entry::PLAIN != 0 || self.holds(id, key, q));
-            if ok && is_note {
+            if is_note {
                 note = id;
-            } else if ok {
-                rule = id;
+                return Next::More;
             }
-            ok && !is_note
-        };
-        let last = self.rules();
-        self.lists(q.op, key, Some(q), last, &mut visit);
+            rule.set(id);
+            Next::Enough
+        });
         let some = |id: u32| (id != u32::MAX).then_some(id);
-        (some(rule), some(note).filter(|&n| n < rule))
-    }
-
-    /// Shows `visit` the lists of rules whose address and port fit, each in
-    /// order, until it says that it has enough of one.
-    fn lists(
-        &self,
-        op: Op,
-        key: &Key,
-        q: Option<&Query<'_>>,
-        _last: u32,
-        visit: &mut dyn FnMut(u64, bool) -> bool,
-    ) {
-        let place = op.index() * Class::COUNT + key.class as usize;
-        let place = at(self.section(section::DIRECTORY), place);
-        let tuples = part(self.section(section::TUPLES), place);
-        let mut done = false;
-        for (number, &tuple) in (u64::from(upper(place))..).zip(tuples) {
-            if tuple & RESERVED_TUPLE != 0 && !key.reserved {
-                continue;
-            }
-            let Some((hi, lo)) = key.cut(tuple as u8) else {
-                continue;
-            };
-            let Some(cell) = self.cell(number << 32, hi, lo) else {
-                continue;
-            };
-            done |= self.segment(cell, key, visit);
-            if cell & cell_flag::BUCKETS != 0 {
-                match q {
-                    Some(q) => self.each_condition(q, &mut |c| {
-                        let w = number << 32 | u64::from(c.saturating_add(1));
-                        if let Some(cell) = self.cell(w, hi, lo) {
-                            self.segment(cell, key, visit);
-                        }
-                    }),
-                    // Whether one of them holds is not known here; an entry
-                    // that fits anything says so.
-                    None => done |= visit(entry::PLAIN, false),
-                }
-            }
-        }
-        let _ = done;
-    }
-
-    /// Shows one cell's list for the port. True if `visit` had enough.
-    fn segment(&self, cell: u64, key: &Key, visit: &mut dyn FnMut(u64, bool) -> bool) -> bool {
-        let place = u64::from(upper(cell)) << 32 | cell & cell_flag::COUNT;
-        let segments = part(self.section(section::SEGMENTS), place);
-        let check_ports = cell & cell_flag::CHECK_PORTS != 0;
-        let i = if segments.len() > 1 {
-            segments.partition_point(|&s| upper(s) <= key.port)
-        } else {
-            segments.len()
-        };
-        let Some(&segment) = i.checked_sub(1).and_then(|i| segments.get(i)) else {
-            return false;
-        };
-        self.list(segment as u32)
-            .iter()
-            .any(|&e| visit(e, check_ports))
-    }
-
-    /// Looks a key up in the hash table.
-    fn cell(&self, w: u64, hi: u64, lo: u64) -> Option<u64> {
-        let slots = self.section(section::SLOTS);
-        let (slots, _) = slots.as_chunks::<SLOT>();
-        let mask = slots.len().wrapping_sub(1);
-        let mut i = hash_key(w, hi, lo) as usize;
-        for _ in 0..slots.len() {
-            let &[sw, shi, slo, cell] = slots.get(i & mask)?;
-            if cell == 0 {
-                return None;
-            }
-            if (sw, shi, slo) == (w, hi, lo) {
-                let cell = usize::try_from(cell - 1).ok()?;
-                return self.section(section::CELLS).get(cell).copied();
-            }
-            i = i.wrapping_add(1);
-        }
-        None
-    }
-
-    /// Do the ports of the rule hold the key's?
-    fn has_port(&self, rule: u32, key: &Key) -> bool {
-        let lists = self.rule_word(rule, 6);
-        let list = match key.class {
-            Class::Vsock | Class::VsockWild => upper(lists),
-            _ => lists as u32,
-        };
-        self.list(list).iter().any(|&r| {
-            if r == RESERVED_PORTS {
-                key.reserved
-            } else {
-                (upper(r)..=r as u32).contains(&key.port)
-            }
-        })
-    }
-
-    /// A list by its offset: its length, then its members.
-    fn list(&self, from: u32) -> &'a [u64] {
-        let lists = self.section(section::LISTS);
-        let len = at(lists, from as usize) as u32;
-        part(lists, (u64::from(from) + 1) << 32 | u64::from(len))
+        (some(rule.get()), some(note).filter(|&n| n < rule.get()))
     }
 
     /// Is the Unix name one that the rule means?
@@ -563,12 +467,19 @@ impl<'a> View<'a> {
         }
     }
 
-    fn each_condition(&self, q: &Query<'_>, f: &mut dyn FnMut(u32)) {
+    /// Calls `f` with each condition that the program meets.
+    pub(super) fn each_condition(&self, q: &Query<'_>, f: &mut dyn FnMut(u32)) {
         let n = self.condition_count();
         conditions::fill(self.cache, n, |c| self.evaluate(c, q));
         if !conditions::each(self.cache, n, f) {
             (0..n).filter(|&c| self.evaluate(c, q)).for_each(f);
         }
+    }
+
+    /// As [`View::each_condition`], as far as the process remembers. False if
+    /// it remembers nothing.
+    pub(super) fn each_known_condition(&self, f: &mut dyn FnMut(u32)) -> bool {
+        conditions::each(self.cache, self.condition_count(), f)
     }
 
     fn evaluate(&self, c: u32, q: &Query<'_>) -> bool {
@@ -604,95 +515,5 @@ impl<'a> View<'a> {
             lo,
             template: self.string(hi),
         })
-    }
-}
-
-/// An address as the index sees it.
-struct Key {
-    class: Class,
-    /// The address in the lower 32 or 128 bits.
-    addr: u128,
-    port: u32,
-    reserved: bool,
-    name: UnixName,
-}
-
-impl Key {
-    fn of(addr: Option<&Addr>, v6only: bool, unprivileged_start: u16) -> Key {
-        let mut key = Key {
-            class: Class::Other,
-            addr: 0,
-            port: 0,
-            reserved: false,
-            name: UnixName::AUTO,
-        };
-        let Some(addr) = addr else {
-            return key;
-        };
-        let ip_port = |key: &mut Key, port: u16| {
-            key.port = u32::from(port);
-            key.reserved = port != 0 && port < unprivileged_start;
-        };
-        match addr {
-            Addr::Inet { port, .. } | Addr::Inet6 { port, .. } => {
-                ip_port(&mut key, *port);
-                if let Some(ip) = addr.ipv4() {
-                    key.addr = u128::from(u32::from_be_bytes(ip));
-                    key.class = if key.addr == 0 {
-                        Class::Wild4
-                    } else {
-                        Class::V4
-                    };
-                } else if let Addr::Inet6 { ip, .. } = addr {
-                    key.addr = u128::from_be_bytes(*ip);
-                    key.class = match (key.addr, v6only) {
-                        (0, true) => Class::Wild6,
-                        (0, false) => Class::WildDual,
-                        _ => Class::V6,
-                    };
-                }
-            }
-            Addr::Vsock { cid, port, .. } => {
-                key.port = *port;
-                key.reserved = *port < VSOCK_UNPRIVILEGED;
-                key.addr = u128::from(*cid);
-                key.class = if addr.is_wildcard() {
-                    Class::VsockWild
-                } else {
-                    Class::Vsock
-                };
-            }
-            Addr::Unix(name) => match name.kind {
-                UnixKind::Auto => key.class = Class::UnixAuto,
-                UnixKind::Path => {
-                    key.class = Class::UnixPath;
-                    key.name = tidy(name);
-                }
-                UnixKind::Abstract => {
-                    key.class = Class::UnixAbstract;
-                    key.name = *name;
-                }
-            },
-            Addr::Netlink { .. } | Addr::Packet { .. } => {}
-        }
-        key
-    }
-
-    /// The key's address cut to the length of a tuple's prefixes. `None` if
-    /// it is shorter than that.
-    fn cut(&self, len: u8) -> Option<(u64, u64)> {
-        match self.class {
-            Class::V4 | Class::Vsock => Some(cut(self.addr, len, 32)),
-            Class::V6 => Some(cut(self.addr, len, 128)),
-            Class::UnixPath | Class::UnixAbstract => {
-                let name = self.name.bytes();
-                let n = match len {
-                    WHOLE => name.len(),
-                    n => usize::from(n),
-                };
-                Some((hash_bytes(name.get(..n)?), n as u64))
-            }
-            _ => Some((0, 0)),
-        }
     }
 }

@@ -8,6 +8,9 @@
 //! `rule N`, `default`, `note N`.
 #![allow(dead_code)]
 
+pub mod generate;
+pub mod oracle;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
