@@ -41,6 +41,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         colour: run.format == Format::Text && colour(&target),
         target,
         format: run.format,
+        wait: run.wait,
         detail: match (run.format, run.detail) {
             // Whoever reads JSON filters for themselves.
             (Format::Json, Detail::Normal) => Detail::Verbose,

@@ -55,6 +55,8 @@ pub struct Drainer {
     sums: End,
     /// Lost records that were reported.
     told: u64,
+    /// The sums as they were last written.
+    ended: Option<End>,
     program: (u32, u64, Vec<u8>),
     offset: (u64, i32),
     /// The log is over: what comes is counted, not written.
@@ -82,6 +84,7 @@ impl Drainer {
                 ..End::default()
             },
             told: 0,
+            ended: None,
             program: (0, 0, Vec::new()),
             offset: (u64::MAX, 0),
             closed: false,
@@ -232,14 +235,15 @@ impl Drainer {
         } else {
             self.alive.living().max(1)
         };
-        // With a log file the line of sums waits until the run is over.
-        if left == 0 || !self.setup.target.is_file() {
+        // Where the log goes on, the line of sums waits until the run is over.
+        let goes_on = self.setup.target.is_file() || self.setup.wait;
+        if left == 0 || !goes_on {
             self.end(left);
         }
         self.hand_over();
         let shared = self.shared;
         let unwritten = shared.writer.flush(|| beat(shared));
-        if !self.setup.target.is_file() && !self.closed {
+        if !goes_on && !self.closed {
             // Standard error belongs to whoever started the launcher.
             self.closed = true;
             shared.writer.close();
@@ -273,6 +277,16 @@ impl Drainer {
         end.faults = end.faults.max(header.faults.load(Relaxed));
         end.unseen = end.unseen.max(u64::from(header.unseen.load(Relaxed)));
         end.unwritten = self.shared.writer.unwritten();
+        let same = |last: &End| {
+            End {
+                time_ns: 0,
+                ..*last
+            } == End { time_ns: 0, ..end }
+        };
+        if self.ended.as_ref().is_some_and(same) {
+            return;
+        }
+        self.ended = Some(end);
         if end.lost > self.told {
             self.event(&Event::Lost {
                 time_ns: now,

@@ -48,6 +48,8 @@ pub struct Setup {
     pub format: Format,
     /// How much of it.
     pub detail: Detail,
+    /// Does the launcher wait for the whole run?
+    pub wait: bool,
     /// For a terminal?
     pub colour: bool,
 }
@@ -181,11 +183,6 @@ impl Handle {
         let mut bytes = [0; Report::LEN];
         let n = unix::receive(&self.control, &mut bytes, true).ok()?;
         Report::from_bytes(bytes.get(..n)?)
-    }
-
-    /// The descriptor that gets readable with a report, and at the end.
-    pub fn fd(&self) -> i32 {
-        self.control.as_raw_fd()
     }
 }
 

@@ -151,9 +151,8 @@ fn asked(w: &mut dyn Write, r: &Record) -> fmt::Result {
         }
         // Addresses of other families begin with the family's name.
         _ if r.ty == ty::STREAM && !is_inet(r.domain) && has_address && !implicit => {}
-        _ if r.domain != 0 => write!(w, "{} ", Socket(socket))?,
-        _ if r.fd >= 0 => write!(w, "fd {} ", r.fd)?,
-        _ => {}
+        _ if r.ty != 0 => write!(w, "{} ", Socket(socket))?,
+        _ => write!(w, "fd {} ", r.fd)?,
     }
     if implicit {
         w.write_str("(implicit bind) ")?;
