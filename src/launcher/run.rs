@@ -220,7 +220,10 @@ fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {
 
 /// The program is gone: the log is brought up to date, and we end as it did.
 fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Failure> {
-    let mut report = drainer.flush();
+    let mut report = drainer.flush().unwrap_or_else(|_| {
+        complain("the log process was killed: the log is not complete");
+        None
+    });
     match report {
         Some(now) if now.left > 0 && run.wait => {
             report = drainer.wait().or(report);
@@ -234,7 +237,7 @@ fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Fail
                 "{n} process{es} of the run go{s} on; --log or --wait shows their decisions"
             ));
         }
-        None => log::warn!("the log process did not answer"),
+        None => log::warn!("the log process is busy or gone"),
         _ => {}
     }
     let report = report.unwrap_or_default();

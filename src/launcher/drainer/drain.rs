@@ -53,8 +53,8 @@ pub struct Drainer {
     head: (u64, Instant),
     lines: String,
     sums: End,
-    /// Lost records that were reported.
-    told: u64,
+    /// Lost records that were reported: of killed processes, for want of room.
+    told: (u64, u64),
     /// The sums as they were last written.
     ended: Option<End>,
     program: (u32, u64, Vec<u8>),
@@ -83,7 +83,7 @@ impl Drainer {
                 run: setup.run_id,
                 ..End::default()
             },
-            told: 0,
+            told: (0, 0),
             ended: None,
             program: (0, 0, Vec::new()),
             offset: (u64::MAX, 0),
@@ -265,6 +265,7 @@ impl Drainer {
         if self.closed {
             return;
         }
+        let mut lost = Vec::new();
         let header = &self.shared.state.header;
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -287,13 +288,30 @@ impl Drainer {
             return;
         }
         self.ended = Some(end);
-        if end.lost > self.told {
-            self.event(&Event::Lost {
-                time_ns: now,
-                count: end.lost - self.told,
-                why: "a process was killed while it wrote one, or found no room for it",
-            });
-            self.told = end.lost;
+        let no_room = end.lost - self.sums.lost;
+        for (count, told, why) in [
+            (
+                self.sums.lost,
+                &mut self.told.0,
+                "a process was killed while it wrote them",
+            ),
+            (
+                no_room,
+                &mut self.told.1,
+                "there was no room while the log process was stopped",
+            ),
+        ] {
+            if count > *told {
+                let count = count - std::mem::replace(told, count);
+                lost.push(Event::Lost {
+                    time_ns: now,
+                    count,
+                    why,
+                });
+            }
+        }
+        for event in &lost {
+            self.event(event);
         }
         let wanted = self.setup.format == Format::Json
             || self.setup.detail == render::Detail::Verbose

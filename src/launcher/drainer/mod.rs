@@ -149,25 +149,26 @@ impl Handle {
         let _ = unix::send(&self.control, &[tell::REOPEN]);
     }
 
-    /// Has all written that the run did so far. `None` if the drainer is gone
-    /// or busy for longer than a user would wait.
-    pub fn flush(&self) -> Option<Report> {
+    /// Has all written that the run did so far. An error if the drainer is
+    /// gone, `None` if it is busy for longer than a user would wait.
+    pub fn flush(&self) -> std::io::Result<Option<Report>> {
         const PATIENCE: u32 = 50;
-        unix::send(&self.control, &[tell::FLUSH]).ok()?;
+        unix::send(&self.control, &[tell::FLUSH])?;
         for _ in 0..PATIENCE {
             let ready = sys::poll(
                 &[self.control.as_raw_fd()],
                 std::time::Duration::from_millis(100),
             );
             if ready == [true] {
-                return self.report();
+                let gone = || std::io::ErrorKind::UnexpectedEof.into();
+                return self.report().map(Some).ok_or_else(gone);
             }
             // Ctrl-C while a pager holds up the log.
             if sys::signal::is_ending_pending() {
                 break;
             }
         }
-        None
+        Ok(None)
     }
 
     /// Waits until the drainer is done; its last report.

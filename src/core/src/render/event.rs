@@ -138,8 +138,12 @@ pub fn text_event(w: &mut dyn Write, event: &Event, colour: bool, offset: i32) -
                 }
             }
             if end.left > 0 {
-                let (n, es) = (end.left, if end.left == 1 { "" } else { "es" });
-                write!(w, "; {n} process{es} of the run go on")?;
+                let (es, go) = if end.left == 1 {
+                    ("", "goes")
+                } else {
+                    ("es", "go")
+                };
+                write!(w, "; {} process{es} of the run {go} on", end.left)?;
             }
         }
     }

@@ -1,0 +1,439 @@
+//! `docs/log.md` is true: what is rendered has the fields of its tables, and
+//! its examples are what is rendered.
+
+use std::collections::BTreeMap;
+
+use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
+use bindgate_core::record::{
+    Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage,
+};
+use bindgate_core::render::{
+    Context, Detail, End, Event, RuleRef, RuleText, is_shown, json, json_event, text, text_event,
+};
+use proptest::prelude::*;
+use serde_json::Value;
+
+const DOC: &str = include_str!("../../../docs/log.md");
+
+/// Field names with their types, in the order of the tables under a heading.
+fn table(heading: &str) -> Vec<(String, String)> {
+    let start = DOC.find(heading).expect(heading);
+    let mut rows = Vec::new();
+    for line in DOC[start..].lines().skip(1) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        match cells.as_slice() {
+            ["", name, ty, _, ""] if name.starts_with('`') => {
+                rows.push((name.trim_matches('`').to_string(), (*ty).to_string()));
+            }
+            _ if !rows.is_empty() => break,
+            _ => {}
+        }
+    }
+    assert!(!rows.is_empty(), "{heading}");
+    rows
+}
+
+fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
+    let every = table("Every object has these fields:");
+    let with = |heading| [every.clone(), table(heading)].concat();
+    let decision = with("### `decision`, `unseen`, `fault`");
+    BTreeMap::from([
+        ("decision", decision.clone()),
+        ("unseen", decision.clone()),
+        ("fault", decision),
+        ("lost", with("### `lost`")),
+        ("end", with("### `end`")),
+        ("rule", table("A rule is an object:")),
+    ])
+}
+
+fn is_of(value: &Value, ty: &str, schema: &BTreeMap<&str, Vec<(String, String)>>) -> bool {
+    ty.split(" or ").any(|ty| match ty {
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "null" => value.is_null(),
+        "rule" => value.is_object() && has_fields(value, "rule", schema),
+        _ => panic!("the table has a type {ty}"),
+    })
+}
+
+fn has_fields(value: &Value, kind: &str, schema: &BTreeMap<&str, Vec<(String, String)>>) -> bool {
+    let fields = &schema[kind];
+    let object = value.as_object().expect("an object");
+    assert_eq!(object.len(), fields.len(), "{kind}: {value}");
+    for (name, ty) in fields {
+        let found = object.get(name).unwrap_or_else(|| panic!("no {name}"));
+        assert!(is_of(found, ty, schema), "{name} is no {ty}: {found}");
+    }
+    true
+}
+
+/// One line, one object, of the schema.
+fn check(line: &str) -> Value {
+    let body = line.strip_suffix('\n').expect("a line feed");
+    assert!(!body.contains(char::is_control), "{body:?}");
+    let value: Value = serde_json::from_str(body).expect(body);
+    assert_eq!(value["v"], 1);
+    let event = value["event"].as_str().expect("an event");
+    has_fields(&value, event, &schema());
+    value
+}
+
+fn rendered(record: &Record, context: &Context<'_>) -> (String, String) {
+    let (mut j, mut t) = (String::new(), String::new());
+    json(&mut j, record, context).unwrap();
+    text(&mut t, record, context).unwrap();
+    (j, t)
+}
+
+prop_compose! {
+    fn address()(bytes in proptest::collection::vec(any::<u8>(), 0..=128), family in 0usize..8)
+        -> RawAddr
+    {
+        let mut bytes = bytes;
+        let families = [af::UNIX, af::INET, af::INET6, af::NETLINK, af::PACKET, af::VSOCK, 0, 77];
+        for (to, from) in bytes.iter_mut().zip(families[family].to_ne_bytes()) {
+            *to = from;
+        }
+        RawAddr::new(&bytes).unwrap()
+    }
+}
+
+prop_compose! {
+    fn record()(
+        call in 0..Call::ALL.len(), verdict in 0..Verdict::ALL.len(),
+        identity in 0..Identity::ALL.len(), check in 0..Check::ALL.len(),
+        numbers in any::<[u16; 5]>(), bits in any::<[u16; 2]>(), errno in 0u16..4096,
+        kernel in 0u16..4096, long in any::<[u64; 3]>(), ids in any::<[u32; 4]>(),
+        asked in address(), used in address(),
+    ) -> Record {
+        let mut r = Record::new(Call::ALL[call]);
+        r.verdict = Verdict::ALL[verdict];
+        r.identity = Identity::ALL[identity];
+        r.check = Check::ALL[check];
+        [r.domain, r.ty, r.protocol, r.reason, _] = numbers.map(|n| n % 50);
+        [r.flags, r.stages] = bits;
+        (r.errno, r.kernel) = (errno, kernel);
+        [r.time_ns, r.cookie, r.holder] = long;
+        [r.pid, r.tid, r.uid, _] = ids;
+        r.fd = ids[3] as i32;
+        (r.asked, r.used) = (asked, used);
+        r
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_record_holds_it_is_one_line_of_the_schema(
+        record in record(),
+        program in proptest::collection::vec(any::<u8>(), 0..40),
+        rule in proptest::option::of(any::<(u32, u32)>()),
+        colour in any::<bool>(),
+    ) {
+        let rule = rule.map(|(number, line)| RuleRef {
+            number,
+            place: Some((&program, line)),
+            text: if number % 2 == 0 {
+                RuleText::Rule(&program)
+            } else {
+                RuleText::Default(Some(line as u16))
+            },
+        });
+        let context = Context {
+            program: &program,
+            rule,
+            note: rule,
+            detail: Detail::Verbose,
+            colour,
+            utc_offset: 7200,
+        };
+        let (json, text) = rendered(&record, &context);
+        check(&json);
+        prop_assert_eq!(text.matches('\n').count(), 1);
+        prop_assert!(text.ends_with('\n'));
+        let visible = text.replace("\x1b[", "");
+        prop_assert!(!visible.trim_end().contains(char::is_control), "{visible:?}");
+    }
+}
+
+fn inet(ip: [u8; 4], port: u16) -> RawAddr {
+    Addr::Inet { ip, port }.write()
+}
+
+const TIME: u64 = 1_795_348_981_123_456_000;
+
+fn bind(protocol: u16, ip: [u8; 4], port: u16) -> Record {
+    let mut r = Record::new(Call::Bind);
+    r.time_ns = TIME;
+    (r.pid, r.tid, r.fd) = (812, 812, 6);
+    r.domain = af::INET;
+    r.ty = if protocol == 6 { 1 } else { 2 };
+    r.protocol = protocol;
+    r.asked = inet(ip, port);
+    r.identity = Identity::Cookie;
+    r.cookie = 4711;
+    r.stages = stage::HOOK | stage::IDENTIFY | stage::ADDRESS | stage::POLICY | stage::RECORD;
+    r
+}
+
+fn forwarded(mut r: Record, used: RawAddr) -> Record {
+    r.flags |= flag::FORWARDED;
+    r.stages |= stage::FORWARD;
+    r.used = used;
+    r
+}
+
+fn rule(number: u32, line: u32, text: &str) -> RuleRef<'_> {
+    RuleRef {
+        number,
+        place: Some((b"web.policy", line)),
+        text: RuleText::Rule(text.as_bytes()),
+    }
+}
+
+fn moved() -> Record {
+    let mut r = forwarded(bind(6, [0; 4], 80), inet([127, 0, 0, 1], 8080));
+    r.verdict = Verdict::Move;
+    r
+}
+
+const NGINX: Context<'_> = Context {
+    program: b"/usr/sbin/nginx",
+    rule: None,
+    note: None,
+    detail: Detail::Normal,
+    colour: false,
+    utc_offset: 0,
+};
+
+/// The fenced block that begins with `start`.
+fn block(start: &str) -> &'static str {
+    let at = DOC.find(start).expect(start);
+    DOC[at..].split("```").next().expect("a fence")
+}
+
+#[test]
+fn the_lines_for_people_are_as_documented() {
+    let local = [127, 0, 0, 1];
+    let mut refused = bind(17, [0; 4], 53);
+    (refused.verdict, refused.errno) = (Verdict::Deny, 13);
+    refused.check = Check::SecuritySocketBind;
+    let mut busy = forwarded(bind(6, local, 9000), RawAddr::EMPTY);
+    (busy.errno, busy.kernel) = (98, 98);
+    busy.check = Check::InetCskGetPort;
+    busy.flags |= flag::INFERRED;
+    let mut listen = forwarded(bind(6, [0; 4], 0), inet([0; 4], 40003));
+    listen.call = Call::Listen;
+    listen.flags |= flag::IMPLICIT;
+    let mut lines = String::new();
+    for (n, (record, rule)) in [
+        (moved(), Some(rule(1, 3, ""))),
+        (refused, Some(rule(2, 4, ""))),
+        (busy, None),
+        (forwarded(bind(6, local, 0), inet(local, 40001)), None),
+        (listen, None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut record = record;
+        record.time_ns += n as u64 * 1_000_000;
+        text(&mut lines, &record, &Context { rule, ..NGINX }).unwrap();
+    }
+    assert_eq!(lines, block("12:03:01.123 nginx[812]"));
+}
+
+#[test]
+fn the_json_examples_are_what_is_rendered() {
+    let r = rule(1, 3, "move bind tcp *:80 to loopback:8080");
+    let context = Context {
+        rule: Some(r),
+        ..NGINX
+    };
+    assert_eq!(
+        rendered(&moved(), &context).0,
+        block("{\"v\":1,\"event\":\"decision\"")
+    );
+
+    let bash = Context {
+        program: b"/bin/bash",
+        ..NGINX
+    };
+    let mut unseen = Record::new(Call::Exec);
+    (unseen.pid, unseen.tid) = (900, 900);
+    unseen.time_ns = 1_795_348_982_000_000_000;
+    (unseen.verdict, unseen.errno, unseen.reason) = (Verdict::Deny, 13, 1);
+    unseen.check = Check::SecurityBprmCheck;
+    unseen.flags = flag::UNSEEN;
+    unseen.stages = stage::HOOK | stage::RECORD;
+    unseen.asked = Addr::Unix(UnixName::path(b"/usr/bin/busybox").unwrap()).write();
+    let mut fault = Record::new(Call::Fault);
+    (fault.pid, fault.tid, fault.time_ns) = (900, 901, unseen.time_ns);
+    (fault.verdict, fault.reason) = (Verdict::Passed, Call::Bind as u16);
+    fault.stages = stage::POLICY | stage::RECORD;
+    let both = rendered(&unseen, &bash).0 + &rendered(&fault, &bash).0;
+    assert_eq!(both, block("{\"v\":1,\"event\":\"unseen\""));
+
+    let event = |event| {
+        let mut line = String::new();
+        json_event(&mut line, &event).unwrap();
+        line
+    };
+    let lost = event(Event::Lost {
+        time_ns: 1_795_348_983_000_000_000,
+        count: 1,
+        why: "a process was killed while it wrote them",
+    });
+    assert_eq!(lost, block("{\"v\":1,\"event\":\"lost\""));
+    let end = event(Event::End(End {
+        time_ns: 1_795_348_984_000_000_000,
+        run: 1234,
+        records: 12,
+        allowed: 10,
+        denied: 1,
+        moved: 1,
+        ..End::default()
+    }));
+    assert_eq!(end, block("{\"v\":1,\"event\":\"end\""));
+    for line in [lost, end] {
+        check(&line);
+    }
+}
+
+#[test]
+fn every_example_is_of_the_schema() {
+    let examples: Vec<_> = DOC.lines().filter(|l| l.starts_with('{')).collect();
+    assert!(examples.len() >= 5);
+    for line in examples {
+        check(&format!("{line}\n"));
+    }
+}
+
+#[test]
+fn names_of_values_are_documented() {
+    let names = Call::ALL.iter().map(|c| c.name());
+    let names = names.chain(Verdict::ALL.iter().map(|v| v.name()));
+    let names = names.chain(Identity::ALL.iter().map(|i| i.name()));
+    for name in names.chain(stage::NAMES.iter().map(|s| s.1)) {
+        assert!(DOC.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn lines_for_people_say_what_happened() {
+    let line = |r: &Record, c: &Context<'_>| {
+        let text = rendered(r, c).1;
+        text.split_once("] ").unwrap().1.trim_end().to_string()
+    };
+    let mut r = forwarded(bind(6, [0; 4], 80), inet([0; 4], 80));
+    r.flags |= flag::OBSERVED;
+    r.verdict = Verdict::Deny;
+    assert_eq!(
+        line(&r, &NGINX),
+        "bind tcp 0.0.0.0:80 → ok, would be refused"
+    );
+
+    let mut r = moved();
+    r.errno = 98;
+    r.holder = 17;
+    r.check = Check::VirtualConflict;
+    assert_eq!(
+        line(&r, &NGINX),
+        "bind tcp 0.0.0.0:80 → moved to 127.0.0.1:8080, failed: EADDRINUSE \
+         (Address already in use)  (held by socket 17, bindgate_virtual_conflict)"
+    );
+
+    let mut r = bind(6, [0; 4], 80);
+    r.asked = RawAddr::new(&[2, 0, 0, 80]).unwrap();
+    r.errno = 22;
+    assert_eq!(
+        line(&r, &NGINX),
+        "bind tcp malformed:02000050 → failed: EINVAL (Invalid argument)"
+    );
+
+    let mut r = Record::new(Call::Socket);
+    (r.domain, r.ty, r.protocol) = (af::INET6, 2, 17);
+    assert_eq!(line(&r, &NGINX), "socket inet6 dgram → ok");
+    (r.ty, r.protocol) = (3, 58);
+    assert_eq!(line(&r, &NGINX), "socket inet6 raw icmpv6 → ok");
+
+    let mut r = Record::new(Call::Bind);
+    (r.domain, r.ty, r.errno) = (0, 0, 9);
+    assert_eq!(
+        line(&r, &NGINX),
+        "bind fd -1 → failed: EBADF (Bad file descriptor)"
+    );
+
+    let mut r = bind(6, [0; 4], 80);
+    (r.verdict, r.errno, r.rule) = (Verdict::Deny, 13, RULE_DEFAULT);
+    let default = Context {
+        rule: Some(RuleRef {
+            number: 0,
+            place: Some((b"a\x1b.policy", 9)),
+            text: RuleText::Default(Some(13)),
+        }),
+        ..NGINX
+    };
+    assert_eq!(
+        line(&r, &default),
+        "bind tcp 0.0.0.0:80 → refused: EACCES (Permission denied)  \
+         (default deny EACCES, a\\x1b.policy:9)"
+    );
+    let coloured = rendered(
+        &r,
+        &Context {
+            colour: true,
+            ..default
+        },
+    )
+    .1;
+    assert!(coloured.contains("\x1b[31mrefused\x1b[0m"), "{coloured:?}");
+}
+
+#[test]
+fn detail_decides_what_is_shown() {
+    let quiet = |r: &Record| is_shown(r, Detail::Quiet);
+    let normal = |r: &Record| is_shown(r, Detail::Normal);
+    let socket = Record::new(Call::Socket);
+    assert!(!normal(&socket) && is_shown(&socket, Detail::Verbose));
+    let failed = Record {
+        errno: 97,
+        ..socket
+    };
+    assert!(normal(&failed) && !quiet(&failed));
+    let noted = Record { note: 0, ..socket };
+    assert!(normal(&noted));
+    let by_default = Record {
+        rule: RULE_DEFAULT,
+        note: RULE_NONE,
+        ..socket
+    };
+    assert!(!normal(&by_default));
+    assert!(normal(&bind(6, [0; 4], 80)) && !quiet(&bind(6, [0; 4], 80)));
+    assert!(quiet(&moved()));
+    let connect = Record::new(Call::Connect);
+    assert!(!normal(&connect));
+    assert!(quiet(&Record {
+        verdict: Verdict::Deny,
+        ..connect
+    }));
+}
+
+#[test]
+fn sums_are_said_in_words() {
+    let mut line = String::new();
+    let end = End {
+        records: 3,
+        allowed: 1,
+        denied: 2,
+        left: 1,
+        ..End::default()
+    };
+    text_event(&mut line, &Event::End(end), false, 3600).unwrap();
+    assert_eq!(
+        line,
+        "01:00:00.000 bindgate: 3 decisions: 1 allowed, 2 refused; 1 process of the run goes on\n"
+    );
+}
