@@ -123,6 +123,13 @@ pub fn bound(fd: i32) {
     set(fd, BOUND);
 }
 
+/// `fd` may have lost its port: whether it has one is the kernel's to say.
+pub fn unbound(fd: i32) {
+    if let Some(s) = slot(fd) {
+        s.fetch_and(!BOUND, Relaxed);
+    }
+}
+
 /// An epoll instance watches `fd`.
 pub fn watched(fd: i32) {
     set(fd, WATCHED);

@@ -41,11 +41,13 @@ pub fn copy_addr_read_by_kernel(
 }
 
 fn copy_checked(from: *const libc::sockaddr, len: usize) -> RawAddr {
-    let mut bytes = [0u8; STORAGE];
-    // SAFETY: the caller knows that `len` ≤ STORAGE bytes at `from` can be
-    // read: they were asked about, or the kernel has just read them.
-    unsafe { core::ptr::copy_nonoverlapping(from.cast(), bytes.as_mut_ptr(), len) };
-    RawAddr::new(bytes.get(..len).unwrap_or(&[])).unwrap_or(RawAddr::EMPTY)
+    RawAddr::filled(len, |to| {
+        // SAFETY: the caller knows that `len` bytes at `from` can be read:
+        // they were asked about, or the kernel has just read them. `to` is as
+        // long.
+        unsafe { core::ptr::copy_nonoverlapping(from.cast(), to.as_mut_ptr(), len) }
+    })
+    .unwrap_or(RawAddr::EMPTY)
 }
 
 /// Are `len` bytes at `at` there to be read? `len` spans at most two pages.

@@ -144,8 +144,25 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
     guard(Call::Connect, stage::RECORD, || {
         note(run, fd, plan, target, errno_after);
         send::note(run, implicit, errno_after);
+        // A refused TCP connect gives an automatic port back, and so does
+        // dissolving the association of a datagram socket.
+        let under_way = [
+            0,
+            libc::EINPROGRESS,
+            libc::EALREADY,
+            libc::EISCONN,
+            libc::EINTR,
+        ];
+        if !under_way.contains(&c_int::from(errno_after)) || is_dissolving(addr, len) {
+            fds::unbound(fd);
+        }
     });
     finish(ret, before, c_int::from(errno_after))
+}
+
+/// Was the address, which the kernel has read, of family `AF_UNSPEC`?
+fn is_dissolving(addr: *const sockaddr, len: socklen_t) -> bool {
+    memory::copy_addr(addr, len).is_ok_and(|raw| raw.family() == Some(af::UNSPEC))
 }
 
 fn note(run: &Run, fd: c_int, plan: Option<Connecting>, target: Option<RawAddr>, errno: u16) {

@@ -79,13 +79,11 @@ pub fn answered(record: &mut Record, errno: u16) {
 
 // --- socket, socketpair ----------------------------------------------------
 
-fn decide_create(run: &Run, call: Call, ty: SocketType, flags: u16) -> (Record, Option<Errno>) {
-    let mut record = Record::new(call);
+fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno> {
     record.stages = stage::HOOK;
-    record.flags = flags;
-    describe(&mut record, ty);
+    describe(record, ty);
     if !run.view.has_rules(Op::Socket) {
-        return (record, None);
+        return None;
     }
     let decision = run.view.decide(
         &Query {
@@ -101,9 +99,8 @@ fn decide_create(run: &Run, call: Call, ty: SocketType, flags: u16) -> (Record, 
         },
         run,
     );
-    enter(&mut record, &decision, run.observe);
-    let refused = refusal(&mut record, &decision, Check::SecuritySocketCreate);
-    (record, refused)
+    enter(record, &decision, run.observe);
+    refusal(record, &decision, Check::SecuritySocketCreate)
 }
 
 /// socket(2), for libc's name and for `syscall(SYS_socket, …)`.
@@ -120,10 +117,12 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
         return unsafe { next(domain, ty, protocol) };
     };
     let made = SocketType::created(domain, ty, protocol);
+    let mut record = Record::new(Call::Socket);
+    record.flags = flags;
     let plan = guard(Call::Socket, stage::POLICY, || {
-        decide_create(run, Call::Socket, made, flags)
+        decide_create(run, made, &mut record)
     });
-    if let Some((mut record, Some(e))) = plan {
+    if let Some(Some(e)) = plan {
         guard(Call::Socket, stage::RECORD, || emit::emit(run, &mut record));
         return refuse(e);
     }
@@ -133,10 +132,9 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
     if fd >= 0 {
         fds::made(fd, made);
     }
-    if let Some((mut record, _)) = plan {
+    if plan.is_some() {
         guard(Call::Socket, stage::RECORD, || {
             record.fd = fd;
-            record.identity = Identity::None;
             answered(&mut record, if fd < 0 { after as u16 } else { 0 });
             emit::emit(run, &mut record);
         });
@@ -164,10 +162,11 @@ pub unsafe extern "C-unwind" fn socketpair(
         return unsafe { next(domain, ty, protocol, pair) };
     };
     let made = SocketType::created(domain, ty, protocol);
+    let mut record = Record::new(Call::Socketpair);
     let plan = guard(Call::Socketpair, stage::POLICY, || {
-        decide_create(run, Call::Socketpair, made, 0)
+        decide_create(run, made, &mut record)
     });
-    if let Some((mut record, Some(e))) = plan {
+    if let Some(Some(e)) = plan {
         guard(Call::Socketpair, stage::RECORD, || {
             emit::emit(run, &mut record);
         });
@@ -185,7 +184,7 @@ pub unsafe extern "C-unwind" fn socketpair(
             fds::bound(fd);
         }
     }
-    if let Some((mut record, _)) = plan {
+    if plan.is_some() {
         guard(Call::Socketpair, stage::RECORD, || {
             answered(&mut record, if ret < 0 { after as u16 } else { 0 });
             emit::emit(run, &mut record);
@@ -248,26 +247,31 @@ fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
     }
 }
 
-fn decide_bind(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u16) -> Binding {
-    let mut b = begin(Call::Bind, fd, flags);
+fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding) {
     if !run.view.has_rules(Op::Bind) {
-        return b;
+        return;
     }
     let Ok(raw) = memory::copy_addr(addr, len) else {
-        return b;
+        return;
     };
     b.record.stages |= stage::ADDRESS;
     b.record.asked = raw;
     b.addr_read = true;
-    let Some(asked) = raw.read() else { return b };
-    judge(run, fd, &asked, Implicit::No, &mut b);
-    b
+    if let Some(asked) = b.record.asked.read() {
+        judge(run, b.record.fd, &asked, Implicit::No, b);
+    }
 }
 
 /// Identify, policy, and what follows from it: the middle of the house, for
 /// explicit and implicit binds alike.
 pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Binding) {
     let record = &mut b.record;
+    let may_match = run.view.may_match(Op::Bind, asked);
+    if !may_match && run.view.default_errno(Op::Bind).is_none() {
+        record.stages |= stage::POLICY;
+        record.rule = RULE_DEFAULT;
+        return;
+    }
     let mut query = Query {
         op: Op::Bind,
         kinds: fds::get(fd).socket().kinds(),
@@ -284,7 +288,7 @@ pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Bin
         uid: None,
     };
     let mut socket = None;
-    if run.view.may_match(Op::Bind, asked) {
+    if may_match {
         let Ok(s) = fds::identify(fd) else {
             // The kernel will say what is wrong with the descriptor.
             return;
@@ -372,19 +376,19 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
         // SAFETY: as the caller's.
         return unsafe { next(fd, addr, len) };
     };
-    let mut plan = guard(Call::Bind, stage::POLICY, || {
-        decide_bind(run, fd, addr, len, flags)
+    let mut b = begin(Call::Bind, fd, flags);
+    let judged = guard(Call::Bind, stage::POLICY, || {
+        decide_bind(run, addr, len, &mut b);
     });
-    let settled = plan
-        .as_mut()
-        .and_then(|b| guard(Call::Bind, stage::RECORD, || settle(run, b)).flatten());
+    let settled =
+        judged.and_then(|()| guard(Call::Bind, stage::RECORD, || settle(run, &mut b)).flatten());
     match settled {
         Some(Ok(())) => return finish(0, before, before),
         Some(Err(e)) => return refuse(e),
         None => {}
     }
-    let ret = match plan.as_ref().map(|b| &b.plan) {
-        Some(Plan::Place(placing)) => {
+    let ret = match &b.plan {
+        Plan::Place(placing) if judged.is_some() => {
             let to = placing.real.bytes();
             // SAFETY: our own copy of an address.
             unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
@@ -393,7 +397,7 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
         _ => unsafe { next(fd, addr, len) },
     };
     let errno_after = outcome(ret as isize);
-    if let Some(mut b) = plan {
+    if judged.is_some() {
         guard(Call::Bind, stage::RECORD, || {
             if !b.addr_read {
                 read_late(&mut b.record, addr, len, errno_after);

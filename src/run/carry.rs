@@ -5,12 +5,19 @@
 
 use core::ffi::CStr;
 
-use bindgate_core::run::{ENV_FORMAT, ENV_LOG, ENV_POLICY, ENV_RULES, ENV_RUN};
+use bindgate_core::run::{ENV_FORMAT, ENV_LOG, ENV_OPTIONS, ENV_POLICY, ENV_RULES, ENV_RUN};
 
 use crate::sys;
 
 /// Our variables, in the order of [`Carry::texts`].
-pub const NAMES: [&str; 5] = [ENV_RUN, ENV_RULES, ENV_POLICY, ENV_LOG, ENV_FORMAT];
+pub const NAMES: [&str; 6] = [
+    ENV_RUN,
+    ENV_RULES,
+    ENV_POLICY,
+    ENV_LOG,
+    ENV_FORMAT,
+    ENV_OPTIONS,
+];
 
 /// Place of `BINDGATE_RULES` in [`NAMES`].
 pub const RULES: usize = 1;
@@ -20,6 +27,8 @@ pub const POLICY: usize = 2;
 pub const LOG: usize = 3;
 /// Place of `BINDGATE_FORMAT`.
 pub const FORMAT: usize = 4;
+/// Place of `BINDGATE_OPTIONS`.
+pub const OPTIONS: usize = 5;
 
 /// Copies of our variables and of the library's path.
 pub struct Carry {

@@ -96,11 +96,17 @@ unsafe impl Sync for Cell {}
 static RUN: Cell = Cell(UnsafeCell::new(MaybeUninit::uninit()));
 
 const UNTRIED: u32 = 0;
-const TRYING: u32 = 1;
-const READY: u32 = 2;
-const WITHOUT: u32 = 3;
+const READY: u32 = 1;
+const WITHOUT: u32 = 2;
+/// Plus the id of the thread that is setting the run up: one word, so that a
+/// signal handler on that thread can never find it without its owner.
+const TRYING: u32 = 16;
 static PHASE: AtomicU32 = AtomicU32::new(UNTRIED);
-static TRIED_BY: AtomicU32 = AtomicU32::new(0);
+
+/// Turns that a thread waits for another one's set-up: seconds, on a busy
+/// machine. A fork child whose set-up was begun by a thread that it does not
+/// have would wait for ever.
+const PATIENCE: u32 = 100_000;
 
 /// The run. `None` while it is being set up by this very thread, or if there
 /// is none: then a hook only forwards.
@@ -121,24 +127,18 @@ pub fn get() -> Option<&'static Run> {
 /// that comes earlier.
 #[cold]
 pub fn start() -> Option<&'static Run> {
-    if PHASE
-        .compare_exchange(UNTRIED, TRYING, AcqRel, Acquire)
-        .is_err()
-    {
-        // Another thread is at it: it takes less than a millisecond. The same
-        // thread, in a hook below its own set-up: forward.
-        while PHASE.load(Acquire) == TRYING {
-            if TRIED_BY.load(Relaxed) == sys::gettid() {
-                return None;
+    let me = TRYING + sys::gettid();
+    if let Err(mut phase) = PHASE.compare_exchange(UNTRIED, me, AcqRel, Acquire) {
+        for _ in 0..PATIENCE {
+            // Our own set-up called a hook: that one forwards.
+            if phase < TRYING || phase == me {
+                break;
             }
             sys::yield_now();
+            phase = PHASE.load(Acquire);
         }
-        return match PHASE.load(Acquire) {
-            READY => get(),
-            _ => None,
-        };
+        return if phase == READY { get() } else { None };
     }
-    TRIED_BY.store(sys::gettid(), Relaxed);
     faults::silence_panics();
     real::warm();
     process::start();

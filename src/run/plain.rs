@@ -5,9 +5,9 @@
 //! are then read-only.
 
 use bindgate_core::policy::{self, Resolver, Source, View};
-use bindgate_core::run::{ENV_FORMAT, ENV_RULES, State};
+use bindgate_core::run::{ENV_FORMAT, ENV_OPTIONS, ENV_RULES, State, option};
 
-use super::carry::{FORMAT, LOG, POLICY, RULES};
+use super::carry::{FORMAT, LOG, OPTIONS, POLICY, RULES};
 use super::{Carry, Found, Refused, Sink, complain};
 use crate::sys;
 
@@ -26,6 +26,7 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
             return Err(Refused);
         }
     };
+    let options = options(carry.value(OPTIONS))?;
     let words = compile(rules, file)?;
     let words = lock(&words)?;
     let view = View::new(words).map_err(|e| {
@@ -43,7 +44,7 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
     // SAFETY: fresh zeroed memory of that size, page-aligned, of atomics;
     // never unmapped.
     let state: &'static State = unsafe { &*at.cast::<State>() };
-    state.start(0, 0, unprivileged_start());
+    state.start(0, options, unprivileged_start());
     Ok(Some(Found {
         state,
         view,
@@ -54,6 +55,24 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
         },
         json,
     }))
+}
+
+fn options(text: &[u8]) -> Result<u32, Refused> {
+    let mut bits = 0;
+    for word in text.split(|c| *c == b',').filter(|word| !word.is_empty()) {
+        let known = option::WORDS
+            .iter()
+            .find(|(name, _)| name.as_bytes() == word);
+        let Some((_, bit)) = known else {
+            complain(format_args!(
+                "{ENV_OPTIONS}: unknown word '{}': expected let-go, allow-unseen or observe, with commas between them",
+                std::string::String::from_utf8_lossy(word)
+            ));
+            return Err(Refused);
+        };
+        bits |= bit;
+    }
+    Ok(bits)
 }
 
 struct Users;

@@ -49,6 +49,16 @@ impl RawAddr {
         Some(raw)
     }
 
+    /// An address of `len` bytes that `fill` writes; `None` if that is more
+    /// than the kernel would take.
+    #[must_use]
+    pub fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Option<RawAddr> {
+        let mut raw = RawAddr::EMPTY;
+        fill(raw.bytes.get_mut(..len)?);
+        raw.len = len as u8;
+        Some(raw)
+    }
+
     /// The bytes of the address.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

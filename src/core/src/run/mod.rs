@@ -38,6 +38,9 @@ pub const ENV_LOG: &str = "BINDGATE_LOG";
 /// `text` (default) or `json`, for a plain preload.
 pub const ENV_FORMAT: &str = "BINDGATE_FORMAT";
 
+/// Words of [`option::WORDS`] with commas between them, for a plain preload.
+pub const ENV_OPTIONS: &str = "BINDGATE_OPTIONS";
+
 /// Exit status of a run that must not start, and of a preloaded program whose
 /// policy is broken (`EX_CONFIG` of sysexits).
 pub const EXIT_CONFIG: i32 = 78;
@@ -50,6 +53,13 @@ pub mod option {
     pub const ALLOW_UNSEEN: u32 = 1 << 1;
     /// `run --observe`: whatever the policy's mode says.
     pub const OBSERVE: u32 = 1 << 2;
+
+    /// The words of `BINDGATE_OPTIONS`, named as the launcher's flags.
+    pub const WORDS: [(&str, u32); 3] = [
+        ("let-go", LET_GO),
+        ("allow-unseen", ALLOW_UNSEEN),
+        ("observe", OBSERVE),
+    ];
 }
 
 /// What there is one of.
