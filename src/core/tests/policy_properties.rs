@@ -5,8 +5,9 @@ mod common;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU8;
 
+use bindgate_core::addr::Addr;
 use bindgate_core::policy::*;
-use common::generate::{host_lines, policy, question};
+use common::generate::{Question, host_lines, policy, question};
 use common::{Counters, Users, messages, oracle};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -49,34 +50,7 @@ proptest! {
 
     #[test]
     fn the_index_says_what_a_scan_says(p in policy(false, 0..14), qs in vec(question(), 40)) {
-        let c = compile_it(&p);
-        let plain = View::new(&c.words).unwrap();
-        let caches: Vec<Vec<AtomicU8>> =
-            qs.iter().map(|_| (0..plain.conditions()).map(|_| AtomicU8::new(0)).collect()).collect();
-        let (mut used, times, cached_times) = (HashMap::new(), Counters::default(), Counters::default());
-        for (q, cache) in qs.iter().zip(&caches) {
-            let want = oracle::decide(&p, &q.query(), &mut used);
-            for (view, times) in [(plain, &times), (plain.with_cache(cache), &cached_times)] {
-                let d = view.decide(&q.query(), times);
-                let got = (d.rule.map(|r| r as usize), d.note.map(|r| r as usize));
-                prop_assert_eq!(got, want, "{}\n{:?}", p, q);
-                if let Some(addr) = &q.addr && q.op != Op::Socket && (d.rule.is_some() || d.note.is_some()) {
-                    prop_assert!(view.may_match(q.op, addr), "{}\n{:?}", p, q);
-                }
-                if let Some(rule) = d.rule {
-                    let source = view.rule_text(rule).unwrap();
-                    prop_assert_eq!(std::str::from_utf8(source).unwrap(), p.rules[rule as usize].to_string());
-                    let action = &p.rules[rule as usize].action;
-                    let same = match (action, d.verb) {
-                        (Action::Deny(e), Verb::Deny) => *e == d.errno,
-                        // An address of another family has nowhere to go.
-                        (Action::Move(_), Verb::Move | Verb::Deny) => true,
-                        (a, v) => matches!((a, v), (Action::Allow, Verb::Allow) | (Action::Hide, Verb::Hide)),
-                    };
-                    prop_assert!(same, "{action:?} {d:?}");
-                }
-            }
-        }
+        compare(&p, &qs)?;
     }
 
     #[test]
@@ -113,6 +87,121 @@ proptest! {
                 for d in all {
                     let _ = d.to_string();
                 }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    /// Enough rules that conditions get cells of their own.
+    #[test]
+    fn the_index_of_many_rules_says_what_a_scan_says(
+        p in policy(false, 40..120),
+        qs in vec(question(), 60),
+    ) {
+        compare(&p, &qs)?;
+    }
+}
+
+/// Asks the index and the oracle, in turn, with shared counters.
+fn compare(p: &Policy, qs: &[Question]) -> Result<(), TestCaseError> {
+    // As it is read back, so that rules have lines.
+    let p = &again(&p.to_string());
+    let (c, warnings) = compile(p, &Users).unwrap_or_else(|e| panic!("{p}\n{}", messages(&e)));
+    let unreached: Vec<u32> = warnings
+        .iter()
+        .filter(|w| w.message.contains("never reached"))
+        .map(|w| w.line)
+        .collect();
+    let plain = View::new(&c.words).unwrap();
+    let (mut used, times, cached_times) =
+        (HashMap::new(), Counters::default(), Counters::default());
+    for q in qs {
+        let cache: Vec<AtomicU8> = (0..plain.conditions()).map(|_| AtomicU8::new(0)).collect();
+        let want = oracle::decide(p, &q.query(), &mut used);
+        for (view, times) in [(plain, &times), (plain.with_cache(&cache), &cached_times)] {
+            let d = view.decide(&q.query(), times);
+            let got = (d.rule.map(|r| r as usize), d.note.map(|r| r as usize));
+            prop_assert_eq!(got, want, "{}\n{:?}", p, q);
+            if let Some(addr) = &q.addr
+                && q.op != Op::Socket
+                && (d.rule.is_some() || d.note.is_some())
+            {
+                prop_assert!(view.may_match(q.op, addr), "{}\n{:?}", p, q);
+            }
+            for r in d.rule.into_iter().chain(d.note) {
+                let rule = &p.rules[r as usize];
+                prop_assert!(
+                    !unreached.contains(&rule.at.line),
+                    "{}\n{}\n{:?}",
+                    p,
+                    rule,
+                    q
+                );
+                let text = rule.to_string();
+                prop_assert_eq!(view.rule_text(r).unwrap(), text.as_bytes());
+            }
+            let deny = match d.rule {
+                None if q.implicit == Implicit::Connect => None,
+                None => p.defaults.get(q.op).and_then(|d| d.deny),
+                Some(_) => None,
+            };
+            let want = match d.rule.map(|r| &p.rules[r as usize].action) {
+                Some(Action::Deny(e)) => (Verb::Deny, *e),
+                Some(Action::Hide) => (Verb::Hide, 0),
+                Some(Action::Move(_)) if d.target.is_some() => (Verb::Move, 0),
+                // An address of another family has nowhere to go.
+                Some(Action::Move(_)) => (Verb::Deny, errno::EADDRNOTAVAIL),
+                Some(Action::Allow | Action::Note) => (Verb::Allow, 0),
+                None => deny.map_or((Verb::Allow, 0), |e| (Verb::Deny, e)),
+            };
+            prop_assert_eq!((d.verb, d.errno), want);
+        }
+    }
+    Ok(())
+}
+
+/// Overlapping rules that hide nothing of each other, so many that a list for
+/// each port would be too much.
+#[test]
+fn too_many_lists_become_one() {
+    let text: String = (0..1500)
+        .map(|i| {
+            format!(
+                "deny bind any *:{}-{} user {}\n",
+                1000 + i,
+                3000 + i,
+                i % 50
+            )
+        })
+        .collect();
+    let p = again(&text);
+    let c = compile_it(&p);
+    assert!(c.words.len() < 200_000, "{} words", c.words.len());
+    let view = View::new(&c.words).unwrap();
+    for port in (0..5000).step_by(7) {
+        for uid in [0, 7, 49, 50] {
+            for addr in [
+                Addr::Inet {
+                    ip: [127, 0, 0, 1],
+                    port,
+                },
+                Addr::Vsock {
+                    cid: 3,
+                    port: u32::from(port),
+                    flags: 0,
+                },
+            ] {
+                let q = Query {
+                    addr: Some(&addr),
+                    uid: Some(uid),
+                    ..Query::default()
+                };
+                let want = oracle::decide(&p, &q, &mut HashMap::new()).0;
+                let got = view.decide(&q, &Counters::default()).rule;
+                assert_eq!(got.map(|r| r as usize), want, "{addr} {uid}");
             }
         }
     }

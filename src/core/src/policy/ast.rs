@@ -63,11 +63,23 @@ impl PartialEq for Policy {
 impl Eq for Policy {}
 
 impl Policy {
+    /// Can any rule or default refuse or change something?
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        let acts = |a: &Action| matches!(a, Action::Deny(_) | Action::Move(_) | Action::Hide);
+        let refuses = |op| matches!(self.defaults.get(op), Some(d) if d.deny.is_some());
+        self.rules.iter().any(|r| acts(&r.action)) || Op::ALL.into_iter().any(refuses)
+    }
+
     /// Puts the policy of a run inside a run behind this one: it can only
     /// tighten. Where this policy's default refuses, nothing that the inner
     /// one allows, moves or hides is reached; where it does not, the inner
-    /// default holds. This policy's mode stays if it has one.
+    /// default holds. What was enforced stays enforced.
     pub fn nest(&mut self, inner: Policy) {
+        let mode = match self.mode {
+            None if self.acts() => Some(Mode::Enforce),
+            mode => mode.or(inner.mode),
+        };
         let base = self.sources.len() as u32;
         let moved = |mut at: At| {
             at.source = at.source.saturating_add(base);
@@ -99,7 +111,7 @@ impl Policy {
             h.at = moved(h.at);
             h
         }));
-        self.mode = self.mode.or(inner.mode);
+        self.mode = mode;
     }
 }
 

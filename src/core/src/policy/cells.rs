@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::Op;
 use super::compile::Sections;
+use super::footprint::{Footprint, Ranges};
 use super::layout::{Class, RESERVED_TUPLE, RULE, SLOT, cell_flag, entry, hash_key, section};
 use crate::socket::KindSet;
 
@@ -14,28 +15,6 @@ const BUCKET: usize = 8;
 /// Entries that the lists of one cell may take for each of its rules, before
 /// it becomes one list whose ports are looked at.
 const BUDGET: usize = 64;
-
-/// Ports of a rule, as the index sees them.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ranges {
-    /// First and last, in order, apart from each other.
-    pub list: Vec<(u32, u32)>,
-    pub reserved: bool,
-}
-
-impl Ranges {
-    pub fn tidy(&mut self) {
-        self.list.sort_unstable();
-        let mut out: Vec<(u32, u32)> = Vec::new();
-        for &(a, b) in &self.list {
-            match out.last_mut() {
-                Some(last) if a <= last.1.saturating_add(1) => last.1 = last.1.max(b),
-                _ => out.push((a, b)),
-            }
-        }
-        self.list = out;
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -98,7 +77,7 @@ impl Cells {
     }
 
     /// Keeps ranges once.
-    pub fn ranges(&mut self, r: Ranges) -> usize {
+    fn ranges(&mut self, r: Ranges) -> usize {
         if let Some(&i) = self.known.get(&r) {
             return i;
         }
@@ -108,36 +87,37 @@ impl Cells {
         i
     }
 
-    /// The next rule.
-    pub fn rule(&mut self, word: u64, condition: u32, ip: usize, vsock: usize) {
+    /// Puts the next rule where addresses find it.
+    pub fn put(&mut self, op: Op, at: Footprint, condition: u32) {
+        let id = self.rules.len() as u32;
+        let ip = self.ranges(at.ip);
+        let vsock = self.ranges(at.vsock);
         self.rules.push(Entry {
-            word,
+            word: u64::from(id) << 32 | at.entry,
             condition,
             ip,
             vsock,
         });
-    }
-
-    /// Puts the rule where an address finds it.
-    pub fn put(&mut self, op: Op, class: Class, len: u8, hi: u64, lo: u64, id: u32) {
-        let (plain, reserved, n) = match self.of(id, Ports::of(class)) {
-            Some(r) => (!r.list.is_empty(), r.reserved, r.list.len()),
-            None => (true, false, 0),
-        };
-        self.count += n + 1;
-        for reserved in [(plain, false), (reserved, true)]
-            .into_iter()
-            .filter_map(|(on, r)| on.then_some(r))
-        {
-            let place = Place {
-                op,
-                class,
-                reserved,
-                len,
-                hi,
-                lo,
+        for (class, len, hi, lo) in at.spots {
+            let (plain, reserved, n) = match self.of(id, Ports::of(class)) {
+                Some(r) => (!r.list.is_empty(), r.reserved, r.list.len()),
+                None => (true, false, 0),
             };
-            self.places.entry(place).or_default().push(id);
+            self.count += n + 1;
+            for reserved in [(plain, false), (reserved, true)]
+                .into_iter()
+                .filter_map(|(on, r)| on.then_some(r))
+            {
+                let place = Place {
+                    op,
+                    class,
+                    reserved,
+                    len,
+                    hi,
+                    lo,
+                };
+                self.places.entry(place).or_default().push(id);
+            }
         }
     }
 
@@ -151,12 +131,15 @@ impl Cells {
         }
     }
 
-    pub fn write(&self, out: &mut Sections) {
+    /// Writes the index. Says which rules are in it: those that are not are
+    /// always behind others.
+    pub fn write(&self, out: &mut Sections) -> Vec<bool> {
         let mut w = Writer {
             cells: self,
             out,
             lists: BTreeMap::new(),
             contents: BTreeMap::new(),
+            reached: vec![false; self.rules.len()],
         };
         // Offset 0 is the empty list.
         w.out.of(section::LISTS).push(0);
@@ -217,6 +200,7 @@ impl Cells {
         }
         let slots = hash_table(&keys);
         *w.out.of(section::SLOTS) = slots;
+        w.reached
     }
 }
 
@@ -241,6 +225,7 @@ struct Writer<'c, 'o> {
     out: &'o mut Sections,
     lists: BTreeMap<Vec<u64>, u64>,
     contents: BTreeMap<Content, u32>,
+    reached: Vec<bool>,
 }
 
 impl Writer<'_, '_> {
@@ -263,6 +248,9 @@ impl Writer<'_, '_> {
         }
         let mut words: Vec<u64> = Vec::new();
         for (start, list) in segments {
+            for &e in &list {
+                self.reached[(e >> 32) as usize] = true;
+            }
             let list = self.list(list);
             // Neighbours with the same list are one.
             if words.last().is_some_and(|w| *w as u32 as u64 == list) {
@@ -436,7 +424,7 @@ impl Covered {
 }
 
 /// The kinds that answer to these names and to narrower ones.
-fn widen(kinds: u64) -> u64 {
+pub(super) fn widen(kinds: u64) -> u64 {
     let mut set = KindSet(kinds as u16);
     if set.intersects(KindSet::TCP) {
         set = set | KindSet::TCP_ONLY | KindSet::MPTCP;

@@ -6,15 +6,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::ast::{
-    Action, CidSet, IpSet, Kinds, Policy, PortSet, Program, Rule, TargetHost, TargetPort,
-    TargetSpec, Term, UnixTerm, User,
+    Action, Policy, PortSet, Program, Rule, TargetHost, TargetPort, TargetSpec, Term, UnixTerm,
+    User,
 };
-use super::cells::{Cells, Ranges};
+use super::cells::Cells;
 use super::diag::{Diagnostic, Severity};
-use super::layout::{
-    Class, MAGIC, RESERVED_PORTS, VERSION, WHOLE, condition_flag, cut, entry, flag, hash_bytes,
-    header, rule_flag, section, verb,
-};
+use super::footprint::{footprint, kind_bits};
+use super::layout::{MAGIC, VERSION, condition_flag, flag, header, rule_flag, section, verb};
 use super::target::{host, port};
 use super::{Mode, Op, glob, print, warn};
 use crate::addr::VMADDR_ANY;
@@ -78,7 +76,8 @@ pub fn compile(
         }
     }
     if c.errors.is_empty() {
-        Ok((c.finish(), warn::warnings(p)))
+        let (compiled, reached) = c.finish();
+        Ok((compiled, warn::warnings(p, &reached)))
     } else {
         c.errors
             .sort_by_key(|d| (d.source_name.clone(), d.line, d.column));
@@ -324,111 +323,18 @@ impl Compiler<'_> {
         }
     }
 
-    /// Puts a rule into all the cells where it can match.
+    /// Puts a rule into the index.
     fn place(&mut self, id: u32, rule: &Rule) {
-        // `exactly` and the verbs that grant something want the whole of what
-        // a socket receives in the term; the others want any of it.
-        let receives =
-            !rule.exactly && matches!(rule.action, Action::Deny(_) | Action::Hide | Action::Note);
-        let fam = rule.kinds.families();
-        let mut cells: Vec<(Class, u8, u64, u64)> = Vec::new();
-        let mut ip_ports: &[PortSet] = &[PortSet::Any];
-        let mut vsock_ports: &[PortSet] = &[PortSet::Any];
-        let whole = |cells: &mut Vec<_>, classes: &[Class]| {
-            cells.extend(classes.iter().map(|c| (*c, 0, 0, 0)));
-        };
-        let vsock = [Class::Vsock, Class::VsockWild];
-        match &rule.term {
-            Term::Every => {
-                whole(&mut cells, &[Class::Other]);
-                if rule.op != Op::Socket {
-                    every(fam, &mut cells);
-                }
-            }
-            Term::Ip { addrs, ports } => {
-                ip_ports = ports;
-                ip(rule, addrs, receives, &mut cells);
-                if addrs.contains(&IpSet::Any) {
-                    if fam.vsock {
-                        vsock_ports = ports;
-                        whole(&mut cells, &vsock);
-                    }
-                    // Under `*:auto` and `*:*` come the names that the kernel
-                    // makes up; under `*:*` all the others as well.
-                    if fam.unix && super::parse::has_auto(ports) {
-                        whole(&mut cells, &[Class::UnixAuto]);
-                    }
-                    if ports.contains(&PortSet::Any) {
-                        if fam.unix {
-                            prefix(&mut cells, Class::UnixPath, b"");
-                            prefix(&mut cells, Class::UnixAbstract, b"");
-                        }
-                        whole(&mut cells, &[Class::Other]);
-                    }
-                }
-            }
-            Term::Vsock { cids, ports } => {
-                vsock_ports = ports;
-                for cid in cids {
-                    match cid {
-                        CidSet::Any => whole(&mut cells, &vsock),
-                        CidSet::Wild => whole(&mut cells, &[Class::VsockWild]),
-                        CidSet::Id(n) => {
-                            cells.push((Class::Vsock, 32, 0, u64::from(*n)));
-                            if receives {
-                                whole(&mut cells, &[Class::VsockWild]);
-                            }
-                        }
-                    }
-                }
-            }
-            Term::Unix(UnixTerm::Auto) => whole(&mut cells, &[Class::UnixAuto]),
-            Term::Unix(UnixTerm::Path(s)) => name(&mut cells, Class::UnixPath, s, rule.exactly),
-            Term::Unix(UnixTerm::Abstract(s)) => {
-                name(&mut cells, Class::UnixAbstract, s, rule.exactly);
-            }
-        }
-        cells.sort_unstable();
-        cells.dedup();
-        let ip_ranges = ranges(ip_ports, 0, u32::from(u16::MAX));
-        let vsock_ranges = ranges(vsock_ports, VMADDR_ANY, VMADDR_ANY);
-        let plain = rule.times.is_none()
-            && rule.user.is_none()
-            && rule.program.is_none()
-            && !matches!(
-                rule.term,
-                Term::Unix(UnixTerm::Path(_) | UnixTerm::Abstract(_))
-            );
-        let note = rule.action == Action::Note;
-        let mut e = u64::from(id) << 32 | kind_bits(rule.kinds);
-        if rule.kinds == Kinds::Any {
-            e |= entry::ANY_KIND;
-        }
-        if note {
-            e |= entry::NOTE;
-        }
-        // A rule with `times` matches like any other; what it may do is
-        // checked afterwards. It hides nothing, though.
-        if plain {
-            e |= entry::PLAIN;
-        }
-        if rule.implicit {
-            e |= entry::IMPLICIT;
-        }
         let words = self.out.of(section::RULES);
         let condition = words
             .get(id as usize * super::layout::RULE + 1)
             .map_or(0, |w| (w >> 32) as u32);
-        let ip_ranges = self.cells.ranges(ip_ranges);
-        let vsock_ranges = self.cells.ranges(vsock_ranges);
-        self.cells.rule(e, condition, ip_ranges, vsock_ranges);
-        for (class, len, hi, lo) in cells {
-            self.cells.put(rule.op, class, len, hi, lo, id);
-        }
+        self.cells.put(rule.op, footprint(rule), condition);
     }
 
-    fn finish(mut self) -> Compiled {
-        self.cells.write(&mut self.out);
+    /// The words, and which rules the index still has.
+    fn finish(mut self) -> (Compiled, Vec<bool>) {
+        let reached = self.cells.write(&mut self.out);
         let sources: Vec<u64> = self
             .policy
             .sources
@@ -451,18 +357,12 @@ impl Compiler<'_> {
             strings.push(u64::from_ne_bytes(w));
         }
         let mut words = alloc::vec![0; header::WORDS];
-        let mut acts = self
-            .policy
-            .rules
-            .iter()
-            .any(|r| matches!(r.action, Action::Deny(_) | Action::Move(_) | Action::Hide));
         for op in Op::ALL {
             let Some(d) = self.policy.defaults.get(op) else {
                 continue;
             };
             let deny = u64::from(d.deny.unwrap_or(0));
             if deny != 0 {
-                acts = true;
                 self.flags |= flag::HAS_RULES << op.index();
             }
             let i = header::DEFAULTS + 2 * op.index();
@@ -471,7 +371,7 @@ impl Compiler<'_> {
         }
         let observe = match self.policy.mode {
             Some(mode) => mode == Mode::Observe,
-            None => !acts,
+            None => !self.policy.acts(),
         };
         if observe {
             self.flags |= flag::OBSERVE;
@@ -484,107 +384,8 @@ impl Compiler<'_> {
         words[header::VERSION] = u64::from(VERSION) << 32 | words.len() as u64;
         words[header::FLAGS] = self.flags;
         words[header::COUNTS] = u64::from(self.counters);
-        Compiled { words }
+        (Compiled { words }, reached)
     }
-}
-
-fn every(fam: super::terms::Families, cells: &mut Vec<(Class, u8, u64, u64)>) {
-    if fam.ip {
-        for c in [
-            Class::V4,
-            Class::V6,
-            Class::Wild4,
-            Class::Wild6,
-            Class::WildDual,
-        ] {
-            cells.push((c, 0, 0, 0));
-        }
-    }
-    if fam.vsock {
-        cells.push((Class::Vsock, 0, 0, 0));
-        cells.push((Class::VsockWild, 0, 0, 0));
-    }
-    if fam.unix {
-        cells.push((Class::UnixAuto, 0, 0, 0));
-        prefix(cells, Class::UnixPath, b"");
-        prefix(cells, Class::UnixAbstract, b"");
-    }
-}
-
-/// The truth table of `docs/policy.md`, "What a term holds".
-fn ip(rule: &Rule, addrs: &[IpSet], receives: bool, cells: &mut Vec<(Class, u8, u64, u64)>) {
-    let (mut wild4, mut wild6, mut dual) = (false, false, false);
-    for a in addrs {
-        let (mut four, mut six) = (None, None);
-        match a {
-            IpSet::Any => {
-                four = Some(([0; 4], 0));
-                six = Some(([0; 16], 0));
-                (wild4, wild6) = (true, true);
-                dual = true;
-            }
-            IpSet::Loopback => {
-                let mut one = [0; 16];
-                one[15] = 1;
-                four = Some(([127, 0, 0, 0], 8));
-                six = Some((one, 128));
-            }
-            IpSet::Wild4 => wild4 = true,
-            IpSet::Wild6 => {
-                wild6 = true;
-                dual |= rule.exactly;
-            }
-            IpSet::V4(ip, len) => four = Some((*ip, *len)),
-            IpSet::V6(ip, len) => six = Some((*ip, *len)),
-        }
-        if let Some((ip, len)) = four {
-            let (hi, lo) = cut(u128::from(u32::from_be_bytes(ip)), len, 32);
-            cells.push((Class::V4, len, hi, lo));
-            wild4 |= receives;
-        }
-        if let Some((ip, len)) = six {
-            let (hi, lo) = cut(u128::from_be_bytes(ip), len, 128);
-            cells.push((Class::V6, len, hi, lo));
-            wild6 |= receives;
-        }
-    }
-    if receives {
-        dual = wild4 || wild6;
-    } else if !rule.exactly {
-        dual = wild4 && wild6;
-    }
-    for (class, holds) in [
-        (Class::Wild4, wild4),
-        (Class::Wild6, wild6),
-        (Class::WildDual, dual),
-    ] {
-        if holds {
-            cells.push((class, 0, 0, 0));
-        }
-    }
-}
-
-fn kind_bits(kinds: Kinds) -> u64 {
-    match kinds {
-        Kinds::Any => 0xffff,
-        Kinds::Of(set) => u64::from(set.0),
-    }
-}
-
-fn prefix(cells: &mut Vec<(Class, u8, u64, u64)>, class: Class, s: &[u8]) {
-    cells.push((class, s.len() as u8, hash_bytes(s), s.len() as u64));
-}
-
-fn name(cells: &mut Vec<(Class, u8, u64, u64)>, class: Class, s: &str, exactly: bool) {
-    let s = s.as_bytes();
-    if exactly || glob::is_literal(s) {
-        cells.push((class, WHOLE, hash_bytes(s), s.len() as u64));
-        return;
-    }
-    // No name is longer than 108 bytes, so a longer prefix matches none; the
-    // pattern itself says so.
-    let n = glob::literal_prefix(s).min(109);
-    prefix(cells, class, s.get(..n).unwrap_or(s));
 }
 
 /// Bytes that a template can grow to.
@@ -617,33 +418,4 @@ fn port_span(rule: &Rule) -> Option<(u32, u32)> {
         PortSet::Range(a, b) => Some((*a, *b)),
     });
     spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-}
-
-/// Ports as ranges of what the index sees.
-fn ranges(ports: &[PortSet], auto: u32, last: u32) -> Ranges {
-    let mut r = Ranges::default();
-    for p in ports {
-        match p {
-            PortSet::Any => r.list.push((0, u32::MAX)),
-            PortSet::Auto => r.list.push((auto, auto)),
-            PortSet::Reserved => r.reserved = true,
-            PortSet::Range(a, b) => r.list.push((*a, (*b).min(last))),
-        }
-    }
-    r.tidy();
-    r
-}
-
-impl Ranges {
-    /// As a rule's port ranges in `LISTS`.
-    pub(super) fn words(&self) -> Vec<u64> {
-        let list = self.list.iter();
-        let mut out: Vec<u64> = list
-            .map(|&(a, b)| u64::from(a) << 32 | u64::from(b))
-            .collect();
-        if self.reserved {
-            out.push(RESERVED_PORTS);
-        }
-        out
-    }
 }

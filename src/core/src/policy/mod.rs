@@ -25,6 +25,8 @@ mod conditions;
 mod diag;
 pub mod errno;
 mod find;
+#[cfg(feature = "alloc")]
+mod footprint;
 mod glob;
 // Half of the names are for the side that writes.
 #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
@@ -32,9 +34,13 @@ mod layout;
 #[cfg(feature = "alloc")]
 mod lex;
 #[cfg(feature = "alloc")]
+mod move_to;
+#[cfg(feature = "alloc")]
 mod parse;
 #[cfg(feature = "alloc")]
 mod print;
+#[cfg(feature = "alloc")]
+mod settings;
 #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
 mod target;
 #[cfg(feature = "alloc")]

@@ -5,15 +5,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::ast::{
-    Action, At, DefaultLine, HostLine, HostSetting, Kinds, Personality, Policy, PortSet, Program,
-    Rule, SourceText, Term, User,
-};
+use super::Op;
+use super::ast::{Action, At, Kinds, Policy, PortSet, Program, Rule, SourceText, Term, User};
 use super::diag::{Diagnostic, Severity, nearest};
 use super::errno;
 use super::lex::{Word, words};
+use super::move_to;
 use super::terms::{self, Fault};
-use super::{Mode, Op};
 
 /// A text to parse, with the name that messages call it by: a file name,
 /// `-r #1`, `BINDGATE_RULES`.
@@ -33,16 +31,6 @@ pub(super) const MODIFIERS: &[&str] = &["implicit", "with", "to", "times", "for"
 
 const HEADS: &[&str] = &[
     "allow", "deny", "move", "hide", "note", "default", "mode", "host",
-];
-
-const HOST_WORDS: &[&str] = &[
-    "cid",
-    "address",
-    "personality",
-    "unprivileged",
-    "privileged",
-    "unprivileged-start",
-    "automatic-ports",
 ];
 
 pub(super) fn all_digits(text: &str) -> bool {
@@ -85,9 +73,9 @@ pub fn parse(sources: &[Source<'_>]) -> Result<Policy, Vec<Diagnostic>> {
     }
 }
 
-struct Parser<'a> {
-    policy: Policy,
-    mode_at: Option<At>,
+pub(super) struct Parser<'a> {
+    pub policy: Policy,
+    pub mode_at: Option<At>,
     diags: Vec<Diagnostic>,
     source: u32,
     line: u32,
@@ -109,7 +97,7 @@ impl Parser<'_> {
         line.read();
     }
 
-    fn error(
+    pub fn error(
         &mut self,
         (column, width): (u32, u32),
         message: String,
@@ -140,7 +128,7 @@ impl Parser<'_> {
         });
     }
 
-    fn at(&self, (column, width): (u32, u32)) -> At {
+    pub fn at(&self, (column, width): (u32, u32)) -> At {
         At {
             source: self.source,
             line: self.line,
@@ -149,7 +137,7 @@ impl Parser<'_> {
         }
     }
 
-    fn place(&self, at: At) -> String {
+    pub fn place(&self, at: At) -> String {
         let name = match self.policy.sources.get(at.source as usize) {
             Some(s) => s.name.as_str(),
             None => "",
@@ -159,10 +147,10 @@ impl Parser<'_> {
 }
 
 /// One line on its way.
-struct Line<'p, 'a, 't> {
+pub(super) struct Line<'p, 'a, 't> {
     words: &'p [Word],
-    pos: usize,
-    p: &'a mut Parser<'t>,
+    pub pos: usize,
+    pub p: &'a mut Parser<'t>,
 }
 
 /// What follows the address of a rule.
@@ -177,17 +165,17 @@ struct Tail {
 }
 
 impl<'p> Line<'p, '_, '_> {
-    fn peek(&self) -> Option<&'p Word> {
+    pub fn peek(&self) -> Option<&'p Word> {
         self.words.get(self.pos)
     }
 
-    fn next(&mut self) -> Option<&'p Word> {
+    pub fn next(&mut self) -> Option<&'p Word> {
         let w = self.words.get(self.pos)?;
         self.pos += 1;
         Some(w)
     }
 
-    fn span(w: &Word) -> (u32, u32) {
+    pub fn span(w: &Word) -> (u32, u32) {
         w.span(0, w.text.len())
     }
 
@@ -202,14 +190,14 @@ impl<'p> Line<'p, '_, '_> {
         }
     }
 
-    fn missing(&mut self, expected: &str) {
+    pub fn missing(&mut self, expected: &str) {
         let end = self.end();
         let last = self.words.last().map_or("", |w| w.text.as_str());
         let message = format!("something is missing behind '{last}'");
         self.p.error(end, message, expected, None);
     }
 
-    fn wrong<'v>(
+    pub fn wrong<'v>(
         &mut self,
         w: &Word,
         what: &str,
@@ -221,13 +209,13 @@ impl<'p> Line<'p, '_, '_> {
         self.p.error(Self::span(w), message, expected, suggestion);
     }
 
-    fn fault(&mut self, w: &Word, f: Fault) {
+    pub fn fault(&mut self, w: &Word, f: Fault) {
         let span = w.span(f.start, f.end);
         let expected = f.expected.unwrap_or_default();
         self.p.error(span, f.message, &expected, f.suggestion);
     }
 
-    fn nothing_more(&mut self) {
+    pub fn nothing_more(&mut self) {
         if let Some(w) = self.next() {
             let message = format!("unexpected '{}'", w.text);
             self.p
@@ -251,7 +239,7 @@ impl<'p> Line<'p, '_, '_> {
         }
     }
 
-    fn errno(&mut self, w: &Word) -> Option<u16> {
+    pub fn errno(&mut self, w: &Word) -> Option<u16> {
         let found = match terms::number(&w.text) {
             Some(n) if (1..=u32::from(errno::MAX)).contains(&n) => Some(n as u16),
             Some(_) => None,
@@ -263,192 +251,6 @@ impl<'p> Line<'p, '_, '_> {
             self.wrong(w, "error number", expected, names);
         }
         found
-    }
-
-    fn default(&mut self, head: &Word) {
-        let Some(w) = self.next() else {
-            return self.missing("allow or deny");
-        };
-        let mut deny = None;
-        match w.keyword() {
-            Some("allow") => {}
-            Some("deny") => {
-                deny = Some(errno::EACCES);
-                if let Some(e) = self.peek()
-                    && e.keyword() != Some("for")
-                {
-                    self.pos += 1;
-                    if e.keyword() == Some("with") {
-                        match self.next() {
-                            Some(e) => deny = self.errno(e).or(deny),
-                            None => return self.missing("an error number"),
-                        }
-                    } else {
-                        deny = self.errno(e).or(deny);
-                    }
-                }
-            }
-            _ => return self.wrong(w, "default", "allow or deny", ["allow", "deny"]),
-        }
-        let mut ops = Vec::new();
-        match self.next() {
-            None => ops.extend([Op::Bind, Op::Listen]),
-            Some(w) if w.keyword() == Some("for") => {
-                if self.peek().is_none() {
-                    return self.missing("operations: bind, listen, connect, socket");
-                }
-                while let Some(w) = self.next() {
-                    let mut at = 0;
-                    for name in w.text.split(',') {
-                        let here = at;
-                        at += name.len() + 1;
-                        if name.is_empty() {
-                            continue;
-                        }
-                        match Op::ALL.iter().find(|o| o.name() == name) {
-                            Some(op) => ops.push(*op),
-                            None => {
-                                let span = w.span(here, here + name.len());
-                                let message = format!("unknown operation '{name}'");
-                                let s = nearest(name, Op::ALL.iter().map(|o| o.name()));
-                                let expected = "socket, bind, listen or connect";
-                                self.p.error(span, message, expected, s);
-                            }
-                        }
-                    }
-                }
-            }
-            Some(w) => return self.wrong(w, "word", "'for' or the end of the line", ["for"]),
-        }
-        let at = self.p.at(Self::span(head));
-        for op in ops {
-            if let Some(old) = self.p.policy.defaults.get(op) {
-                let message = format!(
-                    "the default for {} is set already, at {}",
-                    op.name(),
-                    self.p.place(old.at)
-                );
-                self.p.error(Self::span(head), message, "", None);
-            } else {
-                self.p.policy.defaults.set(op, DefaultLine { deny, at });
-            }
-        }
-    }
-
-    fn mode(&mut self, head: &Word) {
-        let expected = "enforce or observe";
-        let Some(w) = self.next() else {
-            return self.missing(expected);
-        };
-        let mode = match w.keyword() {
-            Some("enforce") => Mode::Enforce,
-            Some("observe") => Mode::Observe,
-            _ => return self.wrong(w, "mode", expected, ["enforce", "observe"]),
-        };
-        if let Some(old) = self.p.mode_at {
-            let message = format!("the mode is set already, at {}", self.p.place(old));
-            self.p.error(Self::span(head), message, "", None);
-        } else {
-            self.p.policy.mode = Some(mode);
-            self.p.mode_at = Some(self.p.at(Self::span(head)));
-        }
-        self.nothing_more();
-    }
-
-    fn host(&mut self, head: &Word) {
-        let expected = "cid, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
-        let Some(w) = self.next() else {
-            return self.missing(expected);
-        };
-        let Some(setting) = self.host_setting(w, expected) else {
-            return;
-        };
-        let kind = |s: &HostSetting| core::mem::discriminant(s);
-        let twice = self.p.policy.host.iter().find(|h| {
-            kind(&h.setting) == kind(&setting) && !matches!(setting, HostSetting::Addresses(_))
-        });
-        if let Some(old) = twice {
-            let message = format!(
-                "'host {}' is set already, at {}",
-                w.text,
-                self.p.place(old.at)
-            );
-            self.p.error(Self::span(w), message, "", None);
-            return;
-        }
-        let at = self.p.at(Self::span(head));
-        self.p.policy.host.push(HostLine { setting, at });
-    }
-
-    fn host_setting(&mut self, w: &'p Word, expected: &str) -> Option<HostSetting> {
-        let setting = match w.keyword() {
-            Some("unprivileged") => HostSetting::Privileged(false),
-            Some("privileged") => HostSetting::Privileged(true),
-            Some(word) if HOST_WORDS.contains(&word) => {
-                let Some(v) = self.next() else {
-                    self.missing("a value");
-                    return None;
-                };
-                match word {
-                    "cid" => match terms::number(&v.text) {
-                        Some(n) if n > 2 && n < u32::MAX => HostSetting::Cid(n),
-                        _ => {
-                            self.wrong(v, "context id", "a number from 3 to 4294967294", []);
-                            return None;
-                        }
-                    },
-                    "personality" => match v.keyword() {
-                        Some("linux") => HostSetting::Personality(Personality::Linux),
-                        Some("freebsd") => HostSetting::Personality(Personality::FreeBsd),
-                        _ => {
-                            let names = ["linux", "freebsd"];
-                            self.wrong(v, "personality", "linux or freebsd", names);
-                            return None;
-                        }
-                    },
-                    "unprivileged-start" => match terms::number(&v.text) {
-                        Some(n) if n <= 65535 => HostSetting::UnprivilegedStart(n as u16),
-                        _ => {
-                            self.wrong(v, "port", "a number from 0 to 65535", []);
-                            return None;
-                        }
-                    },
-                    "automatic-ports" => {
-                        let (a, b) = v.text.split_once('-').unwrap_or(("", ""));
-                        match (terms::number(a), terms::number(b)) {
-                            (Some(a), Some(b)) if a >= 1 && a <= b && b <= 65535 => {
-                                HostSetting::AutomaticPorts(a as u16, b as u16)
-                            }
-                            _ => {
-                                self.wrong(v, "range", "a range like 32768-60999", []);
-                                return None;
-                            }
-                        }
-                    }
-                    _ => {
-                        let mut all = Vec::new();
-                        let mut word = Some(v);
-                        while let Some(v) = word {
-                            match terms::host_address(v) {
-                                Ok(list) => all.extend(list),
-                                Err(f) => {
-                                    self.fault(v, f);
-                                    return None;
-                                }
-                            }
-                            word = self.next();
-                        }
-                        HostSetting::Addresses(all)
-                    }
-                }
-            }
-            _ => {
-                self.wrong(w, "host setting", expected, HOST_WORDS.iter().copied());
-                return None;
-            }
-        };
-        self.nothing_more();
-        Some(setting)
     }
 
     fn rule(&mut self, head: &Word, verb: &str) {
@@ -629,7 +431,7 @@ impl<'p> Line<'p, '_, '_> {
             };
             match key {
                 "with" => tail.with = self.errno(v),
-                "to" => match terms::target(v, kinds.unwrap_or(Kinds::Any)) {
+                "to" => match move_to::target(v, kinds.unwrap_or(Kinds::Any)) {
                     Ok(spec) => tail.to = Some((spec, self.p.at(Self::span(v)))),
                     Err(f) => self.fault(v, f),
                 },

@@ -6,9 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::ast::{
-    CidSet, IpSet, Kinds, PortSet, TargetHost, TargetPort, TargetSpec, Term, UnixTerm,
-};
+use super::ast::{CidSet, IpSet, Kinds, PortSet, Term, UnixTerm};
 use super::diag::nearest;
 use super::lex::Word;
 use crate::socket::KindSet;
@@ -22,17 +20,22 @@ pub(super) struct Fault {
     pub suggestion: Option<String>,
 }
 
-type Parsed<T> = Result<T, Fault>;
+pub(super) type Parsed<T> = Result<T, Fault>;
 
 /// A part of a word.
 #[derive(Clone, Copy)]
-struct Part<'a> {
-    text: &'a str,
-    at: usize,
+pub(super) struct Part<'a> {
+    pub text: &'a str,
+    pub at: usize,
 }
 
 impl<'a> Part<'a> {
-    fn fault<T>(self, message: String, expected: &str, suggestion: Option<String>) -> Parsed<T> {
+    pub fn fault<T>(
+        self,
+        message: String,
+        expected: &str,
+        suggestion: Option<String>,
+    ) -> Parsed<T> {
         Err(Fault {
             start: self.at,
             end: self.at + self.text.len(),
@@ -228,7 +231,7 @@ fn unix(part: Part<'_>, bare: usize) -> Parsed<Term> {
 }
 
 /// Splits `host:port` at the last colon outside brackets and braces.
-fn host_port(part: Part<'_>) -> Option<(Part<'_>, Part<'_>)> {
+pub(super) fn host_port(part: Part<'_>) -> Option<(Part<'_>, Part<'_>)> {
     let mut depth = 0i32;
     let mut colon = None;
     for (i, c) in part.text.bytes().enumerate() {
@@ -271,10 +274,14 @@ fn ip(part: Part<'_>) -> Parsed<Term> {
         return part.fault(
             format!("'{}' has no brackets", part.text),
             "an IPv6 address in brackets, then a port",
-            part.text
-                .parse::<Ipv6Addr>()
-                .ok()
-                .map(|ip| format!("[{ip}]:*")),
+            match host.text.parse::<Ipv6Addr>() {
+                Ok(ip) => Some(format!("[{ip}]:{}", port.text)),
+                Err(_) => part
+                    .text
+                    .parse()
+                    .ok()
+                    .map(|ip: Ipv6Addr| format!("[{ip}]:*")),
+            },
         );
     }
     let addrs = host.members()?.into_iter().map(ip_set);
@@ -322,7 +329,7 @@ fn ip_set(part: Part<'_>) -> Parsed<IpSet> {
 
 /// `10.0.0.5`, `10.0.0.0/8`, `[::1]`, `[2001:db8::/32]`, `[2001:db8::]/32`.
 /// What is IPv4-mapped comes back as IPv4.
-fn ip_prefix(part: Part<'_>) -> Parsed<(IpAddr, u8)> {
+pub(super) fn ip_prefix(part: Part<'_>) -> Parsed<(IpAddr, u8)> {
     let unknown = || {
         let words = ["loopback", "*"];
         let bare6 = part.text.parse::<Ipv6Addr>().ok();
@@ -425,7 +432,7 @@ fn vsock(part: Part<'_>) -> Parsed<Term> {
     Ok(Term::Vsock { cids, ports })
 }
 
-fn cid(part: Part<'_>) -> Parsed<CidSet> {
+pub(super) fn cid(part: Part<'_>) -> Parsed<CidSet> {
     match part.text {
         "*" => Ok(CidSet::Any),
         "cid-any" | "any" => Ok(CidSet::Wild),
@@ -459,7 +466,7 @@ fn port_sets(part: Part<'_>, max: u32, min: u32) -> Parsed<Vec<PortSet>> {
         .collect()
 }
 
-fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
+pub(super) fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
     match part.text {
         "*" => return Ok(PortSet::Any),
         "auto" => return Ok(PortSet::Auto),
@@ -504,125 +511,4 @@ fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
         );
     }
     Ok(PortSet::Range(from, to))
-}
-
-pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
-    let whole = Part {
-        text: &word.text,
-        at: 0,
-    };
-    let strip = |prefix: &str| {
-        let rest = word.text.strip_prefix(prefix)?;
-        (word.bare >= prefix.len()).then_some(Part {
-            text: rest,
-            at: prefix.len(),
-        })
-    };
-    if let Some(rest) = strip("unix:") {
-        return unix_target(rest, word.bare);
-    }
-    let (part, vsock) = match strip("vsock:") {
-        Some(rest) => (rest, true),
-        None => (whole, false),
-    };
-    let Some((host, port)) = host_port(part) else {
-        let s = if part.text.starts_with(['/', '@']) {
-            Some(format!("unix:{}", part.text))
-        } else if super::parse::all_digits(part.text) {
-            Some(format!("*:{}", part.text))
-        } else {
-            None
-        };
-        return whole.fault(
-            format!("'{}' is not a target", whole.text),
-            "ADDRESS:PORT, vsock:CID:PORT, unix:/PATH or unix:@NAME",
-            s,
-        );
-    };
-    let fam = kinds.families();
-    let host = match host.text {
-        "*" => TargetHost::Keep,
-        "loopback" if !vsock => TargetHost::Loopback,
-        _ if vsock => match cid(host)? {
-            CidSet::Id(n) => TargetHost::Cid(n),
-            CidSet::Wild => TargetHost::Cid(u32::MAX),
-            CidSet::Any => TargetHost::Keep,
-        },
-        _ => match ip_prefix(host)? {
-            (IpAddr::V4(a), 32) => TargetHost::V4(a.octets()),
-            (IpAddr::V6(a), 128) => TargetHost::V6(a.octets()),
-            _ => {
-                return host.fault(
-                    format!("'{}' is more than one address", host.text),
-                    "one address",
-                    None,
-                );
-            }
-        },
-    };
-    let (max, min) = if matches!(host, TargetHost::Cid(_)) || (fam.vsock && !fam.ip) {
-        (u32::MAX - 1, 0)
-    } else {
-        (u32::from(u16::MAX), 1)
-    };
-    let offset = |sign: i64, text: &str| match number(text) {
-        Some(n) => Ok(TargetPort::Offset(sign * i64::from(n))),
-        None => port.fault(
-            format!("'{}' is not an offset", port.text),
-            "a number behind the sign",
-            None,
-        ),
-    };
-    let port = match port.text {
-        "*" => TargetPort::Keep,
-        "auto" => TargetPort::Auto,
-        text => match (text.strip_prefix('+'), text.strip_prefix('-')) {
-            (Some(n), _) => offset(1, n)?,
-            (_, Some(n)) => offset(-1, n)?,
-            _ => match port_set(port, max, min) {
-                Ok(PortSet::Range(a, b)) if a == b => TargetPort::Number(a),
-                Err(f) if number(text) == Some(0) => return Err(f),
-                _ => {
-                    return port.fault(
-                        format!("'{text}' is not a port to move to"),
-                        "a number, '+N' or '-N', 'auto', or '*' to keep the port",
-                        nearest(text, ["auto", "*"]),
-                    );
-                }
-            },
-        },
-    };
-    Ok(TargetSpec::Port { host, port })
-}
-
-fn unix_target(part: Part<'_>, bare: usize) -> Parsed<TargetSpec> {
-    let (name, spec) = match part.text.strip_prefix('@') {
-        Some(name) if bare > part.at => (name, TargetSpec::Abstract(name.to_string())),
-        _ => (part.text, TargetSpec::Path(part.text.to_string())),
-    };
-    if name.is_empty() || name.contains('\0') {
-        return part.fault(
-            "a Unix target without a name".to_string(),
-            "unix:/PATH or unix:@NAME",
-            None,
-        );
-    }
-    let mut chars = name.char_indices();
-    while let Some((i, c)) = chars.next() {
-        if c != '%' {
-            continue;
-        }
-        let next = chars.next();
-        if !matches!(next, Some((_, 'p' | 'a' | 't' | '%'))) {
-            let at = part.at + (part.text.len() - name.len()) + i;
-            let end = next.map_or(1, |(_, c)| 1 + c.len_utf8());
-            let text = name.get(i..i + end).unwrap_or("%");
-            return Part { text, at }.fault(
-                format!("unknown placeholder '{text}'"),
-                "%p (port), %a (address), %t (kind) or %% (a percent sign)",
-                None,
-            );
-        }
-    }
-    Ok(spec)
 }

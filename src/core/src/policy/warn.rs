@@ -1,11 +1,345 @@
 //! What in a policy is probably not meant.
 
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::ast::Policy;
-use super::diag::Diagnostic;
+use super::Op;
+use super::ast::{
+    Action, At, IpSet, Kinds, Policy, PortSet, Program, Rule, TargetHost, TargetPort, TargetSpec,
+    Term, UnixTerm,
+};
+use super::diag::{Diagnostic, Severity};
+use super::footprint::{Footprint, Ranges, Spot, footprint};
+use super::layout::{Class, cut, entry};
+use super::parse::has_auto;
+use crate::socket::KindSet;
 
-/// Looks for it.
-pub(super) fn warnings(_p: &Policy) -> Vec<Diagnostic> {
-    Vec::new()
+/// Pairs of rules that are compared, at most: a policy of thousands of rules
+/// is a program's work, and the program can compare them better.
+const MAX_PAIRS: usize = 200_000;
+
+/// Looks for it. `reached` says of each rule whether the index still has it.
+pub(super) fn warnings(p: &Policy, reached: &[bool]) -> Vec<Diagnostic> {
+    let mut w = Warner {
+        policy: p,
+        out: Vec::new(),
+    };
+    for rule in &p.rules {
+        w.address(rule);
+        w.target(rule);
+        w.program(rule);
+    }
+    w.collisions();
+    w.hidden(reached);
+    w.idle();
+    w.out.sort_by_key(|(at, _)| (at.source, at.line, at.column));
+    w.out.into_iter().map(|(_, d)| d).collect()
+}
+
+struct Warner<'p> {
+    policy: &'p Policy,
+    out: Vec<(At, Diagnostic)>,
+}
+
+impl Warner<'_> {
+    fn say(&mut self, at: At, message: String, suggestion: Option<String>) {
+        let mut d = Diagnostic::at(self.policy, at, Severity::Warning, message);
+        d.suggestion = suggestion;
+        self.out.push((at, d));
+    }
+
+    /// A rule by number and place.
+    fn named(&self, i: usize) -> String {
+        let at = self.policy.rules.get(i).map(|r| r.at).unwrap_or_default();
+        match self.policy.sources.get(at.source as usize) {
+            Some(s) => format!("rule {} ({}:{})", i + 1, s.name, at.line),
+            None => format!("rule {}", i + 1),
+        }
+    }
+
+    fn address(&mut self, rule: &Rule) {
+        if let Term::Unix(UnixTerm::Path(s) | UnixTerm::Abstract(s)) = &rule.term
+            && super::glob::literal_prefix(s.as_bytes()) > 108
+        {
+            let message = "a Unix name has at most 108 bytes: this rule never matches";
+            self.say(rule.at, message.to_string(), None);
+        }
+        let Term::Ip { addrs, .. } = &rule.term else {
+            return;
+        };
+        let six_only = addrs
+            .iter()
+            .all(|a| matches!(a, IpSet::Wild6 | IpSet::V6(..)));
+        if six_only && rule.kinds == Kinds::Of(KindSet::INET) {
+            let message = "an IPv4 socket has no IPv6 address: this rule never matches";
+            self.say(rule.at, message.to_string(), None);
+        }
+        let grants = matches!(rule.action, Action::Allow | Action::Move(_));
+        let has = |a| addrs.contains(&a);
+        if grants && !rule.exactly && has(IpSet::Wild6) && !has(IpSet::Wild4) && !has(IpSet::Any) {
+            let message = "'[::]' is IPv6 only here: a dual-stack socket on [::] receives IPv4 as \
+                           well, and this rule does not match it";
+            let mut r = rule.clone();
+            r.exactly = true;
+            self.say(rule.at, message.to_string(), Some(r.to_string()));
+        }
+    }
+
+    fn target(&mut self, rule: &Rule) {
+        let Action::Move(spec) = &rule.action else {
+            return;
+        };
+        let fam = rule.kinds.families();
+        let is = |k: KindSet| rule.kinds == Kinds::Of(k);
+        let (mut four, mut six, mut unix, mut vsock) = (fam.ip, fam.ip, fam.unix, fam.vsock);
+        match &rule.term {
+            Term::Every => {}
+            Term::Ip { addrs, .. } => {
+                let any = addrs.contains(&IpSet::Any);
+                let both = any || addrs.contains(&IpSet::Loopback);
+                four &= both
+                    || addrs
+                        .iter()
+                        .any(|a| matches!(a, IpSet::V4(..) | IpSet::Wild4));
+                six &= both
+                    || addrs
+                        .iter()
+                        .any(|a| matches!(a, IpSet::V6(..) | IpSet::Wild6));
+                vsock &= any;
+                unix = false;
+            }
+            Term::Vsock { .. } => (four, six, unix) = (false, false, false),
+            Term::Unix(_) => (four, six, vsock) = (false, false, false),
+        }
+        if is(KindSet::INET) {
+            six = false;
+        }
+        let wrong = match spec {
+            TargetSpec::Path(_) | TargetSpec::Abstract(_) => {
+                let raw = [
+                    KindSet::RAW,
+                    KindSet::PING,
+                    KindSet::PACKET,
+                    KindSet::NETLINK,
+                ];
+                raw.into_iter()
+                    .any(is)
+                    .then_some("a socket of this kind cannot be replaced by a Unix socket")
+            }
+            TargetSpec::Port { host, .. } => match host {
+                TargetHost::Cid(_) if four || six || unix => {
+                    Some("only a vsock socket can be bound to a context id")
+                }
+                TargetHost::V4(_) | TargetHost::V6(_) if vsock || unix => {
+                    Some("a vsock or Unix socket cannot be bound to an IP address")
+                }
+                TargetHost::Loopback if unix => {
+                    Some("a Unix socket cannot be bound to an IP address")
+                }
+                TargetHost::V6(_) if four && !is(KindSet::INET6) => {
+                    Some("an IPv4 socket cannot be bound to an IPv6 address")
+                }
+                TargetHost::V4(_) if six && !four => {
+                    Some("a socket with IPV6_V6ONLY cannot be bound to an IPv4 address")
+                }
+                _ => None,
+            },
+        };
+        if let Some(message) = wrong {
+            self.say(rule.target_at, message.to_string(), None);
+        }
+        if rule.op != Op::Bind {
+            return;
+        }
+        let (Term::Ip { ports, .. } | Term::Vsock { ports, .. }) = &rule.term else {
+            return;
+        };
+        let uses_port = |t: &str| t.replace("%%", "").contains("%p");
+        let many = !matches!(ports.as_slice(), [PortSet::Auto])
+            && !matches!(ports.as_slice(), [PortSet::Range(a, b)] if a == b);
+        let message = match spec {
+            TargetSpec::Port {
+                port: TargetPort::Number(n),
+                ..
+            } if many => {
+                format!("several ports move to port {n}: the second of them gets EADDRINUSE")
+            }
+            TargetSpec::Path(t) | TargetSpec::Abstract(t) if many && !uses_port(t) => {
+                "several ports move to one Unix name: the second of them gets EADDRINUSE \
+                 (%p stands for the port)"
+                    .to_string()
+            }
+            TargetSpec::Path(t) | TargetSpec::Abstract(t) if has_auto(ports) && uses_port(t) => {
+                "for an automatic port %p is 'auto': the second of them gets EADDRINUSE".to_string()
+            }
+            _ => return,
+        };
+        self.say(rule.target_at, message, None);
+    }
+
+    fn program(&mut self, rule: &Rule) {
+        if let Some(Program::Executable(g) | Program::Script(g)) = &rule.program
+            && g.contains('/')
+            && !g.starts_with(['/', '*', '?', '[', '\\'])
+        {
+            let message = format!("a program's path begins with '/', and '{g}' does not");
+            self.say(rule.at, message, None);
+        }
+    }
+
+    /// Rules that move different addresses to the same one.
+    fn collisions(&mut self) {
+        let mut by: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (i, rule) in self.policy.rules.iter().enumerate() {
+            if let Action::Move(spec) = &rule.action
+                && rule.op == Op::Bind
+            {
+                let fixed = match spec {
+                    TargetSpec::Port { port, .. } => matches!(port, TargetPort::Number(_)),
+                    TargetSpec::Path(t) | TargetSpec::Abstract(t) => !t.contains('%'),
+                };
+                if fixed {
+                    by.entry(spec.to_string()).or_default().push(i);
+                }
+            }
+        }
+        for rules in by.values() {
+            for (n, &b) in rules.iter().enumerate().take(100) {
+                let same = |a: &&usize| self.collide(**a, b);
+                if let Some(&a) = rules.iter().take(n).find(same)
+                    && let Some(rule) = self.policy.rules.get(b)
+                {
+                    let message = format!(
+                        "{} moves another address to the same place: whoever comes second gets \
+                         EADDRINUSE",
+                        self.named(a)
+                    );
+                    self.say(rule.target_at, message, None);
+                }
+            }
+        }
+    }
+
+    fn collide(&self, a: usize, b: usize) -> bool {
+        let (Some(a), Some(b)) = (self.policy.rules.get(a), self.policy.rules.get(b)) else {
+            return false;
+        };
+        let kinds = match (a.kinds, b.kinds) {
+            (Kinds::Of(a), Kinds::Of(b)) => a.intersects(b),
+            _ => true,
+        };
+        let keeps = matches!(
+            a.action,
+            Action::Move(TargetSpec::Port {
+                host: TargetHost::Keep,
+                ..
+            })
+        );
+        let parts = |t: &Term| match t {
+            Term::Ip { addrs, ports } => (Some(addrs.clone()), Some(ports.clone())),
+            Term::Vsock { ports, .. } => (None, Some(ports.clone())),
+            _ => (None, None),
+        };
+        let ((addrs_a, ports_a), (addrs_b, ports_b)) = (parts(&a.term), parts(&b.term));
+        // Another address that stays another address is no collision.
+        kinds && ports_a != ports_b && (!keeps || addrs_a == addrs_b)
+    }
+
+    /// Rules that others always get ahead of.
+    fn hidden(&mut self, reached: &[bool]) {
+        let rules = &self.policy.rules;
+        // Those that always match what they are about, by operation.
+        let mut sure: [Vec<(usize, Footprint)>; 4] = Default::default();
+        let mut pairs = 0;
+        let mut found: Vec<(usize, Option<usize>)> = Vec::new();
+        for (i, rule) in rules.iter().enumerate() {
+            if pairs > MAX_PAIRS {
+                break;
+            }
+            let fp = footprint(rule);
+            let Some(before) = sure.get_mut(rule.op.index()) else {
+                continue;
+            };
+            let mut by = None;
+            for (a, earlier) in before.iter() {
+                pairs += 1 + fp.spots.len() * earlier.spots.len() / 16;
+                if covers(earlier, &fp) {
+                    by = Some(*a);
+                    break;
+                }
+            }
+            if by.is_some() || reached.get(i) == Some(&false) {
+                found.push((i, by));
+            } else if fp.entry & entry::PLAIN != 0 && fp.entry & entry::NOTE == 0 {
+                before.push((i, fp));
+            }
+        }
+        for (i, by) in found {
+            let message = match by {
+                Some(a) => format!("this rule is never reached: {} comes first", self.named(a)),
+                None => "this rule is never reached: earlier ones always match first".to_string(),
+            };
+            if let Some(rule) = self.policy.rules.get(i) {
+                self.say(rule.at, message, None);
+            }
+        }
+    }
+
+    /// `allow` rules where nothing is refused.
+    fn idle(&mut self) {
+        for op in Op::ALL {
+            let mut rules = self.policy.rules.iter().filter(|r| r.op == op);
+            let refuses = matches!(self.policy.defaults.get(op), Some(d) if d.deny.is_some());
+            if refuses || !rules.clone().all(|r| r.action == Action::Allow) {
+                continue;
+            }
+            if let Some(rule) = rules.next() {
+                let message = format!(
+                    "this changes nothing: no rule refuses a {0}, and the default allows it",
+                    op.name()
+                );
+                let s = format!("default deny for {}", op.name());
+                self.say(rule.at, message, Some(s));
+            }
+        }
+    }
+}
+
+/// Does a rule that always matches leave nothing for another?
+fn covers(a: &Footprint, b: &Footprint) -> bool {
+    kinds_cover(a.entry, b.entry)
+        && b.spots
+            .iter()
+            .all(|s| a.spots.iter().any(|t| spot_covers(*t, *s)) && ports_cover(a, b, s.0))
+}
+
+fn kinds_cover(a: u64, b: u64) -> bool {
+    let kinds = a & entry::ANY_KIND != 0
+        || (b & entry::ANY_KIND == 0 && (b & 0xffff) & !super::cells::widen(a & 0xffff) == 0);
+    kinds && (b & entry::IMPLICIT == 0 || a & entry::IMPLICIT != 0)
+}
+
+fn spot_covers((class, len, hi, lo): Spot, (class2, len2, hi2, lo2): Spot) -> bool {
+    let max = match class {
+        Class::V4 | Class::Vsock => 32,
+        Class::V6 => 128,
+        // Of names, only that for all covers another.
+        Class::UnixPath | Class::UnixAbstract => return class == class2 && len == 0,
+        _ => return class == class2,
+    };
+    let addr = u128::from(hi2) << 64 | u128::from(lo2);
+    class == class2 && len <= len2 && cut(addr, len, max) == (hi, lo)
+}
+
+fn ports_cover(a: &Footprint, b: &Footprint, class: Class) -> bool {
+    let (a, b) = match class {
+        Class::V4 | Class::V6 | Class::Wild4 | Class::Wild6 | Class::WildDual => (&a.ip, &b.ip),
+        Class::Vsock | Class::VsockWild => (&a.vsock, &b.vsock),
+        _ => return true,
+    };
+    let within =
+        |a: &Ranges, (from, to): (u32, u32)| a.list.iter().any(|&(f, t)| f <= from && to <= t);
+    b.list.iter().all(|&r| within(a, r)) && (!b.reserved || a.reserved || within(a, (0, u32::MAX)))
 }

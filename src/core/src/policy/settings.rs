@@ -1,0 +1,208 @@
+//! The lines that are not rules: `default`, `mode`, `host`.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::ast::{DefaultLine, HostLine, HostSetting, Personality};
+use super::diag::nearest;
+use super::lex::Word;
+use super::parse::Line;
+use super::{Mode, Op, errno, terms};
+
+const HOST_WORDS: &[&str] = &[
+    "cid",
+    "address",
+    "personality",
+    "unprivileged",
+    "privileged",
+    "unprivileged-start",
+    "automatic-ports",
+];
+
+impl<'p> Line<'p, '_, '_> {
+    pub(super) fn default(&mut self, head: &Word) {
+        let Some(w) = self.next() else {
+            return self.missing("allow or deny");
+        };
+        let mut deny = None;
+        match w.keyword() {
+            Some("allow") => {}
+            Some("deny") => {
+                deny = Some(errno::EACCES);
+                if let Some(e) = self.peek()
+                    && e.keyword() != Some("for")
+                {
+                    self.pos += 1;
+                    if e.keyword() == Some("with") {
+                        match self.next() {
+                            Some(e) => deny = self.errno(e).or(deny),
+                            None => return self.missing("an error number"),
+                        }
+                    } else {
+                        deny = self.errno(e).or(deny);
+                    }
+                }
+            }
+            _ => return self.wrong(w, "default", "allow or deny", ["allow", "deny"]),
+        }
+        let mut ops = Vec::new();
+        match self.next() {
+            None => ops.extend([Op::Bind, Op::Listen]),
+            Some(w) if w.keyword() == Some("for") => {
+                if self.peek().is_none() {
+                    return self.missing("operations: bind, listen, connect, socket");
+                }
+                while let Some(w) = self.next() {
+                    let mut at = 0;
+                    for name in w.text.split(',') {
+                        let here = at;
+                        at += name.len() + 1;
+                        if name.is_empty() {
+                            continue;
+                        }
+                        match Op::ALL.iter().find(|o| o.name() == name) {
+                            Some(op) => ops.push(*op),
+                            None => {
+                                let span = w.span(here, here + name.len());
+                                let message = format!("unknown operation '{name}'");
+                                let s = nearest(name, Op::ALL.iter().map(|o| o.name()));
+                                let expected = "socket, bind, listen or connect";
+                                self.p.error(span, message, expected, s);
+                            }
+                        }
+                    }
+                }
+            }
+            Some(w) => return self.wrong(w, "word", "'for' or the end of the line", ["for"]),
+        }
+        let at = self.p.at(Self::span(head));
+        for op in ops {
+            if let Some(old) = self.p.policy.defaults.get(op) {
+                let message = format!(
+                    "the default for {} is set already, at {}",
+                    op.name(),
+                    self.p.place(old.at)
+                );
+                self.p.error(Self::span(head), message, "", None);
+            } else {
+                self.p.policy.defaults.set(op, DefaultLine { deny, at });
+            }
+        }
+    }
+
+    pub(super) fn mode(&mut self, head: &Word) {
+        let expected = "enforce or observe";
+        let Some(w) = self.next() else {
+            return self.missing(expected);
+        };
+        let mode = match w.keyword() {
+            Some("enforce") => Mode::Enforce,
+            Some("observe") => Mode::Observe,
+            _ => return self.wrong(w, "mode", expected, ["enforce", "observe"]),
+        };
+        if let Some(old) = self.p.mode_at {
+            let message = format!("the mode is set already, at {}", self.p.place(old));
+            self.p.error(Self::span(head), message, "", None);
+        } else {
+            self.p.policy.mode = Some(mode);
+            self.p.mode_at = Some(self.p.at(Self::span(head)));
+        }
+        self.nothing_more();
+    }
+
+    pub(super) fn host(&mut self, head: &Word) {
+        let expected = "cid, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
+        let Some(w) = self.next() else {
+            return self.missing(expected);
+        };
+        let Some(setting) = self.host_setting(w, expected) else {
+            return;
+        };
+        let kind = |s: &HostSetting| core::mem::discriminant(s);
+        let twice = self.p.policy.host.iter().find(|h| {
+            kind(&h.setting) == kind(&setting) && !matches!(setting, HostSetting::Addresses(_))
+        });
+        if let Some(old) = twice {
+            let message = format!(
+                "'host {}' is set already, at {}",
+                w.text,
+                self.p.place(old.at)
+            );
+            self.p.error(Self::span(w), message, "", None);
+            return;
+        }
+        let at = self.p.at(Self::span(head));
+        self.p.policy.host.push(HostLine { setting, at });
+    }
+
+    fn host_setting(&mut self, w: &'p Word, expected: &str) -> Option<HostSetting> {
+        let setting = match w.keyword() {
+            Some("unprivileged") => HostSetting::Privileged(false),
+            Some("privileged") => HostSetting::Privileged(true),
+            Some(word) if HOST_WORDS.contains(&word) => {
+                let Some(v) = self.next() else {
+                    self.missing("a value");
+                    return None;
+                };
+                match word {
+                    "cid" => match terms::number(&v.text) {
+                        Some(n) if n > 2 && n < u32::MAX => HostSetting::Cid(n),
+                        _ => {
+                            self.wrong(v, "context id", "a number from 3 to 4294967294", []);
+                            return None;
+                        }
+                    },
+                    "personality" => match v.keyword() {
+                        Some("linux") => HostSetting::Personality(Personality::Linux),
+                        Some("freebsd") => HostSetting::Personality(Personality::FreeBsd),
+                        _ => {
+                            let names = ["linux", "freebsd"];
+                            self.wrong(v, "personality", "linux or freebsd", names);
+                            return None;
+                        }
+                    },
+                    "unprivileged-start" => match terms::number(&v.text) {
+                        Some(n) if n <= 65535 => HostSetting::UnprivilegedStart(n as u16),
+                        _ => {
+                            self.wrong(v, "port", "a number from 0 to 65535", []);
+                            return None;
+                        }
+                    },
+                    "automatic-ports" => {
+                        let (a, b) = v.text.split_once('-').unwrap_or(("", ""));
+                        match (terms::number(a), terms::number(b)) {
+                            (Some(a), Some(b)) if a >= 1 && a <= b && b <= 65535 => {
+                                HostSetting::AutomaticPorts(a as u16, b as u16)
+                            }
+                            _ => {
+                                self.wrong(v, "range", "a range like 32768-60999", []);
+                                return None;
+                            }
+                        }
+                    }
+                    _ => {
+                        let mut all = Vec::new();
+                        let mut word = Some(v);
+                        while let Some(v) = word {
+                            match terms::host_address(v) {
+                                Ok(list) => all.extend(list),
+                                Err(f) => {
+                                    self.fault(v, f);
+                                    return None;
+                                }
+                            }
+                            word = self.next();
+                        }
+                        HostSetting::Addresses(all)
+                    }
+                }
+            }
+            _ => {
+                self.wrong(w, "host setting", expected, HOST_WORDS.iter().copied());
+                return None;
+            }
+        };
+        self.nothing_more();
+        Some(setting)
+    }
+}
