@@ -6,7 +6,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::policy::{Implicit, Op, Query, Verb};
 use bindgate_core::record::{Call, Check, Record, Verdict, flag, stage};
-use bindgate_core::socket::KindSet;
 use libc::{sockaddr, socklen_t};
 
 use super::socket::{answered, describe, enter, refusal};
@@ -142,7 +141,7 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
     };
     let errno_after = outcome(ret as isize);
     guard(Call::Connect, stage::RECORD, || {
-        note(run, fd, plan, target, errno_after);
+        note(run, plan, target, errno_after);
         send::note(run, implicit, errno_after);
         // A refused TCP connect gives an automatic port back, and so does
         // dissolving the association of a datagram socket.
@@ -165,7 +164,7 @@ fn is_dissolving(addr: *const sockaddr, len: socklen_t) -> bool {
     memory::copy_addr(addr, len).is_ok_and(|raw| raw.family() == Some(af::UNSPEC))
 }
 
-fn note(run: &Run, fd: c_int, plan: Option<Connecting>, target: Option<RawAddr>, errno: u16) {
+fn note(run: &Run, plan: Option<Connecting>, target: Option<RawAddr>, errno: u16) {
     let Some(mut c) = plan else { return };
     answered(&mut c.record, errno);
     if let (Some((socket, virt, to)), Some(raw)) = (c.moved, target) {
@@ -175,11 +174,7 @@ fn note(run: &Run, fd: c_int, plan: Option<Connecting>, target: Option<RawAddr>,
             place::connected(run, &socket, &virt, &to, c.record.rule);
         }
     }
-    if c.judged
-        || errno != 0
-            && fds::get(fd).socket().kinds() != KindSet::NONE
-            && c.record.note != bindgate_core::record::RULE_NONE
-    {
+    if c.judged {
         emit::emit(run, &mut c.record);
     }
 }
