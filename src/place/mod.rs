@@ -231,6 +231,20 @@ fn enter(run: &Run, fd: i32, placing: &Placing, cookie: u64, real: RawAddr, rule
     if !taggable {
         marks |= move_mark::NO_TAG;
     }
+    if marks & (move_mark::REUSEADDR | move_mark::REUSEPORT) == 0 {
+        // The kernel let nobody share the place: what was there is gone, and
+        // so are its children.
+        let ty = placing.socket.ty;
+        let gone = run
+            .state
+            .moves
+            .iter()
+            .filter(|m| m.real == real && same_table(m.socket, ty));
+        for old in gone {
+            run.state.moves.remove(old.cookie);
+            run.state.socket_options.forget(old.cookie);
+        }
+    }
     let tag = run.state.moves.insert(&Moved {
         cookie,
         kind: placing.kind,
