@@ -100,8 +100,11 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
 }
 
 fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
-    match cli::parse(arguments)? {
-        cli::Command::Run(run) => run::run(*run),
+    match cli::parse(arguments.clone())? {
+        cli::Command::Run(run) => {
+            outer::step_out(&arguments);
+            run::run(*run)
+        }
         cli::Command::Check(files) => policy::check(&files),
         cli::Command::Show(files) => policy::show(&files),
         cli::Command::Doctor(doctor) => see::doctor(&doctor),

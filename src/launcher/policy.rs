@@ -9,7 +9,7 @@ use bindgate_core::policy::{self, Diagnostic, Policy, Resolver, View};
 use bindgate_core::run::{ENV_POLICY, ENV_RULES};
 
 use super::cli::RuleSource;
-use super::{Failure, complain, exit, sys};
+use super::{Failure, exit, sys};
 
 /// Text that holds rules.
 pub struct Source {
@@ -33,9 +33,20 @@ pub struct Compiled {
     pub words: Vec<u64>,
     /// How many rules there are.
     pub rules: usize,
+    warnings: Vec<Diagnostic>,
 }
 
 impl Compiled {
+    /// Is there anything that it refuses or changes?
+    pub fn is_enforcing(&self) -> bool {
+        self.view().is_ok_and(|v| v.is_enforcing())
+    }
+
+    /// Says what is probably not meant.
+    pub fn warn(&self) {
+        say_all(&self.warnings);
+    }
+
     /// The policy as programs see it.
     pub fn view(&self) -> Result<View<'_>, Failure> {
         View::new(&self.words)
@@ -93,12 +104,16 @@ pub fn gather(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
     Ok(sources)
 }
 
-fn broken(diagnostics: &[Diagnostic]) -> Failure {
+fn say_all(diagnostics: &[Diagnostic]) {
     let mut text = String::new();
     for d in diagnostics {
         let _ = writeln!(text, "{d}");
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn broken(diagnostics: &[Diagnostic]) -> Failure {
+    say_all(diagnostics);
     Failure::say(exit::CONFIG, "")
 }
 
@@ -114,16 +129,14 @@ pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
     policy::parse(&sources).map_err(|d| broken(&d))
 }
 
-/// Compiles; says all errors and warnings.
+/// Compiles; says all errors.
 pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
     let rules = parsed.rules.len();
     let (compiled, warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
-    for warning in warnings {
-        complain(warning);
-    }
     Ok(Compiled {
         words: compiled.words,
         rules,
+        warnings,
     })
 }
 
@@ -134,6 +147,7 @@ fn files(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
 /// `bindgate policy check`
 pub fn check(paths: &[PathBuf]) -> Result<i32, Failure> {
     let compiled = compile(&parse(&files(paths)?)?)?;
+    compiled.warn();
     let (n, s) = (compiled.rules, if compiled.rules == 1 { "" } else { "s" });
     say(&format!("{n} rule{s}, no errors\n"))
 }
@@ -141,8 +155,32 @@ pub fn check(paths: &[PathBuf]) -> Result<i32, Failure> {
 /// `bindgate policy show`
 pub fn show(paths: &[PathBuf]) -> Result<i32, Failure> {
     let parsed = parse(&files(paths)?)?;
-    policy::compile(&parsed, &Users).map_err(|d| broken(&d))?;
-    say(&parsed.to_string())
+    let compiled = compile(&parsed)?;
+    say(&numbered(&parsed.to_string(), &compiled.view()?))
+}
+
+/// Each rule with its number and its place in a comment, so that the whole
+/// stays a policy.
+fn numbered(printed: &str, view: &View<'_>) -> String {
+    const COLUMN: usize = 60;
+    let mut text = String::new();
+    let mut rule = 0;
+    for line in printed.lines() {
+        let is_rule = !["default ", "mode ", "host "]
+            .iter()
+            .any(|word| line.starts_with(word));
+        match view.rule_source(rule).filter(|_| is_rule) {
+            Some((name, at, number)) => {
+                rule += 1;
+                let name = String::from_utf8_lossy(name);
+                let _ = writeln!(text, "{line:COLUMN$} # rule {number}, {name}:{at}");
+            }
+            None => {
+                let _ = writeln!(text, "{line}");
+            }
+        }
+    }
+    text
 }
 
 fn say(text: &str) -> Result<i32, Failure> {

@@ -18,9 +18,11 @@ use super::{Failure, complain, exit, library, outer, policy, see, wait};
 pub fn run(run: Run) -> Result<i32, Failure> {
     let inner = policy::parse(&policy::gather(&run.rules)?)?;
     let outer = outer::find()?;
-    let compiled = policy::compile(&outer::nest(outer.as_ref(), inner)?)?;
+    let plan = outer::nest(outer.as_ref(), inner, run.observe)?;
+    let compiled = policy::compile(&plan.policy)?;
+    compiled.warn();
     let library = library::find()?;
-    let observe = run.observe || outer.as_ref().is_some_and(|o| o.observes());
+    let observe = plan.observe;
     let enforcing = compiled.view()?.is_enforcing() && !observe;
     look(&run, enforcing)?;
 

@@ -135,6 +135,13 @@ pub fn map_state(fd: &OwnedFd) -> io::Result<&'static State> {
     }
 }
 
+/// Undoes [`map_state`]: nothing of the state may be used afterwards.
+pub fn unmap_state(state: &'static State) {
+    // SAFETY: the address came from `map_state`; the one caller reads the
+    // header and then lets go.
+    unsafe { libc::munmap(std::ptr::from_ref(state).cast_mut().cast(), State::SIZE) };
+}
+
 /// Waits until `word` is not `seen`, somebody wakes it, or the time is over.
 pub fn futex_wait(word: &AtomicU32, seen: u32, time: Duration) {
     let time = libc::timespec {

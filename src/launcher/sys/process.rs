@@ -59,6 +59,45 @@ pub fn exec(arguments: &Strings, environment: &Strings) -> io::Error {
     io::Error::last_os_error()
 }
 
+/// Starts this program anew, past every library that stands in front of libc.
+/// Returns only if that failed, or is not known for this processor.
+pub fn exec_self(arguments: &Strings, environment: &Strings) -> io::Error {
+    let (argv, envp) = (arguments.pointers(), environment.pointers());
+    let path = c"/proc/self/exe".as_ptr();
+    let result: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: execve with null-terminated arrays of C strings; it changes
+    // nothing here unless it does not return.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") libc::SYS_execve as isize => result,
+            in("rdi") path,
+            in("rsi") argv.as_ptr(),
+            in("rdx") envp.as_ptr(),
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") libc::SYS_execve,
+            inlateout("x0") path => result,
+            in("x1") argv.as_ptr(),
+            in("x2") envp.as_ptr(),
+        );
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let _ = (&argv, &envp, path);
+        result = -(libc::ENOSYS as isize);
+    }
+    io::Error::from_raw_os_error(-result as i32)
+}
+
 /// What became of a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Status {

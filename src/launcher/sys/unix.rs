@@ -177,20 +177,3 @@ pub fn receive_with(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, [Owne
         Ok((n as usize, [super::high(a)?, super::high(b)?]))
     }
 }
-
-/// The process at the other end, 0 if it is in a name space out of sight.
-pub fn peer(fd: &OwnedFd) -> io::Result<i32> {
-    // SAFETY: all-zero is a value; length and buffer belong together.
-    unsafe {
-        let mut credentials: libc::ucred = zeroed();
-        let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-        check(libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut credentials).cast(),
-            &raw mut len,
-        ))?;
-        Ok(credentials.pid)
-    }
-}
