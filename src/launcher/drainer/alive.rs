@@ -102,10 +102,11 @@ impl Alive {
         if self.superseded.get(slot as usize) == Some(&true) {
             return true;
         }
-        if let Some((of, dead, at)) = self.asked.borrow().get(&slot) {
-            if *of == since && at.elapsed() < FRESH {
-                return *dead;
-            }
+        if let Some((of, dead, at)) = self.asked.borrow().get(&slot)
+            && *of == since
+            && at.elapsed() < FRESH
+        {
+            return *dead;
         }
         let dead = match (info, table.filling(slot)) {
             (Some(info), _) => !self.lives(&info),

@@ -76,11 +76,14 @@ impl Display for Socket {
             ty,
             protocol: p,
         } = self.0;
-        let known = match (ty, p) {
+        let known = matches!(
+            (ty, p),
             (ty::STREAM, proto::TCP | proto::MPTCP)
-            | (ty::DGRAM, proto::UDP | proto::UDPLITE | proto::ICMP | proto::ICMPV6) => true,
-            _ => false,
-        };
+                | (
+                    ty::DGRAM,
+                    proto::UDP | proto::UDPLITE | proto::ICMP | proto::ICMPV6
+                )
+        );
         match domain {
             af::INET | af::INET6 if known => write!(f, "{}", protocol(domain, p)),
             af::UNIX | af::VSOCK => {
