@@ -224,7 +224,9 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn rule_word(&self, rule: u32, i: usize) -> u64 {
-        at(self.section(section::RULES), rule as usize * RULE + i)
+        let (rules, _) = self.section(section::RULES).as_chunks::<RULE>();
+        let words = rules.get(rule as usize);
+        words.and_then(|w| w.get(i)).copied().unwrap_or(0)
     }
 
     fn string(&self, place: u64) -> &'a [u8] {
@@ -483,10 +485,9 @@ impl<'a> View<'a> {
     }
 
     fn evaluate(&self, c: u32, q: &Query<'_>) -> bool {
-        let i = c as usize * CONDITION;
-        let words = self.section(section::CONDITIONS);
-        let flags = at(words, i);
-        let pattern = self.string(at(words, i + 1));
+        let (all, _) = self.section(section::CONDITIONS).as_chunks::<CONDITION>();
+        let &[flags, pattern] = all.get(c as usize).unwrap_or(&[0, 0]);
+        let pattern = self.string(pattern);
         let mut path = if flags & condition_flag::SCRIPT != 0 {
             q.script
         } else {
