@@ -118,7 +118,10 @@ enum PolicySub {
 }
 
 #[derive(Args, Debug)]
-#[command(after_long_help = RUN_HELP)]
+#[command(
+    after_long_help = RUN_HELP,
+    override_usage = "bindgate run [OPTIONS] [--] <PROGRAM> [ARG]..."
+)]
 struct RunArgs {
     /// Read rules from a file; may be given more than once
     #[arg(long, short, value_name = "FILE")]
@@ -310,17 +313,62 @@ impl RunArgs {
     }
 }
 
-/// Writes the manual pages.
+/// Writes the manual pages: one for each command, or the first one to
+/// standard output.
 pub fn man(directory: Option<&Path>) -> Result<i32, Failure> {
     let failed = |e: std::io::Error| Failure::new(exit::SYSTEM, "manual pages", e);
-    let command = Cli::command().disable_help_subcommand(true);
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
     match directory {
-        Some(directory) => clap_mangen::generate_to(command, directory).map_err(failed)?,
-        None => clap_mangen::Man::new(command)
-            .render(&mut std::io::stdout())
+        Some(directory) => pages(&command, directory).map_err(failed)?,
+        None => std::io::stdout()
+            .write_all(&page(&command).map_err(failed)?)
             .map_err(failed)?,
     }
     Ok(0)
+}
+
+fn pages(command: &clap::Command, directory: &Path) -> std::io::Result<()> {
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    std::fs::write(directory.join(format!("{name}.1")), page(command)?)?;
+    command
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set())
+        .try_for_each(|c| pages(c, directory))
+}
+
+/// One page. What follows the options in `--help` is laid out already: it
+/// stays as it is, under headings of its own.
+fn page(command: &clap::Command) -> std::io::Result<Vec<u8>> {
+    let after = command.get_after_long_help().map(ToString::to_string);
+    let command = command.clone().after_long_help("");
+    let man = clap_mangen::Man::new(command.clone());
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    if command.get_arguments().next().is_some() {
+        man.render_options_section(&mut page)?;
+    }
+    if command.get_subcommands().any(|c| !c.is_hide_set()) {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let mut open = false;
+    for line in after.as_deref().unwrap_or("").lines() {
+        match line.strip_suffix(':').filter(|l| !l.starts_with(' ')) {
+            Some(heading) => {
+                let end = if open { ".fi\n" } else { "" };
+                writeln!(page, "{end}.SH {}\n.nf", heading.to_uppercase())?;
+                open = true;
+            }
+            // `\\&` keeps a leading dot or quote from being a request.
+            None => writeln!(page, "\\&{}", line.replace('\\', "\\e").replace('-', "\\-"))?,
+        }
+    }
+    page.extend_from_slice(if open { b".fi\n" } else { b"" });
+    page.extend_from_slice(b".SH SEE ALSO\n\\fBld.so\\fR(8), \\fBbind\\fR(2), \\fBsocket\\fR(2)\n");
+    Ok(page)
 }
 
 /// Writes completions for a shell.

@@ -60,12 +60,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// `what: why`.
+    /// `what: why`, without the error number that std puts behind a message.
     pub fn new(status: i32, what: impl Display, why: impl Display) -> Failure {
-        Failure {
-            status,
-            message: format!("{what}: {why}"),
-        }
+        let message = format!("{what}: {why}");
+        let end = message.find(" (os error").unwrap_or(message.len());
+        Failure::say(status, message.get(..end).unwrap_or(&message))
     }
 
     /// A message of one piece.
