@@ -142,6 +142,7 @@ fn options(run: &Run, observe: bool) -> u32 {
         (run.let_go, option::LET_GO),
         (run.allow_unseen, option::ALLOW_UNSEEN),
         (observe, option::OBSERVE),
+        (run.exec && process::pid() == 1, option::SYNC),
     ]
     .iter()
     .filter(|(set, _)| *set)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bindgate_core::policy::View;
 use bindgate_core::record::{Call, Record, Verdict, flag};
 use bindgate_core::render::{self, Context, End, Event, RuleRef};
-use bindgate_core::run::{Drain, Popped};
+use bindgate_core::run::{Drain, Popped, option};
 
 use super::alive::Alive;
 use super::{Report, Setup, Shared};
@@ -103,6 +103,7 @@ impl Drainer {
             let before = self.sums.records;
             let got = self.turn();
             if self.sums.records != before {
+                self.settle();
                 header.room.fetch_add(1, Release);
                 sys::futex_wake(&header.room);
                 sleep = WAKEFUL;
@@ -134,6 +135,18 @@ impl Drainer {
         self.end(0);
         let unwritten = self.shared.writer.flush(|| {});
         self.shared.send(self.report(unwritten, 0));
+    }
+
+    /// Under [`option::SYNC`] programs wait for their lines to be written.
+    fn settle(&mut self) {
+        if self.setup.options & option::SYNC == 0 {
+            return;
+        }
+        self.hand_over();
+        let shared = self.shared;
+        shared.writer.flush(|| beat(shared));
+        let head = shared.state.ring.head();
+        shared.state.header.settled.store(head, Release);
     }
 
     /// One batch.

@@ -53,6 +53,10 @@ pub mod option {
     pub const ALLOW_UNSEEN: u32 = 1 << 1;
     /// `run --observe`: whatever the policy's mode says.
     pub const OBSERVE: u32 = 1 << 2;
+    /// A record has to be written before the call returns: with the program
+    /// as pid 1 of a name space the drainer dies when it ends, at once. See
+    /// [`super::Header::settled`].
+    pub const SYNC: u32 = 1 << 3;
 
     /// The words of `BINDGATE_OPTIONS`, named as the launcher's flags.
     pub const WORDS: [(&str, u32); 3] = [
@@ -97,6 +101,10 @@ pub struct Header {
     pub room: AtomicU32,
     /// Refused operations, for `--fail-on deny`.
     pub denied: AtomicU64,
+    /// Under [`option::SYNC`]: ring position up to which all is written. A
+    /// writer rings the doorbell and waits on `room` until it is beyond its
+    /// own record, for as long as the heart beats.
+    pub settled: AtomicU64,
 }
 
 /// Everything that the processes of a run share.
@@ -191,6 +199,7 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
             doorbell: AtomicU32::new(0),
             room: AtomicU32::new(0),
             denied: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
         },
         times: [const { AtomicU32::new(0) }; COUNTERS],
         ports: [const { AtomicU64::new(0) }; 1024],
