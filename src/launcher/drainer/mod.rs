@@ -153,7 +153,10 @@ impl Handle {
     /// gone, `None` if it is busy for longer than a user would wait.
     pub fn flush(&self) -> std::io::Result<Option<Report>> {
         const PATIENCE: u32 = 50;
-        unix::send(&self.control, &[tell::FLUSH])?;
+        if let Err(e) = unix::send(&self.control, &[tell::FLUSH]) {
+            // It ended before we came to ask, with a last word or without.
+            return self.wait().map(Some).ok_or(e);
+        }
         for _ in 0..PATIENCE {
             let ready = sys::poll(
                 &[self.control.as_raw_fd()],
