@@ -302,6 +302,11 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
     ),
     ("note bind tcp *:*\ndeny bind tcp *:80", &[]),
     (
+        "move bind tcp *:reserved to *:+10000\nmove bind tcp *:443 to *:8443 for nginx",
+        &[("where ports below 1024 are reserved", "")],
+    ),
+    ("deny bind tcp *:reserved\ndeny bind tcp *:1023-1024", &[]),
+    (
         "default deny\nallow bind tcp [::]:80",
         &[("receives IPv4 as well", "allow bind tcp exactly [::]:80")],
     ),

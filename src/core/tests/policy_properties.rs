@@ -39,7 +39,7 @@ fn compile_it(p: &Policy) -> Compiled {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn what_is_printed_parses_to_the_same(mut p in policy(true, 0..6), host in host_lines()) {
@@ -93,7 +93,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(25))]
 
     /// Enough rules that conditions get cells of their own.
     #[test]
@@ -102,6 +102,47 @@ proptest! {
         qs in vec(question(), 60),
     ) {
         compare(&p, &qs)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    /// Globs, against the plain way of trying everything.
+    #[test]
+    fn globs_match_what_trying_everything_finds(
+        pattern in "([ab/]|\\*|\\*\\*|/\\*\\*/|\\?|\\[a\\]|\\[!a\\]){0,7}",
+        text in "[ab/]{0,9}",
+    ) {
+        let got = glob_matches(pattern.as_bytes(), text.as_bytes());
+        prop_assert_eq!(got, tries(pattern.as_bytes(), 0, text.as_bytes()), "{} {}", pattern, text);
+    }
+}
+
+fn tries(p: &[u8], i: usize, t: &[u8]) -> bool {
+    let rest = &p[i..];
+    let one = |ok: bool, n: usize| ok && tries(p, i + n, &t[1..]);
+    let first = t.first().copied();
+    match rest {
+        [] => t.is_empty(),
+        [b'*', b'*', ..] => {
+            let n = rest.iter().take_while(|b| **b == b'*').count();
+            let begins = i == 0 || p[i - 1] == b'/';
+            if begins && rest.get(n) == Some(&b'/') {
+                // Nothing, or whole components.
+                return (0..=t.len())
+                    .filter(|k| *k == 0 || t[k - 1] == b'/')
+                    .any(|k| tries(p, i + n + 1, &t[k..]));
+            }
+            (0..=t.len()).any(|k| tries(p, i + n, &t[k..]))
+        }
+        [b'*', ..] => (0..=t.len())
+            .take_while(|k| !t[..*k].contains(&b'/'))
+            .any(|k| tries(p, i + 1, &t[k..])),
+        [b'?', ..] => one(first.is_some_and(|c| c != b'/'), 1),
+        [b'[', b'a', b']', ..] => one(first == Some(b'a'), 3),
+        [b'[', b'!', b'a', b']', ..] => one(first.is_some_and(|c| c != b'a' && c != b'/'), 4),
+        [c, ..] => one(first == Some(*c), 1),
     }
 }
 
@@ -216,7 +257,7 @@ fn select_edit() -> impl Strategy<Value = Option<char>> {
 }
 
 proptest! {
-    #![proptest_config(cases(500))]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn broken_words_are_harmless(

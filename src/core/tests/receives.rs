@@ -279,3 +279,63 @@ fn port_zero_is_a_port_of_the_kernels_choice() {
         }
     }
 }
+
+/// A call to the wildcard reaches this machine: `deny connect` must see it.
+#[test]
+fn calling_the_wildcard_reaches_what_a_deny_names() {
+    let four = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    let any4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let any6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let one6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let mapped = IpAddr::V6(Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped());
+    for (listener, source, called) in [
+        (four(127, 0, 0, 1), any4, any4),
+        // By the address that the caller has.
+        (four(127, 0, 0, 2), four(127, 0, 0, 2), any4),
+        (one6, any6, any6),
+        // A dual-stack caller with an IPv4 address reaches IPv4.
+        (four(127, 0, 0, 1), mapped, any6),
+    ] {
+        if called.is_ipv6() && !has_v6() {
+            continue;
+        }
+        let six = listener.is_ipv6();
+        let b = Bound {
+            six,
+            v6only: six,
+            ip: listener,
+        };
+        let (s, port) = bind(b, true).unwrap();
+        let domain = if called.is_ipv6() {
+            Domain::IPV6
+        } else {
+            Domain::IPV4
+        };
+        let caller = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        caller.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        caller
+            .connect(&SocketAddr::new(called, port).into())
+            .unwrap();
+        s.set_nonblocking(true).unwrap();
+        s.accept().unwrap();
+
+        let c = compiled(&format!("deny connect tcp {}", text(listener, port)));
+        let to = addr(called, port);
+        let q = Query {
+            op: Op::Connect,
+            kinds: kinds(
+                Bound {
+                    six: called.is_ipv6(),
+                    ..b
+                },
+                true,
+            ),
+            addr: Some(&to),
+            ..Query::default()
+        };
+        let d = View::new(&c.words)
+            .unwrap()
+            .decide(&q, &Counters::default());
+        assert_eq!(d.verb, Verb::Deny, "{listener} {source} {called}");
+    }
+}

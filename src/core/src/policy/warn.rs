@@ -253,7 +253,7 @@ impl Warner<'_> {
         // Those that always match what they are about, by operation.
         let mut sure: [Vec<(usize, Footprint)>; 4] = Default::default();
         let mut pairs = 0;
-        let mut found: Vec<(usize, Option<usize>)> = Vec::new();
+        let mut found: Vec<(usize, Option<(usize, Cover)>)> = Vec::new();
         for (i, rule) in rules.iter().enumerate() {
             if pairs > MAX_PAIRS {
                 break;
@@ -265,8 +265,8 @@ impl Warner<'_> {
             let mut by = None;
             for (a, earlier) in before.iter() {
                 pairs += 1 + fp.spots.len() * earlier.spots.len() / 16;
-                if covers(earlier, &fp) {
-                    by = Some(*a);
+                by = covers(earlier, &fp).map(|how| (*a, how));
+                if by.is_some() {
                     break;
                 }
             }
@@ -278,7 +278,13 @@ impl Warner<'_> {
         }
         for (i, by) in found {
             let message = match by {
-                Some(a) => format!("this rule is never reached: {} comes first", self.named(a)),
+                Some((a, Cover::Always)) => {
+                    format!("this rule is never reached: {} comes first", self.named(a))
+                }
+                Some((a, Cover::WhereReserved)) => format!(
+                    "where ports below 1024 are reserved, this rule is not reached: {} comes first",
+                    self.named(a)
+                ),
                 None => "this rule is never reached: earlier ones always match first".to_string(),
             };
             if let Some(rule) = self.policy.rules.get(i) {
@@ -307,12 +313,27 @@ impl Warner<'_> {
     }
 }
 
+/// How sure it is that one rule gets ahead of another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cover {
+    Always,
+    /// Where the unprivileged ports start at 1024, as they mostly do.
+    WhereReserved,
+}
+
 /// Does a rule that always matches leave nothing for another?
-fn covers(a: &Footprint, b: &Footprint) -> bool {
-    kinds_cover(a.entry, b.entry)
-        && b.spots
-            .iter()
-            .all(|s| a.spots.iter().any(|t| spot_covers(*t, *s)) && ports_cover(a, b, s.0))
+fn covers(a: &Footprint, b: &Footprint) -> Option<Cover> {
+    if !kinds_cover(a.entry, b.entry) {
+        return None;
+    }
+    let mut how = Cover::Always;
+    for s in &b.spots {
+        if !a.spots.iter().any(|t| spot_covers(*t, *s)) {
+            return None;
+        }
+        how = how.max(ports_cover(a, b, s.0)?);
+    }
+    Some(how)
 }
 
 fn kinds_cover(a: u64, b: u64) -> bool {
@@ -333,13 +354,26 @@ fn spot_covers((class, len, hi, lo): Spot, (class2, len2, hi2, lo2): Spot) -> bo
     class == class2 && len <= len2 && cut(addr, len, max) == (hi, lo)
 }
 
-fn ports_cover(a: &Footprint, b: &Footprint, class: Class) -> bool {
-    let (a, b) = match class {
-        Class::V4 | Class::V6 | Class::Wild4 | Class::Wild6 | Class::WildDual => (&a.ip, &b.ip),
-        Class::Vsock | Class::VsockWild => (&a.vsock, &b.vsock),
-        _ => return true,
+fn ports_cover(a: &Footprint, b: &Footprint, class: Class) -> Option<Cover> {
+    // vsock's reserved ports are the same everywhere.
+    let (a, b, from) = match class {
+        Class::V4 | Class::V6 | Class::Wild4 | Class::Wild6 | Class::WildDual => (&a.ip, &b.ip, 1),
+        Class::Vsock | Class::VsockWild => (&a.vsock, &b.vsock, 0),
+        _ => return Some(Cover::Always),
     };
     let within =
         |a: &Ranges, (from, to): (u32, u32)| a.list.iter().any(|&(f, t)| f <= from && to <= t);
-    b.list.iter().all(|&r| within(a, r)) && (!b.reserved || a.reserved || within(a, (0, u32::MAX)))
+    if b.reserved && !a.reserved && !within(a, (0, u32::MAX)) {
+        return None;
+    }
+    let mut how = Cover::Always;
+    for &(first, last) in &b.list {
+        if within(a, (first, last)) {
+        } else if a.reserved && first >= from && last < 1024 {
+            how = Cover::WhereReserved;
+        } else {
+            return None;
+        }
+    }
+    Some(how)
 }
