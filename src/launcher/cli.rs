@@ -380,3 +380,44 @@ pub fn completions(shell: clap_complete::Shell) -> Result<i32, Failure> {
         .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Run {
+        match parse(line.split(' ').map(OsString::from).collect()).unwrap() {
+            Command::Run(run) => *run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn rules_keep_the_order_of_the_command_line() {
+        let run = run("bindgate run -r a -p f1 --rule b --policy=f2 -r c -- prog");
+        let text = |t: &str| RuleSource::Text(t.into());
+        let file = |t: &str| RuleSource::File(t.into());
+        assert_eq!(
+            run.rules,
+            [text("a"), file("f1"), text("b"), file("f2"), text("c")]
+        );
+    }
+
+    #[test]
+    fn what_follows_the_program_is_the_programs() {
+        let run = run("bindgate run -q prog --observe -- -v");
+        assert_eq!(run.command, ["prog", "--observe", "--", "-v"]);
+        assert_eq!((run.detail, run.observe), (Detail::Quiet, false));
+    }
+
+    #[test]
+    fn a_dash_is_standard_error() {
+        assert_eq!(run("bindgate run --log - prog").log, None);
+        assert_eq!(run("bindgate run --log x prog").log, Some("x".into()));
+    }
+}

@@ -87,3 +87,29 @@ pub fn environment(library: &Path, run: &str) -> Vec<OsString> {
         ])
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_comes_first_and_only_once() {
+        let with = |before: Option<&str>| {
+            let value = preload(Path::new("/x/libbindgate.so"), before.map(OsStr::new));
+            value.into_string().unwrap()
+        };
+        assert_eq!(with(None), "/x/libbindgate.so");
+        assert_eq!(with(Some("")), "/x/libbindgate.so");
+        assert_eq!(
+            with(Some("/a.so /b.so:/x/libbindgate.so")),
+            "/x/libbindgate.so:/a.so:/b.so"
+        );
+    }
+
+    #[test]
+    fn places_that_the_loader_would_split_are_refused() {
+        assert!(check("/a b/libbindgate.so".into()).is_err());
+        assert!(check("/a:b/libbindgate.so".into()).is_err());
+        assert!(check("/a/libbindgate.so".into()).is_ok());
+    }
+}

@@ -189,3 +189,31 @@ fn say(text: &str) -> Result<i32, Failure> {
         .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_numbered_and_still_a_policy() {
+        let source = |text: &str| {
+            [Source {
+                name: "a b.policy".into(),
+                text: text.into(),
+            }]
+        };
+        let text = "mode enforce\n\ndeny bind udp *:53\nmove bind tcp *:80 to loopback:8080\n\
+                    default deny EPERM for bind\n";
+        let parsed = parse(&source(text)).unwrap();
+        let shown = numbered(
+            &parsed.to_string(),
+            &compile(&parsed).unwrap().view().unwrap(),
+        );
+        assert!(shown.contains("# rule 1, a b.policy:3\n"), "{shown}");
+        assert!(shown.contains("# rule 2, a b.policy:4\n"), "{shown}");
+        assert_eq!(
+            parse(&source(&shown)).unwrap().rules.len(),
+            parsed.rules.len()
+        );
+    }
+}

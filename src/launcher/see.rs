@@ -134,7 +134,8 @@ fn classify(path: &Path) -> Option<(Class, Vec<u8>)> {
         None
     };
     let Ok(file) = File::open(path) else {
-        return Some((Class::Unreadable, Vec::new()));
+        let class = privileged.unwrap_or(Class::Unreadable);
+        return Some((class, Vec::new()));
     };
     let mut head = vec![0; Classifier::CHUNK];
     let n = read_at(&file, &mut head, 0);
@@ -229,7 +230,13 @@ pub fn doctor(doctor: &Doctor) -> Result<i32, Failure> {
     }
     match sight.obstacle() {
         Some(link) => {
-            let _ = writeln!(text, "{shown} cannot be seen: it {}", link.class.why());
+            let is_itself = sight.links.first().is_some_and(|l| l.path == link.path);
+            let what = if is_itself {
+                "it".into()
+            } else {
+                link.path.display().to_string()
+            };
+            let _ = writeln!(text, "{shown} cannot be seen: {what} {}", link.class.why());
             let _ = writeln!(text, "  what to do: {}", link.class.advice());
         }
         None if seen => {
@@ -293,4 +300,71 @@ fn library_note(library: &Path) -> Option<(String, bool)> {
         ),
         false,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// An executable file with these bytes, gone at the end of the test.
+    struct Temporary(PathBuf);
+
+    impl Temporary {
+        fn new(name: &str, bytes: &[u8]) -> Temporary {
+            let path = env::temp_dir().join(format!("bindgate-{}-{name}", std::process::id()));
+            std::fs::write(&path, bytes).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            Temporary(path)
+        }
+    }
+
+    impl Drop for Temporary {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn classes(path: &Path) -> Vec<Class> {
+        let sight = look(path.as_os_str()).unwrap();
+        sight.links.iter().map(|l| l.class).collect()
+    }
+
+    #[test]
+    fn scripts_are_followed_to_what_the_loader_loads() {
+        let sh = Temporary::new("sh", b"#!/bin/sh\n");
+        assert_eq!(classes(&sh.0), [Class::Script, Class::Visible]);
+        let second = format!("#!{} -x\n", sh.0.display());
+        let second = Temporary::new("second", second.as_bytes());
+        assert_eq!(
+            classes(&second.0),
+            [Class::Script, Class::Script, Class::Visible]
+        );
+        let plain = Temporary::new("plain", b"echo\n");
+        assert_eq!(classes(&plain.0), [Class::NotElf, Class::Visible]);
+    }
+
+    #[test]
+    fn what_env_looks_up_is_looked_at_too() {
+        let script = Temporary::new("env", b"#!/usr/bin/env -S A=1 sh -e\n");
+        let sight = look(script.0.as_os_str()).unwrap();
+        let through = sight.through_env.as_ref().unwrap();
+        assert_eq!(through.links[0].class, Class::Visible);
+        assert!(sight.obstacle().is_none());
+    }
+
+    #[test]
+    fn an_obstacle_behind_a_script_is_found() {
+        // The header of a static executable: no program interpreter.
+        let mut elf = std::fs::read(env::current_exe().unwrap()).unwrap();
+        elf.truncate(64);
+        elf[56..58].copy_from_slice(&1u16.to_le_bytes());
+        elf.extend([0; 56]);
+        let elf = Temporary::new("static", &elf);
+        let script = format!("#!{}\n", elf.0.display());
+        let script = Temporary::new("script", script.as_bytes());
+        let sight = look(script.0.as_os_str()).unwrap();
+        assert_eq!(sight.obstacle().unwrap().class, Class::Static);
+        assert!(look(OsStr::new("no-such-program-anywhere")).is_none());
+    }
 }

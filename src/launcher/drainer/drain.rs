@@ -291,7 +291,8 @@ impl Drainer {
         let mut end = self.sums;
         end.time_ns = now;
         end.left = left;
-        end.lost += header.lost.load(Relaxed);
+        // Bounded: a program can write anything there.
+        end.lost += header.lost.load(Relaxed).min(1 << 40);
         end.faults = end.faults.max(header.faults.load(Relaxed));
         end.unseen = end.unseen.max(u64::from(header.unseen.load(Relaxed)));
         end.unwritten = self.shared.writer.unwritten();
