@@ -59,13 +59,14 @@ enum op {
     BIND_PORT, BIND_AUTO, BIND_UNIX, BIND_UDP, LISTEN_PORT, SOCKET, SOCKETPAIR, BIND, LISTEN, ACCEPT,
     CONNECT, GETSOCKNAME, GETPEERNAME, GETSOCKOPT, SETSOCKOPT, CLOSE, CLOSE_SOCKET, CLOSE_NONE,
     CLOSE_RANGE, DUP, DUP2, DUP3, FCNTL, FCNTL_DUP, READ, SEND, SENDTO, SENDTO_ADDRESS, SENDMSG, RECVMSG, RECVMMSG,
-    EPOLL_CTL, SYSCALL, PRCTL, GETPID, OPS
+    EPOLL_CTL, SYSCALL, PRCTL, GETPID, CLOSE_FROM, OPS
 };
 static const char *const names[OPS] = {
     "bind-port", "bind-auto", "bind-unix", "bind-udp", "listen-port", "socket", "socketpair", "bind", "listen",
     "accept", "connect", "getsockname", "getpeername", "getsockopt", "setsockopt", "close", "close-socket",
     "close-none", "close_range", "dup", "dup2", "dup3", "fcntl", "fcntl-dup", "read", "send", "sendto",
     "sendto-address", "sendmsg", "recvmsg", "recvmmsg", "epoll_ctl", "syscall", "prctl", "getpid",
+    "close-from",
 };
 
 /* Operations that make a descriptor each, or use one up: in lots of MANY. */
@@ -193,6 +194,7 @@ __attribute__((noinline)) void batch(enum op op, int n)
     case CLOSE_SOCKET: TIMES close(fds[i]); break;
     case CLOSE_NONE: TIMES close(-1); break;
     case CLOSE_RANGE: TIMES close_range(60000, 60010, 0); break;
+    case CLOSE_FROM: TIMES close_range(1000, ~0u, 0); break;
     case DUP: TIMES fds[i] = dup(null_fd); break;
     case DUP2: TIMES dup2(null_fd, dup_of); break;
     case DUP3: TIMES dup3(null_fd, dup_of, O_CLOEXEC); break;
