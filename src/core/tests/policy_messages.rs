@@ -386,6 +386,12 @@ fn limits_are_said() {
     );
     let long = format!("deny bind unix /{}*", "?".repeat(600));
     assert!(said(&long)[0].message.contains("at most 511"));
+    let many: String = (0..MAX_RULES)
+        .map(|i| format!("note socket tcp for /{i}\n"))
+        .collect();
+    let c = compiled(&many);
+    let need = View::new(&c.words).unwrap().conditions() as usize;
+    assert_eq!(need, View::MAX_CONDITIONS);
     let wide = format!("deny bind tcp {{{}}}:80", vec!["10.0.0.1"; 1025].join(","));
     assert!(said(&wide)[0].message.contains("a list of 1025 members"));
 }

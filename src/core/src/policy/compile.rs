@@ -17,8 +17,6 @@ use super::target::{host, port};
 use super::{Mode, Op, glob, print, warn};
 use crate::addr::VMADDR_ANY;
 
-/// Rules of a policy, at most.
-pub const MAX_RULES: usize = 65_535;
 /// Rules with `times` in a policy, at most.
 pub const MAX_COUNTERS: u32 = 1024;
 /// Addresses times ports of all rules, at most.

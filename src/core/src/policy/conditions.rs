@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 const FILLED: u8 = 1;
 
 /// Offsets and lengths of the three levels.
-fn levels(n: u32) -> [(usize, usize); 3] {
+const fn levels(n: u32) -> [(usize, usize); 3] {
     let a = (n as usize).div_ceil(8);
     let b = a.div_ceil(8);
     let c = b.div_ceil(8);
@@ -18,7 +18,7 @@ fn levels(n: u32) -> [(usize, usize); 3] {
 }
 
 /// Bytes of memory for `n` conditions.
-pub(super) fn bytes(n: u32) -> u32 {
+pub(super) const fn bytes(n: u32) -> u32 {
     let [_, _, (at, len)] = levels(n);
     if n == 0 { 0 } else { (at + len) as u32 }
 }

@@ -16,6 +16,9 @@ pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
 pub(super) const VERSION: u32 = 1;
 
+/// Rules of a policy, at most.
+pub const MAX_RULES: usize = 65_535;
+
 /// Why words are not a compiled policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LayoutError {

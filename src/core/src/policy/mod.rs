@@ -56,11 +56,11 @@ pub use ast::{
     User,
 };
 #[cfg(feature = "alloc")]
-pub use compile::{Compiled, MAX_COUNTERS, MAX_RULES, Resolver, compile};
+pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile};
 #[cfg(feature = "alloc")]
 pub use diag::{Diagnostic, Severity};
 pub use glob::matches as glob_matches;
-pub use layout::LayoutError;
+pub use layout::{LayoutError, MAX_RULES};
 #[cfg(feature = "alloc")]
 pub use parse::{Source, parse};
 pub use view::{Decision, Query, Times, View};

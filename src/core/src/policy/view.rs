@@ -9,8 +9,8 @@ use core::sync::atomic::AtomicU8;
 
 use super::find::{Key, Next};
 use super::layout::{
-    CONDITION, LayoutError, MAGIC, RULE, VERSION, condition_flag, entry, flag, header, rule_flag,
-    section, verb,
+    CONDITION, LayoutError, MAGIC, MAX_RULES, RULE, VERSION, condition_flag, entry, flag, header,
+    rule_flag, section, verb,
 };
 use super::target::{TARGET, Target};
 use super::{Implicit, Mode, Op, Verb, conditions, errno, glob};
@@ -106,6 +106,11 @@ pub(super) fn part<T>(of: &[T], place: u64) -> &[T] {
 }
 
 impl<'a> View<'a> {
+    /// Bytes that [`View::conditions`] never exceeds, for whoever has no heap
+    /// to ask for some: nine kilobytes of zeros that a process without `for`
+    /// rules never touches.
+    pub const MAX_CONDITIONS: usize = conditions::bytes(MAX_RULES as u32) as usize;
+
     /// Checks the header and the bounds of the sections.
     ///
     /// # Errors
