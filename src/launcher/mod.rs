@@ -14,12 +14,14 @@
 //! | [`see`] | can a program be seen: `doctor`, and the warning of `run` |
 //! | [`run`] | `run`: what is set up, in which order |
 //! | [`wait`] | being the program's parent |
+//! | [`group`] | signals to us, or to the whole group? |
 //! | [`outer`] | a run inside a run |
 //! | [`drainer`] | the process that serves and drains a run |
 //! | [`sys`] | all that is unsafe |
 
 mod cli;
 mod drainer;
+mod group;
 mod library;
 mod outer;
 mod policy;

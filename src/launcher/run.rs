@@ -54,7 +54,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let with_file = setup.target.is_file();
 
     let inherited = signal::take_over();
-    let drainer = Handle::start(setup)
+    let mut drainer = Handle::start(setup, !run.exec)
         .map_err(|e| Failure::new(exit::SYSTEM, "the process that writes the log", e))?;
     let secret = String::from_utf8_lossy(&id.secret);
     let name = format!(
@@ -80,7 +80,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     }
     let pid = start(&arguments, &environment, &inherited).map_err(|e| not_started(program, &e))?;
     drainer.program(pid);
-    let end = wait::wait(pid, &drainer, with_file);
+    let end = wait::wait(pid, &mut drainer, with_file);
     finish(&run, &drainer, end)
 }
 
@@ -243,12 +243,17 @@ fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Fail
         None => log::warn!("the log process is busy or gone"),
         _ => {}
     }
+    let unknown = report.is_none();
     let report = report.unwrap_or_default();
     if report.unwritten > 0 {
         let n = report.unwritten;
         complain(format_args!("{n} lines of the log could not be written"));
     }
     match end {
+        process::Status::Exited(0) if run.fail_on_deny && unknown => Err(Failure::say(
+            exit::SYSTEM,
+            "--fail-on deny: the log process does not say what was refused",
+        )),
         process::Status::Exited(0) if run.fail_on_deny && report.denied > 0 => Ok(exit::DENIED),
         process::Status::Exited(status) => Ok(status),
         process::Status::Killed(number) | process::Status::Stopped(number) => {

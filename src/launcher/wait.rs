@@ -1,8 +1,8 @@
 //! Being the program's parent, and as little else as possible.
 //!
-//! Signals from the terminal reach the program by themselves: it is in our
-//! process group. Those that somebody sends to the launcher alone go on to
-//! the program. When it stops, so do we, and the shell sees a stopped job.
+//! Signals from the terminal, or to the whole process group, reach the program
+//! by themselves: it is in our group. Those that somebody sends to the launcher
+//! alone go on to the program. When it stops, so do we, and the shell sees a stopped job.
 
 use std::io;
 
@@ -11,15 +11,16 @@ use super::sys::process::{self, Status};
 use super::sys::{self, signal};
 
 /// Waits until the program ends, and says how it did.
-pub fn wait(pid: i32, drainer: &Handle, with_file: bool) -> Status {
+pub fn wait(pid: i32, drainer: &mut Handle, with_file: bool) -> Status {
     step_aside();
     let is_init = process::pid() == 1;
     loop {
         // Before each wait for a signal: one SIGCHLD may stand for many.
         match news(pid, is_init) {
             Ok(Some(Status::Stopped(number))) => {
+                // What continues us comes out of `next` below, and goes on to
+                // the program unless it was sent to the group.
                 signal::suffer(number);
-                signal::send(pid, libc::SIGCONT);
                 continue;
             }
             Ok(Some(end)) => return end,
@@ -32,11 +33,14 @@ pub fn wait(pid: i32, drainer: &Handle, with_file: bool) -> Status {
         }
         let signal = signal::next();
         log::debug!("{signal:?}");
+        if signal.number == libc::SIGCHLD {
+            continue;
+        }
+        let to_group = drainer.witness.as_mut().is_some_and(|w| w.saw(&signal));
         match signal.number {
-            libc::SIGCHLD => {}
-            libc::SIGHUP if signal.sent && with_file => drainer.reopen(),
-            _ if signal.sent && signal.from != pid => signal.pass_on(pid),
-            _ => {}
+            _ if to_group || !signal.sent || signal.from == pid => {}
+            libc::SIGHUP if with_file => drainer.reopen(),
+            _ => signal.pass_on(pid),
         }
     }
 }

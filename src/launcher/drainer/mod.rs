@@ -25,6 +25,7 @@ use bindgate_core::render::Detail;
 use bindgate_core::run::State;
 
 use super::cli::Format;
+use super::group::{self, Witness};
 use super::sys::{self, process, unix};
 pub use writer::Target;
 
@@ -105,16 +106,25 @@ pub struct Handle {
     control: OwnedFd,
     /// The drainer's process id.
     pub pid: i32,
+    /// Who tells signals to the group from signals to the launcher, if asked
+    /// for.
+    pub witness: Option<Witness>,
 }
 
 impl Handle {
-    /// Starts the drainer. What is in `setup` stays open in the launcher
-    /// until it is dropped there.
-    pub fn start(setup: Setup) -> std::io::Result<Handle> {
+    /// Starts the drainer, and a witness if one is asked for.
+    pub fn start(setup: Setup, witness: bool) -> std::io::Result<Handle> {
         let (ours, theirs) = unix::pair()?;
+        let line = if witness { Some(unix::pair()?) } else { None };
         let Some(child) = process::fork()? else {
-            // Twice, so that nobody but init is its parent.
+            // Twice, so that nobody but init is their parent.
             drop(ours);
+            if let Some((_, line)) = &line
+                && let Ok(None) = process::fork()
+            {
+                group::main(line);
+                process::exit_now(0);
+            }
             process::new_session();
             match process::fork() {
                 Ok(None) => {
@@ -134,6 +144,7 @@ impl Handle {
         Ok(Handle {
             control: ours,
             pid: i32::from_ne_bytes(bytes),
+            witness: line.map(|(line, _)| Witness::new(line)),
         })
     }
 

@@ -91,6 +91,20 @@ pub fn next() -> Signal {
     }
 }
 
+/// Takes every pending signal off, without a reaction.
+pub fn forget_pending() {
+    let at_once = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: all-zero is a value; all pointers are to locals.
+    unsafe {
+        let mut all: libc::sigset_t = zeroed();
+        libc::sigfillset(&raw mut all);
+        while libc::sigtimedwait(&raw const all, std::ptr::null_mut(), &raw const at_once) > 0 {}
+    }
+}
+
 /// Is a signal waiting that would end the launcher by default?
 pub fn is_ending_pending() -> bool {
     // SAFETY: all-zero is a value; the pointer is to a local.
@@ -118,12 +132,6 @@ impl Signal {
             }
         }
     }
-}
-
-/// Sends a signal.
-pub fn send(pid: i32, number: i32) {
-    // SAFETY: no memory is involved.
-    unsafe { libc::kill(pid, number) };
 }
 
 /// Lets signal `number` do to this process what it does by default. Returns
