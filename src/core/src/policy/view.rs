@@ -148,7 +148,8 @@ impl<'a> View<'a> {
     /// The same policy with a memory of which `for` globs the program
     /// matches: [`View::conditions`] bytes, all zero at first. It belongs to
     /// one program and one script; a process that executes another program
-    /// needs a new one. A shorter one is not used.
+    /// needs a new one. A shorter one is not used. Without one each call tries
+    /// the globs again, which for ten thousand takes 100 to 200 µs.
     #[must_use]
     pub fn with_cache(mut self, cache: &'a [AtomicU8]) -> View<'a> {
         if cache.len() >= self.conditions() as usize {
