@@ -164,10 +164,7 @@ impl Handle {
     /// gone, `None` if it is busy for longer than a user would wait.
     pub fn flush(&self) -> std::io::Result<Option<Report>> {
         const PATIENCE: u32 = 50;
-        if let Err(e) = unix::send(&self.control, &[tell::FLUSH]) {
-            // It ended before we came to ask, with a last word or without.
-            return self.wait().map(Some).ok_or(e);
-        }
+        unix::send(&self.control, &[tell::FLUSH])?;
         for _ in 0..PATIENCE {
             let ready = sys::poll(
                 &[self.control.as_raw_fd()],

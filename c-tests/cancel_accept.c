@@ -1,0 +1,54 @@
+// A thread is cancelled while it waits in accept(); its cleanup runs, and
+// everything goes on.
+//: case deny
+//: rule deny bind tcp *:9
+//: same
+//: case move
+//: rule move bind tcp *:8080 to loopback:18080
+//: same
+#include "check.h"
+
+static int listener;
+
+static void cleanup(void *unused)
+{
+    (void)unused;
+    say("cleanup", 0);
+}
+
+static void *waiter(void *arg)
+{
+    pthread_cleanup_push(cleanup, NULL);
+    struct address a = {.length = sizeof a.storage};
+    char byte;
+    struct iovec io = {&byte, 1};
+    struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1};
+    switch (*(char *)arg) {
+    case 'a': accept(listener, &a.any, &a.length); break;
+    case '4': accept4(listener, NULL, NULL, 0); break;
+    case 'm': {
+        int fd = udp();
+        must(bind_ip(fd, "127.0.0.1", 0));
+        recvmsg(fd, &m, 0);
+    }
+    }
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+int main(void)
+{
+    listener = tcp();
+    must(bind_ip(listener, "127.0.0.1", 8080));
+    must(listen(listener, 1));
+    for (const char *call = "a4ma"; *call; call++) {
+        pthread_t thread;
+        must(pthread_create(&thread, NULL, waiter, (void *)call) ? -1 : 0);
+        usleep(20000);
+        pthread_cancel(thread);
+        void *result;
+        pthread_join(thread, &result);
+        printf("cancelled: %s\n", result == PTHREAD_CANCELED ? "yes" : "no");
+        say("bind", bind_ip(tcp(), "127.0.0.1", 0));
+    }
+}

@@ -1,0 +1,248 @@
+//! What a C file says about itself, in the comment at its top:
+//!
+//! ```text
+//! //: args A B              arguments of the program
+//! //: user root             run it as root only (or: nobody); both if not said
+//! //: link -static          further arguments for cc
+//! //: alone                 never together with another such test
+//! //: driven                run by tests in demo.rs or records.rs only
+//! //: case NAME             what follows is about one run under rules
+//! //: rule RULE             one line of its policy; $DIR is its directory
+//! //: same                  it ends as the plain run ends …
+//! //: stdout LINE           … or it says this (all lines are given) …
+//! //: exit N                … with this status, 0 if not said
+//! //: log 2 deny bind       the log has two such records (or: log some …)
+//! //: args A B              further arguments in this case, $DIR as in rules
+//! //: warns TEXT            the launcher warns of the rules, in these words
+//! //: only preload          not under the launcher as well (or: only run)
+//! ```
+
+use std::fs;
+use std::sync::Mutex;
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::support::{self, NOBODY, Run, Way, compile, same, sources};
+
+/// Rules that would refuse everything, for runs that only observe.
+const REFUSE_ALL: [&str; 4] = [
+    "deny socket any",
+    "deny bind any *",
+    "deny listen any *",
+    "deny connect any *",
+];
+
+/// Tests that share something of the machine take turns.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[derive(Clone, Default)]
+struct File {
+    name: String,
+    args: Vec<String>,
+    user: Option<u32>,
+    link: Vec<String>,
+    alone: bool,
+    driven: bool,
+    cases: Vec<Case>,
+}
+
+#[derive(Clone, Default)]
+struct Case {
+    name: String,
+    args: Vec<String>,
+    rules: Vec<String>,
+    same: bool,
+    stdout: Vec<String>,
+    exit: u8,
+    log: Vec<Count>,
+    warns: Option<String>,
+    only: Option<Way>,
+}
+
+/// So many records with this verdict and call; `None` is at least one.
+#[derive(Clone)]
+struct Count {
+    number: Option<usize>,
+    verdict: String,
+    call: String,
+}
+
+pub fn trials() -> Vec<Trial> {
+    let mut names: Vec<String> = fs::read_dir(sources())
+        .expect("c-tests")
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter_map(|name| name.strip_suffix(".c").map(str::to_owned))
+        .collect();
+    names.sort();
+    let mut trials = Vec::new();
+    for name in names {
+        let file = parse(&name);
+        if file.driven {
+            continue;
+        }
+        let every = file.clone();
+        trials.push(Trial::test(format!("{name}::same"), move || {
+            run_same(&every)
+        }));
+        for case in file.cases.clone() {
+            let file = file.clone();
+            trials.push(Trial::test(format!("{name}::{}", case.name), move || {
+                run_case(&file, &case)
+            }));
+        }
+    }
+    trials
+}
+
+fn parse(name: &str) -> File {
+    let text = fs::read_to_string(sources().join(name).with_extension("c")).unwrap();
+    let mut file = File {
+        name: name.to_owned(),
+        ..File::default()
+    };
+    for (number, line) in text.lines().enumerate() {
+        if !line.starts_with("//") {
+            break;
+        }
+        let Some(line) = line.strip_prefix("//: ") else {
+            continue;
+        };
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let words = || {
+            rest.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        match (word, file.cases.last_mut()) {
+            ("args", None) => file.args = words(),
+            ("link", None) => file.link = words(),
+            ("alone", None) => file.alone = true,
+            ("driven", None) => file.driven = true,
+            ("user", None) if rest == "root" => file.user = Some(0),
+            ("user", None) if rest == "nobody" => file.user = Some(NOBODY),
+            ("case", _) => {
+                file.cases.push(Case {
+                    name: rest.to_owned(),
+                    ..Case::default()
+                });
+            }
+            ("rule", Some(case)) => case.rules.push(rest.to_owned()),
+            ("args", Some(case)) => case.args = words(),
+            ("same", Some(case)) => case.same = true,
+            ("stdout", Some(case)) => case.stdout.push(rest.to_owned()),
+            ("exit", Some(case)) => case.exit = rest.parse().expect("exit N"),
+            ("warns", Some(case)) => case.warns = Some(rest.to_owned()),
+            ("only", Some(case)) if rest == "run" => case.only = Some(Way::Run),
+            ("only", Some(case)) if rest == "preload" => case.only = Some(Way::Preload),
+            ("log", Some(case)) => {
+                let [number, verdict, call] = &words()[..] else {
+                    panic!("{name}.c:{}: log NUMBER VERDICT CALL", number + 1)
+                };
+                case.log.push(Count {
+                    number: number.parse().ok(),
+                    verdict: verdict.clone(),
+                    call: call.clone(),
+                });
+            }
+            _ => panic!("{name}.c:{}: what is this? {line}", number + 1),
+        }
+    }
+    file
+}
+
+impl File {
+    fn users(&self) -> Vec<u32> {
+        match self.user {
+            Some(user) => vec![user],
+            None if support::has_nobody() => vec![0, NOBODY],
+            None => vec![0],
+        }
+    }
+
+    fn run(&self) -> Result<Run, String> {
+        let link: Vec<&str> = self.link.iter().map(String::as_str).collect();
+        Ok(Run::new(compile(&self.name, &link)?).args(&self.args))
+    }
+}
+
+/// With nothing to do, nobody can tell that bindgate is there.
+fn run_same(file: &File) -> Result<(), Failed> {
+    let _turn = file.alone.then(|| ALONE.lock());
+    for user in file.users() {
+        let plain = file.run()?.user(user).finish();
+        if plain.status == "exit 99" {
+            return Err(format!("the plain run itself fails:\n{}", plain.seen()).into());
+        }
+        for way in [Way::Preload, Way::Run, Way::Observe] {
+            let mut run = file.run()?.user(user).way(way);
+            if way != Way::Preload {
+                run = run.logged();
+            }
+            if way == Way::Observe {
+                run = run.rules(REFUSE_ALL);
+            }
+            same(
+                &plain.seen(),
+                &run.finish().seen(),
+                &format!("{way:?} as user {user}"),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// What it does under rules.
+fn run_case(file: &File, case: &Case) -> Result<(), Failed> {
+    let _turn = file.alone.then(|| ALONE.lock());
+    for user in file.users() {
+        let expected = if case.same {
+            file.run()?.user(user).finish().seen()
+        } else {
+            let lines = case.stdout.iter().map(|l| format!("stdout| {l}\n"));
+            lines.collect::<String>() + &format!("exit {}\n", case.exit)
+        };
+        for way in [Way::Preload, Way::Run] {
+            if case.only.is_some_and(|only| only != way) {
+                continue;
+            }
+            let run = file.run()?.user(user).way(way).rules(&case.rules);
+            let args: Vec<String> = case.args.iter().map(|arg| run.in_place(arg)).collect();
+            let mut run = run.args(args).logged();
+            if way == Way::Run {
+                run = run.launcher_arg("--wait");
+            }
+            let mut outcome = run.finish();
+            if let (Some(words), Way::Run) = (&case.warns, way)
+                && outcome.stderr.contains(words)
+            {
+                outcome.stderr.clear();
+            }
+            same(
+                &expected,
+                &outcome.seen(),
+                &format!("{way:?} as user {user}"),
+            )?;
+            check_log(case, &outcome)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_log(case: &Case, outcome: &support::Outcome) -> Result<(), String> {
+    for Count {
+        number,
+        verdict,
+        call,
+    } in &case.log
+    {
+        let records = outcome.records();
+        let found = records.iter().filter(|r| r.is(call, verdict)).count();
+        if number.map_or(found == 0, |n| n != found) {
+            let all: String = records.iter().map(|r| format!("{}\n", r.0)).collect();
+            return Err(format!(
+                "{found} records '{verdict} {call}' in the log:\n{all}"
+            ));
+        }
+    }
+    Ok(())
+}

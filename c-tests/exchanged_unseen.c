@@ -1,0 +1,16 @@
+// The socket behind a number is exchanged where nobody can see it.
+//: case deny
+//: rule deny bind udp *:8080
+//: stdout first bind: ok
+//: stdout bind of what is there now: EACCES
+//: log 1 deny bind
+#include "check.h"
+
+int main(void)
+{
+    int fd = tcp();
+    say("first bind", bind_ip(fd, "127.0.0.1", 8080));
+    int other = must(past_libc(SYS_socket, AF_INET, SOCK_DGRAM, 0));
+    must(past_libc(SYS_dup3, other, fd, 0));
+    say("bind of what is there now", bind_ip(fd, "127.0.0.1", 8080));
+}

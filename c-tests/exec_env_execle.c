@@ -1,0 +1,16 @@
+// execle() with an environment of one variable.
+//: case deny
+//: rule deny bind tcp *:8080
+//: stdout environment: MINE=1
+//: stdout bind: EACCES
+//: log 1 deny bind
+#include "exec_env.h"
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return second_life();
+    char *own[] = {"MINE=1", NULL};
+    execle("/proc/self/exe", argv[0], "again", NULL, own);
+    return 1;
+}

@@ -1,0 +1,17 @@
+// clearenv(), then execlp().
+//: case deny
+//: rule deny bind tcp *:8080
+//: stdout environment: MINE=1
+//: stdout bind: EACCES
+//: log 1 deny bind
+#include "exec_env.h"
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return second_life();
+    clearenv();
+    putenv("MINE=1");
+    execlp("/proc/self/exe", argv[0], "again", NULL);
+    return 1;
+}

@@ -1,0 +1,16 @@
+// execve() with an environment of one variable: the new program is still seen.
+//: case deny
+//: rule deny bind tcp *:8080
+//: stdout environment: MINE=1
+//: stdout bind: EACCES
+//: log 1 deny bind
+#include "exec_env.h"
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return second_life();
+    char *args[] = {argv[0], "again", NULL}, *own[] = {"MINE=1", NULL};
+    execve("/proc/self/exe", args, own);
+    return 1;
+}

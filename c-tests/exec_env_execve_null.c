@@ -1,0 +1,15 @@
+// execve() with no environment at all.
+//: case deny
+//: rule deny bind tcp *:8080
+//: stdout bind: EACCES
+//: log 1 deny bind
+#include "exec_env.h"
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return second_life();
+    char *args[] = {argv[0], "again", NULL};
+    execve("/proc/self/exe", args, NULL);
+    return 1;
+}

@@ -1,0 +1,22 @@
+// vfork(), then execve() with an environment of one variable.
+//: case deny
+//: rule deny bind tcp *:8080
+//: stdout environment: MINE=1
+//: stdout bind: EACCES
+//: log 1 deny bind
+#include "exec_env.h"
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return second_life();
+    char *args[] = {argv[0], "again", NULL}, *own[] = {"MINE=1", NULL};
+    pid_t child = must(vfork());
+    if (child == 0) {
+        execve("/proc/self/exe", args, own);
+        _exit(1);
+    }
+    wait_for(child);
+    return 0;
+    return 1;
+}

@@ -1,0 +1,44 @@
+// Children forked from a program whose threads are always inside a hook.
+//: case deny
+//: rule deny bind tcp 127.0.0.3:*
+//: same
+#include "check.h"
+
+enum { THREADS = 4, CHILDREN = 300 };
+
+static volatile int stop;
+
+static int work(const char *host)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int result = bind_ip(fd, host, 0);
+    return fd < 0 || result < 0 || close(fd) < 0;
+}
+
+static void *thread(void *unused)
+{
+    (void)unused;
+    while (!stop)
+        work("127.0.0.1");
+    return NULL;
+}
+
+int main(void)
+{
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        must(pthread_create(&threads[i], NULL, thread, NULL) ? -1 : 0);
+    int good = 0;
+    for (int i = 0; i < CHILDREN; i++) {
+        pid_t child = must(fork());
+        if (child == 0)
+            _exit(work("127.0.0.2"));
+        int status;
+        must(waitpid(child, &status, 0));
+        good += status == 0;
+    }
+    stop = 1;
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    say_number("children that bound", good);
+}

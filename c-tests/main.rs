@@ -1,0 +1,22 @@
+//! The C programs, each run plain and under bindgate.
+//!
+//! A program's outcome is its exit status or signal, stdout and stderr. Every
+//! program must end the same with the library preloaded, under the launcher,
+//! and under a launcher that only observes a policy which would refuse it
+//! everything. What it does under rules, the program's first comment says; see
+//! [`cases`].
+
+mod cases;
+mod demo;
+mod records;
+#[path = "support/mod.rs"]
+mod support;
+
+fn main() {
+    support::main(|| {
+        let mut trials = cases::trials();
+        trials.extend(demo::trials());
+        trials.extend(records::trials());
+        trials
+    })
+}

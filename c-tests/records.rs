@@ -1,0 +1,136 @@
+//! Every bind leaves exactly one record, whatever becomes of the program.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::support::{Outcome, Run, Way, compile, until};
+
+pub fn trials() -> Vec<Trial> {
+    let programs = [
+        ("records_children", "pid", "exit 0"),
+        ("records_threads", "tid", "exit 0"),
+        ("records_killed", "pid", "signal 9"),
+        ("records_closes_all", "pid", "exit 0"),
+    ];
+    let mut trials = Vec::new();
+    for (program, who, end) in programs {
+        for way in [Way::Run, Way::Preload] {
+            // Without a launcher, writing comes to the reader's account: the
+            // big one would take its time.
+            if way == Way::Preload && program == "records_threads" {
+                continue;
+            }
+            let name = format!("{program}::{}", format!("{way:?}").to_lowercase());
+            trials.push(Trial::test(name, move || counted(program, who, end, way)));
+        }
+    }
+    trials.push(Trial::test("records_daemon::run", daemon));
+    trials
+}
+
+fn counted(program: &str, who: &str, end: &str, way: Way) -> Result<(), Failed> {
+    let run = logged(program, way)?;
+    let outcome = run.finish();
+    if outcome.status != end || !outcome.stderr.is_empty() {
+        return Err(outcome.seen().into());
+    }
+    compare(&run, &outcome, who)
+}
+
+/// A daemon's records come after the launcher's child has ended; `--wait`
+/// waits for them. Its parent is init, and not the launcher.
+fn daemon() -> Result<(), Failed> {
+    let run = logged("records_daemon", Way::Run)?;
+    let outcome = run.finish();
+    if !outcome.stdout.ends_with("\nparent 1\n") {
+        return Err(format!("the daemon's parent:\n{}", outcome.seen()).into());
+    }
+    compare(&run, &outcome, "pid")?;
+
+    // Without --wait, the same records come in the end.
+    let run = Run::new(compile("records_daemon", &[])?)
+        .way(Way::Run)
+        .logged();
+    crate::support::in_net(|| {
+        let mut process = run.spawn();
+        until("the launcher ends", || process.ended().then_some(()))?;
+        until("the daemon is done", || {
+            process.stdout().contains("parent 1").then_some(())
+        })?;
+        until("its records", || {
+            let found = log_counts(&run, "pid");
+            (found == said(&process.stdout())).then_some(())
+        })
+    })?;
+    Ok(())
+}
+
+fn logged(program: &str, way: Way) -> Result<Run, String> {
+    let run = Run::new(compile(program, &[])?).way(way).logged();
+    Ok(if way == Way::Run {
+        run.launcher_arg("--wait")
+    } else {
+        run
+    })
+}
+
+fn compare(run: &Run, outcome: &Outcome, who: &str) -> Result<(), Failed> {
+    let (said, found) = (said(&outcome.stdout), log_counts(run, who));
+    if said.is_empty() {
+        return Err(format!("it said nothing:\n{}", outcome.seen()).into());
+    }
+    let wrong: Vec<_> = said
+        .iter()
+        .filter(|(who, n)| found.get(who) != Some(n))
+        .take(10)
+        .collect();
+    let strangers: Vec<_> = found
+        .keys()
+        .filter(|who| !said.contains_key(who))
+        .take(10)
+        .collect();
+    if wrong.is_empty() && strangers.is_empty() {
+        return Ok(());
+    }
+    let sum = |counts: &BTreeMap<u32, u64>| counts.values().sum::<u64>();
+    let text = format!(
+        "{} binds were made, {} are in the log; wrong: {wrong:?}, unknown: {strangers:?}",
+        sum(&said),
+        sum(&found),
+    );
+    Err(text.into())
+}
+
+/// Lines such as "1234 binds 100".
+fn said(stdout: &str) -> BTreeMap<u32, u64> {
+    let line = |line: &str| {
+        let (who, count) = line.split_once(" binds ")?;
+        Some((who.parse().ok()?, count.parse().ok()?))
+    };
+    stdout.lines().filter_map(line).collect()
+}
+
+/// Bind records by process or thread, read line by line: the log may be large.
+fn log_counts(run: &Run, who: &str) -> BTreeMap<u32, u64> {
+    let key = format!("\"{who}\":");
+    let mut counts = BTreeMap::new();
+    let Ok(log) = File::open(run.dir().join("log.jsonl")) else {
+        return counts;
+    };
+    for line in BufReader::new(log).lines().map_while(Result::ok) {
+        let line = line.replace(": ", ":");
+        if line.contains("\"call\":\"bind\"") {
+            let number = line.split_once(&key).map_or("", |(_, rest)| rest);
+            let end = number
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(number.len());
+            *counts
+                .entry(number[..end].parse().unwrap_or(0))
+                .or_default() += 1;
+        }
+    }
+    counts
+}

@@ -1,0 +1,19 @@
+//! `bindgate run` beside the program that it runs: nobody before it, behind
+//! it or above it can tell the two apart.
+
+mod policy;
+mod process;
+#[path = "../support/mod.rs"]
+mod support;
+mod terminal;
+mod unseen;
+
+fn main() {
+    support::main(|| {
+        let mut trials = process::trials();
+        trials.extend(policy::trials());
+        trials.extend(terminal::trials());
+        trials.extend(unseen::trials());
+        trials
+    })
+}

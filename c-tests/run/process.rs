@@ -1,0 +1,279 @@
+//! How it starts and how it ends.
+
+use std::fs;
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::support::{Outcome, Run, Way, compile, in_net, same, stage, until};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("ends as the program ends", ends_as_the_program),
+        Trial::test("a program that is not there", not_there),
+        Trial::test("stdin is left to the program", stdin_untouched),
+        Trial::test("stdout and stderr are the program's", output_untouched),
+        Trial::test("no descriptor is left over", descriptors),
+        Trial::test(
+            "same process group, session and parent's signals",
+            process_group,
+        ),
+        Trial::test(
+            "a signal to the launcher alone reaches the program",
+            forwarded_signal,
+        ),
+        Trial::test("run --exec keeps the process id", listen_pid),
+        Trial::test("run --exec as process 1 of a container", process_one),
+        Trial::test("run as process 1 of a container", launcher_as_process_one),
+        Trial::test("the log is reopened on SIGHUP and loses nothing", rotation),
+    ]
+}
+
+/// The script of `sh -c`, plain and under the launcher.
+fn shell(script: &str, way: Way) -> Outcome {
+    shell_in(script, way).finish()
+}
+
+fn shell_in(script: &str, way: Way) -> Run {
+    let run = Run::new("sh").arg("-c").arg(script).way(way);
+    if way == Way::Plain { run } else { run.logged() }
+}
+
+fn same_by_shell(script: &str) -> Result<(), Failed> {
+    let plain = shell(script, Way::Plain).seen();
+    for way in [Way::Run, Way::Exec] {
+        same(
+            &plain,
+            &shell(script, way).seen(),
+            &format!("{way:?}: {script}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn ends_as_the_program() -> Result<(), Failed> {
+    for status in [0, 1, 7, 77, 78, 126, 127, 128, 130, 255] {
+        same_by_shell(&format!("exit {status}"))?;
+    }
+    for signal in [
+        "HUP", "INT", "QUIT", "KILL", "TERM", "USR1", "SEGV", "ABRT", "PIPE", "ALRM",
+    ] {
+        same_by_shell(&format!("ulimit -c 0; kill -{signal} $$"))?;
+    }
+    Ok(())
+}
+
+fn not_there() -> Result<(), Failed> {
+    for way in [Way::Run, Way::Exec] {
+        let outcome = Run::new("surely-no-such-program").way(way).finish();
+        same("exit 127", &outcome.status, "no such program")?;
+        if !outcome.stderr.contains("surely-no-such-program") {
+            return Err(format!("it does not name it:\n{}", outcome.seen()).into());
+        }
+        let outcome = Run::new("/etc/passwd").way(way).finish();
+        same("exit 126", &outcome.status, "not executable")?;
+    }
+    Ok(())
+}
+
+fn stdin_untouched() -> Result<(), Failed> {
+    // What the program does not read is there for whoever comes next.
+    let launcher = stage().launcher.display();
+    let script = format!(
+        "{launcher} run --log log -- sh -c 'read line; echo program: $line'; \
+         read line; echo next: $line"
+    );
+    let outcome = Run::new("sh")
+        .arg("-c")
+        .arg(script)
+        .stdin(b"one\ntwo\nthree\n")
+        .finish();
+    same(
+        "stdout| program: one\nstdout| next: two\nexit 0\n",
+        &outcome.seen(),
+        "stdin",
+    )?;
+    same_by_shell("cat; readlink /proc/self/fd/0")
+}
+
+fn output_untouched() -> Result<(), Failed> {
+    same_by_shell("echo out; echo err >&2; printf 'no newline'")?;
+    same_by_shell("exec >&- 2>&-; echo lost")?;
+    same_by_shell("yes | head -n 1000; echo ${PIPESTATUS}")
+}
+
+fn descriptors() -> Result<(), Failed> {
+    same_by_shell("ls /proc/self/fd")?;
+    // Those that the caller hands down arrive, whatever their numbers.
+    let launcher = stage().launcher.display();
+    let lists: Vec<String> = ["", "bindgate run", "bindgate run --exec"]
+        .map(|way| {
+            let way = way.replace("bindgate run", &format!("{launcher} run --log log"));
+            let separator = if way.is_empty() { "" } else { "--" };
+            let script = format!(
+                "exec 3</dev/null 5</dev/zero 9>/dev/null; exec {way} {separator} \
+                 sh -c 'ls -l /proc/self/fd | sed \"s/.* \\([0-9]* ->\\)/\\1/; /proc.*fd/d; /total/d\"'"
+            );
+            Run::new("bash").arg("-c").arg(script).finish().seen()
+        })
+        .into();
+    let steady = |list: &str| {
+        let lines = list
+            .lines()
+            .filter(|l| !l.contains("pipe:") && !l.contains("memfd:"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    same(&steady(&lists[0]), &steady(&lists[1]), "run")?;
+    same(&steady(&lists[0]), &steady(&lists[2]), "run --exec")?;
+    Ok(())
+}
+
+fn process_group() -> Result<(), Failed> {
+    // Group and session as the caller's; nothing blocked or ignored besides.
+    let report = "ps -o pgid=,sid=,tpgid= -p $$ | tr -s ' '; \
+                  grep -E '^Sig(Blk|Ign)|NoNewPrivs|Seccomp:' /proc/self/status; \
+                  umask; ulimit -a; nice";
+    let launcher = stage().launcher.display();
+    let plain = format!("echo $$ >group; sh -c '{report}' | sed \"s/\\b$$\\b/GROUP/\"");
+    let run = format!(
+        "echo $$ >group; {launcher} run --log log -- sh -c '{report}' | sed \"s/\\b$$\\b/GROUP/\""
+    );
+    let seen = |script: &str| Run::new("sh").arg("-c").arg(script).finish().seen();
+    same(&seen(&plain), &seen(&run), "run")?;
+    Ok(())
+}
+
+fn forwarded_signal() -> Result<(), Failed> {
+    for (name, number) in [
+        ("TERM", libc::SIGTERM),
+        ("USR1", libc::SIGUSR1),
+        ("USR2", libc::SIGUSR2),
+    ] {
+        let script = format!(
+            "trap 'echo got {name}; exit 3' {name}; echo ready; while :; do sleep 0.02; done"
+        );
+        let run = shell_in(&script, Way::Run);
+        let seen = in_net(|| {
+            let mut process = run.spawn();
+            process.says("ready")?;
+            process.signal(number);
+            Ok::<_, String>(process.wait().seen())
+        })?;
+        same(
+            &format!("stdout| ready\nstdout| got {name}\nexit 3\n"),
+            &seen,
+            name,
+        )?;
+    }
+    // One that kills the program kills the launcher.
+    let run = shell_in("echo ready; exec sleep 1000", Way::Run);
+    let seen = in_net(|| {
+        let mut process = run.spawn();
+        process.says("ready")?;
+        process.signal(libc::SIGTERM);
+        Ok::<_, String>(process.wait().seen())
+    })?;
+    same(
+        "stdout| ready\nsignal 15\n",
+        &seen,
+        "TERM to a program that dies of it",
+    )?;
+    Ok(())
+}
+
+fn listen_pid() -> Result<(), Failed> {
+    let launcher = stage().launcher.display();
+    let script = format!(
+        "export LISTEN_PID=$$ LISTEN_FDS=1; exec 3</dev/null; \
+         exec {launcher} run --log log --exec -- \
+         sh -c '[ $LISTEN_PID = $$ ] && [ -e /proc/self/fd/3 ] && echo mine'"
+    );
+    let outcome = Run::new("sh").arg("-c").arg(script).finish();
+    same("stdout| mine\nexit 0\n", &outcome.seen(), "LISTEN_PID")?;
+    Ok(())
+}
+
+fn process_one() -> Result<(), Failed> {
+    let program = compile("dup", &[])?;
+    let script = format!("echo I am $$; exec {}", program.display());
+    let outcome = Run::new("unshare")
+        .args(["-fp", "--mount-proc"])
+        .arg(&stage().launcher)
+        .args([
+            "run",
+            "--log",
+            "log",
+            "-r",
+            "deny bind tcp *:8080",
+            "--exec",
+            "--",
+        ])
+        .args(["sh", "-c", &script])
+        .finish();
+    let expected = "stdout| I am 1\n\
+                    stdout| bind: EACCES\n\
+                    stdout| the duplicate's name: 0.0.0.0:0 (16 bytes)\n\
+                    stdout| listen on the original: ok\n\
+                    exit 0\n";
+    same(expected, &outcome.seen(), "as process 1")?;
+    Ok(())
+}
+
+fn launcher_as_process_one() -> Result<(), Failed> {
+    let outcome = Run::new("unshare")
+        .args(["-fp", "--mount-proc"])
+        .arg(&stage().launcher)
+        .args(["run", "--log", "log", "-r", "deny bind tcp *:8080", "--"])
+        .args(["sh", "-c", "sleep 0.1 & exit 5"])
+        .finish();
+    same("exit 5\n", &outcome.seen(), "the launcher as process 1")?;
+    Ok(())
+}
+
+fn rotation() -> Result<(), Failed> {
+    let run = Run::new(compile("binds_until_told", &[])?).way(Way::Run);
+    let run = run.logged().launcher_arg("--wait");
+    let log = run.dir().join("log.jsonl");
+    let outcome = in_net(|| {
+        let mut process = run.spawn();
+        process.says("ready")?;
+        for n in 0..5 {
+            until("something is logged", || {
+                fs::metadata(&log)
+                    .is_ok_and(|m| m.len() > 1000)
+                    .then_some(())
+            })?;
+            fs::rename(&log, log.with_extension(format!("{n}"))).map_err(|e| e.to_string())?;
+            process.signal(libc::SIGHUP);
+            until("a new log", || log.exists().then_some(()))?;
+        }
+        process.signal(libc::SIGTERM);
+        Ok::<_, String>(process.wait())
+    })?;
+    let mut logged = 0;
+    for entry in fs::read_dir(run.dir())? {
+        let path = entry?.path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("log.")
+        {
+            let records = crate::support::log::read(&path);
+            logged += records.iter().filter(|r| r.text("call") == "bind").count();
+        }
+    }
+    let made = outcome
+        .stdout
+        .trim()
+        .rsplit(' ')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    same(
+        &made,
+        &logged.to_string(),
+        &format!("binds made and logged\n{}", outcome.seen()),
+    )?;
+    Ok(())
+}
