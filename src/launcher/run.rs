@@ -223,13 +223,15 @@ fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {
 
 /// The program is gone: the log is brought up to date, and we end as it did.
 fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Failure> {
+    // What came up to now was the program's.
+    signal::forget_pending();
     let mut report = drainer.flush().unwrap_or_else(|_| {
         complain("the log process was killed: the log is not complete");
         None
     });
     match report {
         Some(now) if now.left > 0 && run.wait => {
-            report = drainer.wait().or(report);
+            report = wait::wait_for_all(drainer, run.log.is_some()).or(report);
         }
         Some(now) if now.left > 0 && run.log.is_none() => {
             let (n, es, s) = match now.left {

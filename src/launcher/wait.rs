@@ -5,8 +5,9 @@
 //! alone go on to the program. When it stops, so do we, and the shell sees a stopped job.
 
 use std::io;
+use std::time::Duration;
 
-use super::drainer::Handle;
+use super::drainer::{Handle, Report};
 use super::sys::process::{self, Status};
 use super::sys::{self, signal};
 
@@ -31,7 +32,9 @@ pub fn wait(pid: i32, drainer: &mut Handle, with_file: bool) -> Status {
                 return Status::Exited(0);
             }
         }
-        let signal = signal::next();
+        let Some(signal) = signal::next(None) else {
+            continue;
+        };
         log::debug!("{signal:?}");
         if signal.number == libc::SIGCHLD {
             continue;
@@ -41,6 +44,33 @@ pub fn wait(pid: i32, drainer: &mut Handle, with_file: bool) -> Status {
             _ if to_group || !signal.sent || signal.from == pid => {}
             libc::SIGHUP if with_file => drainer.reopen(),
             _ => signal.pass_on(pid),
+        }
+    }
+}
+
+/// Waits until the last process of the run is gone: `--wait`, when the program
+/// is no more. Signals are for us now.
+pub fn wait_for_all(drainer: &Handle, with_file: bool) -> Option<Report> {
+    const TURN: Duration = Duration::from_millis(20);
+    let mut last = None;
+    loop {
+        while let Some(report) = drainer.try_report() {
+            match report {
+                Some(report) => last = Some(report),
+                None => return last,
+            }
+        }
+        let Some(signal) = signal::next(Some(TURN)) else {
+            continue;
+        };
+        match signal.number {
+            libc::SIGHUP if signal.sent && with_file => drainer.reopen(),
+            libc::SIGINT | libc::SIGTERM | libc::SIGQUIT | libc::SIGHUP | libc::SIGTSTP
+                if !signal::is_ignored(signal.number) =>
+            {
+                signal::suffer(signal.number);
+            }
+            _ => {}
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Alive {
     /// The state's memory file, if its holders are counted.
     counted: Option<&'static OwnedFd>,
     pid_ns: u64,
+    /// Are the numbers in `/proc` those of our pid name space?
+    proc_is_ours: bool,
     marker: Vec<u8>,
     ticks: u64,
     /// Slots whose process has executed something else since.
@@ -55,6 +57,8 @@ impl Alive {
             state,
             counted,
             pid_ns: pid_namespace("self"),
+            proc_is_ours: std::fs::read_link("/proc/self")
+                .is_ok_and(|link| link == std::path::Path::new(&process::pid().to_string())),
             marker: format!("{ENV_RUN}={run_id:016x}.").into_bytes(),
             ticks: sys::ticks().max(1),
             superseded: vec![false; PROCESSES + 1],
@@ -135,6 +139,9 @@ impl Alive {
     /// Is `pid` by now another process than registered at `since`, or one
     /// that is only waiting to be reaped?
     fn is_other(&self, pid: u32, since: u64) -> bool {
+        if !self.proc_is_ours {
+            return false;
+        }
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
             return !process::exists(pid);
         };

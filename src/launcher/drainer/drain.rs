@@ -217,7 +217,11 @@ impl Drainer {
     fn name(&mut self, slot: u32) {
         match self.shared.state.processes.get(slot) {
             Some(info) if (slot, info.since) == (self.program.0, self.program.1) => {}
-            Some(info) => self.program = (slot, info.since, info.name().to_vec()),
+            Some(info) => {
+                // What a program scribbled over its name ends at the first NUL.
+                let name = info.name().split(|b| *b == 0).next().unwrap_or_default();
+                self.program = (slot, info.since, name.to_vec());
+            }
             None => self.program = (0, 0, Vec::new()),
         }
     }

@@ -164,7 +164,10 @@ impl Handle {
     /// gone, `None` if it is busy for longer than a user would wait.
     pub fn flush(&self) -> std::io::Result<Option<Report>> {
         const PATIENCE: u32 = 50;
-        unix::send(&self.control, &[tell::FLUSH])?;
+        if let Err(e) = unix::send(&self.control, &[tell::FLUSH]) {
+            // It ended before we came to ask, with a last word or without.
+            return self.last_report().map(Some).ok_or(e);
+        }
         for _ in 0..PATIENCE {
             let ready = sys::poll(
                 &[self.control.as_raw_fd()],
@@ -182,8 +185,14 @@ impl Handle {
         Ok(None)
     }
 
-    /// Waits until the drainer is done; its last report.
-    pub fn wait(&self) -> Option<Report> {
+    /// A report if one is there, `Some(None)` if the drainer is gone.
+    pub fn try_report(&self) -> Option<Option<Report>> {
+        let ready = sys::poll(&[self.control.as_raw_fd()], std::time::Duration::ZERO);
+        (ready == [true]).then(|| self.report())
+    }
+
+    /// The last report of a drainer that is gone.
+    fn last_report(&self) -> Option<Report> {
         let mut last = None;
         while let Some(report) = self.report() {
             last = Some(report);

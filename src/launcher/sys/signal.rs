@@ -59,23 +59,28 @@ pub struct Signal {
     value: usize,
 }
 
-/// Waits for the next signal.
-pub fn next() -> Signal {
+/// Waits for the next signal, for as long as `time` if that is given.
+pub fn next(time: Option<std::time::Duration>) -> Option<Signal> {
     // SAFETY: all-zero is a value of these structures; all pointers are to
     // locals; the fields read are those of the codes that have them.
     unsafe {
         let mut all: libc::sigset_t = zeroed();
         libc::sigfillset(&raw mut all);
         let mut info: libc::siginfo_t = zeroed();
+        let time = time.map(|t| libc::timespec {
+            tv_sec: t.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(t.subsec_nanos()),
+        });
+        let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         loop {
-            let number = libc::sigwaitinfo(&raw const all, &raw mut info);
+            let number = libc::sigtimedwait(&raw const all, &raw mut info, time);
             if number > 0 {
                 let sent = matches!(
                     info.si_code,
                     libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL
                 );
                 let queued = info.si_code == libc::SI_QUEUE;
-                return Signal {
+                return Some(Signal {
                     number,
                     sent,
                     from: if sent { info.si_pid() } else { 0 },
@@ -85,9 +90,22 @@ pub fn next() -> Signal {
                     } else {
                         0
                     },
-                };
+                });
+            }
+            if io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN) {
+                return None;
             }
         }
+    }
+}
+
+/// Did whoever started us leave signal `number` ignored?
+pub fn is_ignored(number: i32) -> bool {
+    // SAFETY: all-zero is a value; the pointer is to a local.
+    unsafe {
+        let mut now: libc::sigaction = zeroed();
+        libc::sigaction(number, std::ptr::null(), &raw mut now);
+        now.sa_sigaction == libc::SIG_IGN
     }
 }
 

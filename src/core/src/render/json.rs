@@ -18,6 +18,9 @@ struct Quoted<'w>(&'w mut dyn Write);
 
 impl Write for Quoted<'_> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
+        if !s.bytes().any(|b| matches!(b, b'"' | b'\\')) {
+            return self.0.write_str(s);
+        }
         for part in s.split_inclusive(['"', '\\']) {
             match part.as_bytes().last() {
                 Some(b @ (b'"' | b'\\')) => {
@@ -43,7 +46,29 @@ impl<'w> Object<'w> {
             self.w.write_char(',')?;
         }
         self.first = false;
-        write!(self.w, "\"{name}\":")
+        self.w.write_char('"')?;
+        self.w.write_str(name)?;
+        self.w.write_str("\":")
+    }
+
+    /// One of our own names, which needs no escapes.
+    pub(super) fn word(&mut self, name: &str, value: &str) -> fmt::Result {
+        self.name(name)?;
+        self.w.write_char('"')?;
+        self.w.write_str(value)?;
+        self.w.write_char('"')
+    }
+
+    fn maybe_word(&mut self, name: &str, value: Option<&str>) -> fmt::Result {
+        match value {
+            Some(value) => self.word(name, value),
+            None => self.null(name),
+        }
+    }
+
+    fn truth(&mut self, name: &str, value: bool) -> fmt::Result {
+        self.name(name)?;
+        self.w.write_str(if value { "true" } else { "false" })
     }
 
     /// A number, `true`, `false`, or anything else that needs no quotes.
@@ -60,7 +85,8 @@ impl<'w> Object<'w> {
     }
 
     pub(super) fn null(&mut self, name: &str) -> fmt::Result {
-        self.bare(name, "null")
+        self.name(name)?;
+        self.w.write_str("null")
     }
 
     pub(super) fn maybe_string(&mut self, name: &str, value: Option<impl Display>) -> fmt::Result {
@@ -93,7 +119,7 @@ impl<'w> Object<'w> {
     fn errno(&mut self, name: &str, n: u16) -> fmt::Result {
         match (n, errno(n)) {
             (0, _) => self.null(name),
-            (_, Some((symbol, _))) => self.string(name, symbol),
+            (_, Some((symbol, _))) => self.word(name, symbol),
             // A kernel newer than this list: the number is all there is.
             (_, None) => self.string(name, format_args!("E{n}")),
         }
@@ -133,15 +159,15 @@ pub fn json(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::R
     let has_socket = !matches!(r.call, Call::Fault | Call::Exec);
     let mut o = Object::open(w)?;
     o.bare("v", SCHEMA)?;
-    o.string("event", event)?;
+    o.word("event", event)?;
     o.string("time", Stamp(r.time_ns))?;
     o.bare("pid", r.pid)?;
     o.bare("tid", r.tid)?;
     let program = (!context.program.is_empty()).then_some(Readable(context.program));
     o.maybe_string("program", program)?;
-    o.string("call", r.call.name())?;
+    o.word("call", r.call.name())?;
     o.maybe_bare("fd", (r.fd >= 0).then_some(r.fd))?;
-    o.string("identity", r.identity.name())?;
+    o.word("identity", r.identity.name())?;
     let known = r.identity != Identity::None && r.cookie != 0;
     o.maybe_bare("cookie", known.then_some(r.cookie))?;
     o.maybe_string("family", has_socket.then(|| family(r.domain)))?;
@@ -156,27 +182,27 @@ pub fn json(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::R
     } else {
         o.maybe_string("asked", address(&r.asked))?;
     }
-    o.string("verdict", r.verdict.name())?;
+    o.word("verdict", r.verdict.name())?;
     o.rule("rule", context.rule)?;
     o.errno("errno", r.errno)?;
     o.maybe_string("used", address(&r.used))?;
     match (has(flag::FORWARDED), r.kernel) {
         (false, _) => o.null("kernel")?,
-        (true, 0) => o.string("kernel", "ok")?,
+        (true, 0) => o.word("kernel", "ok")?,
         (true, n) => o.errno("kernel", n)?,
     }
     o.name("stages")?;
     stages(o.w, r.stages)?;
-    o.maybe_string("check", (r.check != Check::None).then(|| r.check.name()))?;
-    o.bare("inferred", has(flag::INFERRED))?;
-    o.bare("implicit", has(flag::IMPLICIT))?;
-    o.bare("observed", has(flag::OBSERVED))?;
-    o.bare("raw_syscall", has(flag::RAW_SYSCALL))?;
-    o.bare("seccomp", has(flag::SECCOMP))?;
+    o.maybe_word("check", (r.check != Check::None).then(|| r.check.name()))?;
+    o.truth("inferred", has(flag::INFERRED))?;
+    o.truth("implicit", has(flag::IMPLICIT))?;
+    o.truth("observed", has(flag::OBSERVED))?;
+    o.truth("raw_syscall", has(flag::RAW_SYSCALL))?;
+    o.truth("seccomp", has(flag::SECCOMP))?;
     o.rule("note", context.note)?;
     o.maybe_bare("holder", (r.holder != 0).then_some(r.holder))?;
     o.maybe_bare("uid", (r.uid != u32::MAX).then_some(r.uid))?;
-    o.maybe_string("reason", reason(r))?;
+    o.maybe_word("reason", reason(r))?;
     o.close()?;
     w.write_char('\n')
 }
@@ -185,8 +211,9 @@ fn stages(w: &mut dyn Write, bits: u16) -> fmt::Result {
     w.write_char('[')?;
     let mut first = true;
     for (_, name) in stage::NAMES.iter().filter(|(bit, _)| bits & bit != 0) {
-        let comma = if first { "" } else { "," };
-        write!(w, "{comma}\"{name}\"")?;
+        w.write_str(if first { "\"" } else { ",\"" })?;
+        w.write_str(name)?;
+        w.write_char('"')?;
         first = false;
     }
     w.write_char(']')

@@ -128,6 +128,16 @@ impl Ring {
         self.tail.0.load(Acquire)
     }
 
+    /// Starts over, for want of anything to believe. Writers in the middle of
+    /// a record find their claim gone.
+    fn reset(&self) {
+        for claim in &self.claims {
+            claim.store(word(0, 0, FREE), Release);
+        }
+        self.head.0.store(0, Release);
+        self.tail.0.store(0, Release);
+    }
+
     /// The reader's position.
     #[must_use]
     pub fn head(&self) -> u64 {
@@ -175,8 +185,15 @@ impl Drain {
     pub fn pop(&mut self, ring: &Ring, mut is_dead: impl FnMut(u32) -> bool) -> Popped {
         loop {
             let h = ring.head.0.load(Relaxed);
-            if h == ring.tail.0.load(Acquire) {
+            let t = ring.tail.0.load(Acquire);
+            if h == t {
                 return self.pop_passed(ring, is_dead);
+            }
+            if t.wrapping_sub(h) > SLOTS {
+                // No writer goes that far: a program scribbled on the ring.
+                ring.reset();
+                self.count = 0;
+                return Popped::Lost(0);
             }
             let Some(claim) = ring.claims.get((h % SLOTS) as usize) else {
                 return Popped::Empty;
@@ -387,6 +404,23 @@ mod tests {
                 assert_eq!(ring.push(1, &numbered(n), true), Push::Done);
             }
             assert_eq!(ring.push(1, &numbered(0), true), Push::Full);
+        });
+    }
+
+    #[test]
+    fn a_scribbled_ring_starts_over() {
+        big_stack(|| {
+            let ring = Box::new(Ring::new());
+            let mut drain = Drain::default();
+            for scribble in [u64::MAX, 1 << 60, SLOTS * 7 + 1] {
+                assert_eq!(ring.push(1, &numbered(0), false), Push::Done);
+                ring.tail.0.store(scribble, Relaxed);
+                assert!(matches!(drain.pop(&ring, |_| false), Popped::Lost(0)));
+                for n in 0..2 * SLOTS {
+                    assert_eq!(ring.push(1, &numbered(n), false), Push::Done);
+                    assert!(matches!(drain.pop(&ring, |_| false), Popped::Record(1, _)));
+                }
+            }
         });
     }
 }
