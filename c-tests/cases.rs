@@ -80,6 +80,13 @@ pub fn trials() -> Vec<Trial> {
         if file.driven {
             continue;
         }
+        if file.user == Some(NOBODY) && !support::has_nobody() {
+            trials.push(support::skipped(
+                &name,
+                "needs root, to become another user",
+            ));
+            continue;
+        }
         let every = file.clone();
         trials.push(Trial::test(format!("{name}::same"), move || {
             run_same(&every)
