@@ -1,9 +1,9 @@
 //! Records on their way out of the process.
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use bindgate_core::record::{Record, Verdict, flag, stage};
-use bindgate_core::run::Push;
+use bindgate_core::run::{Push, option};
 
 use crate::run::{Run, Sink};
 use crate::{log, process, sys};
@@ -48,13 +48,13 @@ pub fn at_exit(run: &Run) {
 fn push(run: &Run, record: &Record) {
     let (ring, header) = (&run.state.ring, &run.state.header);
     let words = record.to_words();
+    let words = words.get(..record.used_words()).unwrap_or(&words);
     let important = record.is_important();
     loop {
-        if ring.push(record.process, &words, important) == Push::Done {
-            return;
+        if ring.push(record.process, words, important) == Push::Done {
+            return settle(run);
         }
-        let now = sys::clock(libc::CLOCK_MONOTONIC) / 1_000_000;
-        if now.saturating_sub(header.heartbeat_ms.load(Relaxed)) > DRAINER_PATIENCE_MS {
+        if !is_drained(run) {
             header.lost.fetch_add(1, Relaxed);
             return;
         }
@@ -65,9 +65,33 @@ fn push(run: &Run, record: &Record) {
         let seen = header.room.load(Relaxed);
         header.doorbell.fetch_add(1, Relaxed);
         sys::futex_wake(&header.doorbell);
-        if ring.push(record.process, &words, important) == Push::Done {
-            return;
+        if ring.push(record.process, words, important) == Push::Done {
+            return settle(run);
         }
         sys::futex_wait(&header.room, seen, 5);
+    }
+}
+
+/// Is somebody reading the ring?
+fn is_drained(run: &Run) -> bool {
+    let now = sys::clock(libc::CLOCK_MONOTONIC) / 1_000_000;
+    now.saturating_sub(run.state.header.heartbeat_ms.load(Relaxed)) <= DRAINER_PATIENCE_MS
+}
+
+/// Under [`option::SYNC`] the call does not return before its line is written:
+/// the kernel kills the drainer with the first process of its name space.
+fn settle(run: &Run) {
+    if !run.has_option(option::SYNC) || process::is_under_seccomp() {
+        return;
+    }
+    let header = &run.state.header;
+    let end = run.state.ring.tail();
+    while header.settled.load(Acquire) < end && is_drained(run) {
+        let seen = header.room.load(Relaxed);
+        header.doorbell.fetch_add(1, Relaxed);
+        sys::futex_wake(&header.doorbell);
+        if header.settled.load(Acquire) < end {
+            sys::futex_wait(&header.room, seen, 5);
+        }
     }
 }

@@ -59,16 +59,38 @@ pub fn is_readable(at: usize, len: usize) -> bool {
     let Some(last) = at.checked_add(len - 1) else {
         return false;
     };
-    let here = &raw const last as usize;
-    let mine = |a: usize| a / PAGE == here / PAGE;
-    if mine(at) && mine(last) {
+    if at < PAGE {
+        // Never there; and a null set of signals is no question to the kernel.
+        return false;
+    }
+    if is_on_stack(at, last) {
         return true;
     }
     if process::is_under_seccomp() {
-        // Nothing may be asked any more. A null page is never there.
-        return at >= PAGE;
+        // Nothing may be asked any more.
+        return true;
     }
     crate::sys::is_readable(at) && (at / PAGE == last / PAGE || crate::sys::is_readable(last))
+}
+
+/// Are the bytes on this thread's stack, above us? What lies between our own
+/// frame and the end of its page is, and on the main thread's stack all up to
+/// its beginning.
+fn is_on_stack(first: usize, last: usize) -> bool {
+    /// The kernel leaves at least this much between the main stack and
+    /// anything mapped below it (`mmap_base`), so closer means on it.
+    const GAP: usize = 100 << 20;
+    let here = &raw const first as usize;
+    if first < here {
+        return false;
+    }
+    let top = process::stack_end();
+    let end = if here < top && top - here < GAP {
+        top
+    } else {
+        (here / PAGE + 1) * PAGE
+    };
+    last < end
 }
 
 /// A value of the program's, copied out, if it is there.

@@ -7,7 +7,7 @@
 
 use core::cell::Cell;
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -37,9 +37,38 @@ fn own() -> &'static Own {
     unsafe { &*page }
 }
 
+static STACK_END: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the main thread's stack begins, at its high end: above it the kernel
+/// put the arguments and the environment. 0 if nobody knows.
+pub fn stack_end() -> usize {
+    STACK_END.load(Relaxed)
+}
+
+/// The environment that the kernel gave to the program. libc's own list is not
+/// set up yet when a `preinit_array` of the program calls us.
+pub fn first_environment() -> *const *const libc::c_char {
+    let end = stack_end() as *const usize;
+    if end.is_null() {
+        return core::ptr::null();
+    }
+    // SAFETY: the loader keeps the stack pointer that the kernel started the
+    // program with; there lie argc, the arguments, a null pointer, and the
+    // environment.
+    unsafe { end.add(*end + 2).cast() }
+}
+
 /// Maps the page that fork wipes. Where there is none (`MADV_WIPEONFORK` came
 /// with Linux 4.14) every record asks for the pid.
 pub fn start() {
+    // SAFETY: a NUL-terminated name; the symbol, where the loader has it, is a
+    // pointer that it set before it called anybody.
+    unsafe {
+        let end = libc::dlsym(libc::RTLD_DEFAULT, c"__libc_stack_end".as_ptr());
+        if !end.is_null() {
+            STACK_END.store(*end.cast::<usize>(), Relaxed);
+        }
+    }
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let Ok(page) = sys::mmap(4096, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) else {
         return;

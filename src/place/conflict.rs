@@ -56,7 +56,7 @@ pub fn holder(run: &Run, placing: &Placing) -> Option<u64> {
         } else {
             !placing.virt.is_auto() && me.overlaps(&it) && collide(placing, &other)
         };
-        if in_the_way && is_alive(run, &other) {
+        if in_the_way && is_alive(run, &other, placing.marks) {
             return Some(other.cookie);
         }
     }
@@ -111,13 +111,17 @@ impl Side {
     }
 }
 
-/// Is the real place of an entry still held, by the socket or by a child of
-/// it? A dead entry is removed. The question is a trial bind, which leaves no
-/// trace; where it cannot be asked the answer is yes.
-fn is_alive(run: &Run, entry: &Moved) -> bool {
+/// Is the real place of an entry still held? A dead entry is removed. The
+/// question is a trial bind, which leaves no trace; where it cannot be asked
+/// the answer is yes.
+///
+/// If both sides share by `SO_REUSEADDR` (`marks` are the newcomer's) the
+/// trial does too: then connections that the old listener left behind do not
+/// count, as they would not without the move.
+fn is_alive(run: &Run, entry: &Moved, marks: u32) -> bool {
     let alive = match entry.real.read() {
         Some(Addr::Unix(name)) => holders::unix_name_in_use(&name),
-        Some(_) => is_taken(entry),
+        Some(_) => is_taken(entry, entry.marks & marks & move_mark::REUSEADDR != 0),
         None => false,
     };
     if !alive {
@@ -127,7 +131,7 @@ fn is_alive(run: &Run, entry: &Moved) -> bool {
     alive
 }
 
-fn is_taken(entry: &Moved) -> bool {
+fn is_taken(entry: &Moved, sharing: bool) -> bool {
     let ty = entry.socket;
     let Ok(fd) = sys::socket(
         i32::from(ty.domain),
@@ -136,8 +140,11 @@ fn is_taken(entry: &Moved) -> bool {
     ) else {
         return true;
     };
+    let one = 1i32.to_ne_bytes();
+    if sharing {
+        let _ = sys::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &one);
+    }
     if entry.marks & move_mark::V6ONLY != 0 {
-        let one = 1i32.to_ne_bytes();
         let _ = sys::setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &one);
     }
     let trial = sys::bind(fd, entry.real.bytes());
@@ -151,7 +158,7 @@ fn is_taken(entry: &Moved) -> bool {
 /// Removes dead entries around the place of `cookie`; did any room come free?
 pub fn clear_dead(run: &Run, cookie: u64) -> bool {
     for entry in run.state.moves.victims(cookie) {
-        let _ = is_alive(run, &entry);
+        let _ = is_alive(run, &entry, 0);
     }
     run.state.moves.has_room(cookie)
 }

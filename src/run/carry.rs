@@ -84,7 +84,10 @@ impl Carry {
 fn find(name: &str) -> Option<&'static [u8]> {
     // SAFETY: the list that libc keeps; it is read before `main`, when nothing
     // else can be changing it.
-    let mut at = unsafe { crate::hook::environ };
+    let mut at = unsafe { crate::hook::environ } as *const *const core::ffi::c_char;
+    if at.is_null() {
+        at = crate::process::first_environment();
+    }
     while !at.is_null() {
         // SAFETY: the list ends with a null pointer.
         let entry = unsafe { *at };

@@ -14,7 +14,7 @@ pub use carry::Carry;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{
-    AtomicU32,
+    AtomicU8, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
@@ -183,7 +183,7 @@ fn set_up() -> Result<Option<Run>, Refused> {
         observe: !found.view.is_enforcing()
             || state.header.options.load(Relaxed) & option::OBSERVE != 0,
         state,
-        view: found.view,
+        view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,
         pid_ns: sys::stat(b"/proc/self/ns/pid\0").map_or(0, |st| st.st_ino),
@@ -207,6 +207,26 @@ struct Found {
     view: View<'static>,
     sink: Sink,
     json: bool,
+}
+
+/// Gives the view room to remember which `for` conditions hold: the program
+/// and its script stay the same until the next exec.
+fn remember_conditions(view: View<'static>) -> View<'static> {
+    let count = view.conditions() as usize;
+    if count == 0 {
+        return view;
+    }
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    match sys::mmap(count, prot, flags, -1) {
+        Ok(at) => {
+            // SAFETY: fresh zeroed memory of that size, never unmapped, of
+            // atomics that any byte is a value of.
+            let cache = unsafe { core::slice::from_raw_parts(at.cast::<AtomicU8>(), count) };
+            view.with_cache(cache)
+        }
+        Err(_) => view,
+    }
 }
 
 /// The executable, and the script behind it if the kernel was told to run

@@ -8,7 +8,8 @@
 use crate::addr::{RawAddr, STORAGE};
 
 /// Words of a record.
-pub const WORDS: usize = 2 * ADDR_WORDS + 16;
+pub const WORDS: usize = HEAD_WORDS + 2 * ADDR_WORDS;
+const HEAD_WORDS: usize = 16;
 const ADDR_WORDS: usize = STORAGE / 8;
 
 macro_rules! names {
@@ -287,6 +288,15 @@ impl Record {
         self.verdict != Verdict::Allow || matches!(self.call, Call::Exec | Call::Fault)
     }
 
+    /// How many of the words carry something: the rest need not be copied.
+    #[must_use]
+    pub fn used_words(&self) -> usize {
+        match (self.used.bytes().len(), self.asked.bytes().len()) {
+            (0, asked) => HEAD_WORDS + asked.div_ceil(8),
+            (used, _) => HEAD_WORDS + ADDR_WORDS + used.div_ceil(8),
+        }
+    }
+
     /// The record as words.
     #[must_use]
     pub fn to_words(&self) -> [u64; WORDS] {
@@ -320,8 +330,11 @@ impl Record {
             u64::from(self.uid),
         ];
         w[..head.len()].copy_from_slice(&head);
-        put_bytes(&mut w[16..16 + ADDR_WORDS], self.asked.bytes());
-        put_bytes(&mut w[16 + ADDR_WORDS..], self.used.bytes());
+        put_bytes(
+            &mut w[HEAD_WORDS..HEAD_WORDS + ADDR_WORDS],
+            self.asked.bytes(),
+        );
+        put_bytes(&mut w[HEAD_WORDS + ADDR_WORDS..], self.used.bytes());
         w
     }
 
@@ -369,8 +382,8 @@ impl Record {
             cookie: w[7],
             holder: w[8],
             uid: lo(w[9]),
-            asked: get_addr(&w[16..16 + ADDR_WORDS], asked)?,
-            used: get_addr(&w[16 + ADDR_WORDS..], used)?,
+            asked: get_addr(&w[HEAD_WORDS..HEAD_WORDS + ADDR_WORDS], asked)?,
+            used: get_addr(&w[HEAD_WORDS + ADDR_WORDS..], used)?,
         })
     }
 }

@@ -159,7 +159,8 @@ impl Drainer {
                     Some(record) => self.record(slot, &record),
                     None => self.sums.lost += 1,
                 },
-                Popped::Lost(_) => self.sums.lost += 1,
+                // How many a scribble cost nobody can tell: at least one.
+                Popped::Lost(_) | Popped::Repaired => self.sums.lost += 1,
                 Popped::Claimed(_) => {
                     let head = ring.head();
                     if self.head.0 != head {

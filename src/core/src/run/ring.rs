@@ -79,9 +79,9 @@ impl Ring {
         }
     }
 
-    /// Puts a record in. `owner` is the writer's slot in the process table,
+    /// Puts a record in: its first words, as many as carry something. `owner` is the writer's slot in the process table,
     /// `important` may use the reserved room.
-    pub fn push(&self, owner: u32, words: &[u64; WORDS], important: bool) -> Push {
+    pub fn push(&self, owner: u32, words: &[u64], important: bool) -> Push {
         let room = if important { SLOTS } else { SLOTS - RESERVED };
         // Each turn either wins a slot or sees `tail` move on; the bound is
         // only there for a state that somebody scribbled on.
