@@ -45,6 +45,8 @@ pub fn at_exit(run: &Run) {
 }
 
 /// Puts a record into the ring; waits for room while the drainer lives.
+// Apart, so that its buffer is not on the stack while a log line is built.
+#[inline(never)]
 fn push(run: &Run, record: &Record) {
     let (ring, header) = (&run.state.ring, &run.state.header);
     let words = record.to_words();

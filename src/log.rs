@@ -17,13 +17,19 @@ use crate::process;
 use crate::run::{Run, Sink};
 use crate::sys;
 
+/// Room for the lines of ordinary decisions. A signal handler's alternate
+/// stack is 8 KiB, and the kernel takes up to half of it for itself.
+const LINE: usize = 768;
+/// Room for any line: two Unix paths, every byte of them escaped.
+const LONG_LINE: usize = 4096;
+
 /// A line that is built on the stack; what does not fit makes it fail.
-struct Line {
-    bytes: [u8; 3072],
+struct Line<const N: usize> {
+    bytes: [u8; N],
     len: usize,
 }
 
-impl Write for Line {
+impl<const N: usize> Write for Line<N> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         let to = self.bytes.get_mut(self.len..self.len + s.len());
         to.ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
@@ -33,6 +39,7 @@ impl Write for Line {
 }
 
 /// Appends the record to the log, if it is one that the log shows.
+#[inline(never)]
 pub fn record(run: &Run, record: &Record) {
     if !render::is_shown(record, Detail::Normal) && !run.json {
         return;
@@ -44,10 +51,11 @@ pub fn record(run: &Run, record: &Record) {
         note: RuleRef::find(&run.view, record.note, record.call),
         ..Context::default()
     };
-    let written = append(run, |line| match run.json {
+    let fill = |line: &mut dyn Write| match run.json {
         true => render::json(line, record, &context),
         false => render::text(line, record, &context),
-    });
+    };
+    let written = append::<LINE>(run, &fill).unwrap_or_else(|| long(run, &fill));
     if !written {
         run.state.header.lost.fetch_add(1, Relaxed);
     }
@@ -64,36 +72,44 @@ pub fn say_lost(run: &Run) {
         count,
         why: "the log could not be written",
     };
-    let written = append(run, |line| match run.json {
+    let fill = |line: &mut dyn Write| match run.json {
         true => render::json_event(line, &event),
         false => render::text_event(line, &event, false, 0),
-    });
-    if !written {
+    };
+    if append::<LINE>(run, &fill) != Some(true) {
         run.state.header.lost.fetch_add(count, Relaxed);
     }
 }
 
-fn append(run: &Run, fill: impl FnOnce(&mut Line) -> fmt::Result) -> bool {
+type Fill<'a> = &'a dyn Fn(&mut dyn Write) -> fmt::Result;
+
+#[cold]
+#[inline(never)]
+fn long(run: &Run, fill: Fill<'_>) -> bool {
+    append::<LONG_LINE>(run, fill) == Some(true)
+}
+
+/// Writes a line of at most `N` bytes; `None` if it is longer.
+#[inline(never)]
+fn append<const N: usize>(run: &Run, fill: Fill<'_>) -> Option<bool> {
     if process::is_under_seccomp() {
         // An open could be this process's last call.
-        return false;
+        return Some(false);
     }
-    let mut line = Line {
-        bytes: [0; 3072],
+    let mut line = Line::<N> {
+        bytes: [0; N],
         len: 0,
     };
-    if fill(&mut line).is_err() {
-        return false;
-    }
+    fill(&mut line).ok()?;
     let bytes = line.bytes.get(..line.len).unwrap_or(&[]);
     if run.sink == Sink::Stderr {
-        return sys::write_all(2, bytes).is_ok();
+        return Some(sys::write_all(2, bytes).is_ok());
     }
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY;
     let Ok(fd) = sys::open_at(libc::AT_FDCWD, run.log_path(), flags, 0o644) else {
-        return false;
+        return Some(false);
     };
     let written = sys::write_all(fd, bytes);
     sys::close(fd);
-    written.is_ok()
+    Some(written.is_ok())
 }

@@ -6,12 +6,13 @@
 
 use core::ffi::c_char;
 use core::ptr::null;
+use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::record::{Call, stage};
-use bindgate_core::run::option;
+use bindgate_core::run::{Moved, option};
 
 use crate::faults::guard;
-use crate::run::Run;
+use crate::run::{Run, Sink};
 use crate::{memory, sys};
 
 /// A list of strings that ends with a null pointer.
@@ -24,6 +25,11 @@ const PRELOAD: usize = 2048;
 /// Longest environment entry that the kernel takes (`MAX_ARG_STRLEN`).
 const LONGEST: usize = 128 * 1024;
 
+/// Most moved sockets that a plain preload hands on: as many as fit into one
+/// entry of an environment.
+const MOVED: usize = 200;
+const MOVED_NAME: &[u8] = b"BINDGATE_MOVED=";
+
 /// What an environment has of ours.
 #[derive(Default)]
 struct Seen {
@@ -32,6 +38,8 @@ struct Seen {
     preload: Option<usize>,
     /// Is our library named in it?
     named: bool,
+    /// Where `BINDGATE_MOVED=` stands.
+    moved: Option<usize>,
     /// Bit n: the n-th of our variables is there.
     variables: u32,
 }
@@ -60,6 +68,8 @@ fn look(run: &Run, envp: Strings) -> Option<Seen> {
                 .get(11..)?
                 .split(|c| matches!(c, b':' | b' '))
                 .any(|part| part == run.carry.library());
+        } else if start.starts_with(MOVED_NAME) {
+            seen.moved = Some(seen.entries);
         } else if start.starts_with(b"BINDGATE_") {
             for (n, text) in run.carry.texts().enumerate() {
                 if is_same_variable(start, text) {
@@ -79,7 +89,8 @@ pub fn with_environment<T>(run: &Run, envp: Strings, go: impl FnOnce(Strings) ->
     };
     let all = (1 << run.carry.texts().count()) - 1;
     let complete = seen.named && seen.variables == all;
-    if complete || !seen.named && run.has_option(option::LET_GO) {
+    let moved = Pages::with_moved(run);
+    if complete && moved.is_none() || !seen.named && run.has_option(option::LET_GO) {
         return go(envp);
     }
     let mut preload = [0u8; PRELOAD];
@@ -90,24 +101,86 @@ pub fn with_environment<T>(run: &Run, envp: Strings, go: impl FnOnce(Strings) ->
             None => return go(envp),
         },
     };
-    let wanted = seen.entries + run.carry.texts().count() + 2;
+    let ours = Ours {
+        preload,
+        moved: moved.as_ref().map(Pages::bytes),
+    };
+    let wanted = seen.entries + run.carry.texts().count() + 3;
     let mut stack = [null::<c_char>(); ON_STACK];
     if let Some(list) = stack.get_mut(..wanted) {
-        build(run, envp, &seen, preload, list);
+        build(run, envp, &seen, &ours, list);
         return go(list.as_ptr());
     }
-    let bytes = wanted * size_of::<*const c_char>();
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let Ok(pages) = sys::mmap(bytes, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) else {
+    let Some(pages) = Pages::new(wanted * size_of::<*const c_char>()) else {
         return go(envp);
     };
-    // SAFETY: fresh zeroed pages of that size: null pointers.
-    let list = unsafe { core::slice::from_raw_parts_mut(pages.cast::<*const c_char>(), wanted) };
-    build(run, envp, &seen, preload, list);
-    let ret = go(list.as_ptr());
-    // SAFETY: nothing uses the list any more.
-    unsafe { sys::munmap(pages, bytes) };
-    ret
+    // SAFETY: fresh zeroed pages of that size, aligned: null pointers.
+    let list = unsafe { core::slice::from_raw_parts_mut(pages.at.cast::<*const c_char>(), wanted) };
+    build(run, envp, &seen, &ours, list);
+    go(list.as_ptr())
+}
+
+/// The entries that take the place of the program's, or join them.
+struct Ours<'a> {
+    preload: Option<&'a [u8]>,
+    moved: Option<&'a [u8]>,
+}
+
+/// Memory of our own for the time of one exec that fails; one that succeeds
+/// takes it along.
+struct Pages {
+    at: *mut core::ffi::c_void,
+    len: usize,
+}
+
+impl Pages {
+    fn new(len: usize) -> Option<Pages> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = sys::mmap(len, prot, flags, -1).ok()?;
+        Some(Pages { at, len })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped with that size, and only written through `&mut`.
+        unsafe { core::slice::from_raw_parts(self.at.cast(), self.len) }
+    }
+
+    /// `BINDGATE_MOVED=…` for a plain preload with moved sockets. A run needs
+    /// none: its state outlives an exec.
+    fn with_moved(run: &Run) -> Option<Pages> {
+        if run.sink == Sink::Ring || run.state.header.moves.load(Relaxed) == 0 {
+            return None;
+        }
+        let moves = &run.state.moves;
+        let entries = || {
+            moves
+                .iter()
+                .filter_map(|m| Some(m.to_bytes(moves.tag(m.cookie)?)))
+                .take(MOVED)
+        };
+        let len = MOVED_NAME.len() + entries().count() * Moved::BYTES * 2 + 1;
+        let pages = Pages::new(len)?;
+        // SAFETY: fresh pages of that size that nobody else has.
+        let to = unsafe { core::slice::from_raw_parts_mut(pages.at.cast::<u8>(), len) };
+        let digits = entries()
+            .flatten()
+            .flat_map(|byte| [byte >> 4, byte & 0xf])
+            .filter_map(|digit| char::from_digit(u32::from(digit), 16));
+        let text = MOVED_NAME.iter().copied().chain(digits.map(|c| c as u8));
+        // The last byte stays the terminating NUL.
+        for (to, from) in to.iter_mut().take(len - 1).zip(text) {
+            *to = from;
+        }
+        Some(pages)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the exec has failed, nothing uses the memory any more.
+        unsafe { sys::munmap(self.at, self.len) };
+    }
 }
 
 /// `LD_PRELOAD=ours:theirs` in `buf`; `None` if it does not fit.
@@ -130,13 +203,7 @@ fn preload_text<'a>(
     buf.get(..len)
 }
 
-fn build(
-    run: &Run,
-    envp: Strings,
-    seen: &Seen,
-    preload: Option<&[u8]>,
-    list: &mut [*const c_char],
-) {
+fn build(run: &Run, envp: Strings, seen: &Seen, ours: &Ours<'_>, list: &mut [*const c_char]) {
     let mut out = list.iter_mut();
     let mut put = |text: *const c_char| {
         if let Some(to) = out.next() {
@@ -144,13 +211,16 @@ fn build(
         }
     };
     for n in 0..seen.entries {
-        match preload {
-            Some(ours) if seen.preload == Some(n) => put(ours.as_ptr().cast()),
+        match (ours.preload, ours.moved) {
+            (Some(text), _) if seen.preload == Some(n) => put(text.as_ptr().cast()),
+            (_, Some(text)) if seen.moved == Some(n) => put(text.as_ptr().cast()),
             _ => put(memory::read(envp.wrapping_add(n)).unwrap_or(null())),
         }
     }
-    if let (Some(ours), None) = (preload, seen.preload) {
-        put(ours.as_ptr().cast());
+    for (text, place) in [(ours.preload, seen.preload), (ours.moved, seen.moved)] {
+        if let (Some(text), None) = (text, place) {
+            put(text.as_ptr().cast());
+        }
     }
     for (n, text) in run.carry.texts().enumerate() {
         if seen.variables & 1 << n == 0 {

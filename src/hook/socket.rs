@@ -264,6 +264,7 @@ fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding
 
 /// Identify, policy, and what follows from it: the middle of the house, for
 /// explicit and implicit binds alike.
+#[inline(never)]
 pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Binding) {
     let record = &mut b.record;
     let may_match = run.view.may_match(Op::Bind, asked);
@@ -327,6 +328,7 @@ pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Bin
 
 /// Carries the plan out where that is not the plain forward. `Some` is the
 /// answer for the program.
+#[inline(never)]
 pub fn settle(run: &Run, b: &mut Binding) -> Option<Result<(), Errno>> {
     let answer = match &b.plan {
         Plan::Forward | Plan::Place(_) => return None,
@@ -342,6 +344,7 @@ pub fn settle(run: &Run, b: &mut Binding) -> Option<Result<(), Errno>> {
 }
 
 /// The forward has come back.
+#[inline(never)]
 pub fn note_bind(run: &Run, b: &mut Binding, errno: u16) {
     let fd = b.record.fd;
     let ok = errno == 0;

@@ -11,11 +11,12 @@ use bindgate_core::addr::{Addr, af};
 use bindgate_core::run::{Moved, move_kind, move_mark};
 use bindgate_core::socket::KindSet;
 
-use super::{Placing, holders, same_table};
+use super::{Placing, diag, holders, same_table};
 use crate::run::Run;
 use crate::sys::{self, Errno};
 
 /// The cookie of a living socket of the run that stands in the way.
+#[inline(never)]
 pub fn holder(run: &Run, placing: &Placing) -> Option<u64> {
     if run
         .state
@@ -56,7 +57,7 @@ pub fn holder(run: &Run, placing: &Placing) -> Option<u64> {
         } else {
             !placing.virt.is_auto() && me.overlaps(&it) && collide(placing, &other)
         };
-        if in_the_way && is_alive(run, &other, placing.marks) {
+        if in_the_way && is_alive(run, &other) {
             return Some(other.cookie);
         }
     }
@@ -111,27 +112,35 @@ impl Side {
     }
 }
 
-/// Is the real place of an entry still held? A dead entry is removed. The
-/// question is a trial bind, which leaves no trace; where it cannot be asked
-/// the answer is yes.
-///
-/// If both sides share by `SO_REUSEADDR` (`marks` are the newcomer's) the
-/// trial does too: then connections that the old listener left behind do not
-/// count, as they would not without the move.
-fn is_alive(run: &Run, entry: &Moved, marks: u32) -> bool {
-    let alive = match entry.real.read() {
-        Some(Addr::Unix(name)) => holders::unix_name_in_use(&name),
-        Some(_) => is_taken(entry, entry.marks & marks & move_mark::REUSEADDR != 0),
-        None => false,
+/// Does the socket of an entry still stand in its place? An entry whose place
+/// nobody holds any more is removed; one whose socket is gone but left
+/// connections behind stays, for those, and is in nobody's way.
+fn is_alive(run: &Run, entry: &Moved) -> bool {
+    let (alive, held) = match entry.real.read() {
+        Some(Addr::Unix(name)) => {
+            let used = holders::unix_name_in_use(&name);
+            (used, used)
+        }
+        Some(_) => match diag::is_bound(entry) {
+            Some(true) => (true, true),
+            Some(false) => (false, is_taken(entry)),
+            None => {
+                let taken = is_taken(entry);
+                (taken, taken)
+            }
+        },
+        None => (false, false),
     };
-    if !alive {
+    if !held {
         run.state.moves.remove(entry.cookie);
         run.state.socket_options.forget(entry.cookie);
     }
     alive
 }
 
-fn is_taken(entry: &Moved, sharing: bool) -> bool {
+/// Is the real place of an entry held by anybody? A trial bind, which leaves no
+/// trace; where it cannot be made the answer is yes.
+fn is_taken(entry: &Moved) -> bool {
     let ty = entry.socket;
     let Ok(fd) = sys::socket(
         i32::from(ty.domain),
@@ -140,11 +149,8 @@ fn is_taken(entry: &Moved, sharing: bool) -> bool {
     ) else {
         return true;
     };
-    let one = 1i32.to_ne_bytes();
-    if sharing {
-        let _ = sys::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &one);
-    }
     if entry.marks & move_mark::V6ONLY != 0 {
+        let one = 1i32.to_ne_bytes();
         let _ = sys::setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &one);
     }
     let trial = sys::bind(fd, entry.real.bytes());
@@ -158,7 +164,7 @@ fn is_taken(entry: &Moved, sharing: bool) -> bool {
 /// Removes dead entries around the place of `cookie`; did any room come free?
 pub fn clear_dead(run: &Run, cookie: u64) -> bool {
     for entry in run.state.moves.victims(cookie) {
-        let _ = is_alive(run, &entry, 0);
+        let _ = is_alive(run, &entry);
     }
     run.state.moves.has_room(cookie)
 }

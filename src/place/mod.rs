@@ -7,6 +7,7 @@
 //! it leads back to its listener by what it inherits ([`find`]).
 
 mod conflict;
+mod diag;
 mod holders;
 mod options;
 mod unix;
@@ -67,6 +68,7 @@ pub fn is_v6only(fd: i32) -> bool {
 }
 
 /// What is to be done so that the program believes to be at `virt`.
+#[inline(never)]
 pub fn plan(
     run: &Run,
     fd: i32,
@@ -294,6 +296,7 @@ impl Found {
 
 /// Is `fd` a moved socket, or a child of one? Asks the kernel only if the run
 /// has moved sockets at all, and then no more than it must.
+#[inline(never)]
 pub fn find(run: &Run, fd: i32) -> Option<Found> {
     let header = &run.state.header;
     if header.moves.load(Relaxed) == 0 || process::is_under_seccomp() {

@@ -81,7 +81,7 @@ impl Carry {
 }
 
 /// `NAME=value\0` in the environment as it is now.
-fn find(name: &str) -> Option<&'static [u8]> {
+pub fn find(name: &str) -> Option<&'static [u8]> {
     // SAFETY: the list that libc keeps; it is read before `main`, when nothing
     // else can be changing it.
     let mut at = unsafe { crate::hook::environ } as *const *const core::ffi::c_char;

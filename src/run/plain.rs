@@ -4,10 +4,12 @@
 //! program's own allocator. What it makes is copied to pages of its own that
 //! are then read-only.
 
+use bindgate_core::addr::Addr;
 use bindgate_core::policy::{self, Resolver, Source, View};
-use bindgate_core::run::{ENV_FORMAT, ENV_OPTIONS, ENV_RULES, State, option};
+use bindgate_core::run::{ENV_FORMAT, ENV_MOVED, ENV_OPTIONS, ENV_RULES, Moved, State, option};
+use core::sync::atomic::Ordering::Relaxed;
 
-use super::carry::{FORMAT, LOG, OPTIONS, POLICY, RULES};
+use super::carry::{FORMAT, LOG, OPTIONS, POLICY, RULES, find};
 use super::{Carry, Found, Refused, Sink, complain};
 use crate::sys;
 
@@ -45,6 +47,7 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
     // never unmapped.
     let state: &'static State = unsafe { &*at.cast::<State>() };
     state.start(0, options, unprivileged_start());
+    take_over(state);
     Ok(Some(Found {
         state,
         view,
@@ -73,6 +76,34 @@ fn options(text: &[u8]) -> Result<u32, Refused> {
         bits |= bit;
     }
     Ok(bits)
+}
+
+/// Puts back the moved sockets that the program before the exec had.
+fn take_over(state: &State) {
+    let Some(text) = find(ENV_MOVED) else { return };
+    let digits = text.get(ENV_MOVED.len() + 1..).unwrap_or(&[]);
+    for entry in digits.chunks_exact(2 * Moved::BYTES) {
+        let mut bytes = [0u8; Moved::BYTES];
+        for (to, pair) in bytes.iter_mut().zip(entry.chunks_exact(2)) {
+            let pair = core::str::from_utf8(pair).unwrap_or("");
+            *to = u8::from_str_radix(pair, 16).unwrap_or(0);
+        }
+        let Some((moved, tag)) = Moved::from_bytes(&bytes) else {
+            continue;
+        };
+        if !state.moves.restore(&moved, tag) {
+            continue;
+        }
+        let header = &state.header;
+        header.moves.fetch_add(1, Relaxed);
+        match moved.real.read() {
+            Some(Addr::Unix(_)) => {
+                header.unix_moves.fetch_add(1, Relaxed);
+            }
+            Some(addr) => state.mark_port(addr.port().unwrap_or(0) as u16),
+            None => {}
+        }
+    }
 }
 
 struct Users;

@@ -38,6 +38,9 @@ pub const ENV_LOG: &str = "BINDGATE_LOG";
 /// `text` (default) or `json`, for a plain preload.
 pub const ENV_FORMAT: &str = "BINDGATE_FORMAT";
 
+/// The moved sockets of a plain preload, from one program to the next over an
+/// exec: each [`Moved::to_bytes`] in hex digits.
+pub const ENV_MOVED: &str = "BINDGATE_MOVED";
 /// Words of [`option::WORDS`] with commas between them, for a plain preload.
 pub const ENV_OPTIONS: &str = "BINDGATE_OPTIONS";
 

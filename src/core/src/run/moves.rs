@@ -65,6 +65,55 @@ pub struct Moved {
     pub real: RawAddr,
 }
 
+impl Moved {
+    /// Bytes of [`Self::to_bytes`].
+    pub const BYTES: usize = 8 + 4 * 5 + 6 + 2 + 2 * STORAGE;
+
+    /// The entry and its tag as bytes, for another process.
+    #[must_use]
+    pub fn to_bytes(&self, tag: Tag) -> [u8; Self::BYTES] {
+        let mut b = [0; Self::BYTES];
+        b[..8].copy_from_slice(&self.cookie.to_le_bytes());
+        let words = [tag.0, self.kind, self.marks, self.uid, self.rule];
+        for (to, word) in b[8..28].chunks_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        let halves = [self.socket.domain, self.socket.ty, self.socket.protocol];
+        for (to, half) in b[28..34].chunks_mut(2).zip(halves) {
+            to.copy_from_slice(&half.to_le_bytes());
+        }
+        let (virt, real) = (self.virt.bytes(), self.real.bytes());
+        b[34] = virt.len() as u8;
+        b[35] = real.len() as u8;
+        b[36..36 + virt.len()].copy_from_slice(virt);
+        b[36 + STORAGE..36 + STORAGE + real.len()].copy_from_slice(real);
+        b
+    }
+
+    /// What [`Self::to_bytes`] wrote.
+    #[must_use]
+    pub fn from_bytes(b: &[u8; Self::BYTES]) -> Option<(Moved, Tag)> {
+        let word = |at: usize| Some(u32::from_le_bytes(b.get(at..at + 4)?.try_into().ok()?));
+        let half = |at: usize| Some(u16::from_le_bytes(b.get(at..at + 2)?.try_into().ok()?));
+        let addr = |at: usize, len: u8| RawAddr::new(b.get(at..at + usize::from(len))?);
+        let moved = Moved {
+            cookie: u64::from_le_bytes(b.get(..8)?.try_into().ok()?),
+            kind: word(12)?,
+            marks: word(16)?,
+            uid: word(20)?,
+            rule: word(24)?,
+            socket: SocketType {
+                domain: half(28)?,
+                ty: half(30)?,
+                protocol: half(32)?,
+            },
+            virt: addr(36, b[34])?,
+            real: addr(36 + STORAGE, b[35])?,
+        };
+        Some((moved, Tag(word(8)?)))
+    }
+}
+
 /// Entry and generation in 32 bits that the kernel takes for a port range:
 /// low half 1..=32767, high half 32768..=65535, so low ≤ high always.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,6 +140,25 @@ struct Entry {
     spare: [AtomicU64; 4],
     virt: [AtomicU64; ADDR_WORDS],
     real: [AtomicU64; ADDR_WORDS],
+}
+
+impl Entry {
+    fn fill(&self, moved: &Moved) {
+        self.kind.store(moved.kind, Relaxed);
+        self.marks.store(moved.marks, Relaxed);
+        self.uid.store(moved.uid, Relaxed);
+        self.rule.store(moved.rule, Relaxed);
+        let s = moved.socket;
+        self.socket.store(
+            u64::from(s.domain) | u64::from(s.ty) << 16 | u64::from(s.protocol) << 32,
+            Relaxed,
+        );
+        let (virt, real) = (moved.virt.bytes(), moved.real.bytes());
+        self.lens
+            .store(virt.len() as u32 | (real.len() as u32) << 8, Relaxed);
+        store(&self.virt, virt);
+        store(&self.real, real);
+    }
 }
 
 /// The table: keys apart from entries, so that a look-up touches few lines.
@@ -140,24 +208,30 @@ impl Moves {
                 continue;
             }
             let generation = e.generation.fetch_add(1, AcqRel).wrapping_add(1);
-            e.kind.store(moved.kind, Relaxed);
-            e.marks.store(moved.marks, Relaxed);
-            e.uid.store(moved.uid, Relaxed);
-            e.rule.store(moved.rule, Relaxed);
-            let s = moved.socket;
-            e.socket.store(
-                u64::from(s.domain) | u64::from(s.ty) << 16 | u64::from(s.protocol) << 32,
-                Relaxed,
-            );
-            let (virt, real) = (moved.virt.bytes(), moved.real.bytes());
-            e.lens
-                .store(virt.len() as u32 | (real.len() as u32) << 8, Relaxed);
-            store(&e.virt, virt);
-            store(&e.real, real);
+            e.fill(moved);
             key.store(moved.cookie, Release);
             return Some(Tag::new(i, generation));
         }
         None
+    }
+
+    /// Puts back an entry that another process of a plain preload had, in the
+    /// same place and with the same tag: accepted sockets carry it.
+    pub fn restore(&self, moved: &Moved, tag: Tag) -> bool {
+        let generation = (tag.0 >> 16) & 0x7fff;
+        let Some((key, e)) = tag
+            .index()
+            .and_then(|i| Some((self.keys.get(i)?, self.entries.get(i)?)))
+        else {
+            return false;
+        };
+        if key.compare_exchange(0, WRITING, AcqRel, Relaxed).is_err() {
+            return false;
+        }
+        e.generation.store(generation, Release);
+        e.fill(moved);
+        key.store(moved.cookie, Release);
+        true
     }
 
     /// Is there room for an entry of `cookie`?
@@ -316,6 +390,21 @@ mod tests {
             t.remove(5);
             assert_eq!(t.find(5), None);
             assert_eq!(t.by_tag(tag), None);
+        });
+    }
+
+    #[test]
+    fn an_entry_crosses_to_another_table_with_its_tag() {
+        with_table(|old| {
+            let tag = old.insert(&moved(5)).unwrap();
+            let bytes = old.find(5).unwrap().to_bytes(tag);
+            with_table(move |new| {
+                let (entry, tag) = Moved::from_bytes(&bytes).unwrap();
+                assert!(new.restore(&entry, tag));
+                assert_eq!(new.find(5), Some(moved(5)));
+                assert_eq!(new.by_tag(tag), Some(moved(5)));
+                assert!(!new.restore(&entry, tag));
+            });
         });
     }
 
