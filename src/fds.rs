@@ -5,7 +5,7 @@
 //! entry is believed only where a wrong one does no harm; a decision that
 //! needs the truth calls [`identify`], which asks the kernel.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use bindgate_core::record::Identity;
 use bindgate_core::socket::SocketType;
@@ -18,6 +18,10 @@ const CACHED: usize = 65536;
 
 // Zero pages: nothing is paid for descriptors that are not used.
 static CACHE: [AtomicU64; CACHED] = [const { AtomicU64::new(0) }; CACHED];
+
+/// One more than the highest descriptor that ever had an entry: nobody need
+/// look beyond it, and after a fork no untouched page of the cache is touched.
+static END: AtomicI32 = AtomicI32::new(0);
 
 const VALID: u64 = 1;
 const BOUND: u64 = 1 << 1;
@@ -84,11 +88,18 @@ pub fn get(fd: i32) -> Entry {
     Entry(slot(fd).map_or(0, |s| s.load(Relaxed)))
 }
 
+fn put(fd: i32, entry: Entry) {
+    if let Some(s) = slot(fd) {
+        s.store(entry.0, Relaxed);
+        if fd >= END.load(Relaxed) {
+            END.fetch_max(fd + 1, Relaxed);
+        }
+    }
+}
+
 /// A new socket at `fd`.
 pub fn made(fd: i32, socket: SocketType) {
-    if let Some(s) = slot(fd) {
-        s.store(Entry::of(socket, 0).0, Relaxed);
-    }
+    put(fd, Entry::of(socket, 0));
 }
 
 /// `fd` is gone, or is something that the hooks have not seen.
@@ -103,8 +114,8 @@ pub fn forget(fd: i32) {
 
 /// All descriptors from `first` to `last`, both included, are gone.
 pub fn forget_range(first: u32, last: u32) {
-    let last = last.min(CACHED as u32 - 1);
-    for fd in first..=last {
+    let end = END.load(Relaxed) as u32;
+    for fd in first..end.min(last.saturating_add(1)) {
         forget(fd as i32);
     }
 }
@@ -112,9 +123,8 @@ pub fn forget_range(first: u32, last: u32) {
 /// `new` is another descriptor of what `old` is.
 pub fn copied(old: i32, new: i32) {
     let entry = get(old);
-    match slot(new) {
-        Some(s) if old != new => s.store(entry.0, Relaxed),
-        _ => {}
+    if old != new && (entry.0 != 0 || get(new).0 != 0) {
+        put(new, entry);
     }
 }
 
@@ -194,12 +204,8 @@ pub fn identify(fd: i32) -> Result<Socket, Errno> {
             known => known == cookie & COOKIE_MASK,
         };
         if same {
-            if let Some(s) = slot(fd) {
-                s.store(
-                    Entry::of(cached.socket(), cookie).0 | cached.0 & (BOUND | WATCHED),
-                    Relaxed,
-                );
-            }
+            let kept = cached.0 & (BOUND | WATCHED);
+            put(fd, Entry(Entry::of(cached.socket(), cookie).0 | kept));
             return Ok(Socket {
                 cookie,
                 identity,
@@ -213,10 +219,8 @@ pub fn identify(fd: i32) -> Result<Socket, Errno> {
         ty: ask(libc::SO_TYPE)? as u16,
         protocol: ask(libc::SO_PROTOCOL)? as u16,
     };
-    if let Some(s) = slot(fd) {
-        // Perhaps watched, nobody saw.
-        s.store(Entry::of(ty, cookie).0 | WATCHED, Relaxed);
-    }
+    // Perhaps watched, nobody saw.
+    put(fd, Entry(Entry::of(ty, cookie).0 | WATCHED));
     Ok(Socket {
         cookie,
         identity,

@@ -5,7 +5,6 @@
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::Ordering::Relaxed;
 
-use bindgate_core::addr::Addr;
 use bindgate_core::record::{Call, stage};
 use bindgate_core::run::move_mark;
 use libc::{sockaddr, socklen_t};
@@ -33,11 +32,11 @@ macro_rules! telling {
             let Some(next) = real::$name() else {
                 return absent();
             };
-            let before = errno();
             let Some(run) = moved_run() else {
                 // SAFETY: as the caller's.
                 return unsafe { next(fd, addr, len) };
             };
+            let before = errno();
             let room = guard($call, stage::HOOK, || memory::read(len)).flatten();
             // SAFETY: as the caller's.
             let ret = unsafe { next(fd, addr, len) };
@@ -70,19 +69,19 @@ telling! {
 }
 
 /// A new connection: what is known of its listener is known of it.
-fn accepted(run: Option<&Run>, listener: c_int, fd: c_int) -> Option<Addr> {
+fn accepted(listener: c_int, fd: c_int) {
     let from = fds::get(listener);
-    if from.is_valid() {
+    if fd >= 0 && from.is_valid() {
         fds::made(fd, from.socket());
         fds::bound(fd);
     } else {
         fds::forget(fd);
     }
-    let run = run?;
-    if run.state.header.unix_moves.load(Relaxed) == 0 {
-        return None;
-    }
-    place::virtual_peer(run, fd)
+}
+
+/// The run, if a Unix socket stands in for another one in it.
+fn replaced_run() -> Option<&'static Run> {
+    run::get().filter(|run| run.state.header.unix_moves.load(Relaxed) > 0)
 }
 
 macro_rules! accepting {
@@ -98,19 +97,21 @@ macro_rules! accepting {
             let Some(next) = real::$name() else {
                 return absent();
             };
+            let Some(run) = replaced_run() else {
+                // SAFETY: as the caller's.
+                let fd = unsafe { next(listener, addr, len $(, $flags)?) };
+                accepted(listener, fd);
+                return fd;
+            };
             let before = errno();
-            let run = run::get();
-            let room = run
-                .filter(|run| run.state.header.unix_moves.load(Relaxed) > 0)
-                .and_then(|_| guard(Call::Listen, stage::HOOK, || memory::read(len)).flatten());
+            let room = guard(Call::Listen, stage::HOOK, || memory::read(len)).flatten();
             // SAFETY: as the caller's.
             let fd = unsafe { next(listener, addr, len $(, $flags)?) };
             let after = c_int::from(outcome(fd as isize));
-            if fd >= 0 {
+            accepted(listener, fd);
+            if let (0.., Some(room), false) = (fd, room, addr.is_null()) {
                 guard(Call::Listen, stage::IDENTIFY, || {
-                    if let (Some(peer), Some(room)) = (accepted(run, listener, fd), room)
-                        && !addr.is_null()
-                    {
+                    if let Some(peer) = place::virtual_peer(run, fd) {
                         memory::hand_over(addr, len, room, &peer);
                     }
                 });
@@ -150,11 +151,11 @@ pub unsafe extern "C-unwind" fn setsockopt(
     let Some(next) = real::setsockopt() else {
         return absent();
     };
-    let before = errno();
     let Some(run) = moved_run() else {
         // SAFETY: as the caller's.
         return unsafe { next(fd, level, name, value, len) };
     };
+    let before = errno();
     let found = guard(Call::Bind, stage::IDENTIFY, || place::find(run, fd)).flatten();
     if let Some(found) = &found
         && len as usize <= 256
@@ -212,11 +213,11 @@ pub unsafe extern "C-unwind" fn getsockopt(
     let Some(next) = real::getsockopt() else {
         return absent();
     };
-    let before = errno();
     let Some(run) = moved_run() else {
         // SAFETY: as the caller's.
         return unsafe { next(fd, level, name, value, len) };
     };
+    let before = errno();
     let room = guard(Call::Bind, stage::HOOK, || memory::read(len)).flatten();
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, level, name, value, len) };

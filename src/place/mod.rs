@@ -47,6 +47,8 @@ pub mod reason {
     pub const SHARED: u16 = 3;
     /// Something stands at the target path that is no socket, or one in use.
     pub const PATH: u16 = 4;
+    /// The program is under a seccomp filter: nothing can be set up for it.
+    pub const SECCOMP: u16 = 6;
     /// A datagram socket cannot be moved to a Unix socket.
     pub const DATAGRAM: u16 = 5;
 }
@@ -98,6 +100,11 @@ pub fn plan(
         marks: if v6only { move_mark::V6ONLY } else { 0 },
         socket: *socket,
     };
+    if process::is_under_seccomp() {
+        // Nothing may be asked and nothing set up: a filter that drops
+        // packets, a socket of another family, the table's entry.
+        return refused(record, libc::EACCES, reason::SECCOMP);
+    }
     if fds::is_bound(fd) {
         // The kernel says EINVAL, as it would for the address asked for.
         return Plan::Place(placing);
@@ -410,8 +417,12 @@ fn on_loopback(addr: Addr) -> Addr {
     }
 }
 
-/// The local name that the program believes in.
+/// The local name that the program believes in; `None` where nothing may be
+/// asked.
 pub fn local_name(run: &Run, fd: i32) -> Option<RawAddr> {
+    if process::is_under_seccomp() {
+        return None;
+    }
     virtual_name(run, fd)
         .map(|addr| addr.write())
         .or_else(|| sys::getsockname(fd).ok())
