@@ -5,10 +5,10 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::policy::{Implicit, Op, Query, Verb};
-use bindgate_core::record::{Call, Check, Record, Verdict, flag, stage};
+use bindgate_core::record::{Call, Check, Record, Verdict, flag, refusal, stage};
 use libc::{sockaddr, socklen_t};
 
-use super::socket::{answered, describe, enter, refusal};
+use super::socket::{answered, describe, enter};
 use super::{absent, errno, finish, outcome, refuse, send, uid};
 use crate::faults::guard;
 use crate::fds::Socket;
@@ -68,7 +68,7 @@ fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option
         run,
     );
     enter(&mut record, &decision, run.observe);
-    let refused = refusal(&mut record, &decision, Check::SecuritySocketConnect);
+    let refused = super::socket::refusal(&mut record, &decision, Check::SecuritySocketConnect);
     let mut moved = None;
     if decision.verb == Verb::Move
         && record.flags & flag::OBSERVED == 0
@@ -78,7 +78,7 @@ fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option
             moved = Some((s, to, target));
         } else {
             record.check = Check::MoveRefused;
-            record.reason = place::reason::FAMILY;
+            record.reason = refusal::FAMILY;
             record.errno = libc::EAFNOSUPPORT as u16;
             return Some(Connecting {
                 record,

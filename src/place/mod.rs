@@ -19,7 +19,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
 use bindgate_core::policy::{Decision, Verb};
-use bindgate_core::record::{Check, Record};
+use bindgate_core::record::{Check, Record, refusal};
 use bindgate_core::run::{Moved, Tag, move_kind, move_mark};
 use bindgate_core::socket::{KindSet, SocketType};
 
@@ -36,22 +36,6 @@ pub const PEER_KEY: u64 = 1 << 62;
 /// `IP_LOCAL_PORT_RANGE` of ip(7), Linux 6.3: set and read at level
 /// `IPPROTO_IP` on both families.
 const IP_LOCAL_PORT_RANGE: i32 = 51;
-
-/// Why a move was refused, in [`Record::reason`].
-pub mod reason {
-    /// The socket's family cannot bind the target.
-    pub const FAMILY: u16 = 1;
-    /// The run's table of moved sockets is full.
-    pub const TABLE_FULL: u16 = 2;
-    /// Another process holds a duplicate of the socket.
-    pub const SHARED: u16 = 3;
-    /// Something stands at the target path that is no socket, or one in use.
-    pub const PATH: u16 = 4;
-    /// The program is under a seccomp filter: nothing can be set up for it.
-    pub const SECCOMP: u16 = 6;
-    /// A datagram socket cannot be moved to a Unix socket.
-    pub const DATAGRAM: u16 = 5;
-}
 
 /// A bind to another address than the program asked, on its way.
 pub struct Placing {
@@ -87,7 +71,7 @@ pub fn plan(
         decision.target.map(|t| fit(t, socket.ty, v6only))
     };
     let Some(target) = target else {
-        return refused(record, libc::EAFNOSUPPORT, reason::FAMILY);
+        return refused(record, libc::EAFNOSUPPORT, refusal::FAMILY);
     };
     let mut placing = Placing {
         real: target.write(),
@@ -103,7 +87,7 @@ pub fn plan(
     if process::is_under_seccomp() {
         // Nothing may be asked and nothing set up: a filter that drops
         // packets, a socket of another family, the table's entry.
-        return refused(record, libc::EACCES, reason::SECCOMP);
+        return refused(record, libc::EACCES, refusal::SECCOMP);
     }
     if fds::is_bound(fd) {
         // The kernel says EINVAL, as it would for the address asked for.
@@ -111,7 +95,7 @@ pub fn plan(
     }
     let moves = &run.state.moves;
     if !moves.has_room(socket.cookie) && !conflict::clear_dead(run, socket.cookie) {
-        return refused(record, libc::ENOBUFS, reason::TABLE_FULL);
+        return refused(record, libc::ENOBUFS, refusal::TABLE_FULL);
     }
     placing.marks |= reuse_marks(fd);
     if let Some(holder) = conflict::holder(run, &placing) {
@@ -127,7 +111,7 @@ pub fn plan(
         };
     }
     if target.family() != socket.ty.domain {
-        return refused(record, libc::EAFNOSUPPORT, reason::FAMILY);
+        return refused(record, libc::EAFNOSUPPORT, refusal::FAMILY);
     }
     if hide {
         drop_everything(fd);

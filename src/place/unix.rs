@@ -7,10 +7,10 @@
 //! each kind; no program binds and uses a socket at the same time.
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, af};
-use bindgate_core::record::{Check, Record, flag, stage};
+use bindgate_core::record::{Check, Record, flag, refusal, stage};
 use bindgate_core::socket::SocketType;
 
-use super::{Placing, enter, holders, options, reason};
+use super::{Placing, enter, holders, options};
 use crate::fds;
 use crate::run::Run;
 use crate::sys::{self, Errno};
@@ -27,17 +27,17 @@ pub fn replace(run: &Run, fd: i32, placing: &Placing, record: &mut Record) -> Re
     };
     let was = placing.socket.ty;
     if !was.is_stream() {
-        return fail(record, libc::EOPNOTSUPP, reason::DATAGRAM);
+        return fail(record, libc::EOPNOTSUPP, refusal::DATAGRAM);
     }
     let inode = sys::inode(fd)?;
     if holders::is_shared(inode) {
-        return fail(record, libc::EADDRNOTAVAIL, reason::SHARED);
+        return fail(record, libc::EADDRNOTAVAIL, refusal::SHARED);
     }
     let Some(Addr::Unix(name)) = placing.real.read() else {
-        return fail(record, libc::EAFNOSUPPORT, reason::FAMILY);
+        return fail(record, libc::EAFNOSUPPORT, refusal::FAMILY);
     };
     if !make_way(&name) {
-        return fail(record, libc::EADDRINUSE, reason::PATH);
+        return fail(record, libc::EADDRINUSE, refusal::PATH);
     }
     let new = sys::socket(af::UNIX.into(), i32::from(was.ty) | libc::SOCK_CLOEXEC, 0)?;
     let bound = move_in(run, fd, new, inode, placing);

@@ -188,6 +188,23 @@ pub mod flag {
     pub const UNSEEN: u16 = 1 << 7;
 }
 
+/// Why a move was refused: [`Record::reason`] of [`Check::MoveRefused`].
+pub mod refusal {
+    #![allow(missing_docs)]
+    /// The socket's family cannot bind the target.
+    pub const FAMILY: u16 = 1;
+    /// The run's table of moved sockets is full.
+    pub const TABLE_FULL: u16 = 2;
+    /// Another process holds a duplicate of the socket.
+    pub const SHARED: u16 = 3;
+    /// Something stands at the target path that is no socket, or one in use.
+    pub const PATH: u16 = 4;
+    /// A datagram socket cannot be moved to a Unix socket.
+    pub const DATAGRAM: u16 = 5;
+    /// The program is under a seccomp filter: nothing can be set up for it.
+    pub const SECCOMP: u16 = 6;
+}
+
 /// [`Record::rule`] where the policy's default decided.
 pub const RULE_DEFAULT: u32 = u32::MAX - 1;
 /// [`Record::rule`] where no rule had a say.

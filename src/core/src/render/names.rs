@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::addr::{Addr, RawAddr, af};
 use crate::elf::Class;
-use crate::record::{Call, Check, Record, flag};
+use crate::record::{Call, Check, Record, flag, refusal};
 use crate::socket::{proto, ty};
 
 /// A name if there is one, the number if not.
@@ -119,11 +119,14 @@ pub(super) fn reason(r: &Record) -> Option<&'static str> {
         return None;
     }
     match r.reason {
-        1 => Some("the socket's family cannot bind the target"),
-        2 => Some("the run's table of moved sockets is full"),
-        3 => Some("another process holds a duplicate of the socket"),
-        4 => Some("the target path is taken"),
-        5 => Some("a datagram socket cannot be moved to a Unix socket"),
+        refusal::FAMILY => Some("the socket's family cannot bind the target"),
+        refusal::TABLE_FULL => Some("the run's table of moved sockets is full"),
+        refusal::SHARED => Some("another process holds a duplicate of the socket"),
+        refusal::PATH => Some("the target path is taken"),
+        refusal::DATAGRAM => Some("a datagram socket cannot be moved to a Unix socket"),
+        refusal::SECCOMP => {
+            Some("the program is under a seccomp filter: nothing can be set up for it")
+        }
         _ => None,
     }
 }
