@@ -58,25 +58,44 @@ impl Witness {
         }
         std::thread::sleep(DELIVERY);
         let pending = self.pending().unwrap_or(0);
-        let seen = pending >> (signal.number - 1) & 1 == 1;
+        let has = |number: i32| pending >> (number - 1) & 1 == 1;
+        // A stop takes a pending SIGCONT away: one that came before it must
+        // not undo it.
+        let overtaken = signal.number == libc::SIGCONT
+            && [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU]
+                .into_iter()
+                .any(has);
+        let seen = has(signal.number) || overtaken;
         if seen {
             self.last = Some((signal.number, signal.from, Instant::now()));
         }
         // Also what came from the terminal: the next signal may be for us.
-        if pending != 0 && unix::send(&self.line, b"+").is_ok() {
-            let _ = self.hear(&mut [0; 4]);
+        if pending != 0 {
+            self.forget();
         }
         seen
     }
 
-    /// What waits there, as bits.
-    fn pending(&mut self) -> Option<u64> {
+    /// Has the witness forget what it saw so far.
+    pub fn forget(&mut self) {
+        if self.pid().is_some() && unix::send(&self.line, b"+").is_ok() {
+            let _ = self.hear(&mut [0; 4]);
+        }
+    }
+
+    fn pid(&mut self) -> Option<i32> {
         if self.pid.is_none() {
             let mut bytes = [0; 4];
             self.hear(&mut bytes)?;
             self.pid = Some(i32::from_ne_bytes(bytes));
         }
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid?)).ok()?;
+        self.pid
+    }
+
+    /// What waits there, as bits.
+    fn pending(&mut self) -> Option<u64> {
+        let pid = self.pid()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let line = status.lines().find_map(|l| l.strip_prefix("ShdPnd:"))?;
         u64::from_str_radix(line.trim(), 16).ok()
     }

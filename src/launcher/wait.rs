@@ -19,6 +19,9 @@ pub fn wait(pid: i32, drainer: &mut Handle, with_file: bool) -> Status {
         // Before each wait for a signal: one SIGCHLD may stand for many.
         match news(pid, is_init) {
             Ok(Some(Status::Stopped(number))) => {
+                if let Some(witness) = &mut drainer.witness {
+                    witness.forget();
+                }
                 // What continues us comes out of `next` below, and goes on to
                 // the program unless it was sent to the group.
                 signal::suffer(number);
