@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`addr`] | socket addresses as the kernel reads them |
 //! | [`socket`] | what a socket is: family, type, protocol, kinds |
+//! | [`model`] | what a kernel would answer: the bind model |
 //! | [`policy`] | the rule language: parse, print, compile, match |
 //! | [`record`] | one decision as plain words |
 //! | [`render`] | a record as a line of text or JSON |
@@ -29,6 +30,7 @@ extern crate std;
 pub mod addr;
 pub mod elf;
 pub mod infer;
+pub mod model;
 pub mod policy;
 pub mod record;
 pub mod render;

@@ -1,0 +1,65 @@
+//! `sys_socket`, `socreate`.
+
+use crate::addr::af;
+use crate::model::net::{Ctx, Net, Sock, SockId, Table};
+use crate::model::step::Step;
+use crate::model::{Cred, Errno};
+use crate::socket::{SocketType, ty};
+
+impl Net<'_> {
+    /// `kern_socket`, `socreate`, `pffindproto`
+    pub(in crate::model) fn kern_socket(
+        &mut self,
+        domain: i32,
+        ty_flags: u32,
+        protocol: i32,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<SockId, Errno> {
+        // SOCK_CLOEXEC and SOCK_NONBLOCK as Linux numbers them; others stay
+        // and make the type unknown.
+        let kind = ty_flags & !0o2_004_000;
+        let known = matches!(u16::try_from(domain), Ok(af::INET | af::INET6 | af::UNIX));
+        if !known {
+            return cx.fail(Step::BsdNoDomain, Errno::EAFNOSUPPORT);
+        }
+        let unix = domain == i32::from(af::UNIX);
+        let fits = match kind as u16 {
+            _ if kind > 16 => false,
+            ty::STREAM if unix => true,
+            ty::DGRAM if unix => true,
+            ty::SEQPACKET => unix,
+            ty::STREAM => matches!(protocol, 0 | 6),
+            ty::DGRAM => matches!(protocol, 0 | 17 | 136),
+            ty::RAW => !unix && (0..256).contains(&protocol),
+            _ => false,
+        };
+        if !fits {
+            return if protocol == 0 && kind != 0 {
+                cx.fail(Step::BsdNoType, Errno::EPROTOTYPE)
+            } else {
+                cx.fail(Step::BsdNoProtocol, Errno::EPROTONOSUPPORT)
+            };
+        }
+        if kind == u32::from(ty::RAW) && cred.uid != 0 {
+            return cx.fail(Step::BsdRawPerm, Errno::EPERM);
+        }
+        let made = SocketType::created(domain, kind as i32, protocol);
+        let table = if unix {
+            Table::Unix
+        } else {
+            Self::bsd_table(made.protocol)
+        };
+        let mut sock = Sock::new(made, table, cred);
+        // net.inet6.ip6.v6only is 1.
+        sock.v6only = domain == i32::from(af::INET6);
+        sock.bsd.root = cred.uid == 0;
+        match self.alloc(sock) {
+            Some(id) => {
+                cx.pass(Step::BsdSocket);
+                Ok(id)
+            }
+            None => cx.fail(Step::NoRoom, Errno::ENOMEM),
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! What a model cannot know by itself: the host, its kernel, who calls.
+//!
+//! [`Host`] is filled by the caller from `/proc/sys`, rtnetlink and the
+//! policy's `host` lines; the model never asks and never guesses.
+
+/// A list of at most `N` plain values.
+#[derive(Clone, Copy, Debug)]
+pub struct List<T: Copy, const N: usize> {
+    len: usize,
+    items: [T; N],
+}
+
+impl<T: Copy, const N: usize> List<T, N> {
+    /// No items; `filler` is never shown.
+    #[must_use]
+    pub const fn new(filler: T) -> Self {
+        List {
+            len: 0,
+            items: [filler; N],
+        }
+    }
+
+    /// Adds an item; false if the list is full.
+    pub fn push(&mut self, item: T) -> bool {
+        match self.items.get_mut(self.len) {
+            Some(place) => {
+                *place = item;
+                self.len += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Forgets all items.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// The items.
+    #[must_use]
+    pub fn as_slice(&self) -> &[T] {
+        self.items.get(..self.len).unwrap_or(&[])
+    }
+}
+
+/// Which kernel answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Generation {
+    /// Linux 2.6.
+    Linux2_6,
+    /// Linux 6.1.
+    Linux6_1,
+    /// Linux 6.12.
+    Linux6_12,
+    /// Linux 6.18.
+    Linux6_18,
+    /// FreeBSD 9.1.
+    FreeBsd9_1,
+    /// FreeBSD 14.3.
+    FreeBsd14_3,
+}
+
+impl Generation {
+    /// Every generation with the words for it.
+    pub const ALL: [(&'static str, Generation); 6] = [
+        ("linux 2.6", Generation::Linux2_6),
+        ("linux 6.1", Generation::Linux6_1),
+        ("linux 6.12", Generation::Linux6_12),
+        ("linux 6.18", Generation::Linux6_18),
+        ("freebsd 9.1", Generation::FreeBsd9_1),
+        ("freebsd 14.3", Generation::FreeBsd14_3),
+    ];
+
+    /// `linux 6.18`
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, g)| *g == self)
+            .map_or("?", |(n, _)| n)
+    }
+
+    /// Is it a FreeBSD?
+    #[must_use]
+    pub const fn is_freebsd(self) -> bool {
+        matches!(self, Generation::FreeBsd9_1 | Generation::FreeBsd14_3)
+    }
+}
+
+/// An IPv4 address of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct V4 {
+    /// The address.
+    pub addr: u32,
+    /// Its prefix length.
+    pub prefix: u8,
+    /// The device's index.
+    pub dev: u32,
+}
+
+/// An IPv6 address of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct V6 {
+    /// The address.
+    pub addr: [u8; 16],
+    /// The device's index.
+    pub dev: u32,
+    /// Duplicate address detection has not ended.
+    pub tentative: bool,
+}
+
+/// A network device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Device {
+    /// Its index.
+    pub index: u32,
+    /// Its name, zero-padded.
+    pub name: [u8; 16],
+    /// `IFF_LOOPBACK`
+    pub loopback: bool,
+}
+
+/// Who calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cred {
+    /// File-system user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// `CAP_NET_BIND_SERVICE` in the user namespace that owns the network.
+    pub net_bind_service: bool,
+    /// `CAP_NET_RAW` there.
+    pub net_raw: bool,
+    /// `CAP_NET_ADMIN` there.
+    pub net_admin: bool,
+    /// `CAP_NET_BIND_SERVICE` in the initial user namespace (vsock).
+    pub init_net_bind_service: bool,
+    /// Process id, for netlink.
+    pub tgid: u32,
+}
+
+impl Cred {
+    /// Root with every capability.
+    pub const ROOT: Cred = Cred {
+        uid: 0,
+        gid: 0,
+        net_bind_service: true,
+        net_raw: true,
+        net_admin: true,
+        init_net_bind_service: true,
+        tgid: 1,
+    };
+
+    /// A user without any capability.
+    #[must_use]
+    pub const fn user(uid: u32) -> Cred {
+        Cred {
+            uid,
+            gid: uid,
+            net_bind_service: false,
+            net_raw: false,
+            net_admin: false,
+            init_net_bind_service: false,
+            tgid: 1,
+        }
+    }
+}
+
+/// The settings of `/proc/sys/net` that decide binds.
+#[derive(Clone, Copy, Debug)]
+pub struct Sysctls {
+    /// `net.ipv4.ip_local_port_range`
+    pub local_port_range: (u16, u16),
+    /// `net.ipv4.ip_local_reserved_ports`, as ranges.
+    pub reserved_ports: List<(u16, u16), 32>,
+    /// `net.ipv4.ip_unprivileged_port_start`
+    pub unprivileged_start: u16,
+    /// `net.ipv4.ip_nonlocal_bind`
+    pub nonlocal_bind: bool,
+    /// `net.ipv6.ip_nonlocal_bind`
+    pub nonlocal_bind6: bool,
+    /// `net.ipv4.ip_autobind_reuse`
+    pub autobind_reuse: bool,
+    /// `net.ipv6.bindv6only`
+    pub bindv6only: bool,
+    /// `net.ipv4.ping_group_range`
+    pub ping_groups: (u32, u32),
+}
+
+impl Sysctls {
+    /// The values of a fresh network namespace.
+    pub const DEFAULT: Sysctls = Sysctls {
+        local_port_range: (32768, 60999),
+        reserved_ports: List::new((0, 0)),
+        unprivileged_start: 1024,
+        nonlocal_bind: false,
+        nonlocal_bind6: false,
+        autobind_reuse: false,
+        bindv6only: false,
+        ping_groups: (1, 0),
+    };
+
+    /// `inet_is_local_reserved_port`
+    #[must_use]
+    pub fn is_reserved(&self, port: u16) -> bool {
+        self.reserved_ports
+            .as_slice()
+            .iter()
+            .any(|&(lo, hi)| lo <= port && port <= hi)
+    }
+}
+
+/// What vsock has here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VsockHost {
+    /// The guest's own CID, if a guest transport is loaded.
+    pub cid: Option<u32>,
+    /// `vhost_vsock`: `VMADDR_CID_HOST` can be bound.
+    pub host: bool,
+    /// `vsock_loopback`: `VMADDR_CID_LOCAL` can be bound.
+    pub local: bool,
+    /// VMCI: datagram sockets exist.
+    pub datagram: bool,
+}
+
+/// The host: what it is called, what it has, how it is set.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// The kernel.
+    pub generation: Generation,
+    /// IPv4 addresses, at most 32.
+    pub v4: List<V4, 32>,
+    /// IPv6 addresses, at most 32.
+    pub v6: List<V6, 32>,
+    /// Devices, at most 16.
+    pub devices: List<Device, 16>,
+    /// False for a namespace that has never had an IPv4 address: it has no
+    /// local table, and every address counts as broadcast.
+    pub has_local_table: bool,
+    /// FreeBSD: the callers are in capability mode.
+    pub capability_mode: bool,
+    /// Sysctls.
+    pub sysctl: Sysctls,
+    /// vsock.
+    pub vsock: VsockHost,
+}
+
+/// What the IPv4 routing table says an address is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum AddrType {
+    Unicast,
+    Local,
+    Broadcast,
+    Multicast,
+}
+
+impl Host {
+    /// A host without devices.
+    pub const EMPTY: Host = Host {
+        generation: Generation::Linux6_18,
+        v4: List::new(V4 {
+            addr: 0,
+            prefix: 0,
+            dev: 0,
+        }),
+        v6: List::new(V6 {
+            addr: [0; 16],
+            dev: 0,
+            tentative: false,
+        }),
+        devices: List::new(Device {
+            index: 0,
+            name: [0; 16],
+            loopback: false,
+        }),
+        has_local_table: false,
+        capability_mode: false,
+        sysctl: Sysctls::DEFAULT,
+        vsock: VsockHost {
+            cid: None,
+            host: false,
+            local: false,
+            datagram: false,
+        },
+    };
+
+    /// A host with `lo` up and nothing else: a fresh network namespace.
+    #[must_use]
+    pub fn loopback(generation: Generation) -> Host {
+        let mut host = Host {
+            generation,
+            has_local_table: true,
+            ..Host::EMPTY
+        };
+        host.add_device(1, b"lo", true);
+        host.v4.push(V4 {
+            addr: 0x7f00_0001,
+            prefix: 8,
+            dev: 1,
+        });
+        let mut one = [0; 16];
+        one[15] = 1;
+        host.v6.push(V6 {
+            addr: one,
+            dev: 1,
+            tentative: false,
+        });
+        host
+    }
+
+    /// Adds a device; false if there is no room.
+    pub fn add_device(&mut self, index: u32, name: &[u8], loopback: bool) -> bool {
+        let mut device = Device {
+            index,
+            name: [0; 16],
+            loopback,
+        };
+        for (to, from) in device.name.iter_mut().zip(name) {
+            *to = *from;
+        }
+        self.devices.push(device)
+    }
+
+    /// Is there a device with this index (`dev_get_by_index`)?
+    #[must_use]
+    pub fn has_device(&self, index: u32) -> bool {
+        self.devices.as_slice().iter().any(|d| d.index == index)
+    }
+
+    /// `inet_addr_type_table`: devices do not matter to IPv4 addresses.
+    #[must_use]
+    pub fn addr_type(&self, addr: u32) -> AddrType {
+        let zeronet = match self.generation {
+            // The whole zero network was broadcast then.
+            Generation::Linux2_6 => addr >> 24 == 0,
+            _ => addr == 0,
+        };
+        if zeronet || addr == u32::MAX {
+            return AddrType::Broadcast;
+        }
+        if addr >> 28 == 0xe {
+            return AddrType::Multicast;
+        }
+        if !self.has_local_table {
+            return AddrType::Broadcast;
+        }
+        let mut best = (0, AddrType::Unicast);
+        for a in self.v4.as_slice() {
+            let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
+            let within = addr & mask == a.addr & mask;
+            let loopback = self
+                .devices
+                .as_slice()
+                .iter()
+                .any(|d| d.index == a.dev && d.loopback);
+            let found = if addr == a.addr {
+                Some((32, AddrType::Local))
+            } else if a.prefix < 31 && addr == a.addr | !mask {
+                Some((32, AddrType::Broadcast))
+            } else if within && loopback {
+                Some((a.prefix, AddrType::Local))
+            } else {
+                None
+            };
+            if let Some((prefix, kind)) = found
+                && prefix > best.0
+            {
+                best = (prefix, kind);
+            }
+        }
+        best.1
+    }
+
+    /// `ipv6_chk_addr`: is it an address of the host? Of `dev`, if that is not
+    /// 0 and the address is of link or host scope.
+    #[must_use]
+    pub fn has_v6(&self, addr: &[u8; 16], dev: u32) -> bool {
+        let local = (addr[0] == 0xfe && addr[1] & 0xc0 == 0x80) || u128::from_be_bytes(*addr) == 1;
+        self.v6
+            .as_slice()
+            .iter()
+            .any(|a| a.addr == *addr && !a.tentative && (dev == 0 || !local || a.dev == dev))
+    }
+}

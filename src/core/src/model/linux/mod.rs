@@ -1,0 +1,134 @@
+//! Linux's personality of the model, by its own function names.
+//!
+//! Modelled from the behaviour of 6.18; where another [`Generation`] answers
+//! differently, the difference stands in [`quirks`].
+
+mod auto;
+mod connect;
+mod inet;
+mod listen;
+mod netlink;
+mod opts;
+pub mod quirks;
+mod raw;
+mod socket;
+mod tcp;
+mod udp;
+mod unix;
+mod vsock;
+
+pub(super) use inet::needs_scope;
+pub use unix::PathState;
+
+use super::net::{Ctx, NONE, Net, SockId, State, Table};
+use super::step::Step;
+use super::{Answer, Cred, Errno, Fd, Pick, Pointer};
+use crate::addr::{STORAGE, af};
+use crate::socket::ty;
+
+impl Net<'_> {
+    /// bind(2): `__sys_bind`. `cred` is who calls now, not who made the socket.
+    pub fn bind(&mut self, fd: Fd, addr: Pointer<'_>, cred: &Cred, pick: Pick) -> Answer<()> {
+        let mut cx = Ctx::new(pick);
+        let result = if self.core.host.generation.is_freebsd() {
+            self.sys_bind(fd, addr, cred, &mut cx)
+        } else {
+            self.__sys_bind(fd, addr, cred, &mut cx)
+        };
+        Answer::of(result, &cx)
+    }
+
+    #[allow(non_snake_case)]
+    fn __sys_bind(
+        &mut self,
+        fd: Fd,
+        addr: Pointer<'_>,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), Errno> {
+        let id = match fd {
+            Fd::Bad => return cx.fail(Step::SysBindBadFd, Errno::EBADF),
+            Fd::NotSocket => return cx.fail(Step::SysBindNotSocket, Errno::ENOTSOCK),
+            Fd::Socket(id) => id,
+        };
+        let raw = move_addr_to_kernel(addr, cx)?;
+        let s = self.get(id);
+        match (s.kind.domain, s.kind.ty) {
+            (af::INET, ty::STREAM | ty::DGRAM) if s.table != Table::Ping => {
+                self.inet_bind_sk(id, raw, cred, cx)
+            }
+            (af::INET6, ty::STREAM | ty::DGRAM) if s.table != Table::Ping => {
+                self.inet6_bind_sk(id, raw, cred, cx)
+            }
+            (af::INET, ty::RAW) => self.raw_bind(id, raw, cx),
+            (af::INET6, ty::RAW) => self.rawv6_bind(id, raw, cx),
+            (af::INET | af::INET6, _) => self.ping_bind(id, raw, cx),
+            (af::UNIX, _) => self.unix_bind(id, raw, cx),
+            (af::VSOCK, _) => self.vsock_bind(id, raw, cred, cx),
+            (af::NETLINK, _) => self.netlink_bind(id, raw, cred, cx),
+            (af::PACKET, ty::DGRAM | ty::RAW) => self.packet_bind(id, raw, cx),
+            _ => cx.fail(Step::NotModelled, Errno::EOPNOTSUPP),
+        }
+    }
+
+    /// dup(2), fork(2), a descriptor received: one more reference.
+    pub fn dup(&mut self, id: SockId) {
+        self.edit(id, |s| s.refs += 1);
+    }
+
+    /// close(2) of one descriptor: the last one ends the socket
+    /// (`inet_release`, `udp_lib_unhash`, `inet_put_port`).
+    pub fn close(&mut self, id: SockId) -> Answer<()> {
+        let mut cx = Ctx::new(Pick::Random(0));
+        self.edit(id, |s| s.refs = s.refs.saturating_sub(1));
+        if self.get(id).refs > 0 {
+            cx.pass(Step::CloseShared);
+        } else {
+            let s = *self.get(id);
+            if s.table == Table::Tcp && s.peer != NONE && !s.linger_zero {
+                // tcp_fin: FIN_WAIT, later TIME_WAIT. Its descriptor is gone;
+                // the port remains an owner until the caller says otherwise.
+                self.edit(id, |s| s.state = State::Closing);
+                cx.pass(Step::CloseLingers);
+                return Answer::of(Ok(()), &cx);
+            }
+            self.abort(id, &mut cx);
+            if self.get(id).hashed {
+                cx.pass(Step::ClosePutPort);
+                self.inet_put_port(id);
+            }
+            cx.pass(Step::CloseDone);
+            self.release(id);
+        }
+        Answer::of(Ok(()), &cx)
+    }
+
+    /// `sk_prot->get_port`
+    pub(super) fn get_port(&mut self, id: SockId, snum: u16, cx: &mut Ctx) -> Result<(), Errno> {
+        match self.get(id).table {
+            Table::Tcp => self.inet_csk_get_port(id, snum, cx),
+            _ => self.udp_lib_get_port(id, snum, cx),
+        }
+    }
+
+    pub(super) fn is_closed(&self, id: SockId) -> bool {
+        self.get(id).state == State::Close
+    }
+}
+
+/// `move_addr_to_kernel`: length before memory, and no memory for length 0.
+fn move_addr_to_kernel<'a>(addr: Pointer<'a>, cx: &mut Ctx) -> Result<&'a [u8], Errno> {
+    let Ok(len) = usize::try_from(addr.len) else {
+        return cx.fail(Step::SysBindLength, Errno::EINVAL);
+    };
+    if len > STORAGE {
+        return cx.fail(Step::SysBindLength, Errno::EINVAL);
+    }
+    if len == 0 {
+        return Ok(&[]);
+    }
+    match addr.bytes.and_then(|b| b.get(..len)) {
+        Some(bytes) => Ok(bytes),
+        None => cx.fail(Step::SysBindFault, Errno::EFAULT),
+    }
+}

@@ -1,0 +1,116 @@
+//! The options that decide binds: `sk_setsockopt`, `do_ip_setsockopt`.
+
+use super::quirks;
+use crate::addr::af;
+use crate::model::net::{Ctx, Net, SockId, State, Table};
+use crate::model::step::Step;
+use crate::model::{Answer, Cred, Errno, Opt, Pick};
+use crate::socket::ty;
+
+impl Net<'_> {
+    /// setsockopt(2) with a value of the right size.
+    pub fn setsockopt(&mut self, id: SockId, opt: Opt, cred: &Cred) -> Answer<()> {
+        let mut cx = Ctx::new(Pick::Random(0));
+        let result = if self.core.host.generation.is_freebsd() {
+            self.sosetopt(id, opt, cred, &mut cx)
+        } else {
+            self.do_setsockopt(id, opt, cred, &mut cx)
+        };
+        if result.is_ok() {
+            cx.pass(Step::OptSet);
+        }
+        Answer::of(result, &cx)
+    }
+
+    fn do_setsockopt(
+        &mut self,
+        id: SockId,
+        opt: Opt,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), Errno> {
+        let s = *self.get(id);
+        let inet = matches!(s.kind.domain, af::INET | af::INET6);
+        let generation = self.core.host.generation;
+        // A raw IPv6 socket does not take options of level IP.
+        let ip_level = matches!(
+            opt,
+            Opt::FreeBind(_) | Opt::Transparent(_) | Opt::NoPort(_) | Opt::PortRange(..)
+        );
+        if ip_level && s.kind.domain == af::INET6 && s.kind.ty == ty::RAW {
+            return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT);
+        }
+        match opt {
+            Opt::ReuseAddr(on) => self.edit(id, |s| s.reuse = u8::from(on)),
+            Opt::ReusePort(_) if !quirks::has_reuseport(generation) => {
+                return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT);
+            }
+            Opt::ReusePort(true) if !inet => {
+                return cx.fail(Step::OptReuseportFamily, Errno::EOPNOTSUPP);
+            }
+            Opt::ReusePort(on) => self.edit(id, |s| s.reuseport = on),
+            Opt::V6Only(on) => {
+                if s.kind.domain != af::INET6 {
+                    return cx.fail(Step::OptV6onlyFamily, Errno::ENOPROTOOPT);
+                }
+                if s.num != 0 {
+                    return cx.fail(Step::OptV6onlyBound, Errno::EINVAL);
+                }
+                self.edit(id, |s| s.v6only = on);
+            }
+            Opt::BindToNoDevice => return cx.fail(Step::OptDeviceName, Errno::ENODEV),
+            Opt::BindToIfIndex(index) => {
+                if s.dev != 0 && !cred.net_raw {
+                    return cx.fail(Step::OptDevicePerm, Errno::EPERM);
+                }
+                let Ok(index) = u32::try_from(index) else {
+                    return cx.fail(Step::OptDeviceIndex, Errno::EINVAL);
+                };
+                self.edit(id, |s| {
+                    s.dev = index;
+                    // udp_lib_rehash takes it out of its reuseport group.
+                    s.group &= s.table == Table::Tcp || !s.hashed;
+                    if s.is_mptcp() {
+                        s.aux = index;
+                    }
+                });
+            }
+            Opt::LingerZero(on) => self.edit(id, |s| s.linger_zero = on),
+            Opt::FreeBind(on) if inet => self.edit(id, |s| s.freebind = on),
+            Opt::Transparent(on) if inet => {
+                if on && !cred.net_raw && !cred.net_admin {
+                    return cx.fail(Step::OptTransparentPerm, Errno::EPERM);
+                }
+                self.edit(id, |s| s.transparent = on);
+            }
+            Opt::NoPort(on) if inet => self.edit(id, |s| s.no_port = on),
+            Opt::PortRange(lo, hi) if inet && quirks::has_port_range(generation) => {
+                if lo != 0 && hi != 0 && lo > hi {
+                    return cx.fail(Step::OptPortRange, Errno::EINVAL);
+                }
+                self.edit(id, |s| s.range = (lo, hi));
+            }
+            Opt::Repair(on) if s.table == Table::Tcp && !s.is_mptcp() => {
+                if !cred.net_admin || s.state == State::Listen {
+                    return cx.fail(Step::OptRepairPerm, Errno::EPERM);
+                }
+                self.edit(id, |s| s.reuse = if on { 2 } else { 0 });
+            }
+            Opt::AttachReuseport if s.is_mptcp() => {
+                return cx.fail(Step::OptUnknown, Errno::EOPNOTSUPP);
+            }
+            Opt::AttachReuseport if inet && s.kind.ty != ty::RAW => {
+                let hashed = match s.table {
+                    Table::Tcp => s.state != State::Close,
+                    _ => s.hashed,
+                };
+                if (hashed && !s.group) || (!hashed && !s.reuseport) {
+                    return cx.fail(Step::OptUnknown, Errno::EINVAL);
+                }
+                self.edit(id, |s| s.group = true);
+            }
+            _ => return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! socket(2): `__sys_socket`, `__sock_create` and the families' own checks.
+
+use crate::addr::af;
+use crate::model::net::{Ctx, Net, Sock, SockId, Table};
+use crate::model::step::Step;
+use crate::model::{Answer, Cred, Errno, Pick};
+use crate::socket::{SocketType, proto, ty};
+
+/// `SOCK_NONBLOCK`, `SOCK_CLOEXEC`
+const FLAGS: u32 = 0o2_004_000;
+/// `AF_MAX`
+const AF_MAX: i32 = 46;
+/// `SOCK_MAX`
+const SOCK_MAX: u16 = 11;
+/// `IPPROTO_MAX`
+const IPPROTO_MAX: i32 = 263;
+
+impl Net<'_> {
+    /// socket(2).
+    pub fn socket(
+        &mut self,
+        domain: i32,
+        ty_flags: i32,
+        protocol: i32,
+        cred: &Cred,
+    ) -> Answer<SockId> {
+        let mut cx = Ctx::new(Pick::Random(0));
+        let ty = ty_flags as u32;
+        let result = if self.core.host.generation.is_freebsd() {
+            self.kern_socket(domain, ty, protocol, cred, &mut cx)
+        } else {
+            self.__sys_socket(domain, ty, protocol, cred, &mut cx)
+        };
+        Answer::of(result, &cx)
+    }
+
+    #[allow(non_snake_case)]
+    fn __sys_socket(
+        &mut self,
+        domain: i32,
+        ty_flags: u32,
+        protocol: i32,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<SockId, Errno> {
+        if ty_flags & !(ty::MASK | FLAGS) != 0 {
+            return cx.fail(Step::SockTypeFlags, Errno::EINVAL);
+        }
+        let kind = (ty_flags & ty::MASK) as u16;
+        let (kind, table) = self.__sock_create(domain, kind, protocol, cred, cx)?;
+        let mut sock = Sock::new(kind, table, cred);
+        if kind.domain == af::INET6 {
+            sock.v6only = self.core.host.sysctl.bindv6only || table == Table::Ping;
+        }
+        if table == Table::Ping || kind.ty == ty::RAW {
+            sock.reuse = 1;
+        }
+        match self.alloc(sock) {
+            Some(id) => {
+                cx.pass(Step::SockCreated);
+                Ok(id)
+            }
+            None => cx.fail(Step::NoRoom, Errno::ENOMEM),
+        }
+    }
+
+    #[allow(non_snake_case)]
+    fn __sock_create(
+        &self,
+        domain: i32,
+        kind: u16,
+        protocol: i32,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(SocketType, Table), Errno> {
+        if !(0..AF_MAX).contains(&domain) {
+            return cx.fail(Step::SockFamilyRange, Errno::EAFNOSUPPORT);
+        }
+        if kind >= SOCK_MAX {
+            return cx.fail(Step::SockTypeRange, Errno::EINVAL);
+        }
+        let made = SocketType::created(domain, i32::from(kind), protocol);
+        let table = match made.domain {
+            af::INET | af::INET6 => self.inet_create(made, protocol, cred, cx)?,
+            af::UNIX => match (protocol, kind) {
+                (0 | 1, ty::STREAM | ty::DGRAM | ty::RAW | ty::SEQPACKET) => Table::Unix,
+                (0 | 1, _) => return cx.fail(Step::UnixCreateType, Errno::ESOCKTNOSUPPORT),
+                _ => return cx.fail(Step::UnixCreateProtocol, Errno::EPROTONOSUPPORT),
+            },
+            af::VSOCK => self.vsock_create(kind, protocol, cx)?,
+            af::NETLINK => match (protocol, kind) {
+                (_, k) if k != ty::RAW && k != ty::DGRAM => {
+                    return cx.fail(Step::NetlinkCreateType, Errno::ESOCKTNOSUPPORT);
+                }
+                (0..32, _) => Table::Netlink,
+                _ => return cx.fail(Step::NetlinkCreateProtocol, Errno::EPROTONOSUPPORT),
+            },
+            af::PACKET => {
+                if !cred.net_raw {
+                    return cx.fail(Step::PacketCreatePerm, Errno::EPERM);
+                }
+                if !matches!(kind, ty::DGRAM | ty::RAW | ty::PACKET) {
+                    return cx.fail(Step::PacketCreateType, Errno::ESOCKTNOSUPPORT);
+                }
+                Table::Other
+            }
+            _ => return cx.fail(Step::SockFamilyUnknown, Errno::EAFNOSUPPORT),
+        };
+        Ok((made, table))
+    }
+
+    /// `inet_create`, `inet6_create`
+    fn inet_create(
+        &self,
+        made: SocketType,
+        protocol: i32,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<Table, Errno> {
+        if !(0..IPPROTO_MAX).contains(&protocol) {
+            return cx.fail(Step::InetCreateProtocolRange, Errno::EINVAL);
+        }
+        let ping = if made.domain == af::INET {
+            proto::ICMP
+        } else {
+            proto::ICMPV6
+        };
+        match (made.ty, made.protocol) {
+            (ty::STREAM, proto::TCP | proto::MPTCP) => Ok(Table::Tcp),
+            (ty::DGRAM, proto::UDP) => Ok(Table::Udp),
+            (ty::DGRAM, proto::UDPLITE) => Ok(Table::UdpLite),
+            (ty::DGRAM, p) if p == ping => {
+                let (lo, hi) = self.core.host.sysctl.ping_groups;
+                if !(lo..=hi).contains(&cred.gid) {
+                    return cx.fail(Step::PingInitGroups, Errno::EACCES);
+                }
+                Ok(Table::Ping)
+            }
+            (ty::RAW, 1..) => {
+                if !cred.net_raw {
+                    return cx.fail(Step::InetCreateRaw, Errno::EPERM);
+                }
+                Ok(Table::Other)
+            }
+            (ty::STREAM | ty::DGRAM | ty::RAW, _) => {
+                cx.fail(Step::InetCreateProtocol, Errno::EPROTONOSUPPORT)
+            }
+            _ => cx.fail(Step::InetCreateType, Errno::ESOCKTNOSUPPORT),
+        }
+    }
+
+    /// `vsock_create`
+    fn vsock_create(&self, kind: u16, protocol: i32, cx: &mut Ctx) -> Result<Table, Errno> {
+        if protocol != 0 && protocol != i32::from(af::VSOCK) {
+            return cx.fail(Step::VsockCreateProtocol, Errno::EPROTONOSUPPORT);
+        }
+        match kind {
+            ty::STREAM | ty::SEQPACKET => Ok(Table::Vsock),
+            ty::DGRAM if self.core.host.vsock.datagram => Ok(Table::Vsock),
+            ty::DGRAM => cx.fail(Step::VsockCreateDgram, Errno::ENODEV),
+            _ => cx.fail(Step::VsockCreateType, Errno::ESOCKTNOSUPPORT),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! AF_UNIX: `unix_bind` and its three ways.
+//!
+//! What the file system says of a path is the caller's to ask:
+//! [`PathState`], set in [`Core::path`](crate::model::Core) before the call.
+
+use crate::addr::{UnixKind, UnixName, af};
+use crate::model::net::{Ctx, Net, SockId, State, Table};
+use crate::model::step::Step;
+use crate::model::{Errno, Pick};
+use crate::socket::ty;
+
+/// What the file system says of a path that a socket is to be bound to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PathState {
+    /// The parent is there and writable, the name is free.
+    Free,
+    /// Something has the name: `EEXIST` of `start_creating_path`.
+    Exists,
+    /// The look-up or the permission check fails so.
+    Refused(Errno),
+}
+
+/// A name that the hash chains know: 16 bytes of type and length, and a hash.
+fn key(kind: u16, name: &[u8]) -> (u32, [u8; 16]) {
+    let mut hash = 0x811c_9dc5u32;
+    for b in name {
+        hash = (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193);
+    }
+    let mut addr = [0; 16];
+    addr[0] = kind as u8;
+    addr[1] = name.len() as u8;
+    (hash, addr)
+}
+
+/// The name that `unix_autobind` makes of a number: five digits.
+fn auto_name(n: u32) -> [u8; 5] {
+    let mut name = [0; 5];
+    for (i, digit) in name.iter_mut().rev().enumerate() {
+        let d = (n >> (4 * i)) & 0xf;
+        *digit = b"0123456789abcdef".get(d as usize).copied().unwrap_or(b'0');
+    }
+    name
+}
+
+impl Net<'_> {
+    /// `unix_bind`
+    pub(super) fn unix_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+        let family = match addr {
+            [a, b, ..] => u16::from_ne_bytes([*a, *b]),
+            _ => 0,
+        };
+        if addr.len() == 2 && family == af::UNIX {
+            return self.unix_autobind(id, cx);
+        }
+        if addr.len() <= 2 || addr.len() > 110 || family != af::UNIX {
+            return cx.fail(Step::UnixBindMalformed, Errno::EINVAL);
+        }
+        let name = addr.get(2..).unwrap_or(&[]);
+        match name.split_first() {
+            Some((0, rest)) => self.unix_bind_abstract(id, rest, cx),
+            _ => self.unix_bind_bsd(id, name, cx),
+        }
+    }
+
+    /// `unix_autobind`
+    fn unix_autobind(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+        if self.get(id).has_name {
+            cx.pass(Step::UnixAutobindNamed);
+            return Ok(());
+        }
+        let kind = self.get(id).kind.ty;
+        let start = match cx.pick {
+            Pick::Random(r) => r,
+            Pick::Observed(n) => n.unwrap_or(0),
+        };
+        // The kernel tries all 2^20 names from a random one on.
+        for i in 0..1 << 20 {
+            let name = auto_name(start.wrapping_add(i) & 0xf_ffff);
+            if self.unix_find(kind, &name).is_none() {
+                self.unix_name(id, UnixName::abstract_(&name), &name);
+                cx.pass(Step::UnixAutobind);
+                return Ok(());
+            }
+        }
+        cx.fail(Step::UnixAutobindFull, Errno::ENOSPC)
+    }
+
+    /// `unix_bind_abstract`
+    fn unix_bind_abstract(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+        let s = self.get(id);
+        if s.has_name {
+            return cx.fail(Step::UnixAbstractBound, Errno::EINVAL);
+        }
+        if let Some(holder) = self.unix_find(s.kind.ty, name) {
+            cx.holder = Some(holder);
+            return cx.fail(Step::UnixAbstractInUse, Errno::EADDRINUSE);
+        }
+        self.unix_name(id, UnixName::abstract_(name), name);
+        cx.pass(Step::UnixBound);
+        Ok(())
+    }
+
+    /// `unix_bind_bsd`: the path is made before anybody looks whether the
+    /// socket has a name.
+    fn unix_bind_bsd(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+        let path = name.split(|&b| b == 0).next().unwrap_or(&[]);
+        match self.core.path {
+            PathState::Exists => return cx.fail(Step::UnixPathExists, Errno::EADDRINUSE),
+            PathState::Refused(e) => return cx.fail(Step::UnixPathRefused, e),
+            PathState::Free => {}
+        }
+        if self.get(id).has_name {
+            return cx.fail(Step::UnixPathBound, Errno::EINVAL);
+        }
+        let name = UnixName::path(path);
+        self.edit(id, |s| {
+            s.has_name = true;
+            s.name = name.unwrap_or(UnixName::AUTO);
+        });
+        cx.pass(Step::UnixBound);
+        Ok(())
+    }
+
+    fn unix_find(&self, kind: u16, name: &[u8]) -> Option<SockId> {
+        let (hash, addr) = key(kind, name);
+        self.at_addr(Table::Unix, hash, addr)
+            .find(|(_, s)| s.name.kind == UnixKind::Abstract && s.name.bytes() == name)
+            .map(|(id, _)| id)
+    }
+
+    fn unix_name(&mut self, id: SockId, name: Option<UnixName>, bytes: &[u8]) {
+        let (hash, addr) = key(self.get(id).kind.ty, bytes);
+        self.edit(id, |s| {
+            s.has_name = true;
+            s.name = name.unwrap_or(UnixName::AUTO);
+            s.num = hash;
+            s.rcv6 = addr;
+        });
+        self.inet_bind_hash(id);
+    }
+
+    /// `unix_listen`
+    pub(super) fn unix_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+        let s = self.get(id);
+        if s.kind.ty == ty::DGRAM {
+            return cx.fail(Step::ListenUnsupported, Errno::EOPNOTSUPP);
+        }
+        if !s.has_name {
+            return cx.fail(Step::UnixListenUnbound, Errno::EINVAL);
+        }
+        self.edit(id, |s| s.state = State::Listen);
+        cx.pass(Step::ListenOk);
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! AF_VSOCK: `vsock_bind`, `__vsock_bind`, `__vsock_bind_connectible`.
+
+use crate::addr::{VMADDR_ANY, af};
+use crate::model::net::{Ctx, Net, SockId, State, Table};
+use crate::model::step::Step;
+use crate::model::{Cred, Errno, Pick};
+use crate::socket::ty;
+
+/// `LAST_RESERVED_PORT`
+const LAST_RESERVED_PORT: u32 = 1023;
+/// `MAX_PORT_RETRIES`
+const MAX_PORT_RETRIES: u32 = 24;
+/// `VMADDR_CID_LOCAL`, `VMADDR_CID_HOST`
+const CID_LOCAL: u32 = 1;
+const CID_HOST: u32 = 2;
+
+fn key(cid: u32) -> [u8; 16] {
+    let mut addr = [0; 16];
+    for (to, from) in addr.iter_mut().zip(cid.to_ne_bytes()) {
+        *to = from;
+    }
+    addr
+}
+
+impl Net<'_> {
+    /// `vsock_bind`: `vsock_addr_cast`, then `__vsock_bind`.
+    pub(super) fn vsock_bind(
+        &mut self,
+        id: SockId,
+        addr: &[u8],
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), Errno> {
+        let word = |at: usize| {
+            let b = addr.get(at..at + 4).and_then(|b| b.try_into().ok());
+            u32::from_ne_bytes(b.unwrap_or([0; 4]))
+        };
+        let family = word(0) as u16;
+        let family = if cfg!(target_endian = "big") {
+            (word(0) >> 16) as u16
+        } else {
+            family
+        };
+        let flags = addr.get(12).copied().unwrap_or(0);
+        if addr.len() < 16 || family != af::VSOCK || flags & !1 != 0 {
+            return cx.fail(Step::VsockMalformed, Errno::EINVAL);
+        }
+        self.__vsock_bind(id, word(8), word(4), cred, cx)
+    }
+
+    #[allow(non_snake_case)]
+    fn __vsock_bind(
+        &mut self,
+        id: SockId,
+        cid: u32,
+        port: u32,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), Errno> {
+        if self.get(id).num != VMADDR_ANY {
+            return cx.fail(Step::VsockBound, Errno::EINVAL);
+        }
+        if cid != VMADDR_ANY && !self.vsock_find_cid(cid) {
+            return cx.fail(Step::VsockCid, Errno::EADDRNOTAVAIL);
+        }
+        match self.get(id).kind.ty {
+            ty::DGRAM => {
+                // The hypervisor's table is not ours to know.
+                cx.fail(Step::NotModelled, Errno::EOPNOTSUPP)
+            }
+            _ => self.__vsock_bind_connectible(id, cid, port, cred, cx),
+        }
+    }
+
+    /// `vsock_find_cid`, `virtio_transport_get_local_cid`: is it this machine?
+    fn vsock_find_cid(&self, cid: u32) -> bool {
+        let vsock = &self.core.host.vsock;
+        vsock.cid == Some(cid)
+            || (cid == CID_HOST && vsock.host)
+            || (cid == CID_LOCAL && vsock.local)
+    }
+
+    /// `__vsock_find_bound_socket`: the port with this CID, or either any.
+    fn vsock_find_bound_socket(&self, cid: u32, port: u32) -> Option<SockId> {
+        let at = |cid| {
+            self.at_addr(Table::Vsock, port, key(cid))
+                .next()
+                .map(|(id, _)| id)
+        };
+        if cid != VMADDR_ANY {
+            return at(cid).or_else(|| at(VMADDR_ANY));
+        }
+        let own = self.core.host.vsock.cid.unwrap_or(VMADDR_ANY);
+        [VMADDR_ANY, own, CID_HOST, CID_LOCAL]
+            .into_iter()
+            .find_map(at)
+    }
+
+    #[allow(non_snake_case)]
+    fn __vsock_bind_connectible(
+        &mut self,
+        id: SockId,
+        cid: u32,
+        mut port: u32,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), Errno> {
+        if port == VMADDR_ANY {
+            match self.vsock_auto(cid, cx) {
+                Some(found) => port = found,
+                None => return cx.fail(Step::VsockNoPort, Errno::EADDRNOTAVAIL),
+            }
+            cx.pass(Step::VsockAuto);
+        } else {
+            if port <= LAST_RESERVED_PORT && !cred.init_net_bind_service {
+                return cx.fail(Step::VsockPrivileged, Errno::EACCES);
+            }
+            if let Some(holder) = self.vsock_find_bound_socket(cid, port) {
+                cx.holder = Some(holder);
+                return cx.fail(Step::VsockInUse, Errno::EADDRINUSE);
+            }
+        }
+        self.edit(id, |s| {
+            s.aux = cid;
+            s.num = port;
+            s.rcv6 = key(cid);
+        });
+        self.inet_bind_hash(id);
+        cx.pass(Step::VsockBoundNow);
+        Ok(())
+    }
+
+    /// The counter that all of the kernel shares. Others move it on, so an
+    /// observed port is possible if it is free.
+    fn vsock_auto(&mut self, cid: u32, cx: &Ctx) -> Option<u32> {
+        match cx.pick {
+            Pick::Observed(Some(port))
+                if port > LAST_RESERVED_PORT
+                    && port != VMADDR_ANY
+                    && self.vsock_find_bound_socket(cid, port).is_none() =>
+            {
+                self.core.vsock_next = port.wrapping_add(1);
+                return Some(port);
+            }
+            Pick::Random(r) if self.core.vsock_next == 0 => {
+                self.core.vsock_next = r.max(LAST_RESERVED_PORT + 1);
+            }
+            _ => {}
+        }
+        for _ in 0..MAX_PORT_RETRIES {
+            let mut port = self.core.vsock_next;
+            if port == VMADDR_ANY || port <= LAST_RESERVED_PORT {
+                port = LAST_RESERVED_PORT + 1;
+            }
+            self.core.vsock_next = port.wrapping_add(1);
+            if self.vsock_find_bound_socket(cid, port).is_none() {
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    /// `vsock_listen`
+    pub(super) fn vsock_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+        let s = self.get(id);
+        if s.kind.ty == ty::DGRAM {
+            return cx.fail(Step::ListenUnsupported, Errno::EOPNOTSUPP);
+        }
+        if s.num == VMADDR_ANY {
+            return cx.fail(Step::VsockListenUnbound, Errno::EINVAL);
+        }
+        self.edit(id, |s| s.state = State::Listen);
+        cx.pass(Step::ListenOk);
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! The bind model: what a kernel answers to socket, setsockopt, bind, listen,
+//! connect and close, and which check of it decides.
+//!
+//! ```text
+//!  Host (addresses, sysctls, generation) ─┐
+//!  Cred (uid, capabilities) ──────────────┼─► Net::bind(…) ─► Answer
+//!  Pick (a number, or what was observed) ─┘        │           { result, trail, holder }
+//!                                          tables of sockets
+//! ```
+//!
+//! A reader who knows the kernels finds their functions by name: [`linux`]
+//! for `__sys_bind`, `inet_bind`, `inet_csk_get_port` and so on, [`freebsd`]
+//! for `kern_bindat`, `in_pcbbind`. Where a kernel draws lots (automatic
+//! ports), the model checks that what was drawn is one of those that could
+//! have been, or draws itself: see [`Pick`].
+//!
+//! Nothing allocates except [`OwnedNet`].
+
+mod errno;
+pub mod freebsd;
+pub mod host;
+pub mod linux;
+mod net;
+#[cfg(feature = "alloc")]
+pub mod script;
+mod step;
+
+pub use errno::Errno;
+pub use host::{AddrType, Cred, Generation, Host};
+#[cfg(feature = "alloc")]
+pub use net::OwnedNet;
+pub use net::{Bucket, Core, NONE, Net, Outside, PORTS, PortMap, Sock, SockId, State, Table};
+pub use step::{Step, Trail};
+
+/// Where a kernel's random choice comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pick {
+    /// The model chooses, by this random number.
+    Random(u32),
+    /// A kernel has chosen: `Some` port, or `None` where it found none. The
+    /// model agrees if the kernel could have chosen so, and otherwise chooses
+    /// by itself, so that the two addresses differ.
+    Observed(Option<u32>),
+}
+
+/// The descriptor that a call names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fd {
+    /// None, or one opened with `O_PATH`.
+    Bad,
+    /// Something that is not a socket.
+    NotSocket,
+    /// A socket.
+    Socket(SockId),
+}
+
+/// The address that a call points at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pointer<'a> {
+    /// What can be read there; `None` if nothing can.
+    pub bytes: Option<&'a [u8]>,
+    /// The length argument.
+    pub len: i32,
+}
+
+impl<'a> Pointer<'a> {
+    /// A good address of its own length.
+    #[must_use]
+    pub fn to(bytes: &'a [u8]) -> Pointer<'a> {
+        Pointer {
+            bytes: Some(bytes),
+            len: bytes.len() as i32,
+        }
+    }
+}
+
+/// How a call went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer<T> {
+    /// What it returns.
+    pub result: Result<T, Errno>,
+    /// The checks that it passed; the last one decided.
+    pub trail: Trail,
+    /// The socket that was in the way.
+    pub holder: Option<SockId>,
+}
+
+impl<T> Answer<T> {
+    fn of(result: Result<T, Errno>, cx: &net::Ctx) -> Answer<T> {
+        Answer {
+            result,
+            trail: cx.trail,
+            holder: cx.holder,
+        }
+    }
+}
+
+/// An option with its value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Opt {
+    ReuseAddr(bool),
+    ReusePort(bool),
+    /// FreeBSD's `SO_REUSEPORT_LB`
+    ReusePortLb(bool),
+    V6Only(bool),
+    /// `SO_BINDTODEVICE`, `SO_BINDTOIFINDEX`: index, 0 for none.
+    BindToIfIndex(i32),
+    /// `SO_BINDTODEVICE` with a name that no device has.
+    BindToNoDevice,
+    FreeBind(bool),
+    Transparent(bool),
+    /// `IP_BIND_ADDRESS_NO_PORT`
+    NoPort(bool),
+    /// `IP_LOCAL_PORT_RANGE`: low, high.
+    PortRange(u16, u16),
+    /// `SO_LINGER` with time 0, or off.
+    LingerZero(bool),
+    /// `TCP_REPAIR`
+    Repair(bool),
+    /// `SO_ATTACH_REUSEPORT_CBPF`
+    AttachReuseport,
+    /// FreeBSD's `IP_PORTRANGE`
+    BsdPortRange(freebsd::PortRange),
+    /// FreeBSD's `IP_BINDANY`
+    BsdBindAny(bool),
+}

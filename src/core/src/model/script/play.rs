@@ -1,0 +1,207 @@
+//! A script on the model.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{Call, Line, Script};
+use crate::addr::{Addr, STORAGE};
+use crate::model::linux::PathState;
+use crate::model::{Answer, Errno, Fd, OwnedNet, Pick, Pointer, SockId, Step, Trail};
+
+/// What a call gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// Success or error.
+    pub result: Result<(), Errno>,
+    /// The local address afterwards, of a call that succeeded on an open socket.
+    pub name: Option<Addr>,
+    /// The checks passed.
+    pub trail: Trail,
+    /// The variable of the socket that was in the way.
+    pub holder: Option<usize>,
+}
+
+/// A script's sockets on the model.
+#[derive(Debug)]
+pub struct Player {
+    /// The network.
+    pub net: OwnedNet,
+    /// Process id of all processes, for netlink.
+    pub tgid: u32,
+    /// The initial user namespace grants root nothing.
+    pub in_user_namespace: bool,
+    /// What the file system says of the next path; asked of the paths that
+    /// the script has bound itself if nobody does.
+    pub path: Option<PathState>,
+    paths: Vec<Vec<u8>>,
+    vars: Vec<Option<SockId>>,
+}
+
+impl Player {
+    /// An empty network on the script's host.
+    #[must_use]
+    pub fn new(script: &Script, sockets: usize) -> Player {
+        Player {
+            net: OwnedNet::new(script.host, sockets),
+            tgid: 1,
+            in_user_namespace: false,
+            path: None,
+            paths: Vec::new(),
+            vars: vec![None; script.vars.len()],
+        }
+    }
+
+    /// Another script on the same network, whose sockets are all closed.
+    pub fn restart(&mut self, script: &Script) {
+        for i in 0..self.vars.len() {
+            self.close(i);
+        }
+        self.vars.clear();
+        self.paths.clear();
+        // What lingers after its last descriptor.
+        if self.net.net().core.used != 0 {
+            self.net.net().clear();
+        }
+        self.vars.resize(script.vars.len(), None);
+        self.net.net().core.host = script.host;
+    }
+
+    /// Closes whatever the variable holds.
+    pub fn close(&mut self, var: usize) {
+        if let Some(id) = self.vars.get_mut(var).and_then(Option::take) {
+            self.net.net().close(id);
+        }
+    }
+
+    /// The socket that a variable holds.
+    #[must_use]
+    pub fn id(&self, var: usize) -> Option<SockId> {
+        self.vars.get(var).copied().flatten()
+    }
+
+    fn done<T>(&self, answer: Answer<T>) -> Outcome {
+        Outcome {
+            result: answer.result.map(|_| ()),
+            name: None,
+            trail: answer.trail,
+            holder: answer
+                .holder
+                .and_then(|h| self.vars.iter().position(|v| *v == Some(h))),
+        }
+    }
+
+    /// Makes the call of a line.
+    pub fn play(&mut self, script: &Script, line: &Line, pick: Pick) -> Outcome {
+        let mut cred = script
+            .processes
+            .get(line.process)
+            .map_or(crate::model::Cred::ROOT, super::Process::cred);
+        cred.tgid = self.tgid;
+        cred.init_net_bind_service &= !self.in_user_namespace;
+        let id = self.id(line.var);
+        let fd = id.map_or(Fd::Bad, Fd::Socket);
+        let known = id.unwrap_or(SockId(u32::MAX));
+        let needs_socket = !matches!(
+            line.call,
+            Call::Socket { .. } | Call::Bind { .. } | Call::Dup { .. } | Call::Accept { .. }
+        );
+        if needs_socket && id.is_none() {
+            return Outcome {
+                result: Err(Errno::EBADF),
+                name: None,
+                trail: Trail::one(Step::SysBindBadFd),
+                holder: None,
+            };
+        }
+        let mut net = self.net.net();
+        let outcome = match &line.call {
+            Call::Socket {
+                domain,
+                ty,
+                protocol,
+            } => {
+                let answer = net.socket(*domain, *ty, *protocol, &cred);
+                self.close(line.var);
+                if let Some(v) = self.vars.get_mut(line.var) {
+                    *v = answer.result.ok();
+                }
+                self.done(answer)
+            }
+            Call::Set(opt) => {
+                let answer = net.setsockopt(known, *opt, &cred);
+                self.done(answer)
+            }
+            Call::Bind { bytes, len } => {
+                // What a caller would have there: zeroes behind the address.
+                let mut memory = [0u8; STORAGE];
+                for (to, from) in memory.iter_mut().zip(bytes) {
+                    *to = *from;
+                }
+                let addr = Pointer {
+                    bytes: Some(&memory),
+                    len: len.unwrap_or(bytes.len() as i32),
+                };
+                let known = self.paths.contains(bytes);
+                net.core.path = self.path.unwrap_or(if known {
+                    PathState::Exists
+                } else {
+                    PathState::Free
+                });
+                let answer = net.bind(fd, addr, &cred, pick);
+                if answer.trail.last() == Some(Step::UnixBound) && !known {
+                    self.paths.push(bytes.clone());
+                }
+                self.done(answer)
+            }
+            Call::Listen => {
+                let answer = net.listen(known, pick);
+                self.done(answer)
+            }
+            Call::Connect { bytes } => {
+                let answer = net.connect(known, bytes, &cred, pick);
+                self.done(answer)
+            }
+            Call::Accept { from } => {
+                let from = self.vars.get(*from).copied().flatten();
+                let answer = net.accept(from.unwrap_or(SockId(u32::MAX)), &cred);
+                self.close(line.var);
+                if let Some(v) = self.vars.get_mut(line.var) {
+                    *v = answer.result.ok();
+                }
+                self.done(answer)
+            }
+            Call::Shutdown(how) => {
+                let answer = net.shutdown(known, *how);
+                self.done(answer)
+            }
+            Call::Dup { of } => {
+                let from = self.vars.get(*of).copied().flatten();
+                if let Some(from) = from {
+                    net.dup(from);
+                }
+                self.close(line.var);
+                if let Some(v) = self.vars.get_mut(line.var) {
+                    *v = from;
+                }
+                Outcome {
+                    result: from.map(|_| ()).ok_or(Errno::EBADF),
+                    name: None,
+                    trail: Trail::one(Step::SockCreated),
+                    holder: None,
+                }
+            }
+            Call::Close => {
+                let answer = net.close(known);
+                if let Some(v) = self.vars.get_mut(line.var) {
+                    *v = None;
+                }
+                self.done(answer)
+            }
+        };
+        let name = match self.id(line.var) {
+            Some(id) => Some(self.net.net().getsockname(id)),
+            _ => None,
+        };
+        Outcome { name, ..outcome }
+    }
+}

@@ -1,0 +1,289 @@
+//! The checks that a call passes, each with the kernel function it stands in.
+
+use core::fmt;
+
+macro_rules! steps {
+    ($($name:ident = $function:literal, $what:literal;)*) => {
+        /// A check of a kernel. The last one of a [`Trail`] decided.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        #[allow(missing_docs)]
+        pub enum Step { $($name,)* }
+
+        impl Step {
+            /// Every check.
+            pub const ALL: &'static [Step] = &[$(Step::$name,)*];
+
+            /// The kernel function.
+            #[must_use]
+            pub const fn function(self) -> &'static str {
+                match self { $(Step::$name => $function,)* }
+            }
+
+            /// What it found.
+            #[must_use]
+            pub const fn what(self) -> &'static str {
+                match self { $(Step::$name => $what,)* }
+            }
+        }
+    };
+}
+
+steps! {
+    SysBindBadFd = "__sys_bind", "no such descriptor";
+    SysBindNotSocket = "__sys_bind", "not a socket";
+    SysBindLength = "move_addr_to_kernel", "length is negative or above 128";
+    SysBindFault = "move_addr_to_kernel", "address cannot be read";
+    SockTypeFlags = "__sys_socket", "unknown bits in the type";
+    SockFamilyRange = "__sock_create", "family number out of range";
+    SockTypeRange = "__sock_create", "type number out of range";
+    SockFamilyUnknown = "__sock_create", "family is not registered";
+    SockCreated = "__sock_create", "created";
+    InetCreateProtocolRange = "inet_create", "protocol number out of range";
+    InetCreateType = "inet_create", "no protocol of this type";
+    InetCreateProtocol = "inet_create", "type has no such protocol";
+    InetCreateRaw = "inet_create", "raw needs CAP_NET_RAW";
+    PingInitGroups = "ping_init_sock", "group not in ping_group_range";
+    UnixCreateProtocol = "unix_create", "protocol is neither 0 nor PF_UNIX";
+    UnixCreateType = "unix_create", "no such type";
+    VsockCreateProtocol = "vsock_create", "protocol is neither 0 nor PF_VSOCK";
+    VsockCreateType = "vsock_create", "no such type";
+    VsockCreateDgram = "vsock_assign_transport", "no datagram transport";
+    NetlinkCreateType = "netlink_create", "neither raw nor datagram";
+    NetlinkCreateProtocol = "netlink_create", "no such protocol";
+    PacketCreatePerm = "packet_create", "needs CAP_NET_RAW";
+    PacketCreateType = "packet_create", "no such type";
+    InetBindLength = "inet_bind_sk", "address shorter than sockaddr_in";
+    InetBindFamily = "__inet_bind", "family is neither AF_INET nor AF_UNSPEC with 0.0.0.0";
+    InetBindUnspec = "__inet_bind", "AF_UNSPEC with 0.0.0.0 passes";
+    InetBindNotLocal = "__inet_bind", "address is not local";
+    InetBindNonlocal = "inet_addr_valid_or_nonlocal", "foreign address allowed by option or sysctl";
+    InetBindPrivileged = "__inet_bind", "privileged port without CAP_NET_BIND_SERVICE";
+    InetBindBound = "__inet_bind", "not closed, or has a port already";
+    InetBindAddressOnly = "__inet_bind", "address only, IP_BIND_ADDRESS_NO_PORT";
+    InetBindOk = "__inet_bind", "bound";
+    Inet6BindLength = "inet6_bind_sk", "address shorter than 24 bytes";
+    Inet6BindFamily = "__inet6_bind", "family is not AF_INET6";
+    Inet6BindMulticastStream = "__inet6_bind", "multicast on a stream socket";
+    Inet6BindPrivileged = "__inet6_bind", "privileged port without CAP_NET_BIND_SERVICE";
+    Inet6BindBound = "__inet6_bind", "not closed, or has a port already";
+    Inet6BindMappedV6only = "__inet6_bind", "IPv4-mapped address on a V6ONLY socket";
+    Inet6BindNoDevice = "__inet6_bind", "no such device";
+    Inet6BindMappedNotLocal = "__inet6_bind", "IPv4-mapped address is not local";
+    Inet6BindScopeSet = "__inet6_bind", "scope id becomes the device";
+    Inet6BindNoScope = "__inet6_bind", "link-local address without a device";
+    Inet6BindNotLocal = "__inet6_bind", "address is not local";
+    Inet6BindV6only = "__inet6_bind", "specific address turns V6ONLY on";
+    Inet6BindAddressOnly = "__inet6_bind", "address only, IP_BIND_ADDRESS_NO_PORT";
+    Inet6BindOk = "__inet6_bind", "bound";
+    CskNewBucket = "inet_csk_get_port", "nobody has the port";
+    CskForceReuse = "inet_csk_get_port", "TCP_REPAIR skips the tests";
+    CskFastReuse = "inet_csk_get_port", "fastreuse cache skips the tests";
+    CskFastReuseport = "sk_reuseport_match", "fastreuseport cache skips the tests";
+    CskAnyConflict = "inet_bhash2_addr_any_conflict", "a wildcard owner conflicts";
+    CskSameConflict = "inet_bhash2_conflict", "an owner of the same address conflicts";
+    CskConflict = "inet_csk_bind_conflict", "an owner conflicts";
+    CskShared = "inet_csk_bind_conflict", "no owner conflicts";
+    CskUpdateClear = "inet_csk_update_fastreuse", "fastreuseport cache cleared";
+    CskUpdateSet = "inet_csk_update_fastreuse", "fastreuseport cache set";
+    CskUpdateKeep = "inet_csk_update_fastreuse", "fastreuseport cache kept";
+    CskOpenPort = "inet_csk_find_open_port", "automatic port";
+    CskRelaxed = "inet_csk_find_open_port", "second scan, ip_autobind_reuse";
+    CskNoOpenPort = "inet_csk_find_open_port", "no open port in the range";
+    UdpNobody = "udp_lib_get_port", "nobody has the port";
+    UdpInuse = "udp_lib_lport_inuse", "an owner conflicts";
+    UdpReuseport = "udp_lib_lport_inuse", "first owner shares by SO_REUSEPORT";
+    UdpShared = "udp_lib_lport_inuse", "no owner conflicts";
+    UdpInuse2 = "udp_lib_lport_inuse2", "an owner conflicts (many sockets on the slot)";
+    UdpShared2 = "udp_lib_lport_inuse2", "no owner conflicts (many sockets on the slot)";
+    UdpAuto = "udp_lib_get_port", "automatic port";
+    UdpExhausted = "udp_lib_get_port", "no automatic port left";
+    UnixBindMalformed = "unix_validate_addr", "length or family";
+    UnixAutobindNamed = "unix_autobind", "has a name already";
+    UnixAutobind = "unix_autobind", "a name of five digits";
+    UnixAutobindFull = "unix_autobind", "all names are used";
+    UnixAbstractBound = "unix_bind_abstract", "has a name already";
+    UnixAbstractInUse = "unix_bind_abstract", "the name is used";
+    UnixPathExists = "unix_bind_bsd", "something has the path";
+    UnixPathRefused = "unix_bind_bsd", "the file system refuses the path";
+    UnixPathBound = "unix_bind_bsd", "has a name already";
+    UnixBound = "unix_bind", "bound";
+    UnixListenUnbound = "unix_listen", "has no name";
+    VsockMalformed = "vsock_addr_cast", "length, family or flags";
+    VsockBound = "__vsock_bind", "has a port already";
+    VsockCid = "__vsock_bind", "not a CID of this machine";
+    VsockPrivileged = "__vsock_bind_connectible", "privileged port without CAP_NET_BIND_SERVICE";
+    VsockInUse = "__vsock_find_bound_socket", "the port is used";
+    VsockAuto = "__vsock_bind_connectible", "automatic port";
+    VsockNoPort = "__vsock_bind_connectible", "no automatic port in 24 tries";
+    VsockBoundNow = "__vsock_bind_connectible", "bound";
+    VsockListenUnbound = "vsock_listen", "has no port";
+    RawBindLength = "raw_bind", "length, family or state";
+    RawBindNotLocal = "raw_bind", "address is not local";
+    RawBound = "raw_bind", "bound";
+    PingLength = "ping_check_bind_addr", "address too short";
+    PingFamily = "ping_check_bind_addr", "wrong family";
+    PingNotUnicast = "ping_check_bind_addr", "not unicast, or no scope";
+    PingNoDevice = "ping_check_bind_addr", "no such device";
+    PingNotLocal = "ping_check_bind_addr", "address is not local";
+    PingBound = "ping_bind", "has an identifier already";
+    PingAuto = "ping_get_port", "automatic identifier";
+    PingInUse = "ping_get_port", "identifier is used";
+    PingOk = "ping_bind", "bound";
+    NetlinkMalformed = "netlink_bind", "length or family";
+    NetlinkBound = "netlink_bind", "bound to another port id";
+    NetlinkInUse = "netlink_insert", "the port id is used";
+    NetlinkOk = "netlink_bind", "bound";
+    PacketMalformed = "packet_bind", "length or family";
+    PacketNoDevice = "packet_do_bind", "no such device";
+    PacketOk = "packet_do_bind", "bound";
+    ListenType = "inet_listen", "not a stream socket";
+    ListenUnsupported = "sock_no_listen", "protocol cannot listen";
+    ListenState = "inet_listen", "connected or connecting";
+    ListenAgain = "__inet_listen_sk", "listening already";
+    ListenConflict = "inet_csk_listen_start", "the second look finds a conflict";
+    ListenOk = "inet_csk_listen_start", "listening";
+    OptV6onlyFamily = "do_ip_setsockopt", "IPV6_V6ONLY on an IPv4 socket";
+    OptV6onlyBound = "do_ipv6_setsockopt", "IPV6_V6ONLY with a port";
+    OptReuseportFamily = "sk_setsockopt", "SO_REUSEPORT outside AF_INET";
+    OptDevicePerm = "sock_bindtoindex_locked", "changing the device needs CAP_NET_RAW";
+    OptDeviceIndex = "sock_bindtoindex_locked", "negative device index";
+    OptDeviceName = "sock_setbindtodevice", "no such device";
+    OptTransparentPerm = "do_ip_setsockopt", "IP_TRANSPARENT needs a capability";
+    OptPortRange = "do_ip_setsockopt", "IP_LOCAL_PORT_RANGE upside down";
+    OptRepairPerm = "do_tcp_setsockopt", "TCP_REPAIR needs CAP_NET_ADMIN or a closed socket";
+    OptUnknown = "setsockopt", "socket has no such option";
+    OptSet = "setsockopt", "set";
+    ConnectLength = "inet_stream_connect", "address too short";
+    ConnectFamily = "tcp_v4_connect", "wrong family";
+    ConnectV6only = "tcp_v6_connect", "IPv4-mapped address on a V6ONLY socket";
+    ConnectConnected = "inet_stream_connect", "connected already";
+    ConnectListening = "inet_stream_connect", "a listener cannot connect";
+    ConnectTuple = "__inet_check_established", "the connection is there already";
+    ConnectNoPort = "__inet_hash_connect", "no port left";
+    ConnectPort = "__inet_hash_connect", "automatic port";
+    ConnectRefused = "tcp_reset", "nobody listens there";
+    ConnectOk = "inet_stream_connect", "connected";
+    ConnectNotModelled = "bindgate", "the model does not know this";
+    UdpConnected = "__ip4_datagram_connect", "connected";
+    UdpDisconnected = "__udp_disconnect", "disconnected, without a new look for conflicts";
+    UdpAutobindFull = "inet_autobind", "no automatic port left";
+    TcpDisconnected = "tcp_disconnect", "closed";
+    TcpReset = "tcp_reset", "the peer is closed by it";
+    AcceptState = "inet_csk_accept", "not listening";
+    AcceptEmpty = "inet_csk_accept", "no child waits";
+    AcceptOk = "inet_csk_accept", "a child";
+    ShutdownNotConnected = "inet_shutdown", "not connected";
+    ShutdownOk = "inet_shutdown", "shut down";
+    CloseShared = "fput", "other descriptors remain";
+    CloseLingers = "tcp_close", "FIN sent: still an owner of its port";
+    ClosePutPort = "inet_put_port", "port given back";
+    CloseDone = "inet_release", "closed";
+    BsdNameTooLong = "getsockaddr", "length above 255";
+    BsdNameShort = "getsockaddr", "length below 2";
+    BsdFault = "getsockaddr", "address cannot be read";
+    BsdCapabilityMode = "kern_bindat", "capability mode";
+    BsdBadFd = "getsock_cap", "no such descriptor";
+    BsdNotSocket = "getsock_cap", "not a socket";
+    BsdNoDomain = "socreate", "family is not known";
+    BsdNoType = "socreate", "no protocol of this type";
+    BsdNoProtocol = "socreate", "type has no such protocol";
+    BsdRawPerm = "rip_attach", "raw needs privilege";
+    BsdSocket = "socreate", "created";
+    BsdRawLength = "rip_bind", "length is not that of sockaddr_in";
+    BsdRawNotLocal = "rip_bind", "address is not an interface's";
+    BsdRawOk = "rip_bind", "bound";
+    BsdUnixFamily = "uipc_bindat", "family is not AF_UNIX";
+    BsdUnixLength = "uipc_bindat", "length";
+    BsdUnixBound = "uipc_bindat", "has a path already";
+    BsdUnixEmpty = "uipc_bindat", "empty path: no abstract names";
+    BsdUnixExists = "uipc_bindat", "something has the path";
+    BsdUnixPath = "uipc_bindat", "the file system refuses the path";
+    BsdListenState = "solisten_proto_check", "dropped or connected";
+    BsdListenUnbound = "uipc_listen", "has no path";
+    BsdListenType = "solisten", "protocol cannot listen";
+    BsdListening = "solisten_proto", "listening, without a second look";
+    BsdV6onlyBound = "ip6_ctloutput", "IPV6_V6ONLY with a port";
+    BsdBindAnyPerm = "ip_ctloutput", "IP_BINDANY needs privilege";
+    BsdNoOption = "sosetopt", "no such option";
+    BsdDropped = "tcp_usr_bind", "connection was dropped";
+    BsdFamily = "in_pcbbind_setup", "family is neither AF_INET nor AF_UNSPEC with 0.0.0.0";
+    BsdLength = "in_pcbbind_setup", "length is not that of sockaddr_in";
+    BsdMulticast = "tcp_usr_bind", "multicast on a stream socket";
+    BsdBound = "in_pcbbind", "has an address or port already";
+    BsdNotLocal = "in_pcbbind_setup", "address is not an interface's";
+    BsdReserved = "in_pcbbind_setup", "reserved port without privilege";
+    BsdOtherUser = "in_pcbbind_avail", "another user's socket overlaps";
+    BsdInUse = "in_pcbbind_avail", "a socket is in the way";
+    BsdAvailable = "in_pcbbind_avail", "available";
+    BsdOk = "in_pcbinshash", "bound";
+    Bsd6Family = "tcp6_usr_bind", "family is not AF_INET6";
+    Bsd6Length = "tcp6_usr_bind", "length is not that of sockaddr_in6";
+    Bsd6Mapped = "in6_pcbbind", "IPv4-mapped address on a V6ONLY socket";
+    Bsd6Scope = "sa6_embedscope", "no such interface";
+    BsdLowPerm = "in_pcb_lport_dest", "the low range needs privilege";
+    BsdAuto = "in_pcb_lport_dest", "automatic port";
+    BsdNoPort = "in_pcb_lport_dest", "no port left";
+    NoRoom = "bindgate", "the model's table is full";
+    NotModelled = "bindgate", "the model does not know this family";
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.function(), self.what())
+    }
+}
+
+/// Checks of one call, in order; at most [`Trail::MAX`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Trail {
+    len: u8,
+    steps: [Step; Trail::MAX],
+}
+
+impl Trail {
+    /// As many as are kept.
+    pub const MAX: usize = 12;
+
+    pub(crate) const fn new() -> Trail {
+        Trail {
+            len: 0,
+            steps: [Step::SockCreated; Trail::MAX],
+        }
+    }
+
+    pub(crate) fn push(&mut self, step: Step) {
+        if let Some(place) = self.steps.get_mut(usize::from(self.len)) {
+            *place = step;
+            self.len += 1;
+        }
+    }
+
+    /// A trail of one check.
+    #[must_use]
+    pub fn one(step: Step) -> Trail {
+        let mut trail = Trail::new();
+        trail.push(step);
+        trail
+    }
+
+    /// The checks.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        self.steps.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+
+    /// The check that decided.
+    #[must_use]
+    pub fn last(&self) -> Option<Step> {
+        self.steps().last().copied()
+    }
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.steps().iter().map(|s| s.function()))
+            .finish()
+    }
+}
