@@ -189,7 +189,8 @@ impl Net<'_> {
         let Some(listener) = self.inet_lookup_listener(&route, four) else {
             return not_modelled(cx);
         };
-        if s.num == u32::from(route.port) || self.get(listener).queue.2 > 12 {
+        // Its own port, TCP_REPAIR, a full queue.
+        if s.num == u32::from(route.port) || s.reuse == 2 || self.get(listener).queue.2 > 12 {
             return not_modelled(cx);
         }
         self.edit(id, |s| s.mapped_ops |= s.is_v6() && four);

@@ -1,0 +1,451 @@
+//! Random sequences of calls.
+
+use bindgate_core::addr::{Addr, UnixName};
+use bindgate_core::model::Opt;
+use bindgate_core::model::script::{Call, Line, Process, Script};
+
+use crate::world::{BRIDGE6, LINK6, Sysctls, World};
+
+/// xorshift: small, fast, the same everywhere.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d);
+        rng.0 |= 1;
+        for _ in 0..4 {
+            rng.next();
+        }
+        rng
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+
+    pub fn of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
+    }
+}
+
+/// What a sequence is about: narrow themes meet more often than wide ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Theme {
+    /// One transport, few ports and addresses.
+    Tcp,
+    Udp,
+    /// Automatic ports in a small range.
+    Auto,
+    /// Connections on loopback.
+    Connect,
+    /// Unix sockets, vsock, netlink, raw, ping.
+    Others,
+    /// Everything.
+    Mixed,
+}
+
+const TCP: [(i32, i32, i32); 4] = [(2, 1, 0), (10, 1, 0), (2, 1, 262), (10, 1, 262)];
+const UDP: [(i32, i32, i32); 4] = [(2, 2, 0), (10, 2, 0), (2, 2, 136), (10, 2, 136)];
+const OTHERS: [(i32, i32, i32); 14] = [
+    (1, 1, 0),
+    (1, 2, 0),
+    (1, 5, 0),
+    (1, 3, 0),
+    (40, 1, 0),
+    (40, 1, 0),
+    (40, 5, 0),
+    (16, 3, 0),
+    (16, 2, 0),
+    (2, 2, 1),
+    (10, 2, 58),
+    (2, 3, 255),
+    (10, 3, 255),
+    (17, 3, 0),
+];
+const ODD: [(i32, i32, i32); 12] = [
+    (2, 5, 0),
+    (2, 1, 17),
+    (2, 3, 0),
+    (10, 2, 6),
+    (1, 1, 7),
+    (1, 10, 0),
+    (40, 3, 0),
+    (40, 1, 3),
+    (40, 2, 0),
+    (46, 1, 0),
+    (16, 1, 0),
+    (2, 1, 300),
+];
+
+pub struct Plan {
+    pub sysctls: Sysctls,
+    pub script: Script,
+}
+
+pub struct Drawer<'a> {
+    rng: &'a mut Rng,
+    world: &'a World,
+    theme: Theme,
+    sysctls: Sysctls,
+    ports: Vec<u16>,
+    kinds: Vec<Option<(i32, i32, i32)>>,
+    lingers: Vec<bool>,
+}
+
+fn sysctls(rng: &mut Rng, theme: Theme) -> Sysctls {
+    let mut s = Sysctls::DEFAULT;
+    if theme == Theme::Auto {
+        let lo = rng.of(&[40000u16, 40001]);
+        let n = rng.of(&[1u16, 2, 3, 4, 5, 6, 7, 8, 9, 12]);
+        s.range = (lo, lo + n - 1);
+        if rng.chance(20) {
+            s.reserved = Some((lo + 1, lo + 1 + rng.below(2) as u16));
+        }
+        s.autobind_reuse = rng.chance(25);
+    }
+    if rng.chance(4) {
+        s.nonlocal = rng.chance(50);
+        s.nonlocal6 = rng.chance(50);
+        s.bindv6only = rng.chance(50);
+        s.unprivileged = rng.of(&[0, 80, 81, 1024]);
+    }
+    s
+}
+
+/// A sequence of 20 to 60 calls.
+pub fn plan(rng: &mut Rng, world: &World) -> Plan {
+    let theme = rng.of(&[
+        Theme::Tcp,
+        Theme::Tcp,
+        Theme::Udp,
+        Theme::Auto,
+        Theme::Others,
+        Theme::Connect,
+        Theme::Mixed,
+    ]);
+    let sysctls = sysctls(rng, theme);
+    let most = if rng.chance(15) { 20 } else { 5 };
+    let vars = 6 + rng.below(most);
+    let mut ports = vec![5000 + rng.below(3) as u16];
+    if rng.chance(40) {
+        ports.push(ports[0] + 16384);
+    }
+    if rng.chance(30) {
+        ports.push(80);
+    }
+    if theme == Theme::Auto {
+        ports = vec![sysctls.range.0, sysctls.range.1];
+    }
+    let calls = 20 + rng.below(41) + vars;
+    let mut d = Drawer {
+        rng,
+        world,
+        theme,
+        sysctls,
+        ports,
+        kinds: vec![None; vars],
+        lingers: vec![false; vars],
+    };
+    let lines = (0..calls).map(|i| d.line(i)).collect();
+    let script = Script {
+        host: world.host,
+        sysctls: sysctls.lines(),
+        processes: vec![
+            Process {
+                name: "root".into(),
+                uid: 0,
+            },
+            Process {
+                name: "alice".into(),
+                uid: 1000,
+            },
+            Process {
+                name: "bob".into(),
+                uid: 1001,
+            },
+        ],
+        vars: (0..vars).map(|i| format!("s{i}")).collect(),
+        lines,
+    };
+    Plan { sysctls, script }
+}
+
+impl Drawer<'_> {
+    fn line(&mut self, i: usize) -> Line {
+        let vars = self.kinds.len();
+        let var = if i < vars { i } else { self.rng.below(vars) };
+        let call = match self.kinds[var] {
+            None => self.socket(var),
+            Some(kind) => self.call(var, kind),
+        };
+        Line {
+            process: self.rng.of(&[0, 0, 1, 1, 1, 2]),
+            var,
+            call,
+            expect: None,
+            at: 0,
+        }
+    }
+
+    fn socket(&mut self, var: usize) -> Call {
+        let (domain, ty, protocol) = match self.theme {
+            Theme::Tcp => self.rng.of(&TCP),
+            Theme::Udp => self.rng.of(&UDP),
+            Theme::Connect => {
+                self.rng
+                    .of(&[(2, 1, 0), (2, 1, 0), (10, 1, 0), (2, 2, 0), (10, 2, 0)])
+            }
+            Theme::Others => self.rng.of(&OTHERS),
+            _ if self.rng.chance(20) => self.rng.of(&OTHERS),
+            _ if self.rng.chance(3) => self.rng.of(&ODD),
+            _ if self.rng.chance(60) => self.rng.of(&TCP),
+            _ => self.rng.of(&UDP),
+        };
+        self.lingers[var] = false;
+        if !ODD.contains(&(domain, ty, protocol)) {
+            self.kinds[var] = Some((domain, ty, protocol));
+        }
+        let mut ty = ty;
+        if self.rng.chance(1) {
+            ty |= 0x40;
+        }
+        Call::Socket {
+            domain,
+            ty,
+            protocol,
+        }
+    }
+
+    /// Connections always end by a reset: what lingers outlives a sequence.
+    fn connection(&mut self, var: usize, kind: (i32, i32, i32)) -> Option<Call> {
+        if self.theme != Theme::Connect || kind.0 == 1 {
+            return None;
+        }
+        if !self.lingers[var] && kind.1 == 1 {
+            self.lingers[var] = true;
+            return Some(Call::Set(Opt::LingerZero(true)));
+        }
+        Some(match self.rng.below(100) {
+            0..22 => Call::Connect {
+                bytes: if self.rng.chance(15) {
+                    vec![0; 16]
+                } else {
+                    let Call::Bind { bytes, .. } = self.bind(kind) else {
+                        return None;
+                    };
+                    // Nobody is at the bridge's other addresses to answer.
+                    let ten = bytes.len() >= 8 && bytes[4] == 10 && bytes[4..8] != [10, 1, 1, 1];
+                    if ten || bytes.len() >= 24 && bytes[22..24] == [1, 0] {
+                        return None;
+                    }
+                    bytes
+                },
+            },
+            22..40 => {
+                let from = self.rng.below(self.kinds.len());
+                if from == var || self.kinds[from].is_none() {
+                    return None;
+                }
+                self.kinds[var] = self.kinds[from];
+                Call::Accept { from }
+            }
+            40..44 => Call::Shutdown(self.rng.below(3) as u8),
+            44..56 => Call::Listen,
+            _ => return None,
+        })
+    }
+
+    fn call(&mut self, var: usize, kind: (i32, i32, i32)) -> Call {
+        if let Some(call) = self.connection(var, kind) {
+            return call;
+        }
+        match self.rng.below(100) {
+            0..35 => Call::Set(self.option(kind)),
+            35..73 => self.bind(kind),
+            73..83 => Call::Listen,
+            83..88 => {
+                let of = self.rng.below(self.kinds.len());
+                if self.kinds[of].is_none() || of == var {
+                    return Call::Listen;
+                }
+                self.kinds[var] = self.kinds[of];
+                Call::Dup { of }
+            }
+            _ => {
+                self.kinds[var] = None;
+                Call::Close
+            }
+        }
+    }
+
+    fn option(&mut self, kind: (i32, i32, i32)) -> Opt {
+        let on = self.rng.chance(65);
+        if !matches!(kind.0, 2 | 10) || kind.1 == 3 || matches!(kind.2, 1 | 58) {
+            return match self.rng.below(10) {
+                0..6 => Opt::ReuseAddr(on),
+                6..8 if kind.0 != 17 => Opt::ReusePort(on),
+                8..9 if matches!(kind.0, 2 | 10) => Opt::FreeBind(on),
+                _ => Opt::ReuseAddr(!on),
+            };
+        }
+        match self.rng.below(100) {
+            0..30 => Opt::ReuseAddr(on),
+            30..62 => Opt::ReusePort(on),
+            62..74 => Opt::V6Only(self.rng.chance(50)),
+            74..80 => {
+                let dev = self.world.bridge as i32;
+                Opt::BindToIfIndex(self.rng.of(&[0, 1, dev, dev, 77, -1]))
+            }
+            80..81 => Opt::BindToNoDevice,
+            81..84 => Opt::FreeBind(on),
+            84..86 => Opt::Transparent(on),
+            86..92 => Opt::NoPort(on),
+            92..97 => {
+                let (lo, hi) = self.sysctls.range;
+                let near = [0, lo, lo + 1, hi, hi.wrapping_sub(1), 5, 65535];
+                Opt::PortRange(self.rng.of(&near), self.rng.of(&near))
+            }
+            97..98 if kind.2 == 0 && kind.1 == 1 => Opt::Repair(on),
+            _ if kind.2 != 262 => Opt::AttachReuseport,
+            _ => Opt::ReusePort(on),
+        }
+    }
+
+    fn port(&mut self) -> u16 {
+        let auto = if self.theme == Theme::Auto { 75 } else { 6 };
+        if self.rng.chance(auto) {
+            0
+        } else {
+            let ports = self.ports.clone();
+            self.rng.of(&ports)
+        }
+    }
+
+    fn v4(&mut self) -> [u8; 4] {
+        let common = [[0, 0, 0, 0], [127, 0, 0, 1], [127, 0, 0, 2], [10, 1, 1, 1]];
+        let rare = [
+            [255, 255, 255, 255],
+            [224, 0, 0, 1],
+            [127, 255, 255, 255],
+            [10, 1, 1, 255],
+            [10, 1, 1, 0],
+            [0, 0, 0, 5],
+            [240, 0, 0, 1],
+            [8, 8, 8, 8],
+            [127, 0, 0, 6],
+        ];
+        if self.rng.chance(92) {
+            self.rng.of(&common)
+        } else {
+            self.rng.of(&rare)
+        }
+    }
+
+    fn v6(&mut self) -> ([u8; 16], u32) {
+        let mut one = [0; 16];
+        one[15] = 1;
+        let mut multicast = [0; 16];
+        multicast[0] = 0xff;
+        multicast[1] = self.rng.of(&[1, 2, 5, 0xe]);
+        multicast[15] = 1;
+        let mut foreign = BRIDGE6;
+        foreign[15] = 9;
+        let scope = self.rng.of(&[0, 0, 1, self.world.bridge, 77]);
+        match self.rng.below(100) {
+            0..30 => ([0; 16], 0),
+            30..50 => (one, 0),
+            50..80 => {
+                let [a, b, c, d] = self.v4();
+                ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d], scope)
+            }
+            80..88 => (BRIDGE6, scope),
+            88..94 => (LINK6, scope),
+            94..97 => (multicast, scope),
+            _ => (foreign, 0),
+        }
+    }
+
+    fn other_address(&mut self, kind: (i32, i32, i32)) -> Option<Addr> {
+        Some(match kind.0 {
+            1 => {
+                let n = self.rng.below(4);
+                let name = match self.rng.below(10) {
+                    0 | 1 => Some(UnixName::AUTO),
+                    2..6 => UnixName::abstract_(&b"abcdef"[..n]),
+                    _ => {
+                        let names = [
+                            "a", "b", "c", "no/x", "a/x", ".", "sub/", "loop/x", "ro/x", "shut/x",
+                        ];
+                        let path = format!("{}/{}", crate::world::DIR, self.rng.of(&names));
+                        UnixName::path(path.as_bytes())
+                    }
+                };
+                Addr::Unix(name?)
+            }
+            40 => {
+                let own = self.world.host.vsock.cid.unwrap_or(3);
+                Addr::Vsock {
+                    cid: self.rng.of(&[u32::MAX, u32::MAX, own, own, 2, 1, 0, 77]),
+                    port: self
+                        .rng
+                        .of(&[20000, 20000, 20001, 29999, u32::MAX, 80, 1023]),
+                    flags: self.rng.of(&[0, 0, 0, 0, 0, 0, 1, 2]),
+                }
+            }
+            16 => Addr::Netlink {
+                pid: self.rng.of(&[0, 0, 7, 7, 8, u32::MAX - 5]),
+                groups: self.rng.of(&[0, 0, 0, 1]),
+            },
+            17 => Addr::Packet {
+                protocol: self.rng.of(&[0, 3]),
+                ifindex: self.rng.of(&[0, 1, self.world.bridge, 77]),
+            },
+            _ => return None,
+        })
+    }
+
+    fn bind(&mut self, kind: (i32, i32, i32)) -> Call {
+        if let Some(addr) = self.other_address(kind) {
+            let bytes = addr.write().bytes().to_vec();
+            let lens = [-1, 0, 1, 2, 3, 11, 12, 15, 16, 17, 20, 110, 111, 128, 129];
+            let len = self.rng.chance(4).then(|| self.rng.of(&lens));
+            return Call::Bind { bytes, len };
+        }
+        let port = self.port();
+        let six = (kind.0 == 10) != self.rng.chance(2);
+        let addr = if six {
+            let (ip, scope) = self.v6();
+            Addr::Inet6 {
+                ip,
+                port,
+                flow: 0,
+                scope,
+            }
+        } else {
+            Addr::Inet {
+                ip: self.v4(),
+                port,
+            }
+        };
+        let mut bytes = addr.write().bytes().to_vec();
+        if self.rng.chance(1) {
+            bytes[0] = self.rng.of(&[0, 1, 2, 10, 40]);
+        }
+        let len = self.rng.chance(2).then(|| {
+            self.rng
+                .of(&[-1, 0, 1, 2, 15, 16, 17, 23, 24, 27, 28, 29, 110, 128, 129])
+        });
+        Call::Bind { bytes, len }
+    }
+}

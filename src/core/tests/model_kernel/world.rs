@@ -1,0 +1,217 @@
+//! The namespace that sequences run in, and the same as the model's host.
+
+use std::io;
+
+use bindgate_core::model::host::{V4, V6};
+use bindgate_core::model::{Generation, Host};
+
+use crate::kernel;
+
+/// A namespace with `lo`, and a bridge `br0` with addresses of its own.
+pub struct World {
+    /// As the model sees it; sysctls as they were set last.
+    pub host: Host,
+    /// The index of `br0`.
+    pub bridge: u32,
+}
+
+/// Where sequences bind Unix paths.
+pub const DIR: &str = "/tmp/bindgate-model";
+
+/// `fd00::1`, an address of the bridge.
+pub const BRIDGE6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+/// `fe80::1`, a link-local one.
+pub const LINK6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+fn sysctl(name: &str, value: &str) -> io::Result<()> {
+    std::fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)
+}
+
+impl World {
+    /// Makes one and moves this thread into it.
+    pub fn new() -> io::Result<World> {
+        kernel::enter_namespace()?;
+        kernel::add_bridge("br0")?;
+        let bridge = kernel::device_index("br0")?;
+        for name in ["all", "default", "br0"] {
+            sysctl(&format!("net.ipv6.conf.{name}.accept_dad"), "0")?;
+        }
+        kernel::device_addr("br0", [10, 1, 1, 1], [255, 255, 255, 0])?;
+        kernel::device_up("br0")?;
+        kernel::device_addr6(bridge, BRIDGE6)?;
+        kernel::device_addr6(bridge, LINK6)?;
+        // Nobody but the tests may hold a privileged port or a ping socket.
+        sysctl("net.ipv4.ping_group_range", "0 1001")?;
+        let mut host = Host::loopback(Generation::Linux6_18);
+        host.sysctl.ping_groups = (0, 1001);
+        host.add_device(bridge, b"br0", false);
+        host.v4.push(V4 {
+            addr: 0x0a01_0101,
+            prefix: 24,
+            dev: bridge,
+        });
+        host.v6.clear();
+        // Addresses become usable a little later: wait for that.
+        let table = loop {
+            let table = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+            let tentative = table.lines().any(|line| {
+                let flags = line.split_whitespace().nth(4).unwrap_or("0");
+                u32::from_str_radix(flags, 16).unwrap_or(0) & 0x40 != 0
+            });
+            if !tentative && table.lines().count() >= 3 {
+                break table;
+            }
+            std::thread::yield_now();
+        };
+        for line in table.lines() {
+            let mut words = line.split_whitespace();
+            let hex = words.next().unwrap_or("");
+            let dev = words.next().unwrap_or("0");
+            let flags = words.nth(2).unwrap_or("0");
+            let n = u128::from_str_radix(hex, 16).unwrap_or(0);
+            let flags = u32::from_str_radix(flags, 16).unwrap_or(0);
+            host.v6.push(V6 {
+                addr: n.to_be_bytes(),
+                dev: u32::from_str_radix(dev, 16).unwrap_or(0),
+                tentative: flags & 0x40 != 0,
+            });
+        }
+        host.vsock.cid = kernel::vsock_cid();
+        std::fs::create_dir_all(DIR)?;
+        Ok(World { host, bridge })
+    }
+
+    /// Empties the directory of Unix paths: a subdirectory, one that nobody
+    /// but root may enter, a loop of links.
+    pub fn sweep(&self) -> io::Result<()> {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        for entry in std::fs::read_dir(DIR)? {
+            let path = entry?.path();
+            if std::fs::remove_file(&path).is_err() {
+                std::fs::remove_dir_all(&path)?;
+            }
+        }
+        std::fs::create_dir(format!("{DIR}/sub"))?;
+        std::fs::create_dir(format!("{DIR}/ro"))?;
+        std::fs::create_dir(format!("{DIR}/shut"))?;
+        symlink("loop", format!("{DIR}/loop"))?;
+        let mode = |name: &str, mode: u32| {
+            std::fs::set_permissions(format!("{DIR}{name}"), PermissionsExt::from_mode(mode))
+        };
+        mode("", 0o777)?;
+        mode("/ro", 0o755)?;
+        mode("/shut", 0o700)
+    }
+
+    /// Sets the sysctls that sequences vary, in the kernel and in the host.
+    pub fn set_sysctls(&mut self, wanted: &Sysctls) -> io::Result<()> {
+        let s = &mut self.host.sysctl;
+        if s.local_port_range != wanted.range {
+            sysctl(
+                "net.ipv4.ip_local_port_range",
+                &format!("{} {}", wanted.range.0, wanted.range.1),
+            )?;
+            s.local_port_range = wanted.range;
+        }
+        let reserved: Vec<_> = wanted.reserved.into_iter().collect();
+        if s.reserved_ports.as_slice() != reserved {
+            let text = wanted
+                .reserved
+                .map_or(String::from("\n"), |(a, b)| format!("{a}-{b}"));
+            sysctl("net.ipv4.ip_local_reserved_ports", &text)?;
+            s.reserved_ports.clear();
+            for r in reserved {
+                s.reserved_ports.push(r);
+            }
+        }
+        let flags = [
+            (
+                &mut s.nonlocal_bind,
+                wanted.nonlocal,
+                "net.ipv4.ip_nonlocal_bind",
+            ),
+            (
+                &mut s.nonlocal_bind6,
+                wanted.nonlocal6,
+                "net.ipv6.ip_nonlocal_bind",
+            ),
+            (
+                &mut s.autobind_reuse,
+                wanted.autobind_reuse,
+                "net.ipv4.ip_autobind_reuse",
+            ),
+            (&mut s.bindv6only, wanted.bindv6only, "net.ipv6.bindv6only"),
+        ];
+        for (now, wanted, name) in flags {
+            if *now != wanted {
+                sysctl(name, if wanted { "1" } else { "0" })?;
+                *now = wanted;
+            }
+        }
+        if s.unprivileged_start != wanted.unprivileged {
+            sysctl(
+                "net.ipv4.ip_unprivileged_port_start",
+                &wanted.unprivileged.to_string(),
+            )?;
+            s.unprivileged_start = wanted.unprivileged;
+        }
+        Ok(())
+    }
+}
+
+/// The sysctls that a sequence runs under.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sysctls {
+    pub range: (u16, u16),
+    pub reserved: Option<(u16, u16)>,
+    pub nonlocal: bool,
+    pub nonlocal6: bool,
+    pub autobind_reuse: bool,
+    pub bindv6only: bool,
+    pub unprivileged: u16,
+}
+
+impl Sysctls {
+    pub const DEFAULT: Sysctls = Sysctls {
+        range: (32768, 60999),
+        reserved: None,
+        nonlocal: false,
+        nonlocal6: false,
+        autobind_reuse: false,
+        bindv6only: false,
+        unprivileged: 1024,
+    };
+
+    /// As a script writes them, those that differ from the default.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let d = Sysctls::DEFAULT;
+        let mut lines = Vec::new();
+        let mut say = |differs: bool, name: &str, value: String| {
+            if differs {
+                lines.push((name.to_owned(), value));
+            }
+        };
+        say(
+            self.range != d.range,
+            "net.ipv4.ip_local_port_range",
+            format!("{} {}", self.range.0, self.range.1),
+        );
+        say(
+            self.reserved.is_some(),
+            "net.ipv4.ip_local_reserved_ports",
+            self.reserved
+                .map_or(String::new(), |(a, b)| format!("{a}-{b}")),
+        );
+        let one = || "1".to_owned();
+        say(self.nonlocal, "net.ipv4.ip_nonlocal_bind", one());
+        say(self.nonlocal6, "net.ipv6.ip_nonlocal_bind", one());
+        say(self.autobind_reuse, "net.ipv4.ip_autobind_reuse", one());
+        say(self.bindv6only, "net.ipv6.bindv6only", one());
+        say(
+            self.unprivileged != d.unprivileged,
+            "net.ipv4.ip_unprivileged_port_start",
+            self.unprivileged.to_string(),
+        );
+        lines
+    }
+}
