@@ -87,6 +87,10 @@ enum Sub {
         #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
         program: Vec<OsString>,
     },
+    /// Play a script of socket calls on the model of the kernel's bind tables
+    Simulate(super::simulate::Simulate),
+    /// Say what would happen to a bind, and which rule and check decide
+    Explain(super::explain::Explain),
     /// Write the manual pages into a directory, or the first to standard output
     #[command(hide = true)]
     Man {
@@ -235,6 +239,10 @@ pub enum Command {
     Show(Vec<PathBuf>),
     /// `doctor`
     Doctor(Doctor),
+    /// `simulate`
+    Simulate(super::simulate::Simulate),
+    /// `explain`
+    Explain(super::explain::Explain),
     /// `man`
     Man(Option<PathBuf>),
     /// `completions`
@@ -266,6 +274,8 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
             program: program.into_iter().next().unwrap_or_default(),
             library,
         }),
+        Sub::Simulate(args) => Command::Simulate(args),
+        Sub::Explain(args) => Command::Explain(args),
         Sub::Man { directory } => Command::Man(directory),
         Sub::Completions { shell } => Command::Completions(shell),
     })

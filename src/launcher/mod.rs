@@ -17,16 +17,22 @@
 //! | [`group`] | signals to us, or to the whole group? |
 //! | [`outer`] | a run inside a run |
 //! | [`drainer`] | the process that serves and drains a run |
+//! | [`simulate`] | `simulate`: scripts of calls on the bind model, and on the kernel |
+//! | [`explain`] | `explain`: what would happen to a bind, and why |
 //! | [`sys`] | all that is unsafe |
 
 mod cli;
 mod drainer;
+mod explain;
 mod group;
 mod library;
 mod outer;
 mod policy;
 mod run;
 mod see;
+mod simulate;
+mod simulate_kernel;
+mod simulate_machine;
 mod sys;
 mod wait;
 
@@ -109,6 +115,8 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         cli::Command::Check(files) => policy::check(&files),
         cli::Command::Show(files) => policy::show(&files),
         cli::Command::Doctor(doctor) => see::doctor(&doctor),
+        cli::Command::Simulate(args) => simulate::simulate(&args),
+        cli::Command::Explain(args) => explain::explain(&args),
         cli::Command::Man(dir) => cli::man(dir.as_deref()),
         cli::Command::Completions(shell) => cli::completions(shell),
     }

@@ -1,0 +1,336 @@
+//! `bindgate simulate`: a script of calls on the bind model.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use bindgate_core::addr::RawAddr;
+use bindgate_core::model::script::{self, Call, Expect, Line, Outcome, Player, Script};
+use bindgate_core::model::{Errno, Generation, Host, Pick};
+use clap::ValueEnum;
+
+use super::cli::Format;
+use super::simulate_kernel::{self as kernel, Got, Kernel};
+use super::{Failure, exit};
+
+/// Sockets that a script may have open at once.
+const SOCKETS: usize = 4096;
+
+/// `bindgate simulate`
+#[derive(clap::Args, Debug)]
+pub struct Simulate {
+    /// Whose rules, whatever the script says
+    #[arg(long, value_name = "SYSTEM", conflicts_with = "both")]
+    personality: Option<System>,
+    /// Linux and FreeBSD side by side; * marks the lines where they differ
+    #[arg(long, conflicts_with = "kernel")]
+    both: bool,
+    /// Make the calls on the real kernel too, in a fresh network namespace,
+    /// and show where it answers differently
+    #[arg(long)]
+    kernel: bool,
+    /// How the results are written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// The script, see docs/simulate.md; - is standard input
+    #[arg(value_name = "SCRIPT")]
+    script: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum System {
+    Linux,
+    Freebsd,
+}
+
+impl System {
+    fn generation(self) -> Generation {
+        match self {
+            System::Linux => Generation::Linux6_18,
+            System::Freebsd => Generation::FreeBsd14_3,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let failed = |e| Failure::new(exit::CONFIG, path.display(), e);
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+/// What one line gave.
+struct Row {
+    outcome: Outcome,
+    /// The same on another system, or on the kernel.
+    other: Option<Told>,
+    met: Option<bool>,
+}
+
+/// A result as text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Told {
+    result: String,
+    name: Option<String>,
+}
+
+impl Told {
+    fn of(outcome: &Outcome) -> Told {
+        Told {
+            result: outcome.result.err().map_or("ok", Errno::name).to_owned(),
+            name: outcome.name.map(|n| n.to_string()),
+        }
+    }
+
+    fn of_kernel(got: &Got) -> Told {
+        let result = match got.result {
+            Ok(()) => "ok".to_owned(),
+            Err(n) => {
+                Errno::from_linux(n).map_or_else(|| format!("errno {n}"), |e| e.name().to_owned())
+            }
+        };
+        let name = got.name.as_deref().and_then(RawAddr::new);
+        Told {
+            result,
+            name: name.map(|raw| format!("{raw:?}")),
+        }
+    }
+
+    fn text(&self, line: &Line) -> String {
+        match (&self.name, &line.call) {
+            (Some(name), Call::Bind { .. } | Call::Listen | Call::Connect { .. })
+                if self.result == "ok" =>
+            {
+                format!("ok {name}")
+            }
+            _ => self.result.clone(),
+        }
+    }
+}
+
+fn meets(expect: &Expect, told: &Told) -> bool {
+    match expect {
+        Expect::Ok => told.result == "ok",
+        Expect::Name(name) => told.result == "ok" && told.name.as_ref() == Some(name),
+        Expect::Fails(e) => told.result == e.name(),
+    }
+}
+
+/// Reproducible: automatic ports are the same each time.
+fn random(n: usize) -> Pick {
+    Pick::Random((n as u32 + 1).wrapping_mul(0x9e37_79b9))
+}
+
+fn play(script: &Script) -> Vec<Outcome> {
+    let mut player = Player::new(script, SOCKETS);
+    let lines = script.lines.iter().enumerate();
+    lines
+        .map(|(i, line)| player.play(script, line, random(i)))
+        .collect()
+}
+
+/// Plays on the model and on the kernel, step by step.
+fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
+    let failed = |what: &str, e: std::io::Error| Failure::new(exit::SYSTEM, what, e);
+    let in_user = kernel::enter_namespace().map_err(|e| failed("a network namespace", e))?;
+    kernel::describe(&script.host).map_err(|e| failed("the host of the script", e))?;
+    for (name, value) in &script.sysctls {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        std::fs::write(path, value).map_err(|e| failed(name, e))?;
+    }
+    let mut real = Kernel::new(script.vars.len());
+    let mut player = Player::new(script, SOCKETS);
+    player.tgid = std::process::id();
+    player.in_user_namespace = in_user;
+    player.net.net().core.host.vsock.cid = kernel::vsock_cid();
+    let mut rows = Vec::new();
+    for line in &script.lines {
+        let uid = script.processes.get(line.process).map_or(0, |p| p.uid);
+        player.path = real.path_state(line, uid);
+        let got = real.play(uid, line);
+        let pick = kernel::pick(&got, line);
+        rows.push((player.play(script, line, pick), Told::of_kernel(&got)));
+    }
+    Ok(rows)
+}
+
+/// The command.
+pub fn simulate(args: &Simulate) -> Result<i32, Failure> {
+    let text = read(&args.script)?;
+    let mut script = script::parse(&text, Host::loopback(Generation::Linux6_18))
+        .map_err(|e| Failure::new(exit::CONFIG, args.script.display(), e))?;
+    if let Some(system) = args.personality {
+        script.host.generation = system.generation();
+    }
+    let mut rows = Vec::new();
+    if args.kernel {
+        for (outcome, other) in play_both(&script)? {
+            rows.push(Row {
+                outcome,
+                other: Some(other),
+                met: None,
+            });
+        }
+    } else if args.both {
+        let mut bsd = script.clone();
+        if !script.host.generation.is_freebsd() {
+            bsd.host.generation = Generation::FreeBsd14_3;
+        } else {
+            script.host.generation = Generation::Linux6_18;
+        }
+        for (outcome, other) in play(&script).into_iter().zip(play(&bsd)) {
+            rows.push(Row {
+                outcome,
+                other: Some(Told::of(&other)),
+                met: None,
+            });
+        }
+    } else {
+        let plain = |outcome| Row {
+            outcome,
+            other: None,
+            met: None,
+        };
+        rows.extend(play(&script).into_iter().map(plain));
+    }
+    for (row, line) in rows.iter_mut().zip(&script.lines) {
+        row.met = line
+            .expect
+            .as_ref()
+            .map(|e| meets(e, &Told::of(&row.outcome)));
+    }
+    let out = match args.format {
+        Format::Text => as_text(&script, &rows, args),
+        Format::Json => as_json(&script, &rows, args),
+    };
+    std::io::stdout()
+        .write_all(out.as_bytes())
+        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    let unmet = rows.iter().any(|r| r.met == Some(false));
+    let differs = args.kernel
+        && rows
+            .iter()
+            .any(|r| r.other.as_ref().is_some_and(|o| *o != Told::of(&r.outcome)));
+    Ok(i32::from(unmet || differs))
+}
+
+fn as_text(script: &Script, rows: &[Row], args: &Simulate) -> String {
+    let mut out = String::new();
+    let second = if args.kernel { "kernel" } else { "freebsd" };
+    if args.both {
+        let _ = writeln!(out, "  {:<48} {:<28} freebsd", "", "linux");
+    }
+    for (row, line) in rows.iter().zip(&script.lines) {
+        let told = Told::of(&row.outcome);
+        let call = script.line_text(line);
+        let text = told.text(line);
+        match &row.other {
+            Some(other) if args.both => {
+                let other = other.text(line);
+                let mark = if differ(&told, row.other.as_ref()) {
+                    '*'
+                } else {
+                    ' '
+                };
+                let _ = writeln!(out, "{mark} {call:<48} {text:<28} {other}");
+            }
+            _ => {
+                let _ = writeln!(out, "{call:<50} {text}");
+            }
+        }
+        if !args.both {
+            for step in row.outcome.trail.steps() {
+                let _ = writeln!(out, "    {step}");
+            }
+            if let Some(holder) = row.outcome.holder.and_then(|h| script.vars.get(h)) {
+                let _ = writeln!(out, "    held by {holder}");
+            }
+        }
+        if let (true, Some(other)) = (args.kernel, &row.other)
+            && *other != told
+        {
+            let _ = writeln!(out, "  ! {second}: {}", other.text(line));
+        }
+        if let (Some(false), Some(expect)) = (row.met, &line.expect) {
+            let _ = writeln!(out, "  ! line {}: expected {expect}", line.at);
+        }
+    }
+    out
+}
+
+/// Do two systems differ? Automatic ports may.
+fn differ(a: &Told, b: Option<&Told>) -> bool {
+    b.is_some_and(|b| a.result != b.result)
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn told_json(told: &Told) -> String {
+    let name = told.name.as_deref().map_or("null".to_owned(), quoted);
+    format!("{{\"result\":{},\"name\":{name}}}", quoted(&told.result))
+}
+
+fn as_json(script: &Script, rows: &[Row], args: &Simulate) -> String {
+    let mut out = String::new();
+    for (row, line) in rows.iter().zip(&script.lines) {
+        let told = Told::of(&row.outcome);
+        let trail: Vec<_> = row
+            .outcome
+            .trail
+            .steps()
+            .iter()
+            .map(|s| quoted(&s.to_string()))
+            .collect();
+        let holder = row.outcome.holder.and_then(|h| script.vars.get(h));
+        let _ = write!(
+            out,
+            "{{\"line\":{},\"call\":{},\"model\":{},\"trail\":[{}],\"holder\":{}",
+            line.at,
+            quoted(&script.line_text(line)),
+            told_json(&told),
+            trail.join(","),
+            holder.map_or("null".to_owned(), |h| quoted(h)),
+        );
+        if let Some(other) = &row.other {
+            let name = if args.kernel { "kernel" } else { "freebsd" };
+            let differs = if args.kernel {
+                *other != told
+            } else {
+                differ(&told, Some(other))
+            };
+            let _ = write!(
+                out,
+                ",\"{name}\":{},\"differs\":{differs}",
+                told_json(other)
+            );
+        }
+        if let (Some(expect), Some(met)) = (&line.expect, row.met) {
+            let _ = write!(
+                out,
+                ",\"expected\":{},\"met\":{met}",
+                quoted(&expect.to_string())
+            );
+        }
+        out.push_str("}\n");
+    }
+    out
+}
