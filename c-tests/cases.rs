@@ -4,7 +4,6 @@
 //! //: args A B              arguments of the program
 //! //: user root             run it as root only (or: nobody); both if not said
 //! //: link -static          further arguments for cc
-//! //: alone                 never together with another such test
 //! //: driven                run by tests in demo.rs or records.rs only
 //! //: case NAME             what follows is about one run under rules
 //! //: rule RULE             one line of its policy; $DIR is its directory
@@ -18,7 +17,6 @@
 //! ```
 
 use std::fs;
-use std::sync::Mutex;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -32,16 +30,12 @@ const REFUSE_ALL: [&str; 4] = [
     "deny connect any *",
 ];
 
-/// Tests that share something of the machine take turns.
-static ALONE: Mutex<()> = Mutex::new(());
-
 #[derive(Clone, Default)]
 struct File {
     name: String,
     args: Vec<String>,
     user: Option<u32>,
     link: Vec<String>,
-    alone: bool,
     driven: bool,
     cases: Vec<Case>,
 }
@@ -123,7 +117,6 @@ fn parse(name: &str) -> File {
         match (word, file.cases.last_mut()) {
             ("args", None) => file.args = words(),
             ("link", None) => file.link = words(),
-            ("alone", None) => file.alone = true,
             ("driven", None) => file.driven = true,
             ("user", None) if rest == "root" => file.user = Some(0),
             ("user", None) if rest == "nobody" => file.user = Some(NOBODY),
@@ -174,7 +167,6 @@ impl File {
 
 /// With nothing to do, nobody can tell that bindgate is there.
 fn run_same(file: &File) -> Result<(), Failed> {
-    let _turn = file.alone.then(|| ALONE.lock());
     for user in file.users() {
         let plain = file.run()?.user(user).finish();
         if plain.status == "exit 99" {
@@ -200,7 +192,6 @@ fn run_same(file: &File) -> Result<(), Failed> {
 
 /// What it does under rules.
 fn run_case(file: &File, case: &Case) -> Result<(), Failed> {
-    let _turn = file.alone.then(|| ALONE.lock());
     for user in file.users() {
         let expected = if case.same {
             file.run()?.user(user).finish().seen()

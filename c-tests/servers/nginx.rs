@@ -124,11 +124,26 @@ fn reload(way: Way, rules: &[&str], place: &Place) -> Result<(), Failed> {
     })
 }
 
+/// Ends masters in the background, should a test fail.
+struct Background;
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        for file in ["/run/nginx.pid", "/run/nginx.pid.oldbin"] {
+            let pid = fs::read_to_string(file)
+                .ok()
+                .and_then(|pid| pid.trim().parse().ok());
+            pid.into_iter().for_each(|pid| signal(pid, libc::SIGTERM));
+        }
+    }
+}
+
 /// As a service: it goes into the background, and a new program takes over
 /// the old one's sockets.
 fn upgrade(way: Way, rules: &[&str], place: &Place) -> Result<(), Failed> {
     in_net_and_mounts(|| {
         mounts();
+        let _background = Background;
         let run = Run::new("/usr/sbin/nginx").way(way).rules(rules).logged();
         let place = place_of(&run, place);
         same(
