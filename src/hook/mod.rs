@@ -20,6 +20,7 @@ mod connect;
 mod descriptor;
 mod entry;
 mod exec;
+mod listen;
 mod name;
 mod send;
 mod socket;

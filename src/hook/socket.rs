@@ -1,5 +1,4 @@
-//! socket, socketpair, bind, listen, accept: how a socket comes to be and to
-//! be reachable.
+//! socket, socketpair, bind: how a socket comes to be, and to have a name.
 
 use core::ffi::c_int;
 
@@ -9,7 +8,6 @@ use bindgate_core::policy::{Decision, Implicit, Op, Query, Verb};
 use bindgate_core::record::{
     Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage,
 };
-use bindgate_core::run::move_mark;
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
@@ -230,7 +228,8 @@ pub enum Plan {
     Done(Result<(), Errno>),
 }
 
-fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
+/// A bind that nothing is known of but its descriptor.
+pub fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
     let mut record = Record::new(call);
     record.stages = stage::HOOK;
     record.flags = flags;
@@ -428,168 +427,5 @@ fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, errno: 
         && let Some(family) = record.asked.family()
     {
         record.domain = family;
-    }
-}
-
-// --- listen ----------------------------------------------------------------
-
-/// What listen(2) is about to do.
-struct Listening {
-    /// The bind that comes with it, on a socket that has no port yet.
-    implicit: Option<Binding>,
-    /// The judgement of `listen` rules, where there are any.
-    judged: Option<Record>,
-    refused: Option<Errno>,
-}
-
-fn decide_listen(run: &Run, fd: c_int) -> Listening {
-    let mut l = Listening {
-        implicit: None,
-        judged: None,
-        refused: None,
-    };
-    let cached = fds::get(fd);
-    let Some(family) = family_with_ports(fd, cached) else {
-        return decide_listen_rules(run, fd, l);
-    };
-    if !fds::is_bound(fd) && !crate::process::is_under_seccomp() {
-        let mut b = begin(Call::Listen, fd, flag::IMPLICIT);
-        describe(&mut b.record, fds::get(fd).socket());
-        if let Some(asked) = Addr::any(family) {
-            b.record.asked = asked.write();
-            if run.view.has_rules(Op::Bind) {
-                judge(run, fd, &asked, Implicit::Listen, &mut b);
-            }
-        }
-        l.implicit = Some(b);
-    }
-    decide_listen_rules(run, fd, l)
-}
-
-/// The family of a stream socket that listen(2) would give a port by itself.
-fn family_with_ports(fd: c_int, cached: fds::Entry) -> Option<u16> {
-    let ty = if cached.is_valid() {
-        cached.socket()
-    } else {
-        fds::identify(fd).ok()?.ty
-    };
-    (matches!(ty.domain, af::INET | af::INET6) && ty.ty == bindgate_core::socket::ty::STREAM)
-        .then_some(ty.domain)
-}
-
-fn decide_listen_rules(run: &Run, fd: c_int, mut l: Listening) -> Listening {
-    if !run.view.has_rules(Op::Listen) {
-        return l;
-    }
-    let mut record = Record::new(Call::Listen);
-    record.stages = stage::HOOK;
-    record.fd = fd;
-    let Ok(s) = fds::identify(fd) else { return l };
-    record.stages |= stage::IDENTIFY;
-    record.cookie = s.cookie;
-    record.identity = s.identity;
-    // The type and address that the program believes in.
-    let ty = place::virtual_type(run, fd, s.ty);
-    describe(&mut record, ty);
-    let at = place::local_name(run, fd).and_then(|raw| raw.read());
-    let Some(at) = at.or_else(|| Addr::any(ty.domain)) else {
-        return l;
-    };
-    record.asked = at.write();
-    record.stages |= stage::ADDRESS;
-    let decision = run.view.decide(
-        &Query {
-            op: Op::Listen,
-            kinds: ty.kinds(),
-            addr: Some(&at),
-            v6only: at.family() == af::INET6 && at.is_wildcard() && place::is_v6only(fd),
-            implicit: Implicit::No,
-            unprivileged_start: run
-                .state
-                .header
-                .unprivileged_start
-                .load(core::sync::atomic::Ordering::Relaxed) as u16,
-            program: run.program(),
-            script: run.script(),
-            uid: uid(run, Op::Listen),
-        },
-        run,
-    );
-    enter(&mut record, &decision, run.observe);
-    l.refused = refusal(&mut record, &decision, Check::SecuritySocketListen);
-    l.judged = Some(record);
-    l
-}
-
-/// listen(2).
-///
-/// # Safety
-/// As listen(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn listen(fd: c_int, backlog: c_int) -> c_int {
-    let Some(next) = real::listen() else {
-        return absent();
-    };
-    let before = errno();
-    let Some(run) = run::get() else {
-        // SAFETY: no pointers.
-        return unsafe { next(fd, backlog) };
-    };
-    let mut plan = guard(Call::Listen, stage::POLICY, || decide_listen(run, fd));
-    let refused = plan
-        .as_mut()
-        .and_then(|l| guard(Call::Listen, stage::RECORD, || refuse_listen(run, l)).flatten());
-    if let Some(e) = refused {
-        return refuse(e);
-    }
-    // SAFETY: no pointers.
-    let ret = unsafe { next(fd, backlog) };
-    let errno_after = outcome(ret as isize);
-    if let Some(mut l) = plan {
-        guard(Call::Listen, stage::RECORD, || {
-            note_listen(run, fd, &mut l, errno_after);
-        });
-    }
-    finish(ret, before, c_int::from(errno_after))
-}
-
-/// Refuses, or places the socket before it listens.
-fn refuse_listen(run: &Run, l: &mut Listening) -> Option<Errno> {
-    if let (Some(e), Some(record)) = (l.refused, &mut l.judged) {
-        emit::emit(run, record);
-        return Some(e);
-    }
-    let b = l.implicit.as_mut()?;
-    if let Some(answer) = settle(run, b) {
-        l.implicit = None;
-        return answer.err();
-    }
-    if let Plan::Place(placing) = &b.plan {
-        // The kernel would choose the address only now; so must we, before it.
-        let bound = sys::bind(b.record.fd, placing.real.bytes());
-        note_bind(run, b, bound.err().map_or(0, |e| e.0));
-        l.implicit = None;
-        return bound.err();
-    }
-    None
-}
-
-fn note_listen(run: &Run, fd: c_int, l: &mut Listening, errno: u16) {
-    if let Some(record) = &mut l.judged {
-        answered(record, errno);
-        emit::emit(run, record);
-    }
-    if let Some(b) = &mut l.implicit {
-        note_bind(run, b, errno);
-    }
-    if errno == 0
-        && run
-            .state
-            .header
-            .moves
-            .load(core::sync::atomic::Ordering::Relaxed)
-            > 0
-    {
-        place::mark(run, fd, move_mark::LISTENING, 0);
     }
 }

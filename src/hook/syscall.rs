@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bindgate_core::record::flag;
 
-use super::{connect, descriptor, exec, name, send, socket};
+use super::{connect, descriptor, exec, listen, name, send, socket};
 use crate::real;
 
 /// Where the next `syscall` is; 0 until somebody looked.
@@ -48,7 +48,7 @@ unsafe extern "C-unwind" fn dispatch(
             libc::SYS_socketpair => {
                 socket::socketpair(a as c_int, b as c_int, c as c_int, d as *mut _)
             }
-            libc::SYS_listen => socket::listen(a as c_int, b as c_int),
+            libc::SYS_listen => listen::listen(a as c_int, b as c_int),
             libc::SYS_connect => connect::connect(a as c_int, b as *const _, c as u32),
             libc::SYS_accept => name::accept(a as c_int, b as *mut _, c as *mut _),
             libc::SYS_accept4 => name::accept4(a as c_int, b as *mut _, c as *mut _, d as c_int),
