@@ -51,12 +51,12 @@ impl Net<'_> {
     /// `ping_bind`
     pub(super) fn ping_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
         let (ip, scope) = self.ping_check_bind_addr(id, addr, cx)?;
-        let s = *self.get(id);
-        if s.num != 0 {
-            return cx.fail(Step::PingBound, Errno::EINVAL);
-        }
+        // The device stays even if the bind fails for the next reason.
         if let Some(scope) = scope {
             self.edit(id, |s| s.dev = scope);
+        }
+        if self.get(id).num != 0 {
+            return cx.fail(Step::PingBound, Errno::EINVAL);
         }
         let port = u16::from_be_bytes(array(addr, 2));
         if let Err(e) = self.ping_get_port(id, port, cx) {
