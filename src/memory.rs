@@ -165,3 +165,47 @@ pub fn hand_over(
 pub fn write(to: *mut libc::c_void, bytes: &[u8]) -> bool {
     bytes.is_empty() || crate::sys::write_own_memory(to, bytes).is_ok()
 }
+
+/// Pages of our own for a short while: what would be too much for a thread
+/// with a small stack. Zeroed.
+pub struct Pages {
+    at: *mut libc::c_void,
+    len: usize,
+}
+
+impl Pages {
+    /// At least `len` bytes.
+    pub fn new(len: usize) -> Option<Pages> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = crate::sys::mmap(len, prot, flags, -1).ok()?;
+        Some(Pages { at, len })
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped with that size, and only written through `&mut`.
+        unsafe { core::slice::from_raw_parts(self.at.cast(), self.len) }
+    }
+
+    /// The bytes, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: mapped with that size, and nobody else has it.
+        unsafe { core::slice::from_raw_parts_mut(self.at.cast(), self.len) }
+    }
+
+    /// The memory as pointers, null at first.
+    pub fn pointers_mut(&mut self) -> &mut [*const libc::c_char] {
+        let len = self.len / size_of::<*const libc::c_char>();
+        // SAFETY: mapped with at least that size, page-aligned, and nobody
+        // else has it; all-zero bytes are null pointers.
+        unsafe { core::slice::from_raw_parts_mut(self.at.cast(), len) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the borrows of the memory ended before this.
+        unsafe { crate::sys::munmap(self.at, self.len) };
+    }
+}

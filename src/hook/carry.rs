@@ -12,16 +12,16 @@ use bindgate_core::record::{Call, stage};
 use bindgate_core::run::{Moved, option};
 
 use crate::faults::guard;
+use crate::memory::{self, Pages};
 use crate::run::{Run, Sink};
-use crate::{memory, sys};
 
 /// A list of strings that ends with a null pointer.
 pub type Strings = *const *const c_char;
 
 /// Entries of an environment that is rebuilt on the stack.
-const ON_STACK: usize = 512;
+const ON_STACK: usize = 160;
 /// Longest `LD_PRELOAD=…` that is rebuilt.
-const PRELOAD: usize = 2048;
+const PRELOAD: usize = 1024;
 /// Longest environment entry that the kernel takes (`MAX_ARG_STRLEN`).
 const LONGEST: usize = 128 * 1024;
 
@@ -89,7 +89,7 @@ pub fn with_environment<T>(run: &Run, envp: Strings, go: impl FnOnce(Strings) ->
     };
     let all = (1 << run.carry.texts().count()) - 1;
     let complete = seen.named && seen.variables == all;
-    let moved = Pages::with_moved(run);
+    let moved = moved_text(run);
     if complete && moved.is_none() || !seen.named && run.has_option(option::LET_GO) {
         return go(envp);
     }
@@ -111,11 +111,10 @@ pub fn with_environment<T>(run: &Run, envp: Strings, go: impl FnOnce(Strings) ->
         build(run, envp, &seen, &ours, list);
         return go(list.as_ptr());
     }
-    let Some(pages) = Pages::new(wanted * size_of::<*const c_char>()) else {
+    let Some(mut pages) = Pages::new(wanted * size_of::<*const c_char>()) else {
         return go(envp);
     };
-    // SAFETY: fresh zeroed pages of that size, aligned: null pointers.
-    let list = unsafe { core::slice::from_raw_parts_mut(pages.at.cast::<*const c_char>(), wanted) };
+    let list = pages.pointers_mut();
     build(run, envp, &seen, &ours, list);
     go(list.as_ptr())
 }
@@ -126,61 +125,32 @@ struct Ours<'a> {
     moved: Option<&'a [u8]>,
 }
 
-/// Memory of our own for the time of one exec that fails; one that succeeds
-/// takes it along.
-struct Pages {
-    at: *mut core::ffi::c_void,
-    len: usize,
-}
-
-impl Pages {
-    fn new(len: usize) -> Option<Pages> {
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let at = sys::mmap(len, prot, flags, -1).ok()?;
-        Some(Pages { at, len })
+/// `BINDGATE_MOVED=…` for a plain preload with moved sockets. A run needs
+/// none: its state outlives an exec.
+fn moved_text(run: &Run) -> Option<Pages> {
+    if run.sink == Sink::Ring || run.state.header.moves.load(Relaxed) == 0 {
+        return None;
     }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped with that size, and only written through `&mut`.
-        unsafe { core::slice::from_raw_parts(self.at.cast(), self.len) }
+    let moves = &run.state.moves;
+    let entries = || {
+        moves
+            .iter()
+            .filter_map(|m| Some(m.to_bytes(moves.tag(m.cookie)?)))
+            .take(MOVED)
+    };
+    let len = MOVED_NAME.len() + entries().count() * Moved::BYTES * 2 + 1;
+    let mut pages = Pages::new(len)?;
+    let to = pages.bytes_mut();
+    let digits = entries()
+        .flatten()
+        .flat_map(|byte| [byte >> 4, byte & 0xf])
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16));
+    let text = MOVED_NAME.iter().copied().chain(digits.map(|c| c as u8));
+    // The last byte stays the terminating NUL.
+    for (to, from) in to.iter_mut().take(len - 1).zip(text) {
+        *to = from;
     }
-
-    /// `BINDGATE_MOVED=…` for a plain preload with moved sockets. A run needs
-    /// none: its state outlives an exec.
-    fn with_moved(run: &Run) -> Option<Pages> {
-        if run.sink == Sink::Ring || run.state.header.moves.load(Relaxed) == 0 {
-            return None;
-        }
-        let moves = &run.state.moves;
-        let entries = || {
-            moves
-                .iter()
-                .filter_map(|m| Some(m.to_bytes(moves.tag(m.cookie)?)))
-                .take(MOVED)
-        };
-        let len = MOVED_NAME.len() + entries().count() * Moved::BYTES * 2 + 1;
-        let pages = Pages::new(len)?;
-        // SAFETY: fresh pages of that size that nobody else has.
-        let to = unsafe { core::slice::from_raw_parts_mut(pages.at.cast::<u8>(), len) };
-        let digits = entries()
-            .flatten()
-            .flat_map(|byte| [byte >> 4, byte & 0xf])
-            .filter_map(|digit| char::from_digit(u32::from(digit), 16));
-        let text = MOVED_NAME.iter().copied().chain(digits.map(|c| c as u8));
-        // The last byte stays the terminating NUL.
-        for (to, from) in to.iter_mut().take(len - 1).zip(text) {
-            *to = from;
-        }
-        Some(pages)
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: the exec has failed, nothing uses the memory any more.
-        unsafe { sys::munmap(self.at, self.len) };
-    }
+    Some(pages)
 }
 
 /// `LD_PRELOAD=ours:theirs` in `buf`; `None` if it does not fit.

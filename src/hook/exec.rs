@@ -15,6 +15,7 @@ use super::carry::{Strings, with_environment};
 use super::unseen::examine;
 use super::{absent, environ, errno, refuse, set_errno};
 use crate::faults::guard;
+use crate::memory::Pages;
 use crate::sys::Errno;
 use crate::{real, run};
 
@@ -226,8 +227,8 @@ const EXECL: usize = 0;
 const EXECLE: usize = 1;
 const EXECLP: usize = 2;
 
-/// Most arguments that a variadic call can have here; more is `E2BIG`.
-const VARIADIC: usize = 1024;
+/// Arguments of a variadic call that fit on the stack.
+const FEW: usize = 64;
 
 unsafe extern "C-unwind" fn variadic_exec(
     registers: *const usize,
@@ -235,31 +236,34 @@ unsafe extern "C-unwind" fn variadic_exec(
     which: usize,
 ) -> c_int {
     let arguments = Arguments { registers, stack };
-    let mut argv = [null::<c_char>(); VARIADIC];
-    let mut n = 0;
-    let envp = loop {
-        // SAFETY: the list ends with a null pointer, at which the loop ends.
-        let arg = unsafe { arguments.get(n + 1) } as *const c_char;
-        let Some(to) = argv.get_mut(n) else {
-            return refuse(Errno(libc::E2BIG as u16));
+    let mut count = 0;
+    // SAFETY: the list ends with a null pointer, at which the loop ends.
+    while unsafe { arguments.get(count + 1) } != 0 {
+        count += 1;
+    }
+    let mut few = [null::<c_char>(); FEW];
+    let mut many = None;
+    let argv = if count < FEW {
+        &mut few[..]
+    } else {
+        let bytes = (count + 1) * size_of::<*const c_char>();
+        let Some(pages) = Pages::new(bytes) else {
+            return refuse(Errno(libc::ENOMEM as u16));
         };
-        *to = arg;
-        n += 1;
-        if arg.is_null() {
-            break if which == EXECLE {
-                // SAFETY: execle has one more argument behind the list.
-                (unsafe { arguments.get(n + 1) }) as Strings
-            } else {
-                current()
-            };
-        }
+        many.insert(pages).pointers_mut()
     };
-    // SAFETY: the first argument is the path or file name.
+    for (n, to) in argv.iter_mut().take(count).enumerate() {
+        // SAFETY: before the end of the list.
+        *to = unsafe { arguments.get(n + 1) } as *const c_char;
+    }
+    // SAFETY: the first argument is the path or file name; execle has one more
+    // behind the list.
     unsafe {
         let path = arguments.get(0) as *const c_char;
         match which {
-            EXECLP => execvpe(path, argv.as_ptr(), envp),
-            _ => execve(path, argv.as_ptr(), envp),
+            EXECLE => execve(path, argv.as_ptr(), arguments.get(count + 2) as Strings),
+            EXECLP => execvpe(path, argv.as_ptr(), current()),
+            _ => execve(path, argv.as_ptr(), current()),
         }
     }
 }

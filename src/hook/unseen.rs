@@ -12,10 +12,11 @@ use bindgate_core::elf::{self, Class, Classifier, Host, Step};
 use bindgate_core::record::{Call, Check, Record, Verdict, flag, stage};
 use bindgate_core::run::option;
 
+use crate::memory::{self, Pages};
 use crate::place::join;
 use crate::run::{Run, Sink};
 use crate::sys::{self, Errno};
-use crate::{emit, memory, process};
+use crate::{emit, process};
 
 /// Longest path that is looked into.
 const PATH: usize = 1024;
@@ -32,13 +33,15 @@ pub fn examine(run: &Run, path: *const c_char, searched: bool) -> Option<Errno> 
         let _ = process::slot(run);
     }
     let name = memory::c_str(path, PATH - 1)?;
-    let mut buf = [0u8; PATH];
+    let mut pages = Pages::new(2 * PATH + Classifier::CHUNK)?;
+    let (found, rest) = pages.bytes_mut().split_at_mut_checked(PATH)?;
+    let (buf, chunk) = rest.split_at_mut_checked(PATH)?;
     let name = if searched && !name.contains(&b'/') {
-        search(name, &mut buf)?
+        search(name, found)?
     } else {
         name
     };
-    let class = classify_through_scripts(name);
+    let class = classify_through_scripts(name, buf, chunk);
     if class.is_seen() {
         return None;
     }
@@ -67,7 +70,7 @@ fn as_address(path: &[u8]) -> RawAddr {
 }
 
 /// The file that a name without a slash means, as `execvp` looks for it.
-fn search<'a>(name: &[u8], buf: &'a mut [u8; PATH]) -> Option<&'a [u8]> {
+fn search<'a>(name: &[u8], buf: &'a mut [u8]) -> Option<&'a [u8]> {
     // SAFETY: getenv reads the environment, as the execvp that follows does.
     let path = unsafe { libc::getenv(c"PATH".as_ptr()) };
     let path = if path.is_null() {
@@ -89,14 +92,13 @@ fn search<'a>(name: &[u8], buf: &'a mut [u8; PATH]) -> Option<&'a [u8]> {
 }
 
 /// Follows `#!` to the program that really runs.
-fn classify_through_scripts(path: &[u8]) -> Class {
-    let mut buf = [0u8; PATH];
-    let Some(mut at) = join(&mut buf, &[path]) else {
+fn classify_through_scripts(path: &[u8], buf: &mut [u8], chunk: &mut [u8]) -> Class {
+    let Some(mut at) = join(buf, &[path]) else {
         return Class::Visible;
     };
     let mut next = [0u8; 300];
     for _ in 0..DEPTH {
-        let class = classify(at);
+        let class = classify(at, chunk);
         if class != Class::Script {
             return class;
         }
@@ -123,7 +125,7 @@ fn classify_through_scripts(path: &[u8]) -> Class {
 }
 
 /// Classifies the executable at a NUL-terminated path.
-fn classify(path: &[u8]) -> Class {
+fn classify(path: &[u8], chunk: &mut [u8]) -> Class {
     let Ok(st) = sys::stat(path) else {
         return Class::Visible;
     };
@@ -142,14 +144,15 @@ fn classify(path: &[u8]) -> Class {
         return Class::Unreadable;
     };
     let mut classifier = Classifier::new(Host::THIS);
-    let mut buf = [0u8; Classifier::CHUNK];
     let class = loop {
         match classifier.step() {
             Step::Done(class) => break class,
             Step::Read { offset, len } => {
-                let part = buf.get_mut(..len.min(Classifier::CHUNK)).unwrap_or(&mut []);
+                let part = chunk
+                    .get_mut(..len.min(Classifier::CHUNK))
+                    .unwrap_or(&mut []);
                 let n = sys::pread(fd, part, offset).unwrap_or(0);
-                classifier.feed(buf.get(..n).unwrap_or(&[]));
+                classifier.feed(part.get(..n).unwrap_or(&[]));
             }
         }
     };
