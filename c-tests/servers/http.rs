@@ -41,7 +41,9 @@ if (cluster.isPrimary) {
     if (++listening == 2) console.log('ready on port', address.port);
   });
   cluster.once('message', (_, error) => console.error('cannot listen:', error));
-  cluster.once('exit', (_, code) => process.exit(code));
+  // Not before the last is gone: one that still starts would write to nobody.
+  let left = workers.length;
+  cluster.on('exit', (_, code) => { if (--left == 0) process.exit(code); });
   process.on('SIGTERM', () => workers.forEach((w) => w.process.kill('SIGTERM')));
 } else {
   const server = http.createServer((request, response) => {
