@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         }
     }
     trials.push(Trial::test("records_daemon::run", daemon));
+    trials.push(Trial::test("limit_vfork::run", vfork_child));
     trials
 }
 
@@ -66,6 +67,19 @@ fn daemon() -> Result<(), Failed> {
         })
     })?;
     Ok(())
+}
+
+/// The bind of a vfork child is recorded under its parent's number.
+fn vfork_child() -> Result<(), Failed> {
+    let run = logged("limit_vfork", Way::Run)?;
+    let outcome = run.finish();
+    let parent = outcome.stdout.trim().parse::<i64>().ok();
+    let records = outcome.records();
+    let binds: Vec<_> = records.iter().filter(|r| r.is("bind", "allow")).collect();
+    match binds[..] {
+        [bind] if parent.is_some() && bind.number("pid") == parent => Ok(()),
+        _ => Err(outcome.seen().into()),
+    }
 }
 
 fn logged(program: &str, way: Way) -> Result<Run, String> {

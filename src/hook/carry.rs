@@ -20,8 +20,6 @@ pub type Strings = *const *const c_char;
 
 /// Entries of an environment that is rebuilt on the stack.
 const ON_STACK: usize = 160;
-/// Longest `LD_PRELOAD=…` that is rebuilt.
-const PRELOAD: usize = 1024;
 /// Longest environment entry that the kernel takes (`MAX_ARG_STRLEN`).
 const LONGEST: usize = 128 * 1024;
 
@@ -93,16 +91,15 @@ pub fn with_environment<T>(run: &Run, envp: Strings, go: impl FnOnce(Strings) ->
     if complete && moved.is_none() || !seen.named && run.has_option(option::LET_GO) {
         return go(envp);
     }
-    let mut preload = [0u8; PRELOAD];
     let preload = match seen.named {
         true => None,
-        false => match preload_text(run, envp, &seen, &mut preload) {
+        false => match preload_text(run, envp, &seen) {
             Some(text) => Some(text),
             None => return go(envp),
         },
     };
     let ours = Ours {
-        preload,
+        preload: preload.as_ref().map(Pages::bytes),
         moved: moved.as_ref().map(Pages::bytes),
     };
     let wanted = seen.entries + run.carry.texts().count() + 3;
@@ -153,24 +150,22 @@ fn moved_text(run: &Run) -> Option<Pages> {
     Some(pages)
 }
 
-/// `LD_PRELOAD=ours:theirs` in `buf`; `None` if it does not fit.
-fn preload_text<'a>(
-    run: &Run,
-    envp: Strings,
-    seen: &Seen,
-    buf: &'a mut [u8; PRELOAD],
-) -> Option<&'a [u8]> {
+/// `LD_PRELOAD=ours:theirs`.
+fn preload_text(run: &Run, envp: Strings, seen: &Seen) -> Option<Pages> {
     let theirs = match seen.preload {
-        Some(at) => memory::c_str(memory::read(envp.wrapping_add(at))?, PRELOAD)?.get(11..)?,
+        Some(at) => memory::c_str(memory::read(envp.wrapping_add(at))?, LONGEST)?.get(11..)?,
         None => &[],
     };
     let colon: &[u8] = if theirs.is_empty() { b"" } else { b":" };
-    let mut len = 0;
-    for part in [b"LD_PRELOAD=", run.carry.library(), colon, theirs, b"\0"] {
-        buf.get_mut(len..len + part.len())?.copy_from_slice(part);
-        len += part.len();
+    let parts = [b"LD_PRELOAD=", run.carry.library(), colon, theirs, b"\0"];
+    let mut pages = Pages::new(parts.iter().map(|part| part.len()).sum())?;
+    let mut to = pages.bytes_mut();
+    for part in parts {
+        let (here, rest) = to.split_at_mut_checked(part.len())?;
+        here.copy_from_slice(part);
+        to = rest;
     }
-    buf.get(..len)
+    Some(pages)
 }
 
 fn build(run: &Run, envp: Strings, seen: &Seen, ours: &Ours<'_>, list: &mut [*const c_char]) {

@@ -181,15 +181,18 @@ pub unsafe extern "C-unwind" fn setsockopt(
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, level, name, value, len) };
     let after = c_int::from(outcome(ret as isize));
-    if let (0, Some(found), true) = (ret, &found, level == libc::SOL_SOCKET) {
-        let mark = match name {
-            libc::SO_REUSEADDR => move_mark::REUSEADDR,
-            libc::SO_REUSEPORT => move_mark::REUSEPORT,
+    if let (0, Some(found)) = (ret, &found) {
+        let mark = match (level, name) {
+            (libc::SOL_SOCKET, libc::SO_REUSEADDR) => move_mark::REUSEADDR,
+            (libc::SOL_SOCKET, libc::SO_REUSEPORT) => move_mark::REUSEPORT,
+            // The program's value has taken the place of our tag.
+            (libc::IPPROTO_IP, place::IP_LOCAL_PORT_RANGE) => move_mark::NO_TAG,
             _ => 0,
         };
         if mark != 0 && !found.is_child {
             guard(Call::Bind, stage::MODEL, || {
-                let on = memory::read(value.cast::<c_int>()).is_some_and(|v| v != 0);
+                let on = mark == move_mark::NO_TAG
+                    || memory::read(value.cast::<c_int>()).is_some_and(|v| v != 0);
                 let (set, clear) = if on { (mark, 0) } else { (0, mark) };
                 run.state.moves.set_marks(found.cookie, set, clear);
             });

@@ -35,7 +35,7 @@ pub const PEER_KEY: u64 = 1 << 62;
 
 /// `IP_LOCAL_PORT_RANGE` of ip(7), Linux 6.3: set and read at level
 /// `IPPROTO_IP` on both families.
-const IP_LOCAL_PORT_RANGE: i32 = 51;
+pub const IP_LOCAL_PORT_RANGE: i32 = 51;
 
 /// A bind to another address than the program asked, on its way.
 pub struct Placing {
@@ -327,26 +327,18 @@ pub fn find(run: &Run, fd: i32) -> Option<Found> {
         m.real.family() == real.family()
             && m.real.read().and_then(|a| a.port()) == real.read().and_then(|a| a.port())
     };
-    match sys::getsockopt_int(fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE) {
-        Ok(0) => {
-            // No tag: not a child, unless the listener could not carry one.
-            let moved = moves
-                .iter()
-                .find(|m| m.marks & move_mark::NO_TAG != 0 && same_place(m))?;
-            (moved.socket.is_stream() && is_connected(fd))
-                .then(|| found(moved, true))
-                .flatten()
-        }
-        Ok(tag) => {
-            let moved = moves.by_tag(Tag(tag as u32))?;
-            same_place(&moved).then(|| found(moved, true)).flatten()
-        }
-        // Before Linux 6.3: by real address alone.
-        Err(_) => {
-            let moved = moves.iter().find(same_place)?;
-            is_connected(fd).then(|| found(moved, true)).flatten()
-        }
+    let range = sys::getsockopt_int(fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE);
+    let tagged = range.ok().and_then(|tag| moves.by_tag(Tag(tag as u32)));
+    if let Some(moved) = tagged.filter(same_place) {
+        return found(moved, true);
     }
+    // No tag: not a child, unless the listener could not carry one, or the
+    // kernel has no such option (before Linux 6.3). Then the place decides.
+    let untagged = |m: &Moved| range.is_err() || m.marks & move_mark::NO_TAG != 0;
+    let moved = moves
+        .iter()
+        .find(|m| m.socket.is_stream() && same_place(m) && untagged(m))?;
+    is_connected(fd).then(|| found(moved, true)).flatten()
 }
 
 fn is_connected(fd: i32) -> bool {

@@ -271,7 +271,9 @@ fn main(mut setup: Setup, control: OwnedFd) {
     let Ok(state) = sys::map_state(&setup.state) else {
         return;
     };
-    state.start(setup.run_id, setup.options, unprivileged_start());
+    // The program may fill the ring before the drainer gets its first turn.
+    let now = sys::monotonic().as_millis() as u64;
+    state.start(setup.run_id, setup.options, unprivileged_start(), now);
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         state,
         program_gone: AtomicBool::new(false),

@@ -82,8 +82,8 @@ pub struct Header {
     pub size: AtomicU64,
     /// Random id of the run.
     pub run_id: AtomicU64,
-    /// `CLOCK_MONOTONIC` milliseconds of the drainer's last look at the ring;
-    /// 0 if none ever looked.
+    /// `CLOCK_MONOTONIC` milliseconds of the drainer's last look at the ring, or
+    /// of the run's start: the program may be first.
     pub heartbeat_ms: AtomicU64,
     /// `ip_unprivileged_port_start` where the run was started.
     pub unprivileged_start: AtomicU32,
@@ -133,9 +133,10 @@ impl State {
     /// Bytes of the mapping.
     pub const SIZE: usize = size_of::<State>();
 
-    /// Makes an all-zero state a run's state.
-    pub fn start(&self, run_id: u64, options: u32, unprivileged_start: u16) {
+    /// Makes an all-zero state a run's state, at `now_ms` of `CLOCK_MONOTONIC`.
+    pub fn start(&self, run_id: u64, options: u32, unprivileged_start: u16, now_ms: u64) {
         let h = &self.header;
+        h.heartbeat_ms.store(now_ms, Relaxed);
         h.version.store(VERSION, Relaxed);
         h.size.store(Self::SIZE as u64, Relaxed);
         h.run_id.store(run_id, Relaxed);
@@ -227,7 +228,7 @@ mod tests {
                 assert!(state.take(3, 2));
                 assert!(!state.take(3, 2));
                 assert!(!state.take(COUNTERS as u32, 2));
-                state.start(7, 0, 1024);
+                state.start(7, 0, 1024, 5);
                 assert!(state.is_run(7) && !state.is_run(8));
                 state.mark_port(8080);
                 assert!(state.may_be_moved(8080) && !state.may_be_moved(8081));
