@@ -12,6 +12,11 @@
 //: stdout allowed: ok
 //: stdout listen: ok
 //: log 1 deny bind
+//: case move
+//: rule move bind tcp *:8080 to loopback:18080
+//: stdout forbidden: EACCES
+//: stdout allowed: ok
+//: stdout listen: ok
 #include "check.h"
 #include <linux/audit.h>
 #include <linux/filter.h>
