@@ -8,10 +8,12 @@ use bindgate_core::run::{Push, option};
 use crate::run::{Run, Sink};
 use crate::{log, process, sys};
 
-/// A drainer that has not looked at the ring for this long is stopped or gone.
-/// Generous: on a busy machine it waits its turn behind every thread of the
-/// program.
+/// A drainer that has not looked at the ring for this long may be stopped or
+/// gone.
 const DRAINER_PATIENCE_MS: u64 = 2000;
+/// One that is neither, but gets no turn: schedulers have been seen to leave a
+/// runnable process alone for seconds behind a program of many threads.
+const STARVED_PATIENCE_MS: u64 = 60_000;
 
 /// Fills in who and when, and sends the record on its way.
 pub fn emit(run: &Run, record: &mut Record) {
@@ -77,7 +79,35 @@ fn push(run: &Run, record: &Record) {
 /// Is somebody reading the ring?
 fn is_drained(run: &Run) -> bool {
     let now = sys::clock(libc::CLOCK_MONOTONIC) / 1_000_000;
-    now.saturating_sub(run.state.header.heartbeat_ms.load(Relaxed)) <= DRAINER_PATIENCE_MS
+    let silence = now.saturating_sub(run.state.header.heartbeat_ms.load(Relaxed));
+    silence <= DRAINER_PATIENCE_MS || silence <= STARVED_PATIENCE_MS && is_runnable(run.drainer)
+}
+
+/// Is the drainer a process that is neither stopped nor dead? Its pid alone
+/// would not prove that it is the drainer; its name is looked at too.
+fn is_runnable(drainer: u32) -> bool {
+    use std::io::Write;
+    if drainer == 0 || process::is_under_seccomp() {
+        return false;
+    }
+    let mut path = [0u8; 32];
+    if write!(&mut path[..31], "/proc/{drainer}/stat").is_err() {
+        return false;
+    }
+    let Ok(fd) = sys::open(&path, libc::O_RDONLY) else {
+        return false;
+    };
+    let mut stat = [0u8; 64];
+    let len = sys::read(fd, &mut stat).unwrap_or(0);
+    sys::close(fd);
+    // PID (NAME) STATE …
+    let text = stat.get(..len).unwrap_or(&[]);
+    let Some(end) = text.iter().position(|c| *c == b')') else {
+        return false;
+    };
+    text.get(..end)
+        .is_some_and(|head| head.ends_with(b"(bindgate-log"))
+        && matches!(text.get(end + 2), Some(b'R' | b'S' | b'D' | b'I'))
 }
 
 /// Under [`option::SYNC`] the call does not return before its line is written:

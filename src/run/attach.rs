@@ -89,7 +89,10 @@ fn by_proc(ticket: &Ticket<'_>) -> Option<Found> {
         found
     });
     sys::close(state);
-    found
+    found.map(|found| Found {
+        drainer: ticket.pid,
+        ..found
+    })
 }
 
 fn by_name(ticket: &Ticket<'_>) -> Option<Found> {
@@ -177,5 +180,6 @@ fn map(ticket: &Ticket<'_>, policy: i32, state: i32) -> Option<Found> {
         view: View::new(words).ok()?,
         sink: Sink::Ring,
         json: false,
+        drainer: 0,
     })
 }

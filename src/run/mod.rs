@@ -48,6 +48,8 @@ pub struct Run {
     pub sink: Sink,
     /// JSON lines instead of text (plain preload).
     pub json: bool,
+    /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
+    pub drainer: u32,
     /// Inode of our pid name space.
     pub pid_ns: u64,
     /// What an exec must hand on.
@@ -186,6 +188,7 @@ fn set_up() -> Result<Option<Run>, Refused> {
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,
+        drainer: found.drainer,
         pid_ns: sys::stat(b"/proc/self/ns/pid\0").map_or(0, |st| st.st_ino),
         carry,
         program: [0; 1024],
@@ -207,6 +210,7 @@ struct Found {
     view: View<'static>,
     sink: Sink,
     json: bool,
+    drainer: u32,
 }
 
 /// Gives the view room to remember which `for` conditions hold: the program

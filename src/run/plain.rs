@@ -57,6 +57,7 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
             _ => Sink::File,
         },
         json,
+        drainer: 0,
     }))
 }
 
