@@ -125,7 +125,7 @@ impl Handle {
                 group::main(line);
                 process::exit_now(0);
             }
-            process::new_session();
+            process::new_group();
             match process::fork() {
                 Ok(None) => {
                     main(setup, theirs);
