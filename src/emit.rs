@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use bindgate_core::record::{Record, Verdict, flag, stage};
-use bindgate_core::run::{Push, option};
+use bindgate_core::run::{Header, Push, option};
 
 use crate::run::{Run, Sink};
 use crate::{log, process, sys};
@@ -66,14 +66,20 @@ fn push(run: &Run, record: &Record) {
             core::hint::spin_loop();
             continue;
         }
-        let seen = header.room.load(Relaxed);
-        header.doorbell.fetch_add(1, Relaxed);
-        sys::futex_wake(&header.doorbell);
+        let seen = wake_drainer(header);
         if ring.push(record.process, words, important) == Push::Done {
             return settle(run);
         }
         sys::futex_wait(&header.room, seen, 5);
     }
+}
+
+/// Rings the drainer's bell; the value of `room` to wait for a change of.
+fn wake_drainer(header: &Header) -> u32 {
+    let seen = header.room.load(Relaxed);
+    header.doorbell.fetch_add(1, Relaxed);
+    sys::futex_wake(&header.doorbell);
+    seen
 }
 
 /// Is somebody reading the ring?
@@ -86,15 +92,12 @@ fn is_drained(run: &Run) -> bool {
 /// Is the drainer a process that is neither stopped nor dead? Its pid alone
 /// would not prove that it is the drainer; its name is looked at too.
 fn is_runnable(drainer: u32) -> bool {
-    use std::io::Write;
     if drainer == 0 || process::is_under_seccomp() {
         return false;
     }
     let mut path = [0u8; 32];
-    if write!(&mut path[..31], "/proc/{drainer}/stat").is_err() {
-        return false;
-    }
-    let Ok(fd) = sys::open(&path, libc::O_RDONLY) else {
+    let path = sys::print(&mut path, format_args!("/proc/{drainer}/stat"));
+    let Some(Ok(fd)) = path.map(|path| sys::open(path, libc::O_RDONLY)) else {
         return false;
     };
     let mut stat = [0u8; 64];
@@ -119,9 +122,7 @@ fn settle(run: &Run) {
     let header = &run.state.header;
     let end = run.state.ring.tail();
     while header.settled.load(Acquire) < end && is_drained(run) {
-        let seen = header.room.load(Relaxed);
-        header.doorbell.fetch_add(1, Relaxed);
-        sys::futex_wake(&header.doorbell);
+        let seen = wake_drainer(header);
         if header.settled.load(Acquire) < end {
             sys::futex_wait(&header.room, seen, 5);
         }

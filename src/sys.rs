@@ -223,6 +223,17 @@ pub fn epoll_add(ep: i32, fd: i32, events: u32, data: u64) -> Result<(), Errno> 
     Ok(())
 }
 
+/// Text in `buf`, with a NUL behind it; `None` if it does not fit.
+pub fn print<'a>(buf: &'a mut [u8], text: core::fmt::Arguments<'_>) -> Option<&'a [u8]> {
+    use std::io::Write;
+    let room = buf.len().checked_sub(1)?;
+    let mut to = buf.get_mut(..room)?;
+    to.write_fmt(text).ok()?;
+    let len = room - to.len();
+    *buf.get_mut(len)? = 0;
+    buf.get(..=len)
+}
+
 /// openat(2) of a NUL-terminated path, close-on-exec.
 pub fn open_at(dir: i32, path: &[u8], flags: i32, mode: u32) -> Result<i32, Errno> {
     debug_assert!(path.last() == Some(&0));

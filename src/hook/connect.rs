@@ -1,15 +1,14 @@
 //! connect: `connect` rules, and the bind that the kernel does on its own.
 
 use core::ffi::c_int;
-use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
-use bindgate_core::policy::{Implicit, Op, Query, Verb};
+use bindgate_core::policy::{Op, Query, Verb};
 use bindgate_core::record::{Call, Check, Record, Verdict, flag, refusal, stage};
 use libc::{sockaddr, socklen_t};
 
 use super::socket::{answered, describe, enter};
-use super::{absent, errno, finish, outcome, refuse, send, uid};
+use super::{absent, errno, finish, outcome, query, refuse, send, uid};
 use crate::faults::guard;
 use crate::fds::Socket;
 use crate::run::{self, Run};
@@ -55,15 +54,10 @@ fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option
     }
     let decision = run.view.decide(
         &Query {
-            op: Op::Connect,
             kinds,
             addr: Some(&to),
-            v6only: false,
-            implicit: Implicit::No,
-            unprivileged_start: run.state.header.unprivileged_start.load(Relaxed) as u16,
-            program: run.program(),
-            script: run.script(),
             uid: user,
+            ..query(run, Op::Connect)
         },
         run,
     );

@@ -111,10 +111,8 @@ pub unsafe extern "C-unwind" fn fexecve(fd: c_int, argv: Strings, envp: Strings)
 
 /// `/proc/self/fd/N`, NUL-terminated.
 fn own_fd_path(fd: c_int, buf: &mut [u8; 32]) -> *const c_char {
-    use std::io::Write;
-    let mut to = &mut buf[..31];
-    let _ = write!(to, "/proc/self/fd/{fd}");
-    buf.as_ptr().cast()
+    let path = crate::sys::print(buf, format_args!("/proc/self/fd/{fd}"));
+    path.map_or(null(), |path| path.as_ptr().cast())
 }
 
 /// execveat(2).

@@ -12,7 +12,7 @@ use bindgate_core::socket::ty;
 use super::socket::{
     Binding, Plan, answered, begin, describe, enter, judge, note_bind, refusal, settle,
 };
-use super::{absent, errno, finish, outcome, refuse, uid};
+use super::{absent, errno, finish, outcome, query, refuse, uid};
 use crate::faults::guard;
 use crate::run::{self, Run};
 use crate::sys::{self, Errno};
@@ -83,15 +83,11 @@ fn decide_listen_rules(run: &Run, fd: c_int, mut l: Listening) -> Listening {
     record.stages |= stage::ADDRESS;
     let decision = run.view.decide(
         &Query {
-            op: Op::Listen,
             kinds: ty.kinds(),
             addr: Some(&at),
             v6only: at.family() == af::INET6 && at.is_wildcard() && place::is_v6only(fd),
-            implicit: Implicit::No,
-            unprivileged_start: run.state.header.unprivileged_start.load(Relaxed) as u16,
-            program: run.program(),
-            script: run.script(),
             uid: uid(run, Op::Listen),
+            ..query(run, Op::Listen)
         },
         run,
     );

@@ -30,6 +30,7 @@ mod unseen;
 pub use socket::Plan;
 
 use core::ffi::{c_char, c_int};
+use core::sync::atomic::Ordering::Relaxed;
 
 use crate::sys::Errno;
 use crate::{process, run};
@@ -96,6 +97,17 @@ fn outcome(ret: isize) -> u16 {
 fn absent() -> c_int {
     set_errno(libc::ENOSYS);
     -1
+}
+
+/// What every question to the policy says of this process.
+fn query(run: &run::Run, op: bindgate_core::policy::Op) -> bindgate_core::policy::Query<'_> {
+    bindgate_core::policy::Query {
+        op,
+        unprivileged_start: run.state.header.unprivileged_start.load(Relaxed) as u16,
+        program: run.program(),
+        script: run.script(),
+        ..Default::default()
+    }
 }
 
 /// The effective user, where a rule of `op` asks for it.

@@ -11,7 +11,7 @@ use bindgate_core::record::{
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
-use super::{absent, errno, finish, outcome, refuse, uid};
+use super::{absent, errno, finish, outcome, query, refuse, uid};
 use crate::faults::guard;
 use crate::place::{self, Placing};
 use crate::run::{self, Run};
@@ -85,15 +85,9 @@ fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno
     }
     let decision = run.view.decide(
         &Query {
-            op: Op::Socket,
             kinds: ty.kinds(),
-            addr: None,
-            v6only: false,
-            implicit: Implicit::No,
-            unprivileged_start: 0,
-            program: run.program(),
-            script: run.script(),
             uid: uid(run, Op::Socket),
+            ..query(run, Op::Socket)
         },
         run,
     );
@@ -272,20 +266,11 @@ pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Bin
         record.rule = RULE_DEFAULT;
         return;
     }
-    let mut query = Query {
-        op: Op::Bind,
+    let mut question = Query {
         kinds: fds::get(fd).socket().kinds(),
         addr: Some(asked),
-        v6only: false,
         implicit,
-        unprivileged_start: run
-            .state
-            .header
-            .unprivileged_start
-            .load(core::sync::atomic::Ordering::Relaxed) as u16,
-        program: run.program(),
-        script: run.script(),
-        uid: None,
+        ..query(run, Op::Bind)
     };
     let mut socket = None;
     if may_match {
@@ -301,17 +286,17 @@ pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Bin
             // The family's own check comes, and refuses.
             return;
         }
-        query.kinds = s.ty.kinds();
-        query.uid = uid(run, Op::Bind);
-        if let Some(uid) = query.uid {
+        question.kinds = s.ty.kinds();
+        question.uid = uid(run, Op::Bind);
+        if let Some(uid) = question.uid {
             record.uid = uid;
         }
         if asked.family() == af::INET6 && asked.is_wildcard() {
-            query.v6only = place::is_v6only(fd);
+            question.v6only = place::is_v6only(fd);
         }
         socket = Some(s);
     }
-    let decision = run.view.decide(&query, run);
+    let decision = run.view.decide(&question, run);
     enter(record, &decision, run.observe);
     if let Some(e) = refusal(record, &decision, Check::SecuritySocketBind) {
         b.plan = Plan::Refuse(e);
@@ -321,7 +306,7 @@ pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Bin
         return;
     }
     if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, socket) {
-        b.plan = place::plan(run, fd, &s, asked, &decision, query.v6only, record);
+        b.plan = place::plan(run, fd, &s, asked, &decision, question.v6only, record);
     }
 }
 

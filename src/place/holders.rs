@@ -55,11 +55,9 @@ pub fn join<'a>(buf: &'a mut [u8], parts: &[&[u8]]) -> Option<&'a [u8]> {
 }
 
 /// `socket:[INODE]` as `/proc/PID/fd` shows it.
-pub fn link_text(inode: u64, buf: &mut [u8; 40]) -> usize {
-    use std::io::Write;
-    let mut to = &mut buf[..];
-    let _ = write!(to, "socket:[{inode}]");
-    40 - to.len()
+pub fn link_text(inode: u64, buf: &mut [u8; 40]) -> &[u8] {
+    let text = sys::print(buf, format_args!("socket:[{inode}]")).unwrap_or(&[]);
+    text.strip_suffix(b"\0").unwrap_or(text)
 }
 
 /// Does another process hold a descriptor of the socket `inode`? Processes
@@ -68,8 +66,7 @@ pub fn link_text(inode: u64, buf: &mut [u8; 40]) -> usize {
 pub fn is_shared(inode: u64) -> bool {
     let me = sys::getpid();
     let mut text = [0; 40];
-    let len = link_text(inode, &mut text);
-    let wanted = text.get(..len).unwrap_or(&[]);
+    let wanted = link_text(inode, &mut text);
     let mut shared = false;
     each_entry(b"/proc\0", |name, _| {
         if number(name).is_none_or(|pid| pid == me) {
@@ -113,12 +110,34 @@ pub fn each_own_fd(mut visit: impl FnMut(i32, &[u8])) -> bool {
     })
 }
 
-/// Does a socket of this network name space have this name? `/proc/net/unix`
-/// lists every one, by the name it was bound to.
-pub fn unix_name_in_use(name: &UnixName) -> bool {
-    let Ok(fd) = sys::open(b"/proc/net/unix\0", libc::O_RDONLY) else {
-        return true;
+/// Calls `visit` with each line of a file of `/proc`; of a longer one with its
+/// first 512 bytes. `false` if the file cannot be opened.
+pub fn each_line(path: &[u8], mut visit: impl FnMut(&[u8])) -> bool {
+    let Ok(fd) = sys::open(path, libc::O_RDONLY) else {
+        return false;
     };
+    let mut line = [0u8; 512];
+    let mut len = 0;
+    let mut buf = [0u8; 1024];
+    while let Ok(n @ 1..) = sys::read(fd, &mut buf) {
+        for &c in buf.get(..n).unwrap_or(&[]) {
+            if c == b'\n' {
+                visit(line.get(..len).unwrap_or(&[]));
+                len = 0;
+            } else if let Some(to) = line.get_mut(len) {
+                *to = c;
+                len += 1;
+            }
+        }
+    }
+    sys::close(fd);
+    true
+}
+
+/// Does a socket of this network name space have this name? `/proc/net/unix`
+/// lists every one, by the name it was bound to; where it cannot be read the
+/// answer is yes.
+pub fn unix_name_in_use(name: &UnixName) -> bool {
     let mut wanted = [0u8; 110];
     let prefix: &[u8] = match name.kind {
         UnixKind::Abstract => b" @",
@@ -126,21 +145,7 @@ pub fn unix_name_in_use(name: &UnixName) -> bool {
     };
     let len = join(&mut wanted, &[prefix, name.bytes()]).map_or(0, |w| w.len() - 1);
     let wanted = wanted.get(..len).unwrap_or(&[]);
-    let mut line = [0u8; 512];
-    let mut line_len = 0;
-    let mut buf = [0u8; 2048];
     let mut found = false;
-    while let Ok(n @ 1..) = sys::read(fd, &mut buf) {
-        for &c in buf.get(..n).unwrap_or(&[]) {
-            if c == b'\n' {
-                found |= line.get(..line_len).unwrap_or(&[]).ends_with(wanted);
-                line_len = 0;
-            } else if let Some(to) = line.get_mut(line_len) {
-                *to = c;
-                line_len += 1;
-            }
-        }
-    }
-    sys::close(fd);
-    found
+    let read = each_line(b"/proc/net/unix\0", |line| found |= line.ends_with(wanted));
+    found || !read
 }

@@ -108,8 +108,7 @@ fn move_in(
     }
     let watches = Watches::of(inode, fd);
     let mut wanted = [0u8; 40];
-    let len = holders::link_text(inode, &mut wanted);
-    let wanted = wanted.get(..len).unwrap_or(&[]);
+    let wanted = holders::link_text(inode, &mut wanted);
     let mut duplicates = [-1; MOST];
     let mut count = 0;
     let listed = holders::each_own_fd(|at, link| {
@@ -168,30 +167,9 @@ impl Watches {
     /// `tfd:        5 events:       19 data:  5  pos:0 ino:… sdev:…`
     fn read(&mut self, ep: i32, inode: u64) {
         let mut path = [0u8; 48];
-        let len = {
-            use std::io::Write;
-            let mut to = &mut path[..47];
-            let _ = write!(to, "/proc/self/fdinfo/{ep}");
-            47 - to.len()
-        };
-        let Ok(info) = sys::open(path.get(..=len).unwrap_or(b"\0"), libc::O_RDONLY) else {
-            return;
-        };
-        let mut line = [0u8; 256];
-        let mut line_len = 0;
-        let mut buf = [0u8; 1024];
-        while let Ok(n @ 1..) = sys::read(info, &mut buf) {
-            for &c in buf.get(..n).unwrap_or(&[]) {
-                if c == b'\n' {
-                    self.line(ep, line.get(..line_len).unwrap_or(&[]), inode);
-                    line_len = 0;
-                } else if let Some(to) = line.get_mut(line_len) {
-                    *to = c;
-                    line_len += 1;
-                }
-            }
+        if let Some(path) = sys::print(&mut path, format_args!("/proc/self/fdinfo/{ep}")) {
+            holders::each_line(path, |line| self.line(ep, line, inode));
         }
-        sys::close(info);
     }
 
     fn line(&mut self, ep: i32, line: &[u8], inode: u64) {

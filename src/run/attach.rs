@@ -74,13 +74,8 @@ pub fn policy(text: &[u8]) -> Result<Option<Found>, Refused> {
 fn by_proc(ticket: &Ticket<'_>) -> Option<Found> {
     let open = |fd: u32, flags: i32| {
         let mut path = [0u8; 64];
-        let len = {
-            use std::io::Write;
-            let mut to = &mut path[..63];
-            write!(to, "/proc/{}/fd/{fd}", ticket.pid).ok()?;
-            63 - to.len()
-        };
-        sys::open(path.get(..=len)?, flags).ok()
+        let path = sys::print(&mut path, format_args!("/proc/{}/fd/{fd}", ticket.pid))?;
+        sys::open(path, flags).ok()
     };
     let state = open(ticket.state_fd, libc::O_RDWR)?;
     let found = open(ticket.policy_fd, libc::O_RDONLY).and_then(|policy| {
