@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use bindgate_core::record::{Record, Verdict, flag, stage};
+use bindgate_core::record::{Granted, Record, Verdict, flag, stage};
 use bindgate_core::run::{Header, Push, option};
 
 use crate::run::{Run, Sink};
@@ -25,8 +25,7 @@ pub fn emit(run: &Run, record: &mut Record) {
     }
     record.stages |= stage::RECORD;
     record.time_ns = sys::clock(libc::CLOCK_REALTIME);
-    record.pid = process::pid();
-    record.tid = process::tid();
+    (record.pid, record.tid) = process::ids();
     if process::is_under_seccomp() {
         record.flags |= flag::SECCOMP;
     }
@@ -37,6 +36,36 @@ pub fn emit(run: &Run, record: &mut Record) {
         }
         _ => log::record(run, record),
     }
+}
+
+/// Puts a call that was granted, and that no rule had a say in, into the ring:
+/// what [`emit`] does for the others, with as little as can be. Only where
+/// [`is_brief`]. The addresses are as [`Granted::to_words`] wants them.
+#[inline]
+pub fn granted(run: &Run, mut record: Granted, asked: (&[u64], u8), used: Option<(&[u64], u8)>) {
+    record.time_ns = sys::clock(libc::CLOCK_REALTIME);
+    (record.pid, record.tid) = process::ids();
+    record.process = process::slot(run);
+    let (words, len) = record.to_words(asked, used);
+    let words = words.get(..len).unwrap_or(&words);
+    if let Push::Full = run.state.ring.push(record.process, words, false) {
+        wait_and_push(run, record.process, words, false);
+    }
+}
+
+/// May [`granted`] be called? There is a ring, nobody waits for each line, and
+/// no seccomp filter is to be noted.
+#[inline]
+pub fn is_brief(run: &Run) -> bool {
+    run.is_brief && !process::is_under_seccomp()
+}
+
+/// Brings the place of the next record into this processor's cache, to be
+/// written. The drainer read what was there before, perhaps on another one;
+/// the call that is about to be forwarded takes longer than that.
+#[inline]
+pub fn prepare(run: &Run) {
+    sys::prefetch_for_write(run.state.ring.next());
 }
 
 /// The process is about to exit: what a plain preload could not write is said.
@@ -50,13 +79,22 @@ pub fn at_exit(run: &Run) {
 // Apart, so that its buffer is not on the stack while a log line is built.
 #[inline(never)]
 fn push(run: &Run, record: &Record) {
-    let (ring, header) = (&run.state.ring, &run.state.header);
-    let words = record.to_words();
-    let words = words.get(..record.used_words()).unwrap_or(&words);
+    let (words, len) = record.to_words();
+    let words = words.get(..len).unwrap_or(&words);
     let important = record.is_important();
+    match run.state.ring.push(record.process, words, important) {
+        Push::Done(at) => settle(run, at),
+        Push::Full => wait_and_push(run, record.process, words, important),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wait_and_push(run: &Run, owner: u32, words: &[u64], important: bool) {
+    let (ring, header) = (&run.state.ring, &run.state.header);
     loop {
-        if ring.push(record.process, words, important) == Push::Done {
-            return settle(run);
+        if let Push::Done(at) = ring.push(owner, words, important) {
+            return settle(run, at);
         }
         if !is_drained(run) {
             header.lost.fetch_add(1, Relaxed);
@@ -67,8 +105,8 @@ fn push(run: &Run, record: &Record) {
             continue;
         }
         let seen = wake_drainer(header);
-        if ring.push(record.process, words, important) == Push::Done {
-            return settle(run);
+        if let Push::Done(at) = ring.push(owner, words, important) {
+            return settle(run, at);
         }
         sys::futex_wait(&header.room, seen, 5);
     }
@@ -115,15 +153,14 @@ fn is_runnable(drainer: u32) -> bool {
 
 /// Under [`option::SYNC`] the call does not return before its line is written:
 /// the kernel kills the drainer with the first process of its name space.
-fn settle(run: &Run) {
+fn settle(run: &Run, at: u64) {
     if !run.has_option(option::SYNC) || process::is_under_seccomp() {
         return;
     }
     let header = &run.state.header;
-    let end = run.state.ring.tail();
-    while header.settled.load(Acquire) < end && is_drained(run) {
+    while header.settled.load(Acquire) <= at && is_drained(run) {
         let seen = wake_drainer(header);
-        if header.settled.load(Acquire) < end {
+        if header.settled.load(Acquire) <= at {
             sys::futex_wait(&header.room, seen, 5);
         }
     }

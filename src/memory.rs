@@ -7,6 +7,7 @@
 //! program that checks.
 
 use bindgate_core::addr::{Addr, RawAddr, STORAGE};
+use bindgate_core::record::Granted;
 
 use crate::process;
 
@@ -38,6 +39,73 @@ pub fn copy_addr_read_by_kernel(
     len: libc::socklen_t,
 ) -> Option<RawAddr> {
     (len as usize <= STORAGE).then(|| copy_checked(from, len as usize))
+}
+
+/// An IP address as the words of a record, zeros behind it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Words {
+    /// The bytes.
+    pub words: [u64; Granted::ADDR],
+    /// How many bytes.
+    pub len: u8,
+}
+
+impl Words {
+    /// The words that carry something, and the length in bytes.
+    #[inline]
+    pub fn parts(&self) -> (&[u64], u8) {
+        let count = usize::from(self.len).div_ceil(8);
+        (self.words.get(..count).unwrap_or(&self.words), self.len)
+    }
+}
+
+/// An IP address that the kernel has just read. `None` for other lengths than
+/// those of `struct sockaddr_in` and `struct sockaddr_in6`.
+///
+/// # Safety
+/// The kernel has read `len` bytes at `from` without complaint.
+#[inline]
+pub unsafe fn ip_words(from: *const libc::sockaddr, len: libc::socklen_t) -> Option<Words> {
+    let at: *const u64 = from.cast();
+    // SAFETY: the first 16 of the `len` bytes that the kernel has read.
+    let two = || unsafe { [at.read_unaligned(), at.add(1).read_unaligned()] };
+    let ([first, second], third, fourth) = match len {
+        16 => (two(), 0, 0),
+        // SAFETY: the rest of the 28 bytes that the kernel has read.
+        28 => unsafe {
+            (
+                two(),
+                at.add(2).read_unaligned(),
+                last_half(at.add(3).cast()),
+            )
+        },
+        _ => return None,
+    };
+    Some(Words {
+        words: [first, second, third, fourth],
+        len: len as u8,
+    })
+}
+
+/// Four bytes as the first half of a word.
+///
+/// # Safety
+/// They can be read.
+unsafe fn last_half(at: *const [u8; 4]) -> u64 {
+    // SAFETY: as the caller's.
+    let [a, b, c, d] = unsafe { at.read() };
+    u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0])
+}
+
+/// The family of an address, and the port if it is an IP address; `None` if it
+/// is too short for one, or if the memory is not there.
+pub fn family_and_port(from: *const libc::sockaddr, len: libc::socklen_t) -> Option<(u16, u16)> {
+    if !(16..=STORAGE as u32).contains(&len) || !is_readable(from as usize, 4) {
+        return None;
+    }
+    // SAFETY: the first four bytes were asked about.
+    let [a, b, c, d] = unsafe { from.cast::<[u8; 4]>().read() };
+    Some((u16::from_ne_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
 fn copy_checked(from: *const libc::sockaddr, len: usize) -> RawAddr {

@@ -79,6 +79,7 @@ pub fn start() {
 }
 
 /// This process's id, as it sees itself.
+#[inline]
 pub fn pid() -> u32 {
     let own = own();
     let known = own.pid.load(Relaxed);
@@ -97,12 +98,17 @@ pub fn pid() -> u32 {
 
 /// This process's slot in the run's process table; registers it first if it
 /// is a fork child that nobody knows yet.
+#[inline]
 pub fn slot(run: &run::Run) -> u32 {
-    let own = own();
-    let known = own.slot.load(Relaxed);
-    if known != 0 {
-        return known;
+    match own().slot.load(Relaxed) {
+        0 => register(run),
+        known => known,
     }
+}
+
+#[cold]
+fn register(run: &run::Run) -> u32 {
+    let own = own();
     let slot = run.state.processes.register(
         pid(),
         run.pid_ns,
@@ -121,25 +127,27 @@ thread_local! {
     static TID: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
 }
 
-/// This thread's id, as it sees itself.
-pub fn tid() -> u32 {
+/// This process's and this thread's id, as they see themselves.
+#[inline]
+pub fn ids() -> (u32, u32) {
     let pid = pid();
     TID.with(|cell| {
         let (of, tid) = cell.get();
         if of == pid && tid != 0 {
-            return tid;
+            return (pid, tid);
         }
         if is_under_seccomp() {
-            return 0;
+            return (pid, 0);
         }
         let tid = sys::gettid();
         cell.set((pid, tid));
-        tid
+        (pid, tid)
     })
 }
 
 /// Is the program under a seccomp filter? From then on the shim makes no
 /// system call but the forward.
+#[inline]
 pub fn is_under_seccomp() -> bool {
     SECCOMP.load(Relaxed)
 }
@@ -148,7 +156,7 @@ pub fn is_under_seccomp() -> bool {
 pub fn set_seccomp(on: bool) {
     // What a record needs later is asked for now.
     if on {
-        let _ = tid();
+        let _ = ids();
         if let Some(run) = run::get() {
             let _ = slot(run);
         }

@@ -6,6 +6,10 @@
 
 use core::ffi::c_void;
 
+use bindgate_core::record::Granted;
+
+use crate::memory::Words;
+
 /// An errno value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Errno(pub u16);
@@ -166,6 +170,15 @@ pub fn getsockname(fd: i32) -> Result<bindgate_core::addr::RawAddr, Errno> {
     buf.get(..len)
         .and_then(bindgate_core::addr::RawAddr::new)
         .ok_or(Errno(libc::EINVAL as u16))
+}
+
+/// getsockname(2), for an IP address.
+pub fn getsockname_ip(fd: i32) -> Result<Words, Errno> {
+    let mut words = [0; Granted::ADDR];
+    let mut len = Granted::LONGEST as u32;
+    call!(libc::SYS_getsockname, fd, &raw mut words, &raw mut len)?;
+    let len = len.min(Granted::LONGEST as u32) as u8;
+    Ok(Words { words, len })
 }
 
 /// getpeername(2).
@@ -404,6 +417,27 @@ pub fn clock(id: libc::clockid_t) -> u64 {
     // valid clock, leaves errno alone.
     unsafe { libc::clock_gettime(id, &raw mut ts) };
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
+/// Asks the processor for the cache line at `at` and the next one, to be
+/// written; where it cannot, for nothing.
+#[inline]
+pub fn prefetch_for_write<T>(at: &T) {
+    let at: *const T = at;
+    // SAFETY: a hint. It reads and writes nothing that the program could see,
+    // and faults on no address.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!(
+            "prefetchw [{0}]", "prefetchw [{0} + 64]", in(reg) at,
+            options(nostack, preserves_flags, readonly)
+        );
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!(
+            "prfm pstl1keep, [{0}]", "prfm pstl1keep, [{0}, #64]", in(reg) at,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
 }
 
 /// Maps `len` bytes; `fd` −1 for anonymous memory.

@@ -56,13 +56,13 @@ static void need(int ok, const char *what)
 }
 
 enum op {
-    BIND_PORT, BIND_AUTO, BIND_UNIX, BIND_UDP, LISTEN_PORT, SOCKET, SOCKETPAIR, BIND, LISTEN, ACCEPT,
+    BIND_PORT, BIND_STATIC, BIND_AUTO, BIND_UNIX, BIND_UDP, LISTEN_PORT, SOCKET, SOCKETPAIR, BIND, LISTEN, ACCEPT,
     CONNECT, GETSOCKNAME, GETPEERNAME, GETSOCKOPT, SETSOCKOPT, CLOSE, CLOSE_SOCKET, CLOSE_NONE,
     CLOSE_RANGE, DUP, DUP2, DUP3, FCNTL, FCNTL_DUP, READ, SEND, SENDTO, SENDTO_ADDRESS, SENDMSG, RECVMSG, RECVMMSG,
     EPOLL_CTL, SYSCALL, PRCTL, GETPID, CLOSE_FROM, OPS
 };
 static const char *const names[OPS] = {
-    "bind-port", "bind-auto", "bind-unix", "bind-udp", "listen-port", "socket", "socketpair", "bind", "listen",
+    "bind-port", "bind-static", "bind-auto", "bind-unix", "bind-udp", "listen-port", "socket", "socketpair", "bind", "listen",
     "accept", "connect", "getsockname", "getpeername", "getsockopt", "setsockopt", "close", "close-socket",
     "close-none", "close_range", "dup", "dup2", "dup3", "fcntl", "fcntl-dup", "read", "send", "sendto",
     "sendto-address", "sendmsg", "recvmsg", "recvmmsg", "epoll_ctl", "syscall", "prctl", "getpid",
@@ -118,7 +118,8 @@ static void after(enum op op, int n)
 
 __attribute__((noinline)) void batch(enum op op, int n)
 {
-    struct sockaddr_in from;
+    /* Most programs have the address they bind on the stack. */
+    struct sockaddr_in from, here = port, any = automatic;
     socklen_t len;
     struct iovec iov = {buffer, 16};
     struct msghdr msg = {0};
@@ -133,6 +134,15 @@ __attribute__((noinline)) void batch(enum op op, int n)
         TIMES
         {
             s = socket(AF_INET, SOCK_STREAM, 0);
+            if (bind(s, SA(here)))
+                abort();
+            close(s);
+        }
+        break;
+    case BIND_STATIC:
+        TIMES
+        {
+            s = socket(AF_INET, SOCK_STREAM, 0);
             if (bind(s, SA(port)))
                 abort();
             close(s);
@@ -142,7 +152,7 @@ __attribute__((noinline)) void batch(enum op op, int n)
         TIMES
         {
             s = socket(AF_INET, SOCK_STREAM, 0);
-            bind(s, SA(automatic));
+            bind(s, SA(any));
             close(s);
         }
         break;

@@ -11,7 +11,7 @@ use bindgate_core::record::{
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
-use super::{absent, errno, finish, outcome, query, refuse, uid};
+use super::{absent, brief, errno, finish, outcome, query, refuse, uid};
 use crate::faults::guard;
 use crate::place::{self, Placing};
 use crate::run::{self, Run};
@@ -109,6 +109,12 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
         return unsafe { next(domain, ty, protocol) };
     };
     let made = SocketType::created(domain, ty, protocol);
+    if brief::is_socket(run) {
+        emit::prepare(run);
+        // SAFETY: as the caller's.
+        let fd = unsafe { next(domain, ty, protocol) };
+        return brief::socket(run, fd, made, flags);
+    }
     let mut record = Record::new(Call::Socket);
     record.flags = flags;
     let plan = guard(Call::Socket, stage::POLICY, || {
@@ -358,11 +364,18 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
     let Some(next) = real::bind() else {
         return absent();
     };
-    let before = errno();
     let Some(run) = run::get() else {
         // SAFETY: as the caller's.
         return unsafe { next(fd, addr, len) };
     };
+    let before = errno();
+    if guard(Call::Bind, stage::POLICY, || brief::is_bind(run, addr, len)) == Some(true) {
+        emit::prepare(run);
+        // SAFETY: as the caller's.
+        let ret = unsafe { next(fd, addr, len) };
+        // SAFETY: this is what the kernel said of that address.
+        return unsafe { brief::bind(run, ret, fd, addr, len, flags) };
+    }
     let mut b = begin(Call::Bind, fd, flags);
     let judged = guard(Call::Bind, stage::POLICY, || {
         decide_bind(run, addr, len, &mut b);
@@ -397,7 +410,7 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
 
 /// The address, for the record: after the kernel has read it there is nothing
 /// to ask.
-fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, errno: u16) {
+pub fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, errno: u16) {
     let unread = [libc::EFAULT, libc::EBADF, libc::ENOTSOCK, libc::EINVAL];
     let raw = if unread.contains(&c_int::from(errno)) {
         memory::copy_addr(addr, len).ok()

@@ -18,7 +18,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use bindgate_core::policy::{Times, View};
+use bindgate_core::policy::{Op, Times, View};
 use bindgate_core::run::{EXIT_CONFIG, State, option};
 
 use crate::{faults, process, real, sys};
@@ -36,6 +36,28 @@ pub enum Sink {
     File,
 }
 
+/// The binds that need a look at the rules.
+#[derive(Clone, Copy)]
+pub enum LookedAt {
+    /// None of them: there is no rule about bind(2).
+    None,
+    /// Those of IP addresses with these ports ([`View::bind_ports`]), and all
+    /// of other families.
+    Ports(&'static [u64; 1024]),
+    /// All of them.
+    All,
+}
+
+impl LookedAt {
+    fn of(view: &View<'static>) -> LookedAt {
+        match view.bind_ports() {
+            _ if !view.has_rules(Op::Bind) => LookedAt::None,
+            Some(ports) => LookedAt::Ports(ports),
+            None => LookedAt::All,
+        }
+    }
+}
+
 /// Everything that a hook needs to know.
 pub struct Run {
     /// The state that the processes of the run share.
@@ -46,6 +68,12 @@ pub struct Run {
     pub observe: bool,
     /// Where records go.
     pub sink: Sink,
+    /// Into the ring, and nobody waits for each line ([`option::SYNC`]).
+    pub is_brief: bool,
+    /// Which binds need a look at the rules.
+    pub looked_at: LookedAt,
+    /// Is there a rule about socket(2)?
+    pub has_socket_rules: bool,
     /// JSON lines instead of text (plain preload).
     pub json: bool,
     /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
@@ -185,6 +213,10 @@ fn set_up() -> Result<Option<Run>, Refused> {
         observe: !found.view.is_enforcing()
             || state.header.options.load(Relaxed) & option::OBSERVE != 0,
         state,
+        is_brief: found.sink == Sink::Ring
+            && state.header.options.load(Relaxed) & option::SYNC == 0,
+        looked_at: LookedAt::of(&found.view),
+        has_socket_rules: found.view.has_rules(Op::Socket),
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,

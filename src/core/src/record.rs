@@ -6,11 +6,25 @@
 //! what no shim wrote.
 
 use crate::addr::{RawAddr, STORAGE};
+use crate::socket::SocketType;
 
-/// Words of a record.
-pub const WORDS: usize = HEAD_WORDS + 2 * ADDR_WORDS;
-const HEAD_WORDS: usize = 16;
+/// Words of a record, at most.
+pub const WORDS: usize = HEAD + MORE + 2 * ADDR_WORDS;
+/// Words that every record has. Together with the ring's claim they are one
+/// cache line.
+pub const HEAD: usize = 7;
+/// Words that follow where [`Record::cookie`], [`Record::holder`] or
+/// [`Record::uid`] say something.
+const MORE: usize = 3;
 const ADDR_WORDS: usize = STORAGE / 8;
+
+/// Bits of the shape, which says what follows the head.
+mod shape {
+    /// Cookie, holder and user.
+    pub const MORE: u8 = 1;
+    /// The address used is the one asked for, and is not there twice.
+    pub const SAME: u8 = 1 << 1;
+}
 
 macro_rules! names {
     ($(#[$meta:meta])* $enum:ident { $(#[$d0:meta])* $v0:ident = $n0:literal, $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
@@ -305,27 +319,31 @@ impl Record {
         self.verdict != Verdict::Allow || matches!(self.call, Call::Exec | Call::Fault)
     }
 
-    /// How many of the words carry something: the rest need not be copied.
+    /// The record as words, and how many there are.
     #[must_use]
-    pub fn used_words(&self) -> usize {
-        match (self.used.bytes().len(), self.asked.bytes().len()) {
-            (0, asked) => HEAD_WORDS + asked.div_ceil(8),
-            (used, _) => HEAD_WORDS + ADDR_WORDS + used.div_ceil(8),
+    pub fn to_words(&self) -> ([u64; WORDS], usize) {
+        let mut w = [0; WORDS];
+        let more = (self.cookie, self.holder, self.uid) != (0, 0, u32::MAX);
+        let same = self.used.bytes() == self.asked.bytes();
+        let form = if more { shape::MORE } else { 0 } | if same { shape::SAME } else { 0 };
+        let (asked, used) = (self.asked.bytes(), self.used.bytes());
+        w[..HEAD].copy_from_slice(&self.head(form, asked.len() as u8, used.len() as u8));
+        let mut at = HEAD;
+        if more {
+            w[at..at + MORE].copy_from_slice(&[self.cookie, self.holder, u64::from(self.uid)]);
+            at += MORE;
         }
+        put_bytes(&mut w[at..], asked);
+        at += asked.len().div_ceil(8);
+        if !same {
+            put_bytes(&mut w[at..], used);
+            at += used.len().div_ceil(8);
+        }
+        (w, at)
     }
 
-    /// The record as words.
-    #[must_use]
-    pub fn to_words(&self) -> [u64; WORDS] {
-        let mut w = [0; WORDS];
-        let two = |a: u32, b: u32| u64::from(a) | u64::from(b) << 32;
-        let four = |a: u16, b: u16, c: u16, d: u16| {
-            two(
-                u32::from(a) | u32::from(b) << 16,
-                u32::from(c) | u32::from(d) << 16,
-            )
-        };
-        let head = [
+    fn head(&self, form: u8, asked: u8, used: u8) -> [u64; HEAD] {
+        [
             self.time_ns,
             two(self.pid, self.tid),
             two(self.process, self.fd as u32),
@@ -334,25 +352,15 @@ impl Record {
                 self.verdict as u8,
                 self.identity as u8,
                 self.check as u8,
-                self.asked.bytes().len() as u8,
-                self.used.bytes().len() as u8,
-                0,
+                asked,
+                used,
+                form,
                 0,
             ]),
             four(self.flags, self.stages, self.domain, self.ty),
             four(self.protocol, self.errno, self.kernel, self.reason),
             two(self.rule, self.note),
-            self.cookie,
-            self.holder,
-            u64::from(self.uid),
-        ];
-        w[..head.len()].copy_from_slice(&head);
-        put_bytes(
-            &mut w[HEAD_WORDS..HEAD_WORDS + ADDR_WORDS],
-            self.asked.bytes(),
-        );
-        put_bytes(&mut w[HEAD_WORDS + ADDR_WORDS..], self.used.bytes());
-        w
+        ]
     }
 
     /// Reads words that may be anything; `None` if no shim wrote them.
@@ -368,14 +376,30 @@ impl Record {
                 (n >> 48) as u16,
             ]
         };
-        let [call, verdict, identity, check, asked, used, 0, 0] = w[3].to_le_bytes() else {
+        let [call, verdict, identity, check, asked, used, form, 0] = w[3].to_le_bytes() else {
             return None;
         };
         let [flags, stages, domain, ty] = four(w[4]);
         let [protocol, errno, kernel, reason] = four(w[5]);
-        if errno > 4095 || kernel > 4095 || hi(w[9]) != 0 {
+        if errno > 4095 || kernel > 4095 || form & !(shape::MORE | shape::SAME) != 0 {
             return None;
         }
+        let mut rest = w.get(HEAD..)?;
+        let (mut cookie, mut holder, mut uid) = (0, 0, u32::MAX);
+        if form & shape::MORE != 0 {
+            let more;
+            (more, rest) = rest.split_at_checked(MORE)?;
+            (cookie, holder, uid) = (more[0], more[1], u32::try_from(more[2]).ok()?);
+        }
+        let asked = get_addr(rest, asked)?;
+        let used = if form & shape::SAME != 0 {
+            if usize::from(used) != asked.bytes().len() {
+                return None;
+            }
+            asked
+        } else {
+            get_addr(rest.get(asked.bytes().len().div_ceil(8)..)?, used)?
+        };
         Some(Record {
             time_ns: w[0],
             pid: lo(w[1]),
@@ -396,13 +420,123 @@ impl Record {
             reason,
             rule: lo(w[6]),
             note: hi(w[6]),
-            cookie: w[7],
-            holder: w[8],
-            uid: lo(w[9]),
-            asked: get_addr(&w[HEAD_WORDS..HEAD_WORDS + ADDR_WORDS], asked)?,
-            used: get_addr(&w[HEAD_WORDS + ADDR_WORDS..], used)?,
+            cookie,
+            holder,
+            uid,
+            asked,
+            used,
         })
     }
+}
+
+/// A call that was forwarded and granted, and that no rule had a say in: the
+/// common case, which should cost a program little. It becomes the words of the
+/// [`Record`] with the same values, without the copies.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    /// [`Record::time_ns`]
+    pub time_ns: u64,
+    /// [`Record::pid`]
+    pub pid: u32,
+    /// [`Record::tid`]
+    pub tid: u32,
+    /// [`Record::process`]
+    pub process: u32,
+    /// [`Record::fd`]
+    pub fd: i32,
+    /// [`Record::call`]
+    pub call: Call,
+    /// [`Record::identity`]
+    pub identity: Identity,
+    /// [`Record::flags`], but for [`flag::FORWARDED`], which is always set.
+    pub flags: u16,
+    /// [`Record::stages`], but for [`stage::FORWARD`] and [`stage::RECORD`],
+    /// which are always set.
+    pub stages: u16,
+    /// [`Record::domain`], [`Record::ty`], [`Record::protocol`]
+    pub socket: SocketType,
+    /// [`Record::rule`]
+    pub rule: u32,
+}
+
+impl Granted {
+    /// The record as words, and how many there are. `asked` and `used` are the
+    /// addresses with their lengths in bytes, which end within the last of
+    /// their words; no `used` means that it is the one asked for. Addresses
+    /// beyond [`Granted::LONGEST`] are left out.
+    #[must_use]
+    #[inline]
+    pub fn to_words(
+        &self,
+        asked: (&[u64], u8),
+        used: Option<(&[u64], u8)>,
+    ) -> ([u64; HEAD + 2 * Self::ADDR], usize) {
+        let mut w = [0; HEAD + 2 * Self::ADDR];
+        let form = if used.is_none() { shape::SAME } else { 0 };
+        let (got, got_len) = used.unwrap_or((&[], asked.1));
+        let head = [
+            self.time_ns,
+            two(self.pid, self.tid),
+            two(self.process, self.fd as u32),
+            u64::from_le_bytes([
+                self.call as u8,
+                Verdict::Allow as u8,
+                self.identity as u8,
+                Check::None as u8,
+                asked.1,
+                got_len,
+                form,
+                0,
+            ]),
+            four(
+                self.flags | flag::FORWARDED,
+                self.stages | stage::FORWARD | stage::RECORD,
+                self.socket.domain,
+                self.socket.ty,
+            ),
+            four(self.socket.protocol, 0, 0, 0),
+            two(self.rule, RULE_NONE),
+        ];
+        w[..HEAD].copy_from_slice(&head);
+        let mut at = HEAD;
+        for word in asked.0.iter().chain(got) {
+            if let Some(to) = w.get_mut(at) {
+                *to = *word;
+                at += 1;
+            }
+        }
+        (w, at)
+    }
+
+    /// Words of an address, at most.
+    pub const ADDR: usize = 4;
+    /// Bytes of an address, at most: `struct sockaddr_in6` fits.
+    pub const LONGEST: usize = Self::ADDR * 8;
+}
+
+fn two(a: u32, b: u32) -> u64 {
+    u64::from(a) | u64::from(b) << 32
+}
+
+fn four(a: u16, b: u16, c: u16, d: u16) -> u64 {
+    two(
+        u32::from(a) | u32::from(b) << 16,
+        u32::from(c) | u32::from(d) << 16,
+    )
+}
+
+/// How many words a record with this head has; the head may be anything.
+#[must_use]
+pub fn len_of(head: &[u64; HEAD]) -> usize {
+    let [.., asked, used, form, _] = head[3].to_le_bytes();
+    let words = |len: u8| usize::from(len).div_ceil(8);
+    let more = if form & shape::MORE != 0 { MORE } else { 0 };
+    let used = if form & shape::SAME != 0 {
+        0
+    } else {
+        words(used)
+    };
+    (HEAD + more + words(asked) + used).min(WORDS)
 }
 
 fn put_bytes(words: &mut [u64], bytes: &[u8]) {
@@ -414,11 +548,12 @@ fn put_bytes(words: &mut [u64], bytes: &[u8]) {
 }
 
 fn get_addr(words: &[u64], len: u8) -> Option<RawAddr> {
-    let mut bytes = [0; STORAGE];
-    for (chunk, word) in bytes.chunks_mut(8).zip(words) {
-        chunk.copy_from_slice(&word.to_ne_bytes());
-    }
-    RawAddr::new(bytes.get(..usize::from(len))?)
+    RawAddr::filled(usize::from(len), |bytes| {
+        for (chunk, word) in bytes.chunks_mut(8).zip(words) {
+            let word = word.to_ne_bytes();
+            chunk.copy_from_slice(word.get(..chunk.len()).unwrap_or(&word));
+        }
+    })
 }
 
 #[cfg(test)]
@@ -437,13 +572,67 @@ mod tests {
         r.cookie = 0x1234_5678_9abc;
         r.asked = RawAddr::new(&[7; 110]).unwrap();
         r.used = RawAddr::new(&[9; 128]).unwrap();
-        assert_eq!(Record::from_words(&r.to_words()), Some(r));
+        assert_eq!(Record::from_words(&r.to_words().0), Some(r));
+        r.used = r.asked;
+        (r.cookie, r.holder, r.uid) = (0, 0, u32::MAX);
+        let (words, len) = r.to_words();
+        assert_eq!(len, HEAD + 14);
+        assert_eq!(Record::from_words(&words), Some(r));
+        assert_eq!(len_of(words.first_chunk().unwrap()), len);
+    }
+
+    #[test]
+    fn what_was_granted_reads_as_the_record_it_stands_for() {
+        let granted = Granted {
+            time_ns: 5,
+            pid: 1,
+            tid: 2,
+            process: 3,
+            fd: 4,
+            call: Call::Bind,
+            identity: Identity::Cached,
+            flags: flag::RAW_SYSCALL,
+            stages: stage::HOOK | stage::POLICY,
+            socket: SocketType {
+                domain: 10,
+                ty: 1,
+                protocol: 6,
+            },
+            rule: RULE_DEFAULT,
+        };
+        let mut r = Record::new(Call::Bind);
+        (r.time_ns, r.pid, r.tid, r.process, r.fd) = (5, 1, 2, 3, 4);
+        (r.domain, r.ty, r.protocol) = (10, 1, 6);
+        r.identity = Identity::Cached;
+        r.flags = flag::RAW_SYSCALL | flag::FORWARDED;
+        r.stages = stage::HOOK | stage::POLICY | stage::FORWARD | stage::RECORD;
+        r.rule = RULE_DEFAULT;
+        r.asked = RawAddr::new(&[7; 28]).unwrap();
+        r.used = r.asked;
+        let last = u64::from_ne_bytes([7, 7, 7, 7, 0, 0, 0, 0]);
+        let address = [u64::from_ne_bytes([7; 8]); 3];
+        let asked = [address[0], address[1], address[2], last];
+        let (brief, n) = granted.to_words((&asked, 28), None);
+        let (full, m) = r.to_words();
+        assert_eq!(brief.get(..n), full.get(..m));
+        r.used = RawAddr::new(&[9; 16]).unwrap();
+        let (brief, n) = granted.to_words((&asked, 28), Some((&[0x0909_0909_0909_0909; 2], 16)));
+        let (full, m) = r.to_words();
+        assert_eq!(brief.get(..n), full.get(..m));
     }
 
     #[test]
     fn what_no_shim_wrote_is_no_record() {
-        let good = Record::new(Call::Socket).to_words();
-        for (word, value) in [(3, 0xff), (3, 0xff << 8), (3, 129 << 32), (5, 5000 << 16)] {
+        let (good, len) = Record::new(Call::Socket).to_words();
+        assert_eq!(len, HEAD);
+        for (word, value) in [
+            (3, 0xff),
+            (3, 0xff << 8),
+            (3, 129 << 32),
+            (3, 4 << 48),
+            (3, 1 << 40 | 2 << 48),
+            (5, 5000 << 16),
+        ] {
             let mut w = good;
             w[word] = value;
             assert_eq!(Record::from_words(&w), None, "{word} {value:#x}");

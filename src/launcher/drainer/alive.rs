@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use bindgate_core::run::{ENV_RUN, PROCESSES, ProcessInfo, State};
+use bindgate_core::run::{Drain, ENV_RUN, PROCESSES, ProcessInfo, SLOTS, State};
 
 use crate::launcher::sys::{self, process};
 
@@ -32,6 +32,13 @@ pub struct Scan {
     pub unknown: u64,
 }
 
+/// Where the reader of the ring was.
+#[derive(Clone, Copy)]
+struct Seen {
+    at: u64,
+    emptied: u64,
+}
+
 /// See the module.
 pub struct Alive {
     state: &'static State,
@@ -45,8 +52,8 @@ pub struct Alive {
     /// Slots whose process has executed something else since.
     superseded: Vec<bool>,
     asked: RefCell<HashMap<u32, (u64, bool, Instant)>>,
-    /// Dead slots, with the ring's tail when that was found.
-    dead: HashMap<u32, (u64, u64)>,
+    /// Dead slots, with the reader's place when that was found.
+    dead: HashMap<u32, (u64, Seen)>,
     /// Pids here of processes in other pid name spaces, 0 if not found.
     foreign: RefCell<HashMap<(u64, u32), i32>>,
 }
@@ -184,8 +191,7 @@ impl Alive {
 
     /// Looks through the table: notes who is dead or superseded, and gives
     /// slots back whose records have all been read.
-    pub fn sweep(&mut self) {
-        let (head, tail) = (self.state.ring.head(), self.state.ring.tail());
+    pub fn sweep(&mut self, drain: &Drain) {
         let mut newest: HashMap<(u64, u32), (u64, u32)> = HashMap::new();
         let slots: Vec<_> = self.slots().collect();
         for (slot, info) in &slots {
@@ -206,14 +212,20 @@ impl Alive {
             }
             match dead.get(&slot) {
                 Some((since, then)) if *since == info.since => {
-                    if head >= *then {
+                    // Nobody claims a slot further ahead of the reader, and
+                    // an empty ring has none of it.
+                    if drain.emptied() > then.emptied || drain.at() - then.at > SLOTS {
                         self.state.processes.free(slot);
                     } else {
                         self.dead.insert(slot, (*since, *then));
                     }
                 }
                 _ => {
-                    self.dead.insert(slot, (info.since, tail));
+                    let now = Seen {
+                        at: drain.at(),
+                        emptied: drain.emptied(),
+                    };
+                    self.dead.insert(slot, (info.since, now));
                 }
             }
         }

@@ -113,7 +113,7 @@ impl Drainer {
             }
             self.hand_over();
             if swept.elapsed() >= SWEEP {
-                self.alive.sweep();
+                self.alive.sweep(&self.drain);
                 swept = Instant::now();
             }
             if got == Got::All {
@@ -145,7 +145,7 @@ impl Drainer {
         self.hand_over();
         let shared = self.shared;
         shared.writer.flush(|| beat(shared));
-        let head = shared.state.ring.head();
+        let head = self.drain.at();
         shared.state.header.settled.store(head, Release);
     }
 
@@ -162,7 +162,7 @@ impl Drainer {
                 // How many a scribble cost nobody can tell: at least one.
                 Popped::Lost(_) | Popped::Repaired => self.sums.lost += 1,
                 Popped::Claimed(_) => {
-                    let head = ring.head();
+                    let head = self.drain.at();
                     if self.head.0 != head {
                         self.head = (head, Instant::now());
                     }

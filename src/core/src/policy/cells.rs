@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use super::Op;
 use super::compile::Sections;
 use super::footprint::{Footprint, Ranges};
-use super::layout::{Class, RESERVED_TUPLE, RULE, SLOT, cell_flag, entry, hash_key, section};
+use super::layout::{
+    BIND_PORTS, Class, RESERVED_TUPLE, RULE, SLOT, cell_flag, entry, hash_key, section,
+};
 use crate::socket::KindSet;
 
 /// Conditional rules in one cell, from which on each condition gets its own.
@@ -42,6 +44,8 @@ pub(super) struct Cells {
     rules: Vec<Entry>,
     places: BTreeMap<Place, Vec<u32>>,
     count: usize,
+    /// [`section::BIND_PORTS`]
+    bind_ports: Vec<u64>,
 }
 
 /// Whose ports a cell is cut by.
@@ -98,6 +102,10 @@ impl Cells {
             ip,
             vsock,
         });
+        let is_ip = |class| Ports::of(class) == Ports::Ip;
+        if op == Op::Bind && at.spots.iter().any(|spot| is_ip(spot.0)) {
+            self.mark_ports(id);
+        }
         for (class, len, hi, lo) in at.spots {
             let (plain, reserved, n) = match self.of(id, Ports::of(class)) {
                 Some(r) => (!r.list.is_empty(), r.reserved, r.list.len()),
@@ -117,6 +125,28 @@ impl Cells {
                     lo,
                 };
                 self.places.entry(place).or_default().push(id);
+            }
+        }
+    }
+
+    /// Notes which ports a bind rule may match. Where the reserved ones end is
+    /// not known here.
+    fn mark_ports(&mut self, id: u32) {
+        self.bind_ports.resize(BIND_PORTS, 0);
+        let ranges = &self.ranges[self.rules[id as usize].ip];
+        let reserved = ranges.reserved.then_some((1, u32::from(u16::MAX)));
+        for (from, to) in ranges.list.iter().copied().chain(reserved) {
+            let (from, to) = (from as usize, to.min(u32::from(u16::MAX)) as usize);
+            for (i, word) in self
+                .bind_ports
+                .iter_mut()
+                .enumerate()
+                .take(to / 64 + 1)
+                .skip(from / 64)
+            {
+                let low = from.saturating_sub(i * 64);
+                let high = (to - i * 64).min(63);
+                *word |= u64::MAX << low & u64::MAX >> (63 - high);
             }
         }
     }
@@ -141,6 +171,9 @@ impl Cells {
             contents: BTreeMap::new(),
             reached: vec![false; self.rules.len()],
         };
+        w.out
+            .of(section::BIND_PORTS)
+            .extend_from_slice(&self.bind_ports);
         // Offset 0 is the empty list.
         w.out.of(section::LISTS).push(0);
         let mut directory = vec![0u64; Op::ALL.len() * Class::COUNT];

@@ -14,7 +14,7 @@
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -71,7 +71,9 @@ pub(super) mod section {
     pub const TARGETS: usize = 8;
     pub const SOURCES: usize = 9;
     pub const STRINGS: usize = 10;
-    pub const COUNT: usize = 11;
+    /// One bit for each IP port that a bind rule may match, port 0 for `auto`.
+    pub const BIND_PORTS: usize = 11;
+    pub const COUNT: usize = 12;
 }
 
 /// Bits of the flags in the header. Those for operations are shifted left by
@@ -83,6 +85,9 @@ pub(super) mod flag {
     pub const NEEDS_USER: u64 = 1 << 12;
     pub const NEEDS_PROGRAM: u64 = 1 << 16;
 }
+
+/// Words of [`section::BIND_PORTS`].
+pub const BIND_PORTS: usize = 65536 / 64;
 
 /// Words of a rule:
 /// verb | flags << 8 | errno << 16 | kinds << 32;

@@ -9,8 +9,8 @@ use core::sync::atomic::AtomicU8;
 
 use super::find::{Key, Next};
 use super::layout::{
-    CONDITION, LayoutError, MAGIC, MAX_RULES, RULE, VERSION, condition_flag, entry, flag, header,
-    rule_flag, section, verb,
+    BIND_PORTS, CONDITION, LayoutError, MAGIC, MAX_RULES, RULE, VERSION, condition_flag, entry,
+    flag, header, rule_flag, section, verb,
 };
 use super::target::{TARGET, Target};
 use super::{Implicit, Mode, Op, Verb, conditions, errno, glob};
@@ -136,7 +136,7 @@ impl<'a> View<'a> {
                 return Err(LayoutError::Length);
             }
         }
-        let [.., strings] = sections;
+        let strings = sections[section::STRINGS];
         Ok(View {
             words,
             sections,
@@ -304,6 +304,18 @@ impl<'a> View<'a> {
             limit.get() == 0
         };
         maybe(false) || (addr.is_wildcard() && maybe(true))
+    }
+
+    /// One bit for each IP port that a bind rule might match, whatever the
+    /// address, bit 0 for a port of the kernel's choice: a quick "no" before
+    /// [`View::may_match`]. `None` if every bind has to be looked at, or if
+    /// there are no bind rules.
+    #[must_use]
+    pub fn bind_ports(&self) -> Option<&'a [u64; BIND_PORTS]> {
+        match self.default_errno(Op::Bind) {
+            Some(_) => None,
+            None => self.section(section::BIND_PORTS).try_into().ok(),
+        }
     }
 
     /// What the policy says.
