@@ -23,7 +23,8 @@ pub fn find() -> Result<PathBuf, Failure> {
     }
     let here = env::current_exe().map_err(|e| failed(Path::new("/proc/self/exe"), e))?;
     let near = here.parent().unwrap_or(Path::new("/"));
-    let places = ["", "deps", "../lib/bindgate", "../lib"];
+    // `deps` first: `cargo run` renews the library there, and only there.
+    let places = ["deps", "", "../lib/bindgate", "../lib"];
     for place in places {
         if let Ok(found) = near.join(place).join(NAME).canonicalize() {
             return check(found);
