@@ -4,7 +4,13 @@
 //! stops it, counts it and leaves a record, and the caller goes on as if the
 //! shim were not there. No guard is ever around the forward: a cancelled
 //! thread unwinds through there, and a second real call would be worse than
-//! the fault.
+//! the fault. The descriptor cache needs none either: atomics behind `get`,
+//! nothing there can panic.
+//!
+//! [`Call::Fault`] stands for parts that belong to no call of the log. A fault
+//! at start-up leaves no policy to follow: then nothing runs (78).
+//!
+//! `c-tests/inject` makes the part behind every guard panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +19,13 @@ use bindgate_core::record::{Call, Record, Verdict};
 use crate::{emit, run};
 
 /// Runs a part of a hook; `None` if it panicked.
+#[cfg_attr(feature = "inject", track_caller)]
 pub fn guard<T>(call: Call, stage: u16, part: impl FnOnce() -> T) -> Option<T> {
+    #[cfg(feature = "inject")]
+    let part = {
+        let at = core::panic::Location::caller();
+        move || crate::inject::around(call, stage, at, part)
+    };
     match catch_unwind(AssertUnwindSafe(part)) {
         Ok(value) => Some(value),
         Err(payload) => {
@@ -32,6 +44,8 @@ fn report(call: Call, stage: u16) {
         .header
         .faults
         .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    #[cfg(feature = "inject")]
+    crate::inject::report();
     let mut record = Record::new(Call::Fault);
     record.verdict = Verdict::Passed;
     record.stages = stage;

@@ -39,6 +39,8 @@ mod emit;
 mod faults;
 mod fds;
 pub mod hook;
+#[cfg(feature = "inject")]
+mod inject;
 mod log;
 mod memory;
 mod place;

@@ -152,14 +152,15 @@ pub fn is_under_seccomp() -> bool {
     SECCOMP.load(Relaxed)
 }
 
+/// Asks now for what a record needs when nothing may be asked any more.
+pub fn prepare_for_seccomp() {
+    let _ = ids();
+    if let Some(run) = run::get() {
+        let _ = slot(run);
+    }
+}
+
 /// The program is about to install a filter, or failed to.
 pub fn set_seccomp(on: bool) {
-    // What a record needs later is asked for now.
-    if on {
-        let _ = ids();
-        if let Some(run) = run::get() {
-            let _ = slot(run);
-        }
-    }
     SECCOMP.store(on, Relaxed);
 }

@@ -22,6 +22,9 @@ use libtest_mimic::{Arguments, Trial};
 
 pub mod log;
 
+/// Stands for the library in a list of [`Way::Preload`].
+pub const BINDGATE: &str = "$BINDGATE";
+
 /// A program that has not ended by then never will.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -452,7 +455,14 @@ impl Run {
             .env("HOME", &self.dir);
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
         if self.way == Way::Preload {
-            command.env("LD_PRELOAD", &stage().library);
+            let theirs = self.env.iter().rfind(|(name, _)| name == "LD_PRELOAD");
+            let theirs = theirs.map_or(BINDGATE, |(_, list)| list.to_str().unwrap());
+            let list = match theirs.contains(BINDGATE) {
+                true => theirs.to_owned(),
+                false => format!("{BINDGATE}:{theirs}"),
+            };
+            let ours = stage().library.to_str().unwrap();
+            command.env("LD_PRELOAD", list.replace(BINDGATE, ours));
             if !self.rules.is_empty() {
                 command.env("BINDGATE_RULES", self.rules.join("\n"));
             }

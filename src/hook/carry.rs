@@ -82,38 +82,47 @@ fn look(run: &Run, envp: Strings) -> Option<Seen> {
 /// Calls `go` with an environment that carries us: `envp` itself where that is
 /// so already, or where the program dropped us and may (`run --let-go`).
 pub fn with_environment<T>(run: &Run, envp: Strings, go: impl FnOnce(Strings) -> T) -> T {
-    let Some(Some(seen)) = guard(Call::Exec, stage::HOOK, || look(run, envp)) else {
-        return go(envp);
-    };
+    let mut stack = [null::<c_char>(); ON_STACK];
+    let made = guard(Call::Exec, stage::HOOK, || make(run, envp, &mut stack)).flatten();
+    go(made.as_ref().map_or(envp, |made| made.list))
+}
+
+/// An environment, and the pages that it lies on.
+struct Made {
+    list: Strings,
+    _pages: [Option<Pages>; 3],
+}
+
+/// An environment that carries us; `None` if that is `envp` itself.
+fn make(run: &Run, envp: Strings, stack: &mut [*const c_char; ON_STACK]) -> Option<Made> {
+    let seen = look(run, envp)?;
     let all = (1 << run.carry.texts().count()) - 1;
     let complete = seen.named && seen.variables == all;
     let moved = moved_text(run);
     if complete && moved.is_none() || !seen.named && run.has_option(option::LET_GO) {
-        return go(envp);
+        return None;
     }
     let preload = match seen.named {
         true => None,
-        false => match preload_text(run, envp, &seen) {
-            Some(text) => Some(text),
-            None => return go(envp),
-        },
+        false => Some(preload_text(run, envp, &seen)?),
     };
     let ours = Ours {
         preload: preload.as_ref().map(Pages::bytes),
         moved: moved.as_ref().map(Pages::bytes),
     };
     let wanted = seen.entries + run.carry.texts().count() + 3;
-    let mut stack = [null::<c_char>(); ON_STACK];
-    if let Some(list) = stack.get_mut(..wanted) {
-        build(run, envp, &seen, &ours, list);
-        return go(list.as_ptr());
-    }
-    let Some(mut pages) = Pages::new(wanted * size_of::<*const c_char>()) else {
-        return go(envp);
+    let mut long = None;
+    let list = match stack.get_mut(..wanted) {
+        Some(list) => list,
+        None => long
+            .insert(Pages::new(wanted * size_of::<*const c_char>())?)
+            .pointers_mut(),
     };
-    let list = pages.pointers_mut();
     build(run, envp, &seen, &ours, list);
-    go(list.as_ptr())
+    Some(Made {
+        list: list.as_ptr(),
+        _pages: [preload, moved, long],
+    })
 }
 
 /// The entries that take the place of the program's, or join them.

@@ -27,28 +27,23 @@ struct Listening {
     refused: Option<Errno>,
 }
 
-fn decide_listen(run: &Run, fd: c_int) -> Listening {
-    let mut l = Listening {
-        implicit: None,
-        judged: None,
-        refused: None,
-    };
+fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
     let cached = fds::get(fd);
     let Some(family) = family_with_ports(fd, cached) else {
-        return decide_listen_rules(run, fd, l);
+        decide_listen_rules(run, fd, l);
+        return;
     };
     if !fds::is_bound(fd) && !process::is_under_seccomp() {
-        let mut b = begin(Call::Listen, fd, flag::IMPLICIT);
+        let b = l.implicit.insert(begin(Call::Listen, fd, flag::IMPLICIT));
         describe(&mut b.record, fds::get(fd).socket());
         if let Some(asked) = Addr::any(family) {
             b.record.asked = asked.write();
             if run.view.has_rules(Op::Bind) {
-                judge(run, fd, &asked, Implicit::Listen, &mut b);
+                judge(run, fd, &asked, Implicit::Listen, b);
             }
         }
-        l.implicit = Some(b);
     }
-    decide_listen_rules(run, fd, l)
+    decide_listen_rules(run, fd, l);
 }
 
 /// The family of a stream socket that listen(2) would give a port by itself.
@@ -61,14 +56,14 @@ fn family_with_ports(fd: c_int, cached: fds::Entry) -> Option<u16> {
     (matches!(ty.domain, af::INET | af::INET6) && ty.ty == ty::STREAM).then_some(ty.domain)
 }
 
-fn decide_listen_rules(run: &Run, fd: c_int, mut l: Listening) -> Listening {
+fn decide_listen_rules(run: &Run, fd: c_int, l: &mut Listening) {
     if !run.view.has_rules(Op::Listen) {
-        return l;
+        return;
     }
     let mut record = Record::new(Call::Listen);
     record.stages = stage::HOOK;
     record.fd = fd;
-    let Ok(s) = fds::identify(fd) else { return l };
+    let Ok(s) = fds::identify(fd) else { return };
     record.stages |= stage::IDENTIFY;
     record.cookie = s.cookie;
     record.identity = s.identity;
@@ -77,7 +72,7 @@ fn decide_listen_rules(run: &Run, fd: c_int, mut l: Listening) -> Listening {
     describe(&mut record, ty);
     let at = place::local_name(run, fd).and_then(|raw| raw.read());
     let Some(at) = at.or_else(|| Addr::any(ty.domain)) else {
-        return l;
+        return;
     };
     record.asked = at.write();
     record.stages |= stage::ADDRESS;
@@ -94,7 +89,6 @@ fn decide_listen_rules(run: &Run, fd: c_int, mut l: Listening) -> Listening {
     enter(&mut record, &decision, run.observe);
     l.refused = refusal(&mut record, &decision, Check::SecuritySocketListen);
     l.judged = Some(record);
-    l
 }
 
 /// listen(2).
@@ -111,17 +105,24 @@ pub unsafe extern "C-unwind" fn listen(fd: c_int, backlog: c_int) -> c_int {
         // SAFETY: no pointers.
         return unsafe { next(fd, backlog) };
     };
-    let mut plan = guard(Call::Listen, stage::POLICY, || decide_listen(run, fd));
-    let refused = plan
-        .as_mut()
-        .and_then(|l| guard(Call::Listen, stage::RECORD, || refuse_listen(run, l)).flatten());
+    // In one place from first to last: it is large, and a handler's stack small.
+    let mut l = Listening {
+        implicit: None,
+        judged: None,
+        refused: None,
+    };
+    let decided = guard(Call::Listen, stage::POLICY, || {
+        decide_listen(run, fd, &mut l);
+    });
+    let refused = decided
+        .and_then(|()| guard(Call::Listen, stage::RECORD, || refuse_listen(run, &mut l)).flatten());
     if let Some(e) = refused {
         return refuse(e);
     }
     // SAFETY: no pointers.
     let ret = unsafe { next(fd, backlog) };
     let errno_after = outcome(ret as isize);
-    if let Some(mut l) = plan {
+    if decided.is_some() {
         guard(Call::Listen, stage::RECORD, || {
             note_listen(run, fd, &mut l, errno_after);
         });

@@ -33,6 +33,9 @@ pub use socket::Plan;
 use core::ffi::{c_char, c_int};
 use core::sync::atomic::Ordering::Relaxed;
 
+use bindgate_core::record::{Call, stage};
+
+use crate::faults::guard;
 use crate::sys::Errno;
 use crate::{process, run};
 
@@ -59,9 +62,11 @@ static START: extern "C" fn() = {
 #[unsafe(link_section = ".fini_array")]
 static END: extern "C" fn() = {
     extern "C" fn end() {
-        if let Some(run) = run::get() {
-            crate::emit::at_exit(run);
-        }
+        guard(Call::Fault, stage::RECORD, || {
+            if let Some(run) = run::get() {
+                crate::emit::at_exit(run);
+            }
+        });
     }
     end
 };

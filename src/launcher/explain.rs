@@ -121,7 +121,10 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
         let script = Script {
             host,
             sysctls: Vec::new(),
-            processes: vec![Process::new("caller", args.uid)],
+            processes: vec![Process {
+                name: "caller".into(),
+                uid: args.uid,
+            }],
             vars: vec!["s".into()],
             lines: Vec::new(),
         };

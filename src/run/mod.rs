@@ -19,8 +19,10 @@ use core::sync::atomic::{
 };
 
 use bindgate_core::policy::{Op, Times, View};
+use bindgate_core::record::{Call, stage};
 use bindgate_core::run::{EXIT_CONFIG, State, option};
 
+use crate::faults::guard;
 use crate::{faults, process, real, sys};
 
 /// Where the records of a plain preload go.
@@ -170,12 +172,22 @@ pub fn start() -> Option<&'static Run> {
         return if phase == READY { get() } else { None };
     }
     faults::silence_panics();
-    real::warm();
-    process::start();
-    if is_filtered() {
-        process::set_seccomp(true);
-    }
-    match set_up() {
+    #[cfg(feature = "inject")]
+    crate::inject::start();
+    let found = guard(Call::Fault, stage::HOOK, || {
+        real::warm();
+        process::start();
+        if is_filtered() {
+            process::prepare_for_seccomp();
+            process::set_seccomp(true);
+        }
+        set_up()
+    });
+    let found = found.unwrap_or_else(|| {
+        complain(format_args!("a fault at start-up: not started"));
+        Err(Refused)
+    });
+    match found {
         Ok(Some(run)) => {
             // SAFETY: only this thread is here, and nobody reads before READY.
             unsafe { (*RUN.0.get()).write(run) };
@@ -185,7 +197,7 @@ pub fn start() -> Option<&'static Run> {
                 && run.sink == Sink::Ring
                 && !process::is_under_seccomp()
             {
-                let _ = process::slot(run);
+                guard(Call::Fault, stage::RECORD, || process::slot(run));
             }
             run
         }
