@@ -8,6 +8,7 @@
 
 mod cases;
 mod demo;
+mod hooks;
 mod records;
 #[path = "support/mod.rs"]
 mod support;
@@ -16,6 +17,7 @@ fn main() {
     support::main(|| {
         let mut trials = cases::trials();
         trials.extend(demo::trials());
+        trials.extend(hooks::trials());
         trials.extend(records::trials());
         trials
     })

@@ -213,8 +213,8 @@ fn string<'a>(from: *const libc::c_char, max: usize) -> Option<(&'a [u8], bool)>
 }
 
 /// Writes an address where the program wants it: as much as fits in `room`
-/// bytes, and its full length, as `move_addr_to_user` does. `false` if the
-/// memory is not there to be written.
+/// bytes, and before that its full length, as `move_addr_to_user` does.
+/// `false` if the memory is not there to be written.
 pub fn hand_over(
     addr: *mut libc::sockaddr,
     len: *mut libc::socklen_t,
@@ -224,7 +224,7 @@ pub fn hand_over(
     let raw = name.write();
     let bytes = raw.bytes();
     let fits = bytes.get(..room as usize).unwrap_or(bytes);
-    write(addr.cast(), fits) && write(len.cast(), &(bytes.len() as u32).to_ne_bytes())
+    write(len.cast(), &(bytes.len() as u32).to_ne_bytes()) && write(addr.cast(), fits)
 }
 
 /// Writes into the program's memory by way of the kernel, which knows whether

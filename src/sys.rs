@@ -100,6 +100,32 @@ pub fn getsockopt(fd: i32, level: i32, name: i32, value: &mut [u8]) -> Result<us
     Ok(len as usize)
 }
 
+/// getsockopt(2) into memory of the program's: the kernel says if it is not
+/// there.
+pub fn getsockopt_into(
+    fd: i32,
+    level: i32,
+    name: i32,
+    value: *mut libc::c_void,
+    len: *mut u32,
+) -> Result<(), Errno> {
+    call!(libc::SYS_getsockopt, fd, level, name, value, len)?;
+    Ok(())
+}
+
+/// setsockopt(2) from memory of the program's: the kernel says if it is not
+/// there.
+pub fn setsockopt_from(
+    fd: i32,
+    level: i32,
+    name: i32,
+    value: *const libc::c_void,
+    len: u32,
+) -> Result<(), Errno> {
+    call!(libc::SYS_setsockopt, fd, level, name, value, len)?;
+    Ok(())
+}
+
 /// Sets any option.
 pub fn setsockopt(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
     call!(

@@ -5,7 +5,7 @@
 use core::ffi::{c_int, c_uint, c_void};
 
 use bindgate_core::record::{Call, stage};
-use libc::{mmsghdr, msghdr, ssize_t};
+use libc::{cmsghdr, mmsghdr, msghdr, ssize_t};
 
 use super::{absent, errno, set_errno};
 use crate::faults::guard;
@@ -185,13 +185,14 @@ pub unsafe extern "C-unwind" fn recvmmsg(
 }
 
 /// Forgets what was cached under the numbers of descriptors that a message
-/// brought.
+/// brought. The kernel does not mind where the message and its control data
+/// lie; C's own macros want them aligned.
 ///
 /// # Safety
 /// The kernel has just filled the message in.
 unsafe fn arrived(msg: *const msghdr) {
-    // SAFETY: as the caller's.
-    if unsafe { (*msg).msg_controllen } != 0 {
+    // SAFETY: as the caller's; it need not be aligned.
+    if unsafe { (&raw const (*msg).msg_controllen).read_unaligned() } != 0 {
         guard(Call::Fault, stage::IDENTIFY, || {
             // SAFETY: as the caller's.
             unsafe { forget_arrived(msg) };
@@ -202,19 +203,28 @@ unsafe fn arrived(msg: *const msghdr) {
 /// # Safety
 /// The kernel has just filled the message in.
 unsafe fn forget_arrived(msg: *const msghdr) {
-    // SAFETY: as the caller's; control messages lie within the stated length.
-    unsafe {
-        let mut c = libc::CMSG_FIRSTHDR(msg);
-        while !c.is_null() {
-            if (*c).cmsg_level == libc::SOL_SOCKET && (*c).cmsg_type == libc::SCM_RIGHTS {
-                let bytes = (*c).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                let fds = libc::CMSG_DATA(c).cast::<c_int>();
-                for n in 0..bytes / size_of::<c_int>() {
-                    fds::forget(fds.add(n).read_unaligned());
-                }
-            }
-            c = libc::CMSG_NXTHDR(msg, c);
+    const HEADER: usize = size_of::<cmsghdr>();
+    // SAFETY: as the caller's.
+    let msg = unsafe { msg.read_unaligned() };
+    let mut at = msg.msg_control.cast::<u8>().cast_const();
+    let mut left = msg.msg_controllen;
+    while left >= HEADER {
+        // SAFETY: the kernel filled in as many bytes as it says.
+        let header = unsafe { at.cast::<cmsghdr>().read_unaligned() };
+        let len = header.cmsg_len;
+        if !(HEADER..=left).contains(&len) {
+            return;
         }
+        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+            let fds = at.wrapping_add(HEADER).cast::<c_int>();
+            for n in 0..(len - HEADER) / size_of::<c_int>() {
+                // SAFETY: within the length of this control message.
+                fds::forget(unsafe { fds.add(n).read_unaligned() });
+            }
+        }
+        let next = len.next_multiple_of(size_of::<usize>()).min(left);
+        at = at.wrapping_add(next);
+        left -= next;
     }
 }
 

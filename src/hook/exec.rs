@@ -103,6 +103,11 @@ pub unsafe extern "C-unwind" fn fexecve(fd: c_int, argv: Strings, envp: Strings)
     let Some(next) = real::fexecve() else {
         return absent();
     };
+    if envp.is_null() {
+        // Alone of its family it does not take that for an empty one: EINVAL.
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, argv, envp) };
+    }
     let mut path = [0u8; 32];
     let path = own_fd_path(fd, &mut path);
     // SAFETY: as the caller's; the environment is theirs or ours.

@@ -5,6 +5,7 @@
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::Ordering::Relaxed;
 
+use bindgate_core::addr::Addr;
 use bindgate_core::record::{Call, stage};
 use bindgate_core::run::move_mark;
 use libc::{sockaddr, socklen_t};
@@ -12,60 +13,89 @@ use libc::{sockaddr, socklen_t};
 use super::{absent, errno, finish, outcome, refuse};
 use crate::faults::guard;
 use crate::run::{self, Run};
+use crate::sys::{self, Errno};
 use crate::{fds, memory, place, real};
+
+/// The memory for an answer is not there, or cannot be written.
+const NOT_THERE: Errno = Errno(libc::EFAULT as u16);
 
 /// The run, if any of its sockets is elsewhere than its program thinks.
 fn moved_run() -> Option<&'static Run> {
     run::get().filter(|run| run.state.header.moves.load(Relaxed) > 0)
 }
 
-/// A call that tells an address, with another one put in its place afterwards.
-macro_rules! telling {
-    ($(#[$doc:meta])* $name:ident, $call:expr, $virtual:path) => {
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name(
-            fd: c_int,
-            addr: *mut sockaddr,
-            len: *mut socklen_t,
-        ) -> c_int {
-            let Some(next) = real::$name() else {
-                return absent();
-            };
-            let Some(run) = moved_run() else {
-                // SAFETY: as the caller's.
-                return unsafe { next(fd, addr, len) };
-            };
-            let before = errno();
-            let room = guard($call, stage::HOOK, || memory::read(len)).flatten();
-            // SAFETY: as the caller's.
-            let ret = unsafe { next(fd, addr, len) };
-            let after = c_int::from(outcome(ret as isize));
-            if let (0, Some(room)) = (ret, room) {
-                guard($call, stage::IDENTIFY, || {
-                    if let Some(name) = $virtual(run, fd) {
-                        memory::hand_over(addr, len, room, &name);
-                    }
-                });
-            }
-            finish(ret, before, after)
-        }
+/// getsockname(2): where the program thinks that it is.
+///
+/// # Safety
+/// As getsockname(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn getsockname(
+    fd: c_int,
+    addr: *mut sockaddr,
+    len: *mut socklen_t,
+) -> c_int {
+    let Some(next) = real::getsockname() else {
+        return absent();
     };
+    let before = errno();
+    let told = guard(Call::Bind, stage::IDENTIFY, || {
+        let name = place::virtual_name(moved_run()?, fd)?;
+        // The kernel is not asked: where the socket really is may take more
+        // room than the program has.
+        Some(tell(addr, len, &name))
+    });
+    match told.flatten() {
+        Some(Ok(())) => finish(0, before, before),
+        Some(Err(e)) => refuse(e),
+        // SAFETY: as the caller's.
+        None => unsafe { next(fd, addr, len) },
+    }
 }
 
-telling! {
-    /// getsockname(2): where the program thinks that it is.
-    ///
-    /// # Safety
-    /// As getsockname(2).
-    getsockname, Call::Bind, place::virtual_name
+/// Tells the program an address, as the kernel's `move_addr_to_user` does.
+fn tell(addr: *mut sockaddr, len: *mut socklen_t, name: &Addr) -> Result<(), Errno> {
+    let room = memory::read(len).ok_or(NOT_THERE)?;
+    if room > i32::MAX as socklen_t {
+        return Err(Errno(libc::EINVAL as u16));
+    }
+    match memory::hand_over(addr, len, room, name) {
+        true => Ok(()),
+        false => Err(NOT_THERE),
+    }
 }
-telling! {
-    /// getpeername(2): who the program thinks that it talks to.
-    ///
-    /// # Safety
-    /// As getpeername(2).
-    getpeername, Call::Connect, place::virtual_peer
+
+/// getpeername(2): who the program thinks that it talks to.
+///
+/// # Safety
+/// As getpeername(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn getpeername(
+    fd: c_int,
+    addr: *mut sockaddr,
+    len: *mut socklen_t,
+) -> c_int {
+    let Some(next) = real::getpeername() else {
+        return absent();
+    };
+    let Some(run) = moved_run() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, addr, len) };
+    };
+    let before = errno();
+    let room = guard(Call::Connect, stage::HOOK, || memory::read(len)).flatten();
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(fd, addr, len) };
+    let after = c_int::from(outcome(ret as isize));
+    if let (0, Some(room)) = (ret, room) {
+        let told = guard(Call::Connect, stage::IDENTIFY, || {
+            place::virtual_peer(run, fd)
+                .is_none_or(|name| memory::hand_over(addr, len, room, &name))
+        });
+        if told == Some(false) {
+            return refuse(NOT_THERE);
+        }
+    }
+    finish(ret, before, after)
 }
 
 /// A new connection: what is known of its listener is known of it.
@@ -110,11 +140,16 @@ macro_rules! accepting {
             let after = c_int::from(outcome(fd as isize));
             accepted(listener, fd);
             if let (0.., Some(room), false) = (fd, room, addr.is_null()) {
-                guard(Call::Listen, stage::IDENTIFY, || {
-                    if let Some(peer) = place::virtual_peer(run, fd) {
-                        memory::hand_over(addr, len, room, &peer);
-                    }
+                let told = guard(Call::Listen, stage::IDENTIFY, || {
+                    place::virtual_peer(run, fd)
+                        .is_none_or(|peer| memory::hand_over(addr, len, room, &peer))
                 });
+                if told == Some(false) {
+                    // The kernel, too, drops a connection that it cannot tell of.
+                    fds::forget(fd);
+                    sys::close(fd);
+                    return refuse(NOT_THERE);
+                }
             }
             finish(fd, before, after)
         }
@@ -157,26 +192,13 @@ pub unsafe extern "C-unwind" fn setsockopt(
     };
     let before = errno();
     let found = guard(Call::Bind, stage::IDENTIFY, || place::find(run, fd)).flatten();
-    if let Some(found) = &found
-        && len as usize <= 256
-    {
-        let answer = guard(Call::Bind, stage::MODEL, || {
-            if !memory::is_readable(value as usize, len as usize) {
-                return None;
-            }
-            let mut copy = [0u8; 256];
-            // SAFETY: the bytes were asked about, and fit.
-            unsafe {
-                core::ptr::copy_nonoverlapping(value.cast(), copy.as_mut_ptr(), len as usize);
-            }
-            place::set_option(run, found, level, name, copy.get(..len as usize)?)
-        })
-        .flatten();
-        match answer {
-            Some(Ok(())) => return finish(0, before, before),
-            Some(Err(e)) => return refuse(e),
-            None => {}
-        }
+    let answer = guard(Call::Bind, stage::MODEL, || {
+        place::set_option(run, found.as_ref()?, level, name, value, len)
+    });
+    match answer.flatten() {
+        Some(Ok(())) => return finish(0, before, before),
+        Some(Err(e)) => return refuse(e),
+        None => {}
     }
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, level, name, value, len) };
@@ -221,30 +243,16 @@ pub unsafe extern "C-unwind" fn getsockopt(
         return unsafe { next(fd, level, name, value, len) };
     };
     let before = errno();
-    let room = guard(Call::Bind, stage::HOOK, || memory::read(len)).flatten();
+    let answer = guard(Call::Bind, stage::IDENTIFY, || {
+        let found = place::find(run, fd)?;
+        place::get_option(run, fd, &found, level, name, value, len)
+    });
+    match answer.flatten() {
+        Some(Ok(())) => return finish(0, before, before),
+        Some(Err(e)) => return refuse(e),
+        None => {}
+    }
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, level, name, value, len) };
-    let after = c_int::from(outcome(ret as isize));
-    let answer = room
-        .filter(|_| ret == 0 || matches!(after, libc::EOPNOTSUPP | libc::ENOPROTOOPT))
-        .and_then(|_| {
-            guard(Call::Bind, stage::IDENTIFY, || {
-                let found = place::find(run, fd)?;
-                place::get_option(run, &found, level, name)
-            })
-            .flatten()
-        });
-    match (answer, room) {
-        (Some(Ok((bytes, full))), Some(room)) => {
-            let fits = bytes.get(..full.min(room as usize)).unwrap_or(&[]);
-            let len_bytes = (fits.len() as socklen_t).to_ne_bytes();
-            if memory::write(value, fits) && memory::write(len.cast(), &len_bytes) {
-                finish(0, before, before)
-            } else {
-                refuse(crate::sys::Errno(libc::EFAULT as u16))
-            }
-        }
-        (Some(Err(e)), _) => refuse(e),
-        _ => finish(ret, before, after),
-    }
+    finish(ret, before, c_int::from(outcome(ret as isize)))
 }

@@ -141,16 +141,18 @@ fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         std::fs::write(path, value).map_err(|e| failed(name, e))?;
     }
-    let mut real = Kernel::new(script.vars.len());
+    let identities: Vec<_> = script.processes.iter().map(kernel::identity).collect();
+    let mut real = Kernel::new(&identities).map_err(|e| failed("the processes", e))?;
+    let players: Vec<_> = (0..identities.len()).collect();
+    real.restart(script.vars.len(), &players);
     let mut player = Player::new(script, SOCKETS);
-    player.tgid = std::process::id();
+    player.pids = players.iter().map(|p| real.pid(*p)).collect();
     player.in_user_namespace = in_user;
     player.net.net().core.host.vsock.cid = kernel::vsock_cid();
     let mut rows = Vec::new();
     for line in &script.lines {
-        let uid = script.processes.get(line.process).map_or(0, |p| p.uid);
-        player.path = real.path_state(line, uid);
-        let got = real.play(uid, line);
+        player.path = real.path_state(line);
+        let got = real.play(line);
         let pick = kernel::pick(&got, line);
         rows.push((player.play(script, line, pick), Told::of_kernel(&got)));
     }

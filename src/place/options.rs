@@ -5,10 +5,13 @@
 //! believes in, so the kernel itself says whether the option succeeds; the
 //! value is kept in the run's table.
 
+use core::ffi::c_void;
+
 use bindgate_core::run::move_kind;
 use bindgate_core::socket::SocketType;
 
 use super::{Found, IP_LOCAL_PORT_RANGE};
+use crate::memory;
 use crate::run::Run;
 use crate::sys::{self, Errno};
 
@@ -130,14 +133,15 @@ fn is_own(level: i32, name: i32) -> bool {
         )
 }
 
-/// setsockopt(2) on a moved socket. `None`: the kernel is to be asked as the
-/// program asked.
+/// setsockopt(2) on a moved socket; the value may be anything. `None`: the
+/// kernel is to be asked as the program asked.
 pub fn set_option(
     run: &Run,
     found: &Found,
     level: i32,
     name: i32,
-    value: &[u8],
+    value: *const c_void,
+    len: u32,
 ) -> Option<Result<(), Errno>> {
     if !found.is_replaced() || is_own(level, name) {
         return None;
@@ -145,59 +149,64 @@ pub fn set_option(
     let Some(scratch) = Scratch::new(found.moved.socket) else {
         return Some(Ok(()));
     };
-    if let Err(e) = sys::setsockopt(scratch.0, level, name, value) {
+    if let Err(e) = sys::setsockopt_from(scratch.0, level, name, value, len) {
         return Some(Err(e));
     }
     let mut kept = [0u8; VALUE];
-    let kept = match sys::getsockopt(scratch.0, level, name, &mut kept) {
-        Ok(len) => kept.get(..len).unwrap_or(&[]),
-        Err(_) => value.get(..VALUE).unwrap_or(value),
-    };
-    run.state
-        .socket_options
-        .set(found.cookie, level, name, kept);
+    if let Ok(len) = sys::getsockopt(scratch.0, level, name, &mut kept) {
+        let kept = kept.get(..len).unwrap_or(&[]);
+        run.state
+            .socket_options
+            .set(found.cookie, level, name, kept);
+    }
     Some(Ok(()))
 }
 
-/// getsockopt(2) on a moved socket: the value and its length. `None`: the
-/// kernel is to be asked as the program asked.
+/// getsockopt(2) on a moved socket, into memory that may be anything. `None`:
+/// the kernel is to be asked as the program asked.
 pub fn get_option(
     run: &Run,
+    fd: i32,
     found: &Found,
     level: i32,
     name: i32,
-) -> Option<Result<([u8; 256], usize), Errno>> {
-    let mut out = [0u8; 256];
-    let int = |mut out: [u8; 256], value: u16| {
-        out[..4].copy_from_slice(&i32::from(value).to_ne_bytes());
-        Some(Ok((out, 4)))
-    };
-    if !found.is_replaced() {
-        let ours = level == libc::IPPROTO_IP
+    value: *mut c_void,
+    len: *mut u32,
+) -> Option<Result<(), Errno>> {
+    let (scratch, kept) = if found.is_replaced() {
+        if is_own(level, name) {
+            return None;
+        }
+        let table = &run.state.socket_options;
+        // A child inherits what its listener had.
+        let kept = table
+            .get(found.cookie, level, name)
+            .or_else(|| table.get(found.moved.cookie, level, name));
+        (Some(Scratch::new(found.moved.socket)?), kept)
+    } else {
+        let is_tag = level == libc::IPPROTO_IP
             && name == IP_LOCAL_PORT_RANGE
             && found.moved.kind != move_kind::CONNECT
             && found.moved.marks & bindgate_core::run::move_mark::NO_TAG == 0;
+        if !is_tag {
+            return None;
+        }
         // The tag is ours; the program never set a range.
-        return ours.then(|| int(out, 0)).flatten();
+        (None, Some(([0; VALUE], 4)))
+    };
+    // The kernel checks length and memory; what was set is put in afterwards.
+    let asked = scratch.as_ref().map_or(fd, |scratch| scratch.0);
+    if let Err(e) = sys::getsockopt_into(asked, level, name, value, len) {
+        return Some(Err(e));
     }
-    if is_own(level, name) {
-        return None;
+    if let Some((kept, kept_len)) = kept
+        && let Some(told) = memory::read(len)
+        && !memory::write(
+            value,
+            kept.get(..kept_len.min(told as usize)).unwrap_or(&[]),
+        )
+    {
+        return Some(Err(Errno(libc::EFAULT as u16)));
     }
-    let ty = found.moved.socket;
-    match (level, name) {
-        (libc::SOL_SOCKET, libc::SO_DOMAIN) => return int(out, ty.domain),
-        (libc::SOL_SOCKET, libc::SO_PROTOCOL) => return int(out, ty.protocol),
-        _ => {}
-    }
-    let table = &run.state.socket_options;
-    // A child inherits what its listener had.
-    let kept = table
-        .get(found.cookie, level, name)
-        .or_else(|| table.get(found.moved.cookie, level, name));
-    if let Some((value, len)) = kept {
-        out[..value.len()].copy_from_slice(&value);
-        return Some(Ok((out, len)));
-    }
-    let scratch = Scratch::new(ty)?;
-    Some(sys::getsockopt(scratch.0, level, name, &mut out).map(|len| (out, len)))
+    Some(Ok(()))
 }

@@ -15,23 +15,58 @@ pub use print::kind_of;
 use super::host::{Cred, Host};
 use super::{Errno, Opt};
 
+/// The capabilities that decide binds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Caps {
+    pub net_bind_service: bool,
+    pub net_admin: bool,
+    pub net_raw: bool,
+}
+
+impl Caps {
+    /// Those that a user has if nobody says otherwise: root all, others none.
+    #[must_use]
+    pub const fn of_user(uid: u32) -> Caps {
+        Caps {
+            net_bind_service: uid == 0,
+            net_admin: uid == 0,
+            net_raw: uid == 0,
+        }
+    }
+}
+
 /// A process of a script.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Process {
     /// What the script calls it.
     pub name: String,
-    /// Its user; 0 has every capability, others have none.
+    /// Its user and group.
     pub uid: u32,
+    /// Its capabilities.
+    pub caps: Caps,
 }
 
 impl Process {
+    /// A process of this user with the user's capabilities.
+    #[must_use]
+    pub fn new(name: &str, uid: u32) -> Process {
+        Process {
+            name: name.into(),
+            uid,
+            caps: Caps::of_user(uid),
+        }
+    }
+
     /// What its calls are made as.
     #[must_use]
     pub fn cred(&self) -> Cred {
-        if self.uid == 0 {
-            Cred::ROOT
-        } else {
-            Cred::user(self.uid)
+        Cred {
+            net_bind_service: self.caps.net_bind_service,
+            init_net_bind_service: self.caps.net_bind_service,
+            net_admin: self.caps.net_admin,
+            net_raw: self.caps.net_raw,
+            ..Cred::user(self.uid)
         }
     }
 }
@@ -45,7 +80,13 @@ pub enum Call {
         ty: i32,
         protocol: i32,
     },
+    /// The variable becomes a descriptor of a file.
+    File,
     Set(Opt),
+    /// An address that cannot be read.
+    BindNowhere {
+        len: i32,
+    },
     /// The bytes, and the length if it is not theirs.
     Bind {
         bytes: Vec<u8>,

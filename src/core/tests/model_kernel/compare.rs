@@ -1,22 +1,30 @@
 //! Playing a sequence on both, and making a difference small.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io;
+use std::time::{Duration, Instant};
 
+use bindgate_core::addr::VMADDR_ANY;
 use bindgate_core::model::script::{Call, Line, Outcome, Player, Script};
-use bindgate_core::model::{Errno, Step};
+use bindgate_core::model::{Errno, Pick, State, Step, Table};
 
+use crate::cover::Cover;
 use crate::draw::{self, Plan, Rng};
-use crate::kernel::{self, Got, Kernel};
+use crate::kernel::{self, Got, Identity, Kernel};
 use crate::world::World;
+
+/// A state of the network that does not come in this time does not come.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many sequences share a dump of everything.
+const WHOLE_DUMP: u32 = 32;
 
 pub struct Bench {
     world: World,
     kernel: Kernel,
     player: Option<Player>,
-    calls: BTreeMap<String, u64>,
-    errors: BTreeMap<&'static str, u64>,
-    steps: BTreeMap<Step, u64>,
+    cover: Cover,
+    /// Sequences since the last whole dump.
+    since_dump: u32,
 }
 
 /// Where the two disagreed.
@@ -64,16 +72,34 @@ fn same(outcome: &Outcome, got: &Got) -> Result<(), (String, String)> {
     Err((model, kernel))
 }
 
+fn cast() -> Vec<Identity> {
+    draw::cast().iter().map(kernel::identity).collect()
+}
+
+/// TCP's number of a state.
+fn number(state: State) -> Option<u8> {
+    Some(match state {
+        State::Established => 1,
+        State::SynSent => 2,
+        State::Close => 7,
+        State::Listen => 10,
+        _ => return None,
+    })
+}
+
+fn is_vsock(line: &Line) -> bool {
+    matches!(line.call, Call::Socket { domain: 40, .. })
+}
+
 impl Bench {
-    pub fn new(world: World) -> Bench {
-        Bench {
+    pub fn new(world: World) -> io::Result<Bench> {
+        Ok(Bench {
             world,
-            kernel: Kernel::new(0),
+            kernel: Kernel::new(&cast())?,
             player: None,
-            calls: BTreeMap::new(),
-            errors: BTreeMap::new(),
-            steps: BTreeMap::new(),
-        }
+            cover: Cover::default(),
+            since_dump: 0,
+        })
     }
 
     /// Plays a random sequence on both.
@@ -83,18 +109,19 @@ impl Bench {
             .set_sysctls(&plan.sysctls)
             .map_err(|e| format!("sysctls: {e}"))?;
         plan.script.host = self.world.host;
-        let Some(first) = self.play(&plan.script, true) else {
+        self.cover.plan(&plan);
+        let Some(first) = self.play(&plan, true) else {
             return Ok(());
         };
-        // Once more: what does not come again was not the kernel's rule.
-        if self.play(&plan.script, false).is_none() && self.play(&plan.script, false).is_none() {
+        // Again: what does not come again was not the kernel's rule.
+        if (0..3).all(|_| self.play(&plan, false).is_none()) {
             return Err(format!(
                 "once only: line {}: model {}, kernel {}\n{}",
                 first.line, first.model, first.kernel, plan.script
             ));
         }
         self.shrink(&mut plan);
-        let last = self.play(&plan.script, false).unwrap_or(first);
+        let last = self.play(&plan, false).unwrap_or(first);
         let mut text = plan.script.to_string();
         let _ = writeln!(
             text,
@@ -104,15 +131,16 @@ impl Bench {
         Err(text)
     }
 
-    fn play(&mut self, script: &Script, count: bool) -> Option<Difference> {
-        self.kernel.clear(script.vars.len());
+    fn play(&mut self, plan: &Plan, count: bool) -> Option<Difference> {
+        let script = &plan.script;
+        self.kernel.restart(script.vars.len(), &plan.players);
         let unix = |l: &Line| matches!(l.call, Call::Socket { domain: 1, .. });
         if script.lines.iter().any(unix) {
             self.world.sweep().expect("the directory of Unix paths");
         }
-        let vsock = |l: &Line| matches!(l.call, Call::Socket { domain: 40, .. });
+        let vsock = script.lines.iter().any(is_vsock);
         // vsock's ports are the whole machine's: one user at a time.
-        let _alone = script.lines.iter().any(vsock).then(kernel::vsock_lock);
+        let _alone = vsock.then(kernel::vsock_lock);
         let player = match &mut self.player {
             Some(player) => {
                 player.restart(script);
@@ -120,43 +148,156 @@ impl Bench {
             }
             empty => empty.insert(Player::new(script, 256)),
         };
-        player.tgid = std::process::id();
+        player.pids = (0..plan.players.len())
+            .map(|p| self.kernel.pid(p))
+            .collect();
+        if vsock && let Some(last) = kernel::vsock_probe() {
+            player.net.net().core.vsock_next = last.wrapping_add(1);
+        }
         let mut found = None;
         for (i, line) in script.lines.iter().enumerate() {
-            let uid = script.processes[line.process].uid;
-            player.path = self.kernel.path_state(line, uid);
-            let got = self.kernel.play(uid, line);
-            let outcome = player.play(script, line, kernel::pick(&got, line));
-            if count {
-                *self.calls.entry(call_name(line)).or_default() += 1;
-                let error = outcome.result.err().map_or("ok", Errno::name);
-                *self.errors.entry(error).or_default() += 1;
-                for step in outcome.trail.steps() {
-                    *self.steps.entry(*step).or_default() += 1;
+            let difference = self.step(script, line, count);
+            match difference {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err((model, kernel)) => {
+                    found = Some(Difference {
+                        line: i,
+                        model,
+                        kernel,
+                    });
+                    break;
                 }
             }
-            // What the model does not know is no difference, but from here on
-            // the two know different things.
-            let last = outcome.trail.last();
-            if matches!(last, Some(Step::ConnectNotModelled | Step::NotModelled)) {
-                break;
+        }
+        self.kernel.clear();
+        if let Err(left) = self.empty(found.is_some()) {
+            found = found.or(Some(Difference {
+                line: script.lines.len(),
+                model: "nothing is left".into(),
+                kernel: left,
+            }));
+        }
+        found
+    }
+
+    /// One call on both. False if the two know different things from now on.
+    fn step(
+        &mut self,
+        script: &Script,
+        line: &Line,
+        count: bool,
+    ) -> Result<bool, (String, String)> {
+        let player = self.player.as_mut().expect("set by play");
+        player.path = self.kernel.path_state(line);
+        let got = self.kernel.play(line);
+        let mut pick = kernel::pick(&got, line);
+        // The counter of vsock ports is known, unless somebody else moved it.
+        let before = player.net.net().core.vsock_next;
+        let auto_vsock = got.result.is_ok() && asks_vsock_port(line);
+        if auto_vsock && let Pick::Observed(Some(port)) = pick {
+            let ahead = port.wrapping_sub(before);
+            if ahead < 256 {
+                pick = Pick::Random(0);
             }
-            if let Err((model, kernel)) = same(&outcome, &got) {
-                found = Some(Difference {
-                    line: i,
-                    model,
-                    kernel,
-                });
-                break;
+            if count && ahead >= 256 {
+                self.cover
+                    .event("somebody else moved the counter of vsock ports");
             }
         }
-        self.kernel.clear(0);
-        found
+        let outcome = player.play(script, line, pick);
+        if count {
+            self.cover.line(script, line, &outcome);
+        }
+        // What the model does not know is no difference, but from here on
+        // the two know different things.
+        let last = outcome.trail.last();
+        if matches!(last, Some(Step::ConnectNotModelled | Step::NotModelled)) {
+            if count {
+                self.cover
+                    .event("sequences cut short: the model does not know the call");
+            }
+            return Ok(false);
+        }
+        same(&outcome, &got)?;
+        self.settle(line)?;
+        Ok(true)
+    }
+
+    /// Waits until the kernel's connections are in the model's states.
+    fn settle(&mut self, line: &Line) -> Result<(), (String, String)> {
+        let player = self.player.as_mut().expect("set by play");
+        let moves = matches!(
+            line.call,
+            Call::Connect { .. } | Call::Accept { .. } | Call::Shutdown(_) | Call::Close
+        );
+        if !moves {
+            return Ok(());
+        }
+        for var in 0.. {
+            if player.vars() <= var {
+                return Ok(());
+            }
+            let Some(id) = player.id(var) else {
+                continue;
+            };
+            let net = player.net.net();
+            let s = net.get(id);
+            if s.table != Table::Tcp || s.kind.protocol == 262 {
+                continue;
+            }
+            let Some(wanted) = number(s.state) else {
+                continue;
+            };
+            let since = Instant::now();
+            loop {
+                let is = self.kernel.tcp_state(var);
+                if is == Some(wanted) {
+                    break;
+                }
+                if since.elapsed() > PATIENCE {
+                    return Err((
+                        format!("TCP state {wanted} of variable {var}"),
+                        format!("TCP state {is:?}"),
+                    ));
+                }
+                std::thread::yield_now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves by a dump that nothing is left of a sequence; ends what is.
+    /// Connections are looked for every time. What is bound only cannot
+    /// outlive its descriptors, and would still be found by the whole dump
+    /// after some more sequences.
+    fn empty(&mut self, now: bool) -> Result<(), String> {
+        let since = Instant::now();
+        self.since_dump += 1;
+        let whole = now || self.since_dump >= WHOLE_DUMP;
+        if whole {
+            self.since_dump = 0;
+        }
+        loop {
+            let found = self.world.diag.dump(whole);
+            let found = found.map_err(|e| format!("sock_diag: {e}"))?;
+            let Some(first) = found.first() else {
+                return Ok(());
+            };
+            self.cover
+                .event("a socket was left after a sequence, and ended");
+            for socket in &found {
+                let _ = self.world.diag.destroy(socket);
+            }
+            if since.elapsed() > PATIENCE {
+                return Err(format!("{} sockets left: {first}", found.len()));
+            }
+        }
     }
 
     /// Drops lines as long as a difference remains.
     fn shrink(&mut self, plan: &mut Plan) {
-        if let Some(d) = self.play(&plan.script, false) {
+        if let Some(d) = self.play(plan, false) {
             plan.script.lines.truncate(d.line + 1);
         }
         let mut changed = true;
@@ -165,50 +306,28 @@ impl Bench {
             let mut i = plan.script.lines.len();
             while i > 0 {
                 i -= 1;
-                let mut fewer = plan.script.clone();
-                fewer.lines.remove(i);
+                let line = plan.script.lines.remove(i);
                 // Three times: a choice of the kernel may hide it.
-                if (0..3).any(|_| self.play(&fewer, false).is_some()) {
-                    plan.script = fewer;
+                if (0..3).any(|_| self.play(plan, false).is_some()) {
                     changed = true;
+                } else {
+                    plan.script.lines.insert(i, line);
                 }
             }
         }
     }
 
     /// What was drawn and reached.
-    pub fn report(&self, sequences: u64) {
-        println!("{sequences} sequences, 0 differences");
-        println!("\ncalls and options:");
-        for (name, n) in &self.calls {
-            println!("{n:>12}  {name}");
-        }
-        println!("\nresults:");
-        for (name, n) in &self.errors {
-            println!("{n:>12}  {name}");
-        }
-        println!("\nchecks of the model:");
-        for step in Step::ALL {
-            let n = self.steps.get(step).copied().unwrap_or(0);
-            println!("{n:>12}  {step}");
-        }
+    pub fn report(&self) {
+        self.cover.report();
     }
 }
 
-fn call_name(line: &Line) -> String {
+fn asks_vsock_port(line: &Line) -> bool {
     match &line.call {
-        Call::Socket {
-            domain,
-            ty,
-            protocol,
-        } => format!("socket {domain} {ty} {protocol}"),
-        Call::Set(opt) => opt.to_string().split(' ').next().unwrap_or("").to_owned(),
-        Call::Bind { .. } => "bind".into(),
-        Call::Listen => "listen".into(),
-        Call::Connect { .. } => "connect".into(),
-        Call::Accept { .. } => "accept".into(),
-        Call::Shutdown(_) => "shutdown".into(),
-        Call::Dup { .. } => "dup".into(),
-        Call::Close => "close".into(),
+        Call::Bind { bytes, .. } if bytes.first() == Some(&40) => {
+            bytes.get(4..8) == Some(&VMADDR_ANY.to_ne_bytes())
+        }
+        _ => false,
     }
 }

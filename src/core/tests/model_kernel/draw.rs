@@ -2,7 +2,7 @@
 
 use bindgate_core::addr::{Addr, UnixName};
 use bindgate_core::model::Opt;
-use bindgate_core::model::script::{Call, Line, Process, Script};
+use bindgate_core::model::script::{Call, Caps, Line, Process, Script};
 
 use crate::world::{BRIDGE6, LINK6, Sysctls, World};
 
@@ -40,7 +40,7 @@ impl Rng {
 }
 
 /// What a sequence is about: narrow themes meet more often than wide ones.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Theme {
     /// One transport, few ports and addresses.
     Tcp,
@@ -51,13 +51,15 @@ pub enum Theme {
     Connect,
     /// Unix sockets, vsock, netlink, raw, ping.
     Others,
+    /// More UDP sockets on a port than its list is searched for.
+    Crowd,
     /// Everything.
     Mixed,
 }
 
 const TCP: [(i32, i32, i32); 4] = [(2, 1, 0), (10, 1, 0), (2, 1, 262), (10, 1, 262)];
 const UDP: [(i32, i32, i32); 4] = [(2, 2, 0), (10, 2, 0), (2, 2, 136), (10, 2, 136)];
-const OTHERS: [(i32, i32, i32); 14] = [
+const OTHERS: [(i32, i32, i32); 13] = [
     (1, 1, 0),
     (1, 2, 0),
     (1, 5, 0),
@@ -71,9 +73,10 @@ const OTHERS: [(i32, i32, i32); 14] = [
     (10, 2, 58),
     (2, 3, 255),
     (10, 3, 255),
-    (17, 3, 0),
 ];
-const ODD: [(i32, i32, i32); 12] = [
+/// Binding and closing one waits for a grace period: milliseconds.
+const PACKET: (i32, i32, i32) = (17, 3, 0);
+const ODD: [(i32, i32, i32); 18] = [
     (2, 5, 0),
     (2, 1, 17),
     (2, 3, 0),
@@ -86,11 +89,61 @@ const ODD: [(i32, i32, i32); 12] = [
     (46, 1, 0),
     (16, 1, 0),
     (2, 1, 300),
+    (16, 3, 40),
+    (17, 1, 0),
+    (2, 11, 0),
+    (9, 1, 0),
+    (10, 5, 0),
+    (10, 3, 0),
 ];
 
+/// The processes that play: users, and capabilities where they are not the
+/// user's own.
+pub fn cast() -> Vec<Process> {
+    let with = |name, uid, caps| Process {
+        caps,
+        ..Process::new(name, uid)
+    };
+    let none = Caps::default();
+    vec![
+        Process::new("root", 0),
+        Process::new("root2", 0),
+        Process::new("alice", 1000),
+        Process::new("bob", 1001),
+        with(
+            "carol",
+            1000,
+            Caps {
+                net_bind_service: true,
+                ..none
+            },
+        ),
+        with("dave", 0, none),
+        with(
+            "erin",
+            1001,
+            Caps {
+                net_raw: true,
+                ..none
+            },
+        ),
+        with(
+            "frank",
+            1000,
+            Caps {
+                net_admin: true,
+                ..none
+            },
+        ),
+    ]
+}
+
 pub struct Plan {
+    pub theme: Theme,
     pub sysctls: Sysctls,
     pub script: Script,
+    /// Which of the [`cast`] plays each process.
+    pub players: Vec<usize>,
 }
 
 pub struct Drawer<'a> {
@@ -101,6 +154,9 @@ pub struct Drawer<'a> {
     ports: Vec<u16>,
     kinds: Vec<Option<(i32, i32, i32)>>,
     lingers: Vec<bool>,
+    processes: usize,
+    /// The process that made the descriptor of each variable.
+    owners: Vec<usize>,
 }
 
 fn sysctls(rng: &mut Rng, theme: Theme) -> Sysctls {
@@ -114,11 +170,12 @@ fn sysctls(rng: &mut Rng, theme: Theme) -> Sysctls {
         }
         s.autobind_reuse = rng.chance(25);
     }
-    if rng.chance(4) {
+    if rng.chance(10) {
         s.nonlocal = rng.chance(50);
         s.nonlocal6 = rng.chance(50);
         s.bindv6only = rng.chance(50);
         s.unprivileged = rng.of(&[0, 80, 81, 1024]);
+        s.ping_groups = rng.of(&[(0, 1001), (1, 0), (1000, 1000)]);
     }
     s
 }
@@ -133,10 +190,15 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         Theme::Others,
         Theme::Connect,
         Theme::Mixed,
+        Theme::Mixed,
     ]);
+    let theme = if rng.chance(4) { Theme::Crowd } else { theme };
     let sysctls = sysctls(rng, theme);
     let most = if rng.chance(15) { 20 } else { 5 };
-    let vars = 6 + rng.below(most);
+    let mut vars = 6 + rng.below(most);
+    if theme == Theme::Crowd {
+        vars = 14 + rng.below(5);
+    }
     let mut ports = vec![5000 + rng.below(3) as u16];
     if rng.chance(40) {
         ports.push(ports[0] + 16384);
@@ -147,7 +209,15 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
     if theme == Theme::Auto {
         ports = vec![sysctls.range.0, sysctls.range.1];
     }
-    let calls = 20 + rng.below(41) + vars;
+    if theme == Theme::Crowd {
+        ports = vec![5000, 5000 + 16384];
+    }
+    let mut calls = 20 + rng.below(41);
+    if theme == Theme::Crowd {
+        calls = 40 + rng.below(21);
+    }
+    let (cast, players) = troupe(rng);
+    let processes = cast.len();
     let mut d = Drawer {
         rng,
         world,
@@ -156,41 +226,81 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         ports,
         kinds: vec![None; vars],
         lingers: vec![false; vars],
+        processes,
+        owners: vec![0; vars],
     };
     let lines = (0..calls).map(|i| d.line(i)).collect();
     let script = Script {
         host: world.host,
         sysctls: sysctls.lines(),
-        processes: vec![
-            Process {
-                name: "root".into(),
-                uid: 0,
-            },
-            Process {
-                name: "alice".into(),
-                uid: 1000,
-            },
-            Process {
-                name: "bob".into(),
-                uid: 1001,
-            },
-        ],
+        processes: cast,
         vars: (0..vars).map(|i| format!("s{i}")).collect(),
         lines,
     };
-    Plan { sysctls, script }
+    Plan {
+        theme,
+        sysctls,
+        script,
+        players,
+    }
+}
+
+/// Two to four processes of the cast, and their places there.
+fn troupe(rng: &mut Rng) -> (Vec<Process>, Vec<usize>) {
+    let all = cast();
+    let mut players = Vec::new();
+    let wanted = 2 + rng.below(3);
+    while players.len() < wanted {
+        // The common three more often than the others.
+        let p = if rng.chance(60) {
+            rng.of(&[0, 2, 3])
+        } else {
+            rng.below(all.len())
+        };
+        if !players.contains(&p) {
+            players.push(p);
+        }
+    }
+    let cast = players.iter().map(|p| all[*p].clone()).collect();
+    (cast, players)
 }
 
 impl Drawer<'_> {
     fn line(&mut self, i: usize) -> Line {
         let vars = self.kinds.len();
-        let var = if i < vars { i } else { self.rng.below(vars) };
+        let crowd = self.theme == Theme::Crowd && i < 36;
+        let var = match () {
+            () if crowd => i / 3,
+            // Six sockets in at least two processes, then as it comes.
+            () if i < 6 => i,
+            () => self.rng.below(vars),
+        };
+        let mut process = match () {
+            () if i < 2 => i,
+            // Mostly its own process, sometimes one that has it passed.
+            () if self.kinds[var].is_some() && self.rng.chance(80) => self.owners[var],
+            () => self.rng.below(self.processes),
+        };
         let call = match self.kinds[var] {
             None => self.socket(var),
+            Some(kind) if crowd => {
+                process = self.owners[var];
+                if i % 3 == 1 {
+                    Call::Set(self.rng.of(&[Opt::ReuseAddr(true), Opt::ReusePort(true)]))
+                } else {
+                    self.bind(kind)
+                }
+            }
             Some(kind) => self.call(var, kind),
         };
+        if matches!(
+            call,
+            Call::Socket { .. } | Call::File | Call::Dup { .. } | Call::Accept { .. }
+        ) {
+            self.owners[var] = process;
+        }
         Line {
-            process: self.rng.of(&[0, 0, 1, 1, 1, 2]),
+            process,
             var,
             call,
             expect: None,
@@ -199,7 +309,20 @@ impl Drawer<'_> {
     }
 
     fn socket(&mut self, var: usize) -> Call {
+        if self.rng.below(400) == 0 {
+            self.kinds[var] = Some((0, 0, 0));
+            return Call::File;
+        }
+        let other = self.theme != Theme::Crowd && self.rng.chance(12);
         let (domain, ty, protocol) = match self.theme {
+            _ if self.rng.below(1000) == 0 => PACKET,
+            // A little of everything everywhere.
+            _ if other => match self.rng.below(4) {
+                0 => self.rng.of(&TCP),
+                1 => self.rng.of(&UDP),
+                _ => self.rng.of(&OTHERS),
+            },
+            Theme::Crowd => self.rng.of(&UDP[..2]),
             Theme::Tcp => self.rng.of(&TCP),
             Theme::Udp => self.rng.of(&UDP),
             Theme::Connect => {
@@ -229,7 +352,7 @@ impl Drawer<'_> {
 
     /// Connections always end by a reset: what lingers outlives a sequence.
     fn connection(&mut self, var: usize, kind: (i32, i32, i32)) -> Option<Call> {
-        if self.theme != Theme::Connect || kind.0 == 1 {
+        if self.theme != Theme::Connect || !matches!(kind.0, 2 | 10) {
             return None;
         }
         if !self.lingers[var] && kind.1 == 1 {
@@ -244,9 +367,7 @@ impl Drawer<'_> {
                     let Call::Bind { bytes, .. } = self.bind(kind) else {
                         return None;
                     };
-                    // Nobody is at the bridge's other addresses to answer.
-                    let ten = bytes.len() >= 8 && bytes[4] == 10 && bytes[4..8] != [10, 1, 1, 1];
-                    if ten || bytes.len() >= 24 && bytes[22..24] == [1, 0] {
+                    if !may_answer(&bytes) {
                         return None;
                     }
                     bytes
@@ -271,6 +392,9 @@ impl Drawer<'_> {
             return call;
         }
         match self.rng.below(100) {
+            0 if self.rng.chance(20) => Call::BindNowhere {
+                len: self.rng.of(&[0, 2, 16, 28, 128, 129, -1]),
+            },
             0..35 => Call::Set(self.option(kind)),
             35..73 => self.bind(kind),
             73..83 => Call::Listen,
@@ -447,5 +571,23 @@ impl Drawer<'_> {
                 .of(&[-1, 0, 1, 2, 15, 16, 17, 23, 24, 27, 28, 29, 110, 128, 129])
         });
         Call::Bind { bytes, len }
+    }
+}
+
+/// Would somebody answer at once? Foreign addresses answer never.
+fn may_answer(bytes: &[u8]) -> bool {
+    match bytes {
+        [2, 0, _, _, ip @ ..] if ip.len() >= 4 => matches!(ip[..4], [127, ..] | [10, 1, 1, 1]),
+        [10, 0, _, _, _, _, _, _, ip @ ..] if ip.len() >= 16 => match ip[..16] {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d] => {
+                matches!([a, b, c, d], [127, ..] | [10, 1, 1, 1])
+            }
+            _ => {
+                let mut one = [0; 16];
+                one[15] = 1;
+                ip[..16] == one || ip[..16] == BRIDGE6
+            }
+        },
+        _ => true,
     }
 }

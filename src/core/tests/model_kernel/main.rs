@@ -1,60 +1,135 @@
-//! The model against the kernel that runs the test: random calls on both,
-//! and every answer must be the same.
+//! The model against the kernel that runs the test: random calls of several
+//! processes on both, and every answer must be the same.
 //!
-//! `BINDGATE_SOAK=SECONDS` runs for so long instead of a few thousand
-//! sequences and prints what was drawn and reached; `BINDGATE_SEED` chooses
-//! the sequences, `BINDGATE_DIFFERENCES` how many end it. Without the right to a network namespace it says so and
-//! passes: there is nothing to compare with.
+//! Without arguments it plays a few thousand sequences. `--help` lists the
+//! others. Without the right to a network namespace it says so and passes:
+//! there is nothing to compare with.
 
 mod compare;
+mod cover;
+mod diag;
 mod draw;
-#[path = "../../../launcher/simulate_kernel.rs"]
+#[path = "../../../launcher/simulate_kernel/mod.rs"]
 mod kernel;
 mod world;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use compare::Bench;
 use draw::Rng;
 
-#[test]
-fn the_model_answers_as_the_kernel_does() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    let soak = number("BINDGATE_SOAK");
-    let mut seed = number("BINDGATE_SEED").unwrap_or(0x0b1d_6a7e);
-    // A thread of its own: it changes its namespace and its user.
-    std::thread::scope(|scope| {
-        let run = scope.spawn(move || {
-            let world = match world::World::new() {
-                Ok(world) => world,
-                Err(e) => {
-                    eprintln!("no network namespace here ({e}): nothing compared");
-                    return;
-                }
-            };
-            let mut bench = Bench::new(world);
-            let until = soak.map(|s| Instant::now() + Duration::from_secs(s));
-            let most = if soak.is_some() { u64::MAX } else { 4000 };
-            let most_differences = number("BINDGATE_DIFFERENCES").unwrap_or(1);
-            let mut differences = 0;
-            let mut n = 0;
-            while n < most && until.is_none_or(|t| Instant::now() < t) {
-                let mut rng = Rng::new(seed);
-                if let Err(report) = bench.sequence(&mut rng) {
-                    println!("seed {seed}, after {n} sequences:\n{report}");
-                    differences += 1;
-                    assert!(differences < most_differences, "the model differs");
-                }
-                seed = seed.wrapping_add(1);
-                n += 1;
-            }
-            assert!(differences == 0, "{differences} differences");
-            if soak.is_some() {
-                bench.report(n);
-            }
-        });
-        if let Err(e) = run.join() {
-            std::panic::resume_unwind(e);
+const HELP: &str = "\
+model_kernel [OPTION VALUE]...
+    --seed N          the first sequence's seed; each next one is one more
+    --sequences N     so many sequences (4000)
+    --seconds N       at most so long
+    --differences N   how many differences end it (1)
+    --report          print what was drawn and reached
+    --progress N      say every N sequences how far it is
+";
+
+struct Arguments {
+    seed: u64,
+    sequences: u64,
+    seconds: Option<u64>,
+    differences: u64,
+    progress: u64,
+    report: bool,
+}
+
+fn arguments() -> Result<Option<Arguments>, String> {
+    let mut a = Arguments {
+        seed: 0x0b1d_6a7e,
+        sequences: 4000,
+        seconds: None,
+        differences: 1,
+        progress: 0,
+        report: false,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let value = words.next().unwrap_or_default();
+            value.parse().map_err(|_| format!("{word} takes a number"))
+        };
+        match word.as_str() {
+            "--seed" => a.seed = number()?,
+            "--sequences" => a.sequences = number()?,
+            "--seconds" => a.seconds = Some(number()?),
+            "--differences" => a.differences = number()?,
+            "--progress" => a.progress = number()?,
+            "--report" => a.report = true,
+            "--help" => return Err(HELP.into()),
+            // As `cargo test -- FILTER` calls every test.
+            "--list" => return Ok(None),
+            w if w.starts_with('-') => {}
+            filter if "the_model_answers_as_the_kernel_does".contains(filter) => {}
+            _ => return Ok(None),
         }
-    });
+    }
+    Ok(Some(a))
+}
+
+fn main() -> ExitCode {
+    match arguments() {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(a)) => run(&a),
+        Err(message) => {
+            eprint!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(a: &Arguments) -> ExitCode {
+    kernel::stay_on_one_processor();
+    let world = match world::World::new() {
+        Ok(world) => world,
+        Err(e) => {
+            eprintln!("no network namespace here ({e}): nothing compared");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut bench = match Bench::new(world) {
+        Ok(bench) => bench,
+        Err(e) => {
+            eprintln!("no processes to compare with: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let since = Instant::now();
+    let until = a.seconds.map(|s| since + Duration::from_secs(s));
+    let mut differences = 0;
+    let mut n = 0;
+    while n < a.sequences && until.is_none_or(|t| Instant::now() < t) {
+        let seed = a.seed.wrapping_add(n);
+        if let Err(report) = bench.sequence(&mut Rng::new(seed)) {
+            println!("seed {seed}, after {n} sequences:\n{report}");
+            differences += 1;
+        }
+        n += 1;
+        if a.progress != 0 && n % a.progress == 0 {
+            let seconds = since.elapsed().as_secs();
+            println!(
+                "{n} sequences, next seed {}, {seconds} s",
+                seed.wrapping_add(1)
+            );
+        }
+        if differences >= a.differences {
+            break;
+        }
+    }
+    println!(
+        "{n} sequences from seed {} on, {differences} differences",
+        a.seed
+    );
+    if a.report || differences > 0 {
+        bench.report();
+    }
+    if differences == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -5,6 +5,7 @@ use std::io;
 use bindgate_core::model::host::{V4, V6};
 use bindgate_core::model::{Generation, Host};
 
+use crate::diag::Diag;
 use crate::kernel;
 
 /// A namespace with `lo`, and a bridge `br0` with addresses of its own.
@@ -13,6 +14,8 @@ pub struct World {
     pub host: Host,
     /// The index of `br0`.
     pub bridge: u32,
+    /// What the kernel has here.
+    pub diag: Diag,
 }
 
 /// Where sequences bind Unix paths.
@@ -31,6 +34,10 @@ impl World {
     /// Makes one and moves this thread into it.
     pub fn new() -> io::Result<World> {
         kernel::enter_namespace()?;
+        // A small table of connections of its own is dumped faster. What it
+        // is set to counts for the namespaces made below this one.
+        sysctl("net.ipv4.tcp_child_ehash_entries", "64")?;
+        kernel::enter_namespace()?;
         kernel::add_bridge("br0")?;
         let bridge = kernel::device_index("br0")?;
         for name in ["all", "default", "br0"] {
@@ -43,7 +50,7 @@ impl World {
         // Nobody but the tests may hold a privileged port or a ping socket.
         sysctl("net.ipv4.ping_group_range", "0 1001")?;
         let mut host = Host::loopback(Generation::Linux6_18);
-        host.sysctl.ping_groups = (0, 1001);
+        host.sysctl.ping_groups = Sysctls::DEFAULT.ping_groups;
         host.add_device(bridge, b"br0", false);
         host.v4.push(V4 {
             addr: 0x0a01_0101,
@@ -78,7 +85,8 @@ impl World {
         }
         host.vsock.cid = kernel::vsock_cid();
         std::fs::create_dir_all(DIR)?;
-        Ok(World { host, bridge })
+        let diag = Diag::new()?;
+        Ok(World { host, bridge, diag })
     }
 
     /// Empties the directory of Unix paths: a subdirectory, one that nobody
@@ -148,6 +156,11 @@ impl World {
                 *now = wanted;
             }
         }
+        if s.ping_groups != wanted.ping_groups {
+            let (lo, hi) = wanted.ping_groups;
+            sysctl("net.ipv4.ping_group_range", &format!("{lo} {hi}"))?;
+            s.ping_groups = wanted.ping_groups;
+        }
         if s.unprivileged_start != wanted.unprivileged {
             sysctl(
                 "net.ipv4.ip_unprivileged_port_start",
@@ -169,6 +182,7 @@ pub struct Sysctls {
     pub autobind_reuse: bool,
     pub bindv6only: bool,
     pub unprivileged: u16,
+    pub ping_groups: (u32, u32),
 }
 
 impl Sysctls {
@@ -180,6 +194,7 @@ impl Sysctls {
         autobind_reuse: false,
         bindv6only: false,
         unprivileged: 1024,
+        ping_groups: (0, 1001),
     };
 
     /// As a script writes them, those that differ from the default.
@@ -212,6 +227,9 @@ impl Sysctls {
             "net.ipv4.ip_unprivileged_port_start",
             self.unprivileged.to_string(),
         );
+        // Not the default of a kernel: every script says it.
+        let (lo, hi) = self.ping_groups;
+        say(true, "net.ipv4.ping_group_range", format!("{lo} {hi}"));
         lines
     }
 }

@@ -103,6 +103,15 @@ impl Net<'_> {
         Answer::of(Ok(()), &cx)
     }
 
+    /// Takes a socket out of the tables, whatever it is: what is left of a
+    /// connection when nobody watches it any more.
+    pub fn forget(&mut self, id: SockId) {
+        if self.get(id).hashed {
+            self.inet_put_port(id);
+        }
+        self.release(id);
+    }
+
     /// `sk_prot->get_port`
     pub(super) fn get_port(&mut self, id: SockId, snum: u16, cx: &mut Ctx) -> Result<(), Errno> {
         match self.get(id).table {

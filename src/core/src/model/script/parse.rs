@@ -8,7 +8,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::print::KINDS;
-use super::{Call, Expect, Line, Process, Script};
+use super::{Call, Caps, Expect, Line, Process, Script};
 use crate::addr::{Addr, UnixName, VMADDR_ANY};
 use crate::model::freebsd::PortRange;
 use crate::model::host::{V4, V6};
@@ -41,10 +41,7 @@ struct Reader {
 /// # Errors
 /// The first line that is none.
 pub fn parse(text: &str, host: Host) -> Result<Script, ScriptError> {
-    let root = Process {
-        name: "root".to_owned(),
-        uid: 0,
-    };
+    let root = Process::new("root", 0);
     let mut r = Reader {
         script: Script {
             host,
@@ -102,12 +99,16 @@ impl Reader {
                 self.script.sysctls.push(((*name).to_owned(), value));
                 Ok(())
             }
-            ["process", name, "uid", uid] => {
-                let uid = number(uid, "user id")?;
-                let name = (*name).to_owned();
-                match self.script.processes.iter_mut().find(|p| p.name == name) {
-                    Some(p) => p.uid = uid,
-                    None => self.script.processes.push(Process { name, uid }),
+            ["process", name, "uid", uid, rest @ ..] => {
+                let mut process = Process::new(name, number(uid, "user id")?);
+                match rest {
+                    [] => {}
+                    ["with", list] => process.caps = capabilities(list)?,
+                    _ => return Err("after the user id comes: with CAPABILITIES".to_owned()),
+                }
+                match self.script.processes.iter_mut().find(|p| p.name == *name) {
+                    Some(p) => *p = process,
+                    None => self.script.processes.push(process),
                 }
                 Ok(())
             }
@@ -139,7 +140,7 @@ impl Reader {
             if let HostSetting::Privileged(yes) = line.setting
                 && let Some(root) = self.script.processes.first_mut()
             {
-                root.uid = if yes { 0 } else { 1000 };
+                *root = Process::new("root", if yes { 0 } else { 1000 });
             }
         }
         Ok(())
@@ -182,6 +183,7 @@ impl Reader {
     ) -> Result<(), String> {
         let (var, call) = match words {
             [name, "=", "socket", rest @ ..] => (self.new_var(name), socket(rest)?),
+            [name, "=", "file"] => (self.new_var(name), Call::File),
             [name, "=", "accept", from] => {
                 let from = self.known(from)?;
                 (self.new_var(name), Call::Accept { from })
@@ -191,6 +193,10 @@ impl Reader {
                 (self.new_var(name), Call::Dup { of })
             }
             ["set", name, rest @ ..] => (self.known(name)?, Call::Set(option(rest)?)),
+            ["bind", name, "nowhere", "len", len] => {
+                let len = number(len, "length")?;
+                (self.known(name)?, Call::BindNowhere { len })
+            }
             ["bind", name, addr] => {
                 let bytes = address(addr)?;
                 (self.known(name)?, Call::Bind { bytes, len: None })
@@ -215,8 +221,8 @@ impl Reader {
             ["close", name] => (self.known(name)?, Call::Close),
             _ => {
                 return Err(
-                    "expected a call: NAME = socket KIND, set, bind, listen, connect, \
-                     NAME = accept NAME, shutdown, NAME = dup NAME, close"
+                    "expected a call: NAME = socket KIND, NAME = file, set, bind, listen, \
+                     connect, NAME = accept NAME, shutdown, NAME = dup NAME, close"
                         .to_owned(),
                 );
             }
@@ -230,6 +236,24 @@ impl Reader {
         });
         Ok(())
     }
+}
+
+fn capabilities(list: &str) -> Result<Caps, String> {
+    let mut caps = Caps::default();
+    for word in list.split(',') {
+        match word {
+            "nothing" => {}
+            "CAP_NET_BIND_SERVICE" => caps.net_bind_service = true,
+            "CAP_NET_ADMIN" => caps.net_admin = true,
+            "CAP_NET_RAW" => caps.net_raw = true,
+            _ => {
+                return Err(format!(
+                    "'{word}' is none of CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW, nothing"
+                ));
+            }
+        }
+    }
+    Ok(caps)
 }
 
 fn expectation(text: &str) -> Expect {

@@ -26,8 +26,8 @@ pub struct Outcome {
 pub struct Player {
     /// The network.
     pub net: OwnedNet,
-    /// Process id of all processes, for netlink.
-    pub tgid: u32,
+    /// The process ids, for netlink; 1 where there is none.
+    pub pids: Vec<u32>,
     /// The initial user namespace grants root nothing.
     pub in_user_namespace: bool,
     /// What the file system says of the next path; asked of the paths that
@@ -35,6 +35,8 @@ pub struct Player {
     pub path: Option<PathState>,
     paths: Vec<Vec<u8>>,
     vars: Vec<Option<SockId>>,
+    /// Variables that hold a descriptor of something else than a socket.
+    files: Vec<bool>,
 }
 
 impl Player {
@@ -43,11 +45,12 @@ impl Player {
     pub fn new(script: &Script, sockets: usize) -> Player {
         Player {
             net: OwnedNet::new(script.host, sockets),
-            tgid: 1,
+            pids: Vec::new(),
             in_user_namespace: false,
             path: None,
             paths: Vec::new(),
             vars: vec![None; script.vars.len()],
+            files: vec![false; script.vars.len()],
         }
     }
 
@@ -57,20 +60,35 @@ impl Player {
             self.close(i);
         }
         self.vars.clear();
+        self.files.clear();
         self.paths.clear();
         // What lingers after its last descriptor.
-        if self.net.net().core.used != 0 {
-            self.net.net().clear();
+        let mut net = self.net.net();
+        while net.core.used != 0 {
+            let Some(id) = net.ids().next() else {
+                break;
+            };
+            net.forget(id);
         }
         self.vars.resize(script.vars.len(), None);
+        self.files.resize(script.vars.len(), false);
         self.net.net().core.host = script.host;
     }
 
     /// Closes whatever the variable holds.
     pub fn close(&mut self, var: usize) {
+        if let Some(file) = self.files.get_mut(var) {
+            *file = false;
+        }
         if let Some(id) = self.vars.get_mut(var).and_then(Option::take) {
             self.net.net().close(id);
         }
+    }
+
+    /// How many variables there are.
+    #[must_use]
+    pub fn vars(&self) -> usize {
+        self.vars.len()
     }
 
     /// The socket that a variable holds.
@@ -96,22 +114,52 @@ impl Player {
             .processes
             .get(line.process)
             .map_or(crate::model::Cred::ROOT, super::Process::cred);
-        cred.tgid = self.tgid;
+        cred.tgid = self.pids.get(line.process).copied().unwrap_or(1);
         cred.init_net_bind_service &= !self.in_user_namespace;
         let id = self.id(line.var);
-        let fd = id.map_or(Fd::Bad, Fd::Socket);
+        let is_file = |var: usize| self.files.get(var) == Some(&true);
+        let fd = match id {
+            Some(id) => Fd::Socket(id),
+            None if is_file(line.var) => Fd::NotSocket,
+            None => Fd::Bad,
+        };
         let known = id.unwrap_or(SockId(u32::MAX));
         let needs_socket = !matches!(
             line.call,
-            Call::Socket { .. } | Call::Bind { .. } | Call::Dup { .. } | Call::Accept { .. }
+            Call::Socket { .. }
+                | Call::File
+                | Call::Bind { .. }
+                | Call::BindNowhere { .. }
+                | Call::Dup { .. }
+                | Call::Accept { .. }
         );
-        if needs_socket && id.is_none() {
-            return Outcome {
-                result: Err(Errno::EBADF),
-                name: None,
-                trail: Trail::one(Step::SysBindBadFd),
-                holder: None,
-            };
+        let fails = |errno, step| Outcome {
+            result: Err(errno),
+            name: None,
+            trail: Trail::one(step),
+            holder: None,
+        };
+        let done = Outcome {
+            result: Ok(()),
+            name: None,
+            trail: Trail::new(),
+            holder: None,
+        };
+        let bad = fails(Errno::EBADF, Step::SysBindBadFd);
+        let not_socket = fails(Errno::ENOTSOCK, Step::SysBindNotSocket);
+        match (&line.call, fd) {
+            (Call::Close, Fd::NotSocket) => {
+                self.close(line.var);
+                return done;
+            }
+            (_, Fd::Bad) if needs_socket => return bad,
+            (_, Fd::NotSocket) if needs_socket => return not_socket,
+            (Call::Accept { from }, _) if self.id(*from).is_none() => {
+                let answer = if is_file(*from) { not_socket } else { bad };
+                self.close(line.var);
+                return answer;
+            }
+            _ => {}
         }
         let mut net = self.net.net();
         let outcome = match &line.call {
@@ -125,6 +173,21 @@ impl Player {
                 if let Some(v) = self.vars.get_mut(line.var) {
                     *v = answer.result.ok();
                 }
+                self.done(answer)
+            }
+            Call::File => {
+                self.close(line.var);
+                if let Some(file) = self.files.get_mut(line.var) {
+                    *file = true;
+                }
+                done
+            }
+            Call::BindNowhere { len } => {
+                let addr = Pointer {
+                    bytes: None,
+                    len: *len,
+                };
+                let answer = net.bind(fd, addr, &cred, pick);
                 self.done(answer)
             }
             Call::Set(opt) => {
@@ -176,6 +239,7 @@ impl Player {
             }
             Call::Dup { of } => {
                 let from = self.vars.get(*of).copied().flatten();
+                let file = self.files.get(*of) == Some(&true);
                 if let Some(from) = from {
                     net.dup(from);
                 }
@@ -183,12 +247,10 @@ impl Player {
                 if let Some(v) = self.vars.get_mut(line.var) {
                     *v = from;
                 }
-                Outcome {
-                    result: from.map(|_| ()).ok_or(Errno::EBADF),
-                    name: None,
-                    trail: Trail::one(Step::SockCreated),
-                    holder: None,
+                if let Some(f) = self.files.get_mut(line.var) {
+                    *f = file;
                 }
+                if from.is_none() && !file { bad } else { done }
             }
             Call::Close => {
                 let answer = net.close(known);

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write as _};
 
-use super::{Call, Expect, Line, Script};
+use super::{Call, Caps, Expect, Line, Script};
 use crate::addr::RawAddr;
 use crate::model::{Errno, Opt};
 
@@ -48,6 +48,29 @@ impl fmt::Display for Bytes<'_> {
         }
         f.write_str("hex:")?;
         self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+/// Capabilities as a script writes them.
+struct Names(Caps);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for (has, name) in [
+            (self.0.net_bind_service, "CAP_NET_BIND_SERVICE"),
+            (self.0.net_admin, "CAP_NET_ADMIN"),
+            (self.0.net_raw, "CAP_NET_RAW"),
+        ] {
+            if has {
+                write!(f, "{between}{name}")?;
+                between = ",";
+            }
+        }
+        if between.is_empty() {
+            f.write_str("nothing")?;
+        }
+        Ok(())
     }
 }
 
@@ -110,6 +133,8 @@ impl Script {
                 Some((kind, _)) => write!(text, "{v} = socket {kind}"),
                 None => write!(text, "{v} = socket {domain} {ty} {protocol}"),
             },
+            Call::File => write!(text, "{v} = file"),
+            Call::BindNowhere { len } => write!(text, "bind {v} nowhere len {len}"),
             Call::Set(opt) => write!(text, "set {v} {opt}"),
             Call::Bind { bytes, len } => {
                 let _ = write!(text, "bind {v} {}", Bytes(bytes));
@@ -140,7 +165,11 @@ impl fmt::Display for Script {
             writeln!(f, "sysctl {name} = {value}")?;
         }
         for p in &self.processes {
-            writeln!(f, "process {} uid {}", p.name, p.uid)?;
+            write!(f, "process {} uid {}", p.name, p.uid)?;
+            if p.caps != Caps::of_user(p.uid) {
+                write!(f, " with {}", Names(p.caps))?;
+            }
+            f.write_char('\n')?;
         }
         for line in &self.lines {
             write!(f, "{}", self.line_text(line))?;

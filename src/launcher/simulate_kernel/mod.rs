@@ -1,0 +1,427 @@
+//! A script's calls on the real kernel, in a network namespace of its own:
+//! each process of the script is one, with its user and capabilities.
+//!
+//! Used by `bindgate simulate --kernel`, and by the test that compares the
+//! model with the kernel.
+
+mod hands;
+mod path;
+mod setup;
+
+use std::io;
+
+use bindgate_core::model::linux::PathState;
+use bindgate_core::model::script::{Call, Line, Process};
+use bindgate_core::model::{Opt, Pick};
+use libc::c_int;
+
+pub use hands::{Hand, Identity};
+pub use setup::*;
+
+const IP_LOCAL_PORT_RANGE: c_int = 51;
+const SO_BINDTOIFINDEX: c_int = 62;
+const SO_ATTACH_REUSEPORT_CBPF: c_int = 51;
+
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// What the kernel gave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Got {
+    /// Success, or the error number.
+    pub result: Result<(), i32>,
+    /// getsockname(2) afterwards, if the variable holds a socket.
+    pub name: Option<Vec<u8>>,
+}
+
+/// The kernel's choice, as far as a call leaves one to it.
+pub fn pick(got: &Got, line: &Line) -> Pick {
+    let name = got.name.as_deref().unwrap_or(&[]);
+    let word = |at: usize| {
+        let bytes = name.get(at..at + 4).and_then(|b| b.try_into().ok());
+        bytes.map(u32::from_ne_bytes)
+    };
+    let chosen = match (got.result, &line.call) {
+        // A refused connect has chosen a port, too.
+        (Ok(()), Call::Bind { .. } | Call::Listen) | (_, Call::Connect { .. }) => {
+            match name.first() {
+                Some(1) => name
+                    .get(3..)
+                    .and_then(|n| u32::from_str_radix(std::str::from_utf8(n).ok()?, 16).ok()),
+                Some(16 | 40) => word(4),
+                _ => name
+                    .get(2..4)
+                    .and_then(|b| b.try_into().ok())
+                    .map(|b| u32::from(u16::from_be_bytes(b))),
+            }
+        }
+        _ => None,
+    };
+    Pick::Observed(chosen)
+}
+
+/// The rights of a script's process.
+pub fn identity(process: &Process) -> Identity {
+    let caps = process.caps;
+    Identity {
+        uid: process.uid,
+        capabilities: [caps.net_bind_service, caps.net_admin, caps.net_raw],
+    }
+}
+
+/// Holds the machine's vsock ports until it is dropped.
+#[allow(dead_code)]
+pub fn vsock_lock() -> Option<std::fs::File> {
+    use std::os::fd::AsRawFd;
+    let file = std::fs::File::create("/tmp/bindgate-vsock.lock").ok()?;
+    // SAFETY: no memory is passed.
+    let ret = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
+    (ret == 0).then_some(file)
+}
+
+/// Where a variable's descriptor is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hand: usize,
+    fd: c_int,
+}
+
+/// A script's processes and sockets on the real kernel.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    /// The error of a process that could not be made: a user without root has
+    /// no other users.
+    hands: Vec<Result<Hand, i32>>,
+    /// Which hand plays which process of the script.
+    players: Vec<usize>,
+    uids: Vec<u32>,
+    vars: Vec<Option<Place>>,
+}
+
+impl Kernel {
+    /// Makes a process for each of these. The caller has no threads.
+    pub fn new(identities: &[Identity]) -> io::Result<Kernel> {
+        let door = hands::door()?;
+        let hand = |i| Hand::new(i, door).map_err(|e| e.raw_os_error().unwrap_or(libc::EPERM));
+        let hands = identities.iter().map(hand).collect();
+        // Only the hands pass descriptors.
+        for fd in door {
+            // SAFETY: ours, and not used any more here.
+            unsafe { libc::close(fd) };
+        }
+        Ok(Kernel {
+            hands,
+            players: (0..identities.len()).collect(),
+            uids: identities.iter().map(|i| i.uid).collect(),
+            vars: Vec::new(),
+        })
+    }
+
+    /// Another script: its variables, and which process plays which of its.
+    pub fn restart(&mut self, vars: usize, players: &[usize]) {
+        self.clear();
+        self.vars.resize(vars, None);
+        self.players.clear();
+        self.players.extend(players);
+    }
+
+    /// The process id of a script's process; 0 if there is none.
+    pub fn pid(&self, process: usize) -> u32 {
+        let hand = self.players.get(process).and_then(|p| self.hands.get(*p));
+        hand.and_then(|h| h.as_ref().ok()).map_or(0, Hand::pid)
+    }
+
+    /// Closes everything.
+    pub fn clear(&mut self) {
+        for place in std::mem::take(&mut self.vars).into_iter().flatten() {
+            if let Some(Ok(hand)) = self.hands.get_mut(place.hand) {
+                // What is connected ends by a reset: nothing is to linger.
+                set(hand, place.fd as u64, Opt::LingerZero(true));
+                hand.call(libc::SYS_close, &[place.fd as u64]);
+                if hand.room() < 4 {
+                    hand.go();
+                }
+            }
+        }
+        self.hands.iter_mut().flatten().for_each(Hand::go);
+    }
+
+    /// What the file system says of the path of a bind.
+    pub fn path_state(&self, line: &Line) -> Option<PathState> {
+        let hand = self.players.get(line.process).copied().unwrap_or(0);
+        let uid = self.uids.get(hand).copied().unwrap_or(0);
+        Some(path::path_state(&path::path_of(line)?, uid))
+    }
+
+    /// The state of a TCP socket, by `TCP_INFO`.
+    #[allow(dead_code)]
+    pub fn tcp_state(&mut self, var: usize) -> Option<u8> {
+        let place = self.vars.get(var).copied().flatten()?;
+        let hand = self.hands.get_mut(place.hand)?.as_mut().ok()?;
+        let (value, len) = (hand.memory(&[0; 16]), hand.memory(&16u32.to_ne_bytes()));
+        let (level, name) = (libc::IPPROTO_TCP as u64, libc::TCP_INFO as u64);
+        let args = [place.fd as u64, level, name, value, len];
+        hand.one(libc::SYS_getsockopt, &args).ok()?;
+        hand.read(value, 1).first().copied()
+    }
+
+    /// Makes the call of a line.
+    pub fn play(&mut self, line: &Line) -> Got {
+        let player = self.players.get(line.process).copied().unwrap_or(0);
+        match self.hands.get(player) {
+            Some(Ok(_)) => self.call(player, line),
+            Some(Err(e)) => Got {
+                result: Err(*e),
+                name: None,
+            },
+            None => Got {
+                result: Err(libc::ESRCH),
+                name: None,
+            },
+        }
+    }
+
+    /// A descriptor of the variable's socket in process `player`, and whether
+    /// it is only lent.
+    fn lend(&mut self, player: usize, var: usize) -> Result<(c_int, bool), i32> {
+        let Some(place) = self.vars.get(var).copied().flatten() else {
+            return Ok((-1, false));
+        };
+        if place.hand == player {
+            return Ok((place.fd, false));
+        }
+        let got = self.hands.get_disjoint_mut([place.hand, player]);
+        let Ok([Ok(from), Ok(to)]) = got else {
+            return Err(libc::ESRCH);
+        };
+        from.give(place.fd, to).map(|fd| (fd, true))
+    }
+
+    fn close(&mut self, var: usize) -> Result<(), i32> {
+        let place = self.vars.get_mut(var).and_then(Option::take);
+        let Some(place) = place else {
+            return Err(libc::EBADF);
+        };
+        match self.hands.get_mut(place.hand) {
+            Some(Ok(hand)) => hand.one(libc::SYS_close, &[place.fd as u64]).map(drop),
+            _ => Err(libc::ESRCH),
+        }
+    }
+
+    fn call(&mut self, player: usize, line: &Line) -> Got {
+        let fails = |e| Got {
+            result: Err(e),
+            name: None,
+        };
+        if line.call == Call::Close {
+            return Got {
+                result: self.close(line.var),
+                name: None,
+            };
+        }
+        let (Call::Dup { of: subject } | Call::Accept { from: subject }) = line.call else {
+            let creates = matches!(line.call, Call::Socket { .. } | Call::File);
+            if creates {
+                let hand = self.hands.get_mut(player).and_then(|h| h.as_mut().ok());
+                let Some(hand) = hand else {
+                    return fails(libc::ESRCH);
+                };
+                let made = match &line.call {
+                    Call::Socket {
+                        domain,
+                        ty,
+                        protocol,
+                    } => {
+                        let ty = ty | libc::SOCK_CLOEXEC;
+                        let args = [*domain, ty, *protocol].map(|n| n as u64);
+                        hand.call(libc::SYS_socket, &args)
+                    }
+                    _ => {
+                        let path = hand.memory(b"/dev/null\0");
+                        let at = libc::AT_FDCWD as u64;
+                        hand.call(libc::SYS_openat, &[at, path, libc::O_CLOEXEC as u64])
+                    }
+                };
+                return self.keep(player, line.var, made);
+            }
+            let (fd, lent) = match self.lend(player, line.var) {
+                Ok(lent) => lent,
+                Err(e) => return fails(e),
+            };
+            let Some(Ok(hand)) = self.hands.get_mut(player) else {
+                return fails(libc::ESRCH);
+            };
+            let made = on_socket(hand, fd as u64, &line.call);
+            let name = name_of(hand, fd as u64);
+            if lent {
+                hand.call(libc::SYS_close, &[fd as u64]);
+            }
+            hand.go();
+            return Got {
+                result: hand.result(made).map(drop),
+                name: name.read(hand),
+            };
+        };
+        let (fd, lent) = match self.lend(player, subject) {
+            Ok(lent) => lent,
+            Err(e) => return fails(e),
+        };
+        let Some(Ok(hand)) = self.hands.get_mut(player) else {
+            return fails(libc::ESRCH);
+        };
+        let subject = fd as u64;
+        let made = if matches!(line.call, Call::Dup { .. }) {
+            hand.call(libc::SYS_fcntl, &[subject, libc::F_DUPFD_CLOEXEC as u64, 0])
+        } else {
+            accept(hand, subject)
+        };
+        if lent {
+            hand.call(libc::SYS_close, &[subject]);
+        }
+        self.keep(player, line.var, made)
+    }
+
+    /// The variable becomes what a call of the running request returns.
+    fn keep(&mut self, player: usize, var: usize, made: u64) -> Got {
+        let Some(Ok(hand)) = self.hands.get_mut(player) else {
+            return Got {
+                result: Err(libc::ESRCH),
+                name: None,
+            };
+        };
+        let name = name_of(hand, made);
+        hand.go();
+        let fd = hand.result(made);
+        let name = name.read(hand);
+        let _ = self.close(var);
+        if let (Ok(fd), Some(place)) = (fd, self.vars.get_mut(var)) {
+            *place = Some(Place {
+                hand: player,
+                fd: fd as c_int,
+            });
+        }
+        Got {
+            result: fd.map(drop),
+            name,
+        }
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// getsockname(2) as part of a request.
+struct Name {
+    call: u64,
+    at: u64,
+    len: u64,
+}
+
+fn name_of(hand: &mut Hand, fd: u64) -> Name {
+    let at = hand.memory(&[0; 128]);
+    let len = hand.memory(&128u32.to_ne_bytes());
+    let call = hand.call(libc::SYS_getsockname, &[fd, at, len]);
+    Name { call, at, len }
+}
+
+impl Name {
+    fn read(&self, hand: &mut Hand) -> Option<Vec<u8>> {
+        hand.result(self.call).ok()?;
+        let len = hand
+            .read(self.len, 4)
+            .try_into()
+            .map_or(0, u32::from_ne_bytes);
+        Some(hand.read(self.at, (len as usize).min(128)))
+    }
+}
+
+/// accept(2), of a child that is there by now or never.
+fn accept(hand: &mut Hand, from: u64) -> u64 {
+    let flags = libc::SOCK_CLOEXEC as u64;
+    let nonblock = libc::O_NONBLOCK as u64;
+    hand.call(libc::SYS_fcntl, &[from, libc::F_SETFL as u64, nonblock]);
+    let made = hand.call(libc::SYS_accept4, &[from, 0, 0, flags]);
+    hand.call(libc::SYS_fcntl, &[from, libc::F_SETFL as u64, 0]);
+    made
+}
+
+/// A call on a descriptor, as part of a request.
+fn on_socket(hand: &mut Hand, fd: u64, call: &Call) -> u64 {
+    match call {
+        Call::Set(opt) => set(hand, fd, *opt),
+        Call::Bind { bytes, len } => {
+            let mut memory = [0u8; 256];
+            memory[..bytes.len()].copy_from_slice(bytes);
+            let at = hand.memory(&memory);
+            let len = len.unwrap_or(bytes.len() as i32);
+            hand.call(libc::SYS_bind, &[fd, at, len as u64])
+        }
+        // Page 0 is nobody's.
+        Call::BindNowhere { len } => hand.call(libc::SYS_bind, &[fd, 8, *len as u64]),
+        Call::Listen => hand.call(libc::SYS_listen, &[fd, 16]),
+        Call::Connect { bytes } => {
+            // A peer that never answers: EINPROGRESS after a while.
+            let wait = [0i64.to_ne_bytes(), 300_000i64.to_ne_bytes()].concat();
+            set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &wait);
+            let at = hand.memory(bytes);
+            hand.call(libc::SYS_connect, &[fd, at, bytes.len() as u64])
+        }
+        Call::Shutdown(how) => hand.call(libc::SYS_shutdown, &[fd, u64::from(*how)]),
+        // Made elsewhere.
+        Call::Socket { .. } | Call::File | Call::Accept { .. } | Call::Dup { .. } | Call::Close => {
+            hand.call(libc::SYS_close, &[u64::MAX])
+        }
+    }
+}
+
+fn set_bytes(hand: &mut Hand, fd: u64, level: c_int, name: c_int, value: &[u8]) -> u64 {
+    let at = hand.memory(value);
+    let args = [fd, level as u64, name as u64, at, value.len() as u64];
+    hand.call(libc::SYS_setsockopt, &args)
+}
+
+fn set(hand: &mut Hand, fd: u64, opt: Opt) -> u64 {
+    let on = i32::from;
+    let (level, name, value) = match opt {
+        Opt::ReuseAddr(b) => (libc::SOL_SOCKET, libc::SO_REUSEADDR, on(b)),
+        Opt::ReusePort(b) => (libc::SOL_SOCKET, libc::SO_REUSEPORT, on(b)),
+        Opt::V6Only(b) => (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, on(b)),
+        Opt::BindToIfIndex(i) => (libc::SOL_SOCKET, SO_BINDTOIFINDEX, i),
+        Opt::FreeBind(b) => (libc::IPPROTO_IP, libc::IP_FREEBIND, on(b)),
+        Opt::Transparent(b) => (libc::IPPROTO_IP, libc::IP_TRANSPARENT, on(b)),
+        Opt::NoPort(b) => (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, on(b)),
+        Opt::PortRange(lo, hi) => (
+            libc::IPPROTO_IP,
+            IP_LOCAL_PORT_RANGE,
+            (u32::from(lo) | u32::from(hi) << 16) as i32,
+        ),
+        Opt::Repair(b) => (libc::IPPROTO_TCP, libc::TCP_REPAIR, on(b)),
+        Opt::BindToNoDevice => {
+            let name = b"no-such-device\0";
+            return set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name);
+        }
+        Opt::LingerZero(b) => {
+            let value = [on(b).to_ne_bytes(), [0; 4]].concat();
+            return set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_LINGER, &value);
+        }
+        Opt::AttachReuseport => {
+            // A filter of one instruction: return 0.
+            let code = [6u16, 0, 0, 0].map(u16::to_ne_bytes).concat();
+            let code = hand.memory(&code);
+            let mut program = Vec::from(1u16.to_ne_bytes());
+            program.resize(size_of::<usize>(), 0);
+            program.extend(code.to_ne_bytes());
+            let level = libc::SOL_SOCKET;
+            return set_bytes(hand, fd, level, SO_ATTACH_REUSEPORT_CBPF, &program);
+        }
+        // Linux has none of these: an option that it does not know either.
+        Opt::ReusePortLb(_) | Opt::BsdPortRange(_) | Opt::BsdBindAny(_) => {
+            (libc::SOL_SOCKET, 0x7fff, 0)
+        }
+    };
+    set_bytes(hand, fd, level, name, &value.to_ne_bytes())
+}

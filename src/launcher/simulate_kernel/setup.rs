@@ -1,0 +1,226 @@
+//! The network namespace that scripts run in, its devices and addresses.
+
+use std::io;
+
+/// Moves this thread into a new network namespace, in a new user namespace if
+/// it has no right to one otherwise, and brings `lo` up there. Is it in a new
+/// user namespace?
+pub fn enter_namespace() -> io::Result<bool> {
+    let mut in_user = false;
+    // SAFETY: no memory is passed.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
+        // SAFETY: no memory is passed.
+        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        // SAFETY: as above.
+        if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+        std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+        in_user = true;
+    }
+    device_up("lo").map(|()| in_user)
+}
+
+fn with_ifreq(
+    name: &str,
+    fill: impl FnOnce(&mut libc::ifreq),
+    request: u64,
+) -> io::Result<libc::ifreq> {
+    // SAFETY: an all-zero ifreq is valid.
+    let mut ifr: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in ifr.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    fill(&mut ifr);
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `ifr` lives as long as the call, which reads and writes an ifreq.
+    let ret = unsafe { libc::ioctl(fd, request as _, &raw mut ifr) };
+    let error = io::Error::last_os_error();
+    // SAFETY: `fd` is ours.
+    unsafe { libc::close(fd) };
+    if ret < 0 { Err(error) } else { Ok(ifr) }
+}
+
+/// Brings a device up.
+pub fn device_up(name: &str) -> io::Result<()> {
+    with_ifreq(
+        name,
+        |ifr| ifr.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16,
+        u64::from(libc::SIOCSIFFLAGS as u32),
+    )
+    .map(drop)
+}
+
+/// Gives a device an IPv4 address and a mask.
+#[allow(dead_code)]
+pub fn device_addr(name: &str, addr: [u8; 4], mask: [u8; 4]) -> io::Result<()> {
+    for (value, request) in [(addr, libc::SIOCSIFADDR), (mask, libc::SIOCSIFNETMASK)] {
+        with_ifreq(
+            name,
+            |ifr| {
+                // SAFETY: an all-zero sockaddr is valid.
+                let mut sa: libc::sockaddr = unsafe { std::mem::zeroed() };
+                sa.sa_family = libc::AF_INET as u16;
+                for (to, from) in sa.sa_data.iter_mut().skip(2).zip(value) {
+                    *to = from as libc::c_char;
+                }
+                ifr.ifr_ifru.ifru_addr = sa;
+            },
+            u64::from(request as u32),
+        )?;
+    }
+    Ok(())
+}
+
+/// The index of a device.
+#[allow(dead_code)]
+pub fn device_index(name: &str) -> io::Result<u32> {
+    let ifr = with_ifreq(name, |_| {}, u64::from(libc::SIOCGIFINDEX as u32))?;
+    // SAFETY: the call filled in the index.
+    Ok(unsafe { ifr.ifr_ifru.ifru_ifindex } as u32)
+}
+
+/// Makes a bridge without ports: a device that exists everywhere.
+#[allow(dead_code)]
+pub fn add_bridge(name: &str) -> io::Result<()> {
+    let mut c_name = [0u8; 16];
+    for (to, from) in c_name.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    // SAFETY: SIOCBRADDBR reads a name of at most 16 bytes.
+    let ret = unsafe { libc::ioctl(fd, 0x89a0, c_name.as_ptr()) };
+    let error = io::Error::last_os_error();
+    // SAFETY: `fd` is ours.
+    unsafe { libc::close(fd) };
+    if ret < 0 { Err(error) } else { Ok(()) }
+}
+
+/// Gives a device an IPv6 address with a prefix of 64 bits.
+#[allow(dead_code)]
+pub fn device_addr6(index: u32, addr: [u8; 16]) -> io::Result<()> {
+    let mut request = [0u8; 24];
+    request[..16].copy_from_slice(&addr);
+    request[16..20].copy_from_slice(&64u32.to_ne_bytes());
+    request[20..].copy_from_slice(&index.to_ne_bytes());
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::socket(libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    // SAFETY: SIOCSIFADDR on an IPv6 socket reads a struct in6_ifreq of 24 bytes.
+    let ret = unsafe { libc::ioctl(fd, libc::SIOCSIFADDR as _, request.as_ptr()) };
+    let error = io::Error::last_os_error();
+    // SAFETY: `fd` is ours.
+    unsafe { libc::close(fd) };
+    if ret < 0 { Err(error) } else { Ok(()) }
+}
+
+/// Gives this namespace what a script says of its host: settings, and
+/// addresses on a bridge.
+#[allow(dead_code)]
+pub fn describe(host: &bindgate_core::model::Host) -> io::Result<()> {
+    let set = |name: &str, value: String| std::fs::write(format!("/proc/sys/net/{name}"), value);
+    let s = &host.sysctl;
+    let (lo, hi) = s.local_port_range;
+    set("ipv4/ip_local_port_range", format!("{lo} {hi}"))?;
+    set(
+        "ipv4/ip_unprivileged_port_start",
+        s.unprivileged_start.to_string(),
+    )?;
+    let away = |dev: &u32| *dev != 1;
+    let four: Vec<_> = host.v4.as_slice().iter().filter(|a| away(&a.dev)).collect();
+    let six: Vec<_> = host.v6.as_slice().iter().filter(|a| away(&a.dev)).collect();
+    if four.is_empty() && six.is_empty() {
+        return Ok(());
+    }
+    add_bridge("eth0")?;
+    for name in ["all", "eth0"] {
+        set(&format!("ipv6/conf/{name}/accept_dad"), "0".into())?;
+    }
+    for (i, a) in four.iter().enumerate() {
+        let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
+        let name = if i == 0 {
+            "eth0".into()
+        } else {
+            format!("eth0:{i}")
+        };
+        device_addr(&name, a.addr.to_be_bytes(), mask.to_be_bytes())?;
+    }
+    device_up("eth0")?;
+    let index = device_index("eth0")?;
+    for a in &six {
+        device_addr6(index, a.addr)?;
+    }
+    while std::fs::read_to_string("/proc/thread-self/net/if_inet6")?
+        .lines()
+        .any(|l| {
+            l.split_whitespace()
+                .nth(4)
+                .is_some_and(|f| f.ends_with("c0") || f == "40")
+        })
+    {
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// The machine's own vsock context id, if it is a guest.
+#[allow(dead_code)]
+pub fn vsock_cid() -> Option<u32> {
+    use std::os::fd::AsRawFd;
+    let file = std::fs::File::open("/dev/vsock").ok()?;
+    let mut cid = 0u32;
+    // SAFETY: IOCTL_VM_SOCKETS_GET_LOCAL_CID writes a u32.
+    let ret = unsafe { libc::ioctl(file.as_raw_fd(), 0x7b9, &raw mut cid) };
+    (ret == 0).then_some(cid)
+}
+
+/// Keeps this process, and those that it makes, on the processor where it is:
+/// they take turns, and a turn costs more between processors.
+#[allow(dead_code)]
+pub fn stay_on_one_processor() {
+    // SAFETY: no memory is passed.
+    let cpu = unsafe { libc::sched_getcpu() };
+    if let Ok(cpu) = usize::try_from(cpu) {
+        // SAFETY: an all-zero cpu_set_t is valid; the call reads it.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(cpu, &mut set);
+            libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+        }
+    }
+}
+
+/// The automatic vsock port that a bind gets now: the counter, which the whole
+/// kernel shares, is one further.
+#[allow(dead_code)]
+pub fn vsock_probe() -> Option<u32> {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    let ty = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::socket(libc::AF_VSOCK, ty, 0) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: just made, and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: an all-zero sockaddr_vm is valid.
+    let mut addr: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    addr.svm_family = libc::AF_VSOCK as u16;
+    addr.svm_cid = libc::VMADDR_CID_ANY;
+    addr.svm_port = libc::VMADDR_PORT_ANY;
+    let mut len = size_of_val(&addr) as libc::socklen_t;
+    let at = (&raw mut addr).cast::<libc::sockaddr>();
+    // SAFETY: `addr` is readable for `len` bytes.
+    if unsafe { libc::bind(fd.as_raw_fd(), at, len) } < 0 {
+        return None;
+    }
+    // SAFETY: the kernel writes at most `len` bytes to `addr`.
+    let ret = unsafe { libc::getsockname(fd.as_raw_fd(), at, &raw mut len) };
+    (ret == 0).then_some(addr.svm_port)
+}
