@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("run --exec keeps the process id", listen_pid),
         Trial::test("run --exec as process 1 of a container", process_one),
         Trial::test("run as process 1 of a container", launcher_as_process_one),
+        Trial::test("a process that cannot reach its run", unreachable),
         Trial::test("the log is reopened on SIGHUP and loses nothing", rotation),
     ]
 }
@@ -226,6 +227,22 @@ fn launcher_as_process_one() -> Result<(), Failed> {
         .args(["sh", "-c", "sleep 0.1 & exit 5"])
         .finish();
     same("exit 5\n", &outcome.seen(), "the launcher as process 1")?;
+    Ok(())
+}
+
+/// In a network and a process namespace of their own processes see neither the
+/// run's name nor the launcher's `/proc`.
+fn unreachable() -> Result<(), Failed> {
+    let away = ["unshare", "-nfp", "--mount-proc", "echo", "here"];
+    let run = |rule| {
+        let run = Run::new(away[0]).args(&away[1..]).way(Way::Run).logged();
+        run.rule(rule).finish().seen()
+    };
+    let observed = run("mode observe");
+    same("stdout| here\nexit 0\n", &observed, "observing")?;
+    let expected = "stderr| bindgate: this process cannot reach its run, and the policy \
+                    enforces: not started\nexit 78\n";
+    same(expected, &run("deny bind tcp *:1"), "enforcing")?;
     Ok(())
 }
 

@@ -57,8 +57,10 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let mut drainer = Handle::start(setup, !run.exec)
         .map_err(|e| Failure::new(exit::SYSTEM, "the process that writes the log", e))?;
     let secret = String::from_utf8_lossy(&id.secret);
+    // A process that cannot reach its run ends where the policy enforces.
+    let mode = if enforcing { 'e' } else { 'o' };
     let name = format!(
-        "{:016x}.{secret}.{}.{policy_fd}.{state_fd}",
+        "{:016x}.{secret}.{}.{policy_fd}.{state_fd}.{mode}",
         id.run, drainer.pid
     );
     log::debug!("run {:016x}, log process {}", id.run, drainer.pid);
