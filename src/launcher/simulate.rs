@@ -148,7 +148,7 @@ fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
     let mut player = Player::new(script, SOCKETS);
     player.pids = players.iter().map(|p| real.pid(*p)).collect();
     player.in_user_namespace = in_user;
-    player.net.net().core.host.vsock.cid = kernel::vsock_cid();
+    player.net.host.vsock.cid = kernel::vsock_cid();
     let mut rows = Vec::new();
     for line in &script.lines {
         player.path = real.path_state(line);

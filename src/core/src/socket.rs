@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::addr::af;
 
 /// Socket types by the numbers of `<linux/net.h>`.
@@ -29,7 +31,8 @@ pub mod proto {
 }
 
 /// `SO_DOMAIN`, `SO_TYPE` and `SO_PROTOCOL` of a socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
 pub struct SocketType {
     /// Address family.
     pub domain: u16,

@@ -128,7 +128,7 @@ fn last_of(calls: &str, generation: Generation) -> (String, Vec<String>) {
     let mut script = parse(&text, Host::loopback(generation)).expect(calls);
     script.host.generation = generation;
     let mut player = Player::new(&script, 64);
-    player.net.net().core.host.vsock.cid = Some(3);
+    player.net.host.vsock.cid = Some(3);
     let mut last = String::new();
     let mut functions = Vec::new();
     for line in &script.lines {

@@ -209,6 +209,16 @@ impl Sysctls {
             .iter()
             .any(|&(lo, hi)| lo <= port && port <= hi)
     }
+
+    /// The last port of the reserved range that this one is in.
+    #[must_use]
+    pub fn reserved_until(&self, port: u16) -> Option<u16> {
+        self.reserved_ports
+            .as_slice()
+            .iter()
+            .find(|&&(lo, hi)| lo <= port && port <= hi)
+            .map(|&(_, hi)| hi)
+    }
 }
 
 /// What vsock has here.

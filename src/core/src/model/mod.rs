@@ -29,7 +29,7 @@ pub use errno::Errno;
 pub use host::{AddrType, Cred, Generation, Host};
 #[cfg(feature = "alloc")]
 pub use net::OwnedNet;
-pub use net::{Bucket, Core, NONE, Net, Outside, PORTS, PortMap, Sock, SockId, State, Table};
+pub use net::{Core, MOST_SOCKETS, Net, Outside, Sock, SockId, State, Table, VIEWS};
 pub use step::{Step, Trail};
 
 /// Where a kernel's random choice comes from.

@@ -1,30 +1,49 @@
-//! The tables of one network: sockets, ports, address chains.
+//! The tables of one network: sockets, ports, addresses of ports.
 //!
-//! Plain values in slices that the caller owns, so that they can lie in
-//! memory which several processes map. Nothing here allocates: a [`Net`] has
-//! as many sockets as its slice has places, and says `ENOMEM` after that.
+//! Plain values in memory that the caller owns ([`Net::words`]), so that it
+//! can be memory which several processes map. Nothing here allocates: a
+//! [`Net`] has as many sockets as it was laid out for, and says `ENOBUFS`
+//! after that.
 //!
-//! * `socks`: one [`Sock`] a place; free places are chained.
-//! * `buckets`: 65,536 [`Bucket`]s for each of TCP, UDP and UDP-Lite, with the
-//!   owners of a port in the kernel's order.
-//! * `heads`: chains of sockets hashed by table, port and address, so that the
-//!   owners of one address are found without looking at the others.
+//! | file | what |
+//! |---|---|
+//! | `sock` | [`Sock`], one a place; free places are chained |
+//! | `tables` | 65,536 [`Bucket`]s for each of TCP, UDP and UDP-Lite with the owners of a port in the kernel's order, and a hash of groups with those of one address on it |
+//! | `class`, `counts` | what these owners are like, in numbers: a conflict is seen without looking at each of them |
+//! | `views`, `portmap` | which automatic ports are open to a socket, as trees of bits |
+//! | `memory` | where it all lies |
 
+mod class;
+mod counts;
+mod memory;
 #[cfg(feature = "alloc")]
 mod owned;
 mod portmap;
 mod sock;
+mod tables;
+mod views;
 
+use bytemuck::{Pod, Zeroable};
+
+pub(super) use class::{
+    ALL, Asker, Classes, LISTEN, REUSE, REUSEPORT, Scope, TIME_WAIT, V6ONLY, each,
+};
+pub use memory::MOST_SOCKETS;
 #[cfg(feature = "alloc")]
 pub use owned::OwnedNet;
 pub use portmap::PortMap;
+pub(super) use sock::Queue;
 pub use sock::{MAPPED_ANY, Sock, State, Table, mapped, unmapped};
+pub(super) use tables::meet;
+pub use views::VIEWS;
 
 use super::host::{Cred, Host};
+use super::linux::PathState;
 use super::step::{Step, Trail};
 use super::{Errno, Pick};
-use crate::addr::{Addr, af};
+use crate::addr::{Addr, UnixName, af};
 use crate::socket::{SocketType, proto};
+use class::Summary;
 
 /// No socket.
 pub const NONE: u32 = u32::MAX;
@@ -33,38 +52,45 @@ pub const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub struct SockId(pub u32);
 
-/// A port and its owners: `inet_bind_bucket`, or UDP's list of a port.
-#[derive(Clone, Copy, Debug)]
+/// A port and its owners: `inet_bind_bucket`, or UDP's list of a port. All
+/// zero for a port without owners.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 #[allow(missing_docs)]
 pub struct Bucket {
-    pub(super) head: u32,
-    pub(super) tail: u32,
+    /// First and last owner, one more than their numbers; 0 for none.
+    head: u32,
+    tail: u32,
     pub count: u32,
     /// Owners whose port came from bind() or listen().
     pub bind_owners: u32,
     pub fastreuse: i8,
     pub fastreuseport: i8,
-    pub fast_v6only: bool,
-    pub fast_six: bool,
+    pub fast_v6only: u8,
+    pub fast_six: u8,
     pub fastuid: u32,
     pub fast4: u32,
     pub fast6: [u8; 16],
+    pad: u32,
+    sum: Summary,
 }
 
 impl Bucket {
     /// A port without owners.
     pub const EMPTY: Bucket = Bucket {
-        head: NONE,
-        tail: NONE,
+        head: 0,
+        tail: 0,
         count: 0,
         bind_owners: 0,
         fastreuse: 0,
         fastreuseport: 0,
-        fast_v6only: false,
-        fast_six: false,
+        fast_v6only: 0,
+        fast_six: 0,
         fastuid: 0,
         fast4: 0,
         fast6: [0; 16],
+        pad: 0,
+        sum: Summary::EMPTY,
     };
 }
 
@@ -92,38 +118,55 @@ pub struct Outside {
     pub dev: u32,
 }
 
-/// What a [`Net`] has besides its sockets.
-#[derive(Clone, Copy, Debug)]
+/// What a [`Net`] has besides its tables.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 pub struct Core {
-    /// The host.
-    pub host: Host,
-    pub(super) free: u32,
+    layout: u32,
+    /// Sockets that there is room for.
+    pub sockets: u32,
+    /// The first free place of those that were used before, one more than its
+    /// number …
+    free: u32,
+    /// … and how many have been used at all.
+    fresh: u32,
     /// Sockets in use.
     pub used: u32,
-    pub(super) taken: [PortMap; 3],
+    group_free: u32,
+    group_fresh: u32,
+    /// The views' clock.
+    clock: u32,
     /// The next automatic vsock port; 0 before the first.
     pub vsock_next: u32,
     /// The last automatic ping identifier.
     pub ping_last: u16,
-    /// What the file system says of the path of the next Unix bind.
-    pub path: super::linux::PathState,
     /// FreeBSD: the last automatic port, where it is not random.
     pub last_port: [u16; 2],
+    pad: [u16; 3],
+    /// Ports with owners: TCP, UDP, UDP-Lite, ping.
+    owned: [u32; 4],
+    pub(super) taken: [PortMap; 4],
+    views: [views::View; VIEWS],
 }
 
 impl Core {
-    /// No sockets on this host.
-    #[must_use]
-    pub const fn new(host: Host) -> Core {
+    const fn new(layout: u32, sockets: u32) -> Core {
         Core {
-            host,
-            free: NONE,
+            layout,
+            sockets,
+            free: 0,
+            fresh: 0,
             used: 0,
-            taken: [PortMap::EMPTY; 3],
+            group_free: 0,
+            group_fresh: 0,
+            clock: 0,
             vsock_next: 0,
             ping_last: 0,
-            path: super::linux::PathState::Free,
             last_port: [0; 2],
+            pad: [0; 3],
+            owned: [0; 4],
+            taken: [PortMap::EMPTY; 4],
+            views: [views::View::NONE; VIEWS],
         }
     }
 }
@@ -134,11 +177,17 @@ pub const PORTS: usize = 65536;
 /// The bind tables of a network, in memory that somebody else owns.
 #[derive(Debug)]
 pub struct Net<'m> {
-    /// Host, counters, free places.
+    /// The host.
+    pub host: &'m Host,
+    /// What the file system says of the path of the next Unix bind.
+    pub path: PathState,
+    /// Counters, free places.
     pub core: &'m mut Core,
-    pub(super) socks: &'m mut [Sock],
-    pub(super) heads: &'m mut [u32],
-    pub(super) buckets: &'m mut [Bucket],
+    socks: &'m mut [Sock],
+    groups: &'m mut [tables::Group],
+    heads: &'m mut [u32],
+    buckets: &'m mut [Bucket],
+    counts: counts::Counts<'m>,
 }
 
 /// What a call is doing: how it picks, what it has passed, who was in the way.
@@ -168,50 +217,14 @@ impl Ctx {
     }
 }
 
-impl<'m> Net<'m> {
-    /// A network in fresh memory: `socks` and `buckets` (three times
-    /// [`PORTS`]) are overwritten, `heads` should be a power of two, about as
-    /// many as sockets.
-    #[must_use]
-    pub fn format(
-        core: &'m mut Core,
-        socks: &'m mut [Sock],
-        heads: &'m mut [u32],
-        buckets: &'m mut [Bucket],
-    ) -> Net<'m> {
-        let mut net = Net::attach(core, socks, heads, buckets);
-        net.clear();
-        net
-    }
-
-    /// A network in memory that [`Net::format`] has laid out before.
-    #[must_use]
-    pub fn attach(
-        core: &'m mut Core,
-        socks: &'m mut [Sock],
-        heads: &'m mut [u32],
-        buckets: &'m mut [Bucket],
-    ) -> Net<'m> {
-        Net {
-            core,
-            socks,
-            heads,
-            buckets,
-        }
-    }
-
+impl Net<'_> {
     /// Forgets all sockets.
     pub fn clear(&mut self) {
-        self.heads.fill(NONE);
-        self.buckets.fill(Bucket::EMPTY);
-        let last = self.socks.len().saturating_sub(1);
-        for (i, s) in self.socks.iter_mut().enumerate() {
-            *s = Sock::FREE;
-            s.port_next = if i == last { NONE } else { i as u32 + 1 };
+        for i in 0..self.core.fresh {
+            if self.get(SockId(i)).kind.domain != 0 {
+                self.forget(SockId(i));
+            }
         }
-        self.core.taken = [PortMap::EMPTY; 3];
-        self.core.free = if self.socks.is_empty() { NONE } else { 0 };
-        self.core.used = 0;
     }
 
     /// The socket; a free one for a number that none has.
@@ -221,16 +234,17 @@ impl<'m> Net<'m> {
         self.socks.get(id.0 as usize).unwrap_or(&FREE)
     }
 
-    pub(super) fn edit(&mut self, id: SockId, change: impl FnOnce(&mut Sock)) {
-        if let Some(s) = self.socks.get_mut(id.0 as usize) {
-            change(s);
-        }
-    }
-
     pub(super) fn alloc(&mut self, sock: Sock) -> Option<SockId> {
-        let id = self.core.free;
+        let id = match self.core.free.checked_sub(1) {
+            Some(id) => id,
+            None => self.core.fresh,
+        };
         let place = self.socks.get_mut(id as usize)?;
-        self.core.free = place.port_next;
+        if id == self.core.fresh {
+            self.core.fresh += 1;
+        } else {
+            self.core.free = place.next_free();
+        }
         *place = sock;
         self.core.used += 1;
         Some(SockId(id))
@@ -239,211 +253,20 @@ impl<'m> Net<'m> {
     pub(super) fn release(&mut self, id: SockId) {
         let free = self.core.free;
         if let Some(place) = self.socks.get_mut(id.0 as usize) {
-            *place = Sock::FREE;
-            place.port_next = free;
-            self.core.free = id.0;
-            self.core.used -= 1;
+            *place = Sock::free_before(free);
+            self.core.free = id.0 + 1;
+            self.core.used = self.core.used.saturating_sub(1);
         }
-    }
-
-    fn bucket_index(table: Table, port: u32) -> Option<usize> {
-        let table = match table {
-            Table::Tcp => 0,
-            Table::Udp => 1,
-            Table::UdpLite => 2,
-            _ => return None,
-        };
-        Some(table * PORTS + port as usize % PORTS)
-    }
-
-    /// The owners of a port, as far as the table has ports.
-    pub(super) fn bucket(&self, table: Table, port: u32) -> &Bucket {
-        const EMPTY: Bucket = Bucket::EMPTY;
-        Self::bucket_index(table, port)
-            .and_then(|i| self.buckets.get(i))
-            .unwrap_or(&EMPTY)
-    }
-
-    pub(super) fn edit_bucket(&mut self, table: Table, port: u32, f: impl FnOnce(&mut Bucket)) {
-        if let Some(b) = Self::bucket_index(table, port).and_then(|i| self.buckets.get_mut(i)) {
-            f(b);
-        }
-    }
-
-    fn chain(&self, table: Table, port: u32, addr: &[u8; 16]) -> usize {
-        let (hi, lo) = addr.split_at(8);
-        let word = |b: &[u8]| b.iter().fold(0u64, |n, &x| n << 8 | u64::from(x));
-        let mut h = word(hi) ^ (u64::from(port) << 8 | table as u64);
-        h = h.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        h ^= word(lo);
-        h ^= h >> 29;
-        h = h.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        h ^= h >> 32;
-        (h as usize) & (self.heads.len().max(1) - 1)
-    }
-
-    /// `inet_bind_hash`: enters the port's list and the address's chain; at
-    /// the end for an IPv6 UDP socket with `SO_REUSEPORT`.
-    pub(super) fn inet_bind_hash(&mut self, id: SockId) {
-        let s = *self.get(id);
-        let at_end = s.is_v6() && s.reuseport && matches!(s.table, Table::Udp | Table::UdpLite);
-        if let Some(i) = Self::bucket_index(s.table, s.num) {
-            let b = self.buckets.get(i).copied().unwrap_or(Bucket::EMPTY);
-            let (prev, next) = if at_end {
-                (b.tail, NONE)
-            } else {
-                (NONE, b.head)
-            };
-            self.edit(id, |s| {
-                s.port_prev = prev;
-                s.port_next = next;
-            });
-            self.edit(SockId(prev), |p| p.port_next = id.0);
-            self.edit(SockId(next), |n| n.port_prev = id.0);
-            self.edit_bucket(s.table, s.num, |b| {
-                if prev == NONE {
-                    b.head = id.0;
-                }
-                if next == NONE {
-                    b.tail = id.0;
-                }
-                b.count += 1;
-                b.bind_owners += u32::from(!s.connect_bind);
-            });
-            if let Some(map) = self.core.taken.get_mut(i / PORTS) {
-                map.set(s.num as u16, true);
-            }
-        }
-        self.link_addr(id, at_end);
-        self.edit(id, |s| {
-            s.hashed = true;
-            s.sport = s.num as u16;
-        });
-    }
-
-    fn link_addr(&mut self, id: SockId, at_end: bool) {
-        let s = *self.get(id);
-        let c = self.chain(s.table, s.num, &s.key());
-        let head = self.heads.get(c).copied().unwrap_or(NONE);
-        if at_end && head != NONE {
-            let mut last = head;
-            loop {
-                let next = self.get(SockId(last)).addr_next;
-                if next == NONE {
-                    break;
-                }
-                last = next;
-            }
-            self.edit(SockId(last), |l| l.addr_next = id.0);
-            self.edit(id, |s| {
-                s.addr_prev = last;
-                s.addr_next = NONE;
-            });
-            return;
-        }
-        self.edit(id, |s| {
-            s.addr_prev = NONE;
-            s.addr_next = head;
-        });
-        self.edit(SockId(head), |h| h.addr_prev = id.0);
-        if let Some(h) = self.heads.get_mut(c) {
-            *h = id.0;
-        }
-    }
-
-    fn unlink_addr(&mut self, id: SockId) {
-        let s = *self.get(id);
-        if s.addr_prev == NONE {
-            let c = self.chain(s.table, s.num, &s.key());
-            if let Some(h) = self.heads.get_mut(c) {
-                *h = s.addr_next;
-            }
-        } else {
-            self.edit(SockId(s.addr_prev), |p| p.addr_next = s.addr_next);
-        }
-        self.edit(SockId(s.addr_next), |n| n.addr_prev = s.addr_prev);
-    }
-
-    /// `inet_put_port`: leaves list and chain. A bucket whose last bind owner
-    /// leaves is again one that connect() may use (6.18).
-    pub(super) fn inet_put_port(&mut self, id: SockId) {
-        let s = *self.get(id);
-        if !s.hashed {
-            return;
-        }
-        self.unlink_addr(id);
-        if let Some(i) = Self::bucket_index(s.table, s.num) {
-            self.edit(SockId(s.port_prev), |p| p.port_next = s.port_next);
-            self.edit(SockId(s.port_next), |n| n.port_prev = s.port_prev);
-            let again = self.core.host.generation >= super::Generation::Linux6_18;
-            let mut empty = false;
-            self.edit_bucket(s.table, s.num, |b| {
-                if s.port_prev == NONE {
-                    b.head = s.port_next;
-                }
-                if s.port_next == NONE {
-                    b.tail = s.port_prev;
-                }
-                b.count -= 1;
-                b.bind_owners -= u32::from(!s.connect_bind);
-                empty = b.count == 0;
-                if empty {
-                    *b = Bucket::EMPTY;
-                } else if again && b.bind_owners == 0 {
-                    b.fastreuse = -1;
-                    b.fastreuseport = -1;
-                }
-            });
-            if empty && let Some(map) = self.core.taken.get_mut(i / PORTS) {
-                map.set(s.num as u16, false);
-            }
-        }
-        self.edit(id, |s| {
-            s.hashed = false;
-            s.connect_bind = false;
-            s.num = 0;
-        });
     }
 
     /// `mptcp_copy_inaddrs`: the outer socket takes the name of the inner one.
     pub(super) fn mptcp_copy_inaddrs(&mut self, id: SockId) {
         self.edit(id, |s| {
             if s.is_mptcp() {
-                s.msk = (s.rcv6, s.num as u16);
+                s.msk_addr = s.rcv6;
+                s.msk_port = s.num as u16;
             }
         });
-    }
-
-    /// `inet_bhash2_update_saddr`: the socket's address changes, its port stays.
-    pub(super) fn update_saddr(&mut self, id: SockId, v6: [u8; 16]) {
-        let hashed = self.get(id).hashed;
-        if hashed {
-            self.unlink_addr(id);
-        }
-        self.edit(id, |s| s.set_rcv(v6));
-        if hashed {
-            self.link_addr(id, false);
-        }
-    }
-
-    /// The owners of a port, in the kernel's order.
-    pub(super) fn owners(&self, table: Table, port: u32) -> Owners<'_, 'm> {
-        Owners {
-            net: self,
-            at: self.bucket(table, port).head,
-        }
-    }
-
-    /// The owners of a port with exactly this address, newest first.
-    pub(super) fn at_addr(&self, table: Table, port: u32, addr: [u8; 16]) -> AtAddr<'_, 'm> {
-        let c = self.chain(table, port, &addr);
-        AtAddr {
-            net: self,
-            at: self.heads.get(c).copied().unwrap_or(NONE),
-            table,
-            port,
-            addr,
-        }
     }
 
     /// What getsockname(2) gives.
@@ -451,7 +274,7 @@ impl<'m> Net<'m> {
     pub fn getsockname(&self, id: SockId) -> Addr {
         let s = self.get(id);
         let (ip, port, dev) = if s.is_mptcp() {
-            (s.msk.0, s.msk.1, s.aux)
+            (s.msk_addr, s.msk_port, s.aux)
         } else {
             (s.rcv6, s.sport, s.dev)
         };
@@ -466,7 +289,7 @@ impl<'m> Net<'m> {
                     0
                 },
             },
-            af::UNIX => Addr::Unix(s.name),
+            af::UNIX => Addr::Unix(s.unix_name().unwrap_or(UnixName::AUTO)),
             af::VSOCK => Addr::Vsock {
                 cid: s.aux,
                 port: s.num,
@@ -506,8 +329,8 @@ impl<'m> Net<'m> {
         sock.sport = o.port;
         sock.state = o.state;
         sock.reuse = u8::from(o.reuse);
-        sock.reuseport = o.reuseport;
-        sock.v6only = o.v6only;
+        sock.set_reuseport(o.reuseport);
+        sock.set_v6only(o.v6only);
         sock.dev = o.dev;
         let id = self.alloc(sock)?;
         if o.port != 0 {
@@ -520,47 +343,9 @@ impl<'m> Net<'m> {
     pub fn ids(&self) -> impl Iterator<Item = SockId> + '_ {
         self.socks
             .iter()
+            .take(self.core.fresh as usize)
             .enumerate()
             .filter(|(_, s)| s.kind.domain != 0)
             .map(|(i, _)| SockId(i as u32))
-    }
-}
-
-/// See [`Net::owners`].
-pub(super) struct Owners<'n, 'm> {
-    net: &'n Net<'m>,
-    at: u32,
-}
-
-impl<'n> Iterator for Owners<'n, '_> {
-    type Item = (SockId, &'n Sock);
-    fn next(&mut self) -> Option<Self::Item> {
-        let id = SockId(self.at);
-        let s = self.net.socks.get(self.at as usize)?;
-        self.at = s.port_next;
-        Some((id, s))
-    }
-}
-
-/// See [`Net::at_addr`].
-pub(super) struct AtAddr<'n, 'm> {
-    net: &'n Net<'m>,
-    at: u32,
-    table: Table,
-    port: u32,
-    addr: [u8; 16],
-}
-
-impl<'n> Iterator for AtAddr<'n, '_> {
-    type Item = (SockId, &'n Sock);
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let id = SockId(self.at);
-            let s = self.net.socks.get(self.at as usize)?;
-            self.at = s.addr_next;
-            if s.table == self.table && s.num == self.port && s.key() == self.addr {
-                return Some((id, s));
-            }
-        }
     }
 }

@@ -16,6 +16,7 @@ use crate::socket::ty;
 
 /// `IP_PORTRANGE`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 #[allow(missing_docs)]
 pub enum PortRange {
     Default,
@@ -23,30 +24,15 @@ pub enum PortRange {
     Low,
 }
 
-/// What a socket has on FreeBSD only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct BsdSock {
-    /// `SO_REUSEPORT_LB`
-    pub reuseport_lb: bool,
-    /// `IP_BINDANY`
-    pub bindany: bool,
-    pub range: PortRange,
-    /// `INP_DROPPED`
-    pub dropped: bool,
-    /// The creator was privileged.
-    pub root: bool,
-}
-
-impl BsdSock {
-    /// A new socket's.
-    pub const NEW: BsdSock = BsdSock {
-        reuseport_lb: false,
-        bindany: false,
-        range: PortRange::Default,
-        dropped: false,
-        root: false,
-    };
+impl PortRange {
+    /// The range that a number in a socket stands for.
+    fn of(number: u8) -> PortRange {
+        match number {
+            0 => PortRange::Default,
+            1 => PortRange::High,
+            _ => PortRange::Low,
+        }
+    }
 }
 
 /// `SOCK_MAXADDRLEN`
@@ -83,7 +69,7 @@ impl Net<'_> {
     /// `kern_bindat`, in 9.1 `kern_bind`: capability mode, descriptor; the MAC
     /// framework's check stands here, and so does the policy.
     fn kern_bindat(&mut self, fd: Fd, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), Errno> {
-        if self.core.host.capability_mode {
+        if self.host.capability_mode {
             return cx.fail(Step::BsdCapabilityMode, Errno::ECAPMODE);
         }
         let id = match fd {
@@ -113,7 +99,7 @@ impl Net<'_> {
         }
         let ip = pcb::be32(addr, 4);
         let s = *self.get(id);
-        if ip != 0 && !s.bsd.bindany && !self.bsd_is_local4(ip) {
+        if ip != 0 && !s.bindany() && !self.bsd_is_local4(ip) {
             return cx.fail(Step::BsdRawNotLocal, Errno::EADDRNOTAVAIL);
         }
         self.edit(id, |s| s.set_rcv(super::net::mapped(ip)));
@@ -130,7 +116,7 @@ impl Net<'_> {
         if addr.len() > 106 || addr.len() <= 2 {
             return cx.fail(Step::BsdUnixLength, Errno::EINVAL);
         }
-        if self.get(id).has_name {
+        if self.get(id).has_name() {
             return cx.fail(Step::BsdUnixBound, Errno::EINVAL);
         }
         let name = addr.get(2..).unwrap_or(&[]);
@@ -138,15 +124,14 @@ impl Net<'_> {
         if path.is_empty() {
             return cx.fail(Step::BsdUnixEmpty, Errno::ENOENT);
         }
-        match self.core.path {
+        match self.path {
             PathState::Exists => return cx.fail(Step::BsdUnixExists, Errno::EADDRINUSE),
             PathState::Refused(e) => return cx.fail(Step::BsdUnixPath, e),
             PathState::Free => {}
         }
         let name = UnixName::path(path);
         self.edit(id, |s| {
-            s.has_name = true;
-            s.name = name.unwrap_or(UnixName::AUTO);
+            s.set_unix_name(name);
         });
         cx.pass(Step::UnixBound);
         Ok(())
@@ -155,7 +140,7 @@ impl Net<'_> {
     /// `solisten`: no second look at the port.
     pub(super) fn solisten(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
         let s = *self.get(id);
-        if s.bsd.dropped || s.state == State::Established {
+        if s.dropped() || s.state == State::Established {
             return cx.fail(Step::BsdListenState, Errno::EINVAL);
         }
         match (s.kind.domain, s.kind.ty) {
@@ -165,7 +150,7 @@ impl Net<'_> {
                 }
             }
             (af::UNIX, ty::STREAM | ty::SEQPACKET) => {
-                if !s.has_name {
+                if !s.has_name() {
                     return cx.fail(Step::BsdListenUnbound, Errno::EDESTADDRREQ);
                 }
             }
@@ -188,22 +173,22 @@ impl Net<'_> {
         let inet = matches!(s.kind.domain, af::INET | af::INET6);
         let change: fn(&mut Sock, bool) = match opt {
             Opt::ReuseAddr(_) => |s, on| s.reuse = u8::from(on),
-            Opt::ReusePort(_) => |s, on| s.reuseport = on,
-            Opt::ReusePortLb(_) => |s, on| s.bsd.reuseport_lb = on,
+            Opt::ReusePort(_) => |s, on| s.set_reuseport(on),
+            Opt::ReusePortLb(_) => |s, on| s.set_reuseport_lb(on),
             Opt::V6Only(_) if s.kind.domain == af::INET6 => {
                 if s.num != 0 {
                     return cx.fail(Step::BsdV6onlyBound, Errno::EINVAL);
                 }
-                |s, on| s.v6only = on
+                |s, on| s.set_v6only(on)
             }
             Opt::BsdBindAny(on) if inet => {
                 if on && cred.uid != 0 {
                     return cx.fail(Step::BsdBindAnyPerm, Errno::EPERM);
                 }
-                |s, on| s.bsd.bindany = on
+                |s, on| s.set_bindany(on)
             }
             Opt::BsdPortRange(range) if inet => {
-                self.edit(id, |s| s.bsd.range = range);
+                self.edit(id, |s| s.bsd_range = range as u8);
                 return Ok(());
             }
             _ => return cx.fail(Step::BsdNoOption, Errno::ENOPROTOOPT),

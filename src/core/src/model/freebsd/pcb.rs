@@ -13,7 +13,7 @@ const PORT: u8 = 2;
 const LB: u8 = 4;
 
 fn options(s: &Sock) -> u8 {
-    u8::from(s.reuse != 0) * ADDR + u8::from(s.reuseport) * PORT + u8::from(s.bsd.reuseport_lb) * LB
+    u8::from(s.reuse != 0) * ADDR + u8::from(s.reuseport()) * PORT + u8::from(s.reuseport_lb()) * LB
 }
 
 pub(super) fn be32(b: &[u8], at: usize) -> u32 {
@@ -34,7 +34,7 @@ fn family_of(b: &[u8]) -> u16 {
 
 /// `INP_IPV4`: may the socket have IPv4 peers?
 fn has_v4(s: &Sock) -> bool {
-    s.kind.domain == af::INET || (!s.v6only && (s.rcv6 == [0; 16] || unmapped(&s.rcv6).is_some()))
+    s.kind.domain == af::INET || (!s.v6only() && (s.rcv6 == [0; 16] || unmapped(&s.rcv6).is_some()))
 }
 
 /// `INP_IPV6`
@@ -87,7 +87,7 @@ impl Net<'_> {
     /// Is it an interface's address, or its broadcast address
     /// (`ifa_ifwithaddr_check`)?
     pub(super) fn bsd_is_local4(&self, ip: u32) -> bool {
-        let host = &self.core.host;
+        let host = &self.host;
         host.v4.as_slice().iter().any(|a| {
             let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
             let loopback = a.addr >> 24 == 127;
@@ -132,7 +132,7 @@ impl Net<'_> {
     /// The test of another user's socket, in `in_pcbbind_avail`.
     fn other_user(&self, id: SockId, port: u16, view: View) -> Option<SockId> {
         let s = self.get(id);
-        if s.bsd.root {
+        if s.root() {
             return None;
         }
         let t = self.lookup_wild(id, port, view)?;
@@ -162,7 +162,7 @@ impl Net<'_> {
             }
         }
         let six = s.kind.domain == af::INET6;
-        let dual = view == View::Six([0; 16]) && !s.v6only;
+        let dual = view == View::Six([0; 16]) && !s.v6only();
         let views = [Some(view), dual.then_some(View::Four(0))];
         if !multicast {
             for v in views.into_iter().flatten() {
@@ -206,7 +206,7 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<(), Errno> {
-        if self.get(id).bsd.dropped {
+        if self.get(id).dropped() {
             return cx.fail(Step::BsdDropped, Errno::EINVAL);
         }
         let ip = be32(addr, 4);
@@ -237,7 +237,7 @@ impl Net<'_> {
         if s.num != 0 || s.rcv4 != 0 {
             return cx.fail(Step::BsdBound, Errno::EINVAL);
         }
-        if !multicast && ip != 0 && !s.bsd.bindany && !self.bsd_is_local4(ip) {
+        if !multicast && ip != 0 && !s.bindany() && !self.bsd_is_local4(ip) {
             return cx.fail(Step::BsdNotLocal, Errno::EADDRNOTAVAIL);
         }
         self.reserved(port, cred, cx)?;
@@ -250,7 +250,7 @@ impl Net<'_> {
 
     /// `net.inet.ip.portrange.reservedlow` to `reservedhigh`
     fn reserved(&self, port: u16, cred: &Cred, cx: &mut Ctx) -> Result<(), Errno> {
-        let start = self.core.host.sysctl.unprivileged_start;
+        let start = self.host.sysctl.unprivileged_start;
         if port != 0 && port < start && cred.uid != 0 {
             return cx.fail(Step::BsdReserved, Errno::EACCES);
         }
@@ -286,7 +286,7 @@ impl Net<'_> {
         cx: &mut Ctx,
     ) -> Result<(), Errno> {
         let s = *self.get(id);
-        if s.bsd.dropped {
+        if s.dropped() {
             return cx.fail(Step::BsdDropped, Errno::EINVAL);
         }
         if family_of(addr) != af::INET6 {
@@ -305,7 +305,7 @@ impl Net<'_> {
             return cx.fail(Step::BsdMulticast, Errno::EAFNOSUPPORT);
         }
         if let Some(v4) = unmapped(&ip) {
-            if s.v6only {
+            if s.v6only() {
                 return cx.fail(Step::Bsd6Mapped, Errno::EADDRNOTAVAIL);
             }
             return self.in_pcbbind(id, v4, port, cred, cx);
@@ -318,11 +318,11 @@ impl Net<'_> {
             .and_then(|b| b.try_into().ok())
             .map_or(0, u32::from_ne_bytes);
         let link = crate::model::linux::needs_scope(&ip);
-        let host = &self.core.host;
+        let host = &self.host;
         if link && scope != 0 && !host.has_device(scope) {
             return cx.fail(Step::Bsd6Scope, Errno::ENXIO);
         }
-        if ip != [0; 16] && !multicast && !s.bsd.bindany {
+        if ip != [0; 16] && !multicast && !s.bindany() {
             let found = if link && scope == 0 {
                 false
             } else {
@@ -349,8 +349,8 @@ impl Net<'_> {
     ) -> Result<(), Errno> {
         let s = *self.get(id);
         // Linux's default range counts as none given.
-        let given = self.core.host.sysctl.local_port_range;
-        let (first, last) = match s.bsd.range {
+        let given = self.host.sysctl.local_port_range;
+        let (first, last) = match PortRange::of(s.bsd_range) {
             PortRange::Default if given == (32768, 60999) => (10000, 65535),
             PortRange::Default => given,
             PortRange::High => (49152, 65535),
@@ -367,7 +367,7 @@ impl Net<'_> {
         } else {
             View::Four(s.rcv4)
         };
-        let dual = view == View::Six([0; 16]) && !s.v6only;
+        let dual = view == View::Six([0; 16]) && !s.v6only();
         let free = |net: &Self, port: u16| {
             net.lookup(id, port, view).is_none()
                 && !(dual && net.lookup(id, port, View::Four(0)).is_some())

@@ -52,14 +52,14 @@ impl Net<'_> {
         };
         let mut sock = Sock::new(made, table, cred);
         // net.inet6.ip6.v6only is 1.
-        sock.v6only = domain == i32::from(af::INET6);
-        sock.bsd.root = cred.uid == 0;
+        sock.set_v6only(domain == i32::from(af::INET6));
+        sock.set_root(cred.uid == 0);
         match self.alloc(sock) {
             Some(id) => {
                 cx.pass(Step::BsdSocket);
                 Ok(id)
             }
-            None => cx.fail(Step::NoRoom, Errno::ENOMEM),
+            None => cx.fail(Step::NoRoom, Errno::ENOBUFS),
         }
     }
 }

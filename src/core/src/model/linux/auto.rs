@@ -8,7 +8,7 @@
 
 use super::tcp::Look;
 use crate::model::Pick;
-use crate::model::net::{Ctx, Net, SockId, Table};
+use crate::model::net::{Asker, Ctx, Net, PortMap, SockId, Table};
 use crate::model::step::Step;
 
 /// A run of ports that one draw is for: `lo ..= lo + n - 1`.
@@ -47,79 +47,113 @@ impl Segment {
         }
     }
 
+    /// The first open offset of `from`, `from + 2`, … below `end`.
+    fn next(self, from: u32, end: u32, open: &Open<'_, '_>) -> Option<u32> {
+        let last = end.checked_sub(1).filter(|last| *last >= from)?;
+        let port = open.next(self.port(from), self.port(last))?;
+        self.offset(port)
+    }
+
     /// Can `port` be the answer, can there be none, over all draws?
-    fn judge(self, port: Option<u16>, mut open: impl FnMut(u16) -> bool) -> Judged {
+    fn judge(self, port: Option<u16>, open: &Open<'_, '_>) -> Judged {
         let offset = port.and_then(|p| self.offset(p));
+        let at = |offset| open.at(self.port(offset));
         let [(a, a_end), (b, b_end)] = self.stages();
         if let Some(o) = offset
             && (o & 1 == 1 || self.n == 1)
             && o < a_end
         {
-            let possible = open(self.port(o));
+            let possible = at(o);
             // Some other port may be open as well; success is certain enough.
             return Judged {
                 possible,
                 may_fail: !possible,
             };
         }
-        if (a..a_end).step_by(2).any(|o| open(self.port(o))) {
+        if self.next(a, a_end, open).is_some() {
             return Judged {
                 possible: false,
                 may_fail: false,
             };
         }
         if self.n < 5 || self.n & 1 == 0 {
-            let any = (b..b_end).step_by(2).any(|o| open(self.port(o)));
-            let asked = offset.is_some_and(|o| (b..b_end).step_by(2).any(|x| x == o));
+            let asked = offset.is_some_and(|o| o & 1 == b & 1 && (b..b_end).contains(&o));
             return Judged {
-                possible: asked && port.is_some_and(open),
-                may_fail: !any,
+                possible: asked && offset.is_some_and(at),
+                may_fail: self.next(b, b_end, open).is_none(),
             };
         }
         // Odd n: a draw of 1 misses the last port, every other the first.
         let last = self.n - 1;
-        let first_open = open(self.port(0));
-        let last_open = open(self.port(last));
-        let middle_open = (2..last).step_by(2).any(|o| open(self.port(o)));
         let possible = match offset {
-            Some(0) => first_open,
-            Some(o) if o == last => last_open && !open(self.port(last - 2)),
-            Some(o) if o & 1 == 0 => open(self.port(o)),
+            Some(o) if o == last => at(last) && !at(last - 2),
+            Some(o) if o & 1 == 0 => at(o),
             _ => false,
         };
         Judged {
             possible,
-            may_fail: !middle_open && (!first_open || !last_open),
+            may_fail: self.next(2, last, open).is_none() && !(at(0) && at(last)),
         }
     }
 
     /// The kernel's own walk for the draw `r`.
-    fn walk(self, r: u32, mut open: impl FnMut(u16) -> bool) -> Option<u16> {
-        let remaining = if self.n > 1 { self.n & !1 } else { self.n };
-        let odd = (r % remaining.max(1)) | 1;
-        for start in [odd, odd - 1] {
-            let mut offset = start;
-            let mut i = 0;
-            while i < remaining {
-                if offset >= self.n {
-                    offset -= remaining;
-                }
-                if open(self.port(offset)) {
-                    return Some(self.port(offset));
-                }
-                offset += 2;
-                i += 2;
-            }
+    fn walk(self, r: u32, open: &Open<'_, '_>) -> Option<u16> {
+        let n = self.n;
+        let next = |from, end| self.next(from, end, open);
+        if n < 2 {
+            return next(0, n).map(|o| self.port(o));
         }
-        None
+        let even = n & !1;
+        let odd = (r % even) | 1;
+        let start = odd - 1;
+        next(odd, even)
+            .or_else(|| next(1, odd))
+            .or_else(|| match (n & 1, start) {
+                (0, _) => next(start, n).or_else(|| next(0, start)),
+                (_, 0) => next(0, n - 2),
+                _ => next(start, n).or_else(|| next(2, start)),
+            })
+            .map(|o| self.port(o))
+    }
+}
+
+/// Ranges up to this many ports are asked about port by port.
+const SHORT: u32 = 32;
+/// Ports that are tried one by one before the tables are searched.
+const TRIES: usize = 4;
+
+/// Which ports are open to an asker.
+struct Open<'n, 'm> {
+    net: &'n Net<'m>,
+    asker: &'n Asker,
+    relax: bool,
+    /// Its map of closed ports; without one every port is looked at.
+    view: Option<usize>,
+}
+
+impl Open<'_, '_> {
+    fn at(&self, port: u16) -> bool {
+        !self.net.host.sysctl.is_reserved(port)
+            && match self.view {
+                Some(view) => !self.net.closed(view).has(port),
+                None => !self.net.auto_closed(self.asker, port, self.relax),
+            }
+    }
+
+    /// The first open one of `from`, `from + 2`, … up to `to`.
+    fn next(&self, from: u16, to: u16) -> Option<u16> {
+        match self.view {
+            Some(view) => self.net.free_in(self.net.closed(view), from, to),
+            None => (from..=to).step_by(2).find(|p| self.at(*p)),
+        }
     }
 }
 
 impl Net<'_> {
     /// `inet_sk_get_local_port_range`: the namespace's, narrowed by the socket's.
     pub(super) fn inet_sk_get_local_port_range(&self, id: SockId) -> (u16, u16) {
-        let (mut lo, mut hi) = self.core.host.sysctl.local_port_range;
-        let (s_lo, s_hi) = self.get(id).range;
+        let (mut lo, mut hi) = self.host.sysctl.local_port_range;
+        let [s_lo, s_hi] = self.get(id).range;
         if (s_lo, s_hi) != (0, 0) {
             if lo <= s_lo && s_lo <= hi {
                 lo = s_lo;
@@ -131,17 +165,41 @@ impl Net<'_> {
         (lo, hi)
     }
 
-    fn is_open(&self, id: SockId, port: u16, relax: bool) -> bool {
-        let look = Look {
-            relax,
-            reuseport_ok: false,
-        };
-        !self.core.host.sysctl.is_reserved(port)
-            && self.inet_csk_bind_conflict(id, port, look).is_none()
+    /// Does an owner keep the asker from getting this port automatically?
+    pub(in crate::model) fn auto_closed(&self, asker: &Asker, port: u16, relax: bool) -> bool {
+        if asker.table == Table::Tcp {
+            let look = Look {
+                relax,
+                reuseport_ok: false,
+            };
+            self.inet_csk_bind_conflict(asker, port, look).is_some()
+        } else {
+            self.udp_closed(asker, port)
+        }
+    }
+
+    /// The first port of `from`, `from + 2`, … up to `to` that is not in the
+    /// map and not reserved.
+    pub(super) fn free_in(&self, map: &PortMap, from: u16, to: u16) -> Option<u16> {
+        let mut at = from;
+        // One step for each reserved range at most.
+        loop {
+            let port = map.next_free(at, to, from & 1 == 1)?;
+            match self.host.sysctl.reserved_until(port) {
+                None => return Some(port),
+                Some(last) => at = last.checked_add(1)?,
+            }
+        }
+    }
+
+    /// The first port of `from`, `from + 2`, … up to `to` that nobody has.
+    pub(super) fn unowned(&self, table: Table, from: u16, to: u16) -> Option<u16> {
+        let map = self.core.taken.get(usize::from(table.0))?;
+        self.free_in(map, from, to)
     }
 
     /// `inet_csk_find_open_port`
-    pub(super) fn inet_csk_find_open_port(&self, id: SockId, cx: &mut Ctx) -> Option<u16> {
+    pub(super) fn inet_csk_find_open_port(&mut self, id: SockId, cx: &mut Ctx) -> Option<u16> {
         let (lo, hi) = self.inet_sk_get_local_port_range(id);
         let n = u32::from(hi) - u32::from(lo) + 1;
         let whole = [Segment { lo, n }, Segment { lo, n: 0 }];
@@ -155,67 +213,84 @@ impl Net<'_> {
                 },
             ]
         };
-        let reuse = self.get(id).reuse == 1;
-        let segments = if reuse && n >= 4 { halves } else { whole };
-        if let Pick::Random(r) = cx.pick
-            && let Some(port) = self.find_fast(&segments, r)
-        {
-            return Some(port);
-        }
-        let scans = 1 + usize::from(self.core.host.sysctl.autobind_reuse);
+        let s = self.get(id);
+        let segments = if s.reuse == 1 && n >= 4 {
+            halves
+        } else {
+            whole
+        };
+        let me = Asker::of(id, s);
+        let scans = 1 + usize::from(self.host.sysctl.autobind_reuse);
         for relax in [false, true].into_iter().take(scans) {
+            let asker = me.in_general(relax);
             if relax {
                 cx.pass(Step::CskRelaxed);
             }
+            let mut view = (n > SHORT)
+                .then(|| self.cheap_view(&asker, relax))
+                .flatten();
+            if n > SHORT && view.is_none() {
+                if !relax
+                    && let [first, _] = segments
+                    && let Some(port) = self.first_stage(first, &asker, cx.pick)
+                {
+                    return Some(port);
+                }
+                view = Some(self.view(&asker, relax));
+            }
+            let open = Open {
+                net: self,
+                asker: &asker,
+                relax,
+                view,
+            };
             for seg in segments.into_iter().filter(|s| s.n > 0) {
-                let open = |p| self.is_open(id, p, relax);
-                let (asked, r) = match cx.pick {
-                    Pick::Random(r) => (None, r),
-                    Pick::Observed(p) => (Some(p.and_then(|p| u16::try_from(p).ok())), 0),
-                };
-                let Some(asked) = asked else {
-                    if let Some(port) = seg.walk(r, open) {
-                        return Some(port);
+                let asked = match cx.pick {
+                    Pick::Random(r) => {
+                        if let Some(port) = seg.walk(r, &open) {
+                            return Some(port);
+                        }
+                        continue;
                     }
-                    continue;
+                    Pick::Observed(p) => p.and_then(|p| u16::try_from(p).ok()),
                 };
-                let judged = seg.judge(asked, open);
+                let judged = seg.judge(asked, &open);
                 if judged.possible {
                     return asked;
                 }
                 if !judged.may_fail {
                     // The observed answer cannot be: answer for ourselves.
-                    return seg.walk(0, open);
+                    return seg.walk(0, &open);
                 }
             }
         }
         None
     }
 
-    /// A port that nobody has, without looking at owners: one that some draw
-    /// of the kernel would reach first. `None` is no answer.
-    fn find_fast(&self, segments: &[Segment; 2], r: u32) -> Option<u16> {
-        let seg = segments.first().filter(|s| s.n >= 2)?;
-        let map = self.core.taken.get(Table::Tcp as usize)?;
-        let [(a, end), _] = seg.stages();
-        let (first, last) = (seg.port(a), seg.port(end.checked_sub(1)?));
-        let start = seg.port(r % seg.n.max(1));
-        let odd = first & 1 == 1;
-        let reserved = &self.core.host.sysctl;
-        let mut tries = 0;
-        let mut from = start.max(first);
-        loop {
-            let found = map
-                .next_free(from, last, odd)
-                .or_else(|| map.next_free(first, last, odd))?;
-            if !reserved.is_reserved(found) {
-                return Some(found);
+    /// A port of the first stage, which any draw may reach, found without a
+    /// view: as long as there are such ports with few owners or none.
+    fn first_stage(&self, seg: Segment, asker: &Asker, pick: Pick) -> Option<u16> {
+        let end = seg.n & !1;
+        let open = Open {
+            net: self,
+            asker,
+            relax: false,
+            view: None,
+        };
+        let from = match pick {
+            Pick::Observed(port) => {
+                let asked = port.and_then(|p| u16::try_from(p).ok())?;
+                let offset = seg.offset(asked)?;
+                return (offset & 1 == 1 && offset < end && open.at(asked)).then_some(asked);
             }
-            tries += 1;
-            if tries > 8 {
-                return None;
-            }
-            from = found.checked_add(1)?;
-        }
+            Pick::Random(r) => (r % end.max(1)) | 1,
+        };
+        (from..end)
+            .step_by(2)
+            .take(TRIES)
+            .map(|o| seg.port(o))
+            .find(|p| open.at(*p))
+            .or_else(|| self.unowned(Table::Tcp, seg.port(from), seg.port(end - 1)))
+            .or_else(|| self.unowned(Table::Tcp, seg.port(1), seg.port(from)))
     }
 }

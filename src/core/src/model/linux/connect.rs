@@ -6,7 +6,7 @@
 use super::inet::{array, is_multicast};
 use crate::addr::af;
 use crate::model::host::AddrType;
-use crate::model::net::{Ctx, NONE, Net, Sock, SockId, State, Table, mapped, unmapped};
+use crate::model::net::{Ctx, LISTEN, NONE, Net, Queue, SockId, State, Table, mapped, unmapped};
 use crate::model::step::Step;
 use crate::model::{Answer, Cred, Errno, Pick};
 use crate::socket::ty;
@@ -25,7 +25,7 @@ impl Net<'_> {
         let mut cx = Ctx::new(pick);
         let s = self.get(id);
         let result = match (s.kind.domain, s.table) {
-            _ if self.core.host.generation.is_freebsd() || s.is_mptcp() => not_modelled(&mut cx),
+            _ if self.host.generation.is_freebsd() || s.is_mptcp() => not_modelled(&mut cx),
             (af::INET | af::INET6, Table::Tcp) => self.inet_stream_connect(id, addr, &mut cx),
             (af::INET | af::INET6, Table::Udp | Table::UdpLite) => {
                 self.inet_dgram_connect(id, addr, &mut cx)
@@ -58,10 +58,10 @@ impl Net<'_> {
         if s.dev != 0 || port == 0 || is_multicast(&dst) || super::needs_scope(&dst) {
             return Ok(None);
         }
-        let host = &self.core.host;
+        let host = &self.host;
         let bound = s.is_specific();
         if let Some(v4) = unmapped(&dst) {
-            if s.is_v6() && s.v6only {
+            if s.is_v6() && s.v6only() {
                 return cx.fail(Step::ConnectV6only, Errno::ENETUNREACH);
             }
             let local = v4 != 0 && host.addr_type(v4) == AddrType::Local;
@@ -82,7 +82,7 @@ impl Net<'_> {
             }));
         }
         // Once it has spoken IPv4, a TCP socket does not find back.
-        if s.mapped_ops || !host.has_v6(&dst, 0) || unmapped(&s.rcv6).is_some() {
+        if s.mapped_ops() || !host.has_v6(&dst, 0) || unmapped(&s.rcv6).is_some() {
             return Ok(None);
         }
         if bound && !host.has_v6(&s.rcv6, 0) {
@@ -122,7 +122,7 @@ impl Net<'_> {
         if !self.get(id).is_specific() {
             self.update_saddr(id, route.src);
             // udp_lib_rehash
-            self.edit(id, |s| s.group = false);
+            self.edit(id, |s| s.set_group(false));
         }
         self.edit(id, |s| {
             s.state = State::Established;
@@ -142,13 +142,13 @@ impl Net<'_> {
             s.dport = 0;
             s.dev = 0;
         });
-        if !s.addr_lock {
+        if !s.addr_lock() {
             self.reset(id);
-            if s.port_lock && s.hashed {
-                self.edit(id, |s| s.group = false);
+            if s.port_lock() && s.hashed() {
+                self.edit(id, |s| s.set_group(false));
             }
         }
-        if !s.port_lock {
+        if !s.port_lock() {
             self.udp_lib_unhash(id);
             self.edit(id, |s| s.sport = 0);
         }
@@ -176,7 +176,7 @@ impl Net<'_> {
             return Ok(());
         }
         let s = *self.get(id);
-        if s.connected {
+        if s.connected() {
             return cx.fail(Step::ConnectConnected, Errno::EISCONN);
         }
         if s.state != State::Close {
@@ -190,10 +190,12 @@ impl Net<'_> {
             return not_modelled(cx);
         };
         // Its own port, TCP_REPAIR, a full queue.
-        if s.num == u32::from(route.port) || s.reuse == 2 || self.get(listener).queue.2 > 12 {
+        if s.num == u32::from(route.port) || s.reuse == 2 || self.get(listener).queue.len > 12 {
             return not_modelled(cx);
         }
-        self.edit(id, |s| s.mapped_ops |= s.is_v6() && four);
+        self.edit(id, |s| {
+            s.set_mapped_ops(s.mapped_ops() | (s.is_v6() && four))
+        });
         self.inet_hash_connect(id, &route, cx)?;
         self.edit(id, |s| {
             s.daddr = route.dst;
@@ -208,7 +210,7 @@ impl Net<'_> {
         self.tcp_v4_syn_recv_sock(id, listener, &route, cx)?;
         self.edit(id, |s| {
             s.state = State::Established;
-            s.connected = true;
+            s.set_connected(true);
         });
         cx.pass(Step::ConnectOk);
         Ok(())
@@ -218,20 +220,17 @@ impl Net<'_> {
     /// `None` if lots decide or a device plays a part.
     fn inet_lookup_listener(&self, route: &Route, four: bool) -> Option<SockId> {
         let mut best = (0, SockId(NONE), 0);
-        for (id, s) in self.owners(Table::Tcp, u32::from(route.port)) {
-            if s.state != State::Listen {
-                continue;
-            }
+        for (id, s) in self.of_classes(Table::Tcp, u32::from(route.port), LISTEN) {
             let exact = s.rcv6 == route.dst;
             let wild = if four {
-                s.rcv4 == 0 && !s.v6only
+                s.rcv4 == 0 && !s.v6only()
             } else {
                 s.is_v6() && s.rcv6 == [0; 16]
             };
             if !exact && !wild {
                 continue;
             }
-            if s.dev != 0 || s.is_mptcp() || s.mapped_ops {
+            if s.dev != 0 || s.is_mptcp() || s.mapped_ops() {
                 return None;
             }
             let score = 1 + u32::from(exact) * 4 + u32::from(four && !s.is_v6());
@@ -263,7 +262,7 @@ impl Net<'_> {
         let (lo, hi) = self.inet_sk_get_local_port_range(id);
         let open = |net: &Self, port: u16| {
             let b = net.bucket(Table::Tcp, u32::from(port));
-            !net.core.host.sysctl.is_reserved(port)
+            !net.host.sysctl.is_reserved(port)
                 && (b.count == 0
                     || (b.fastreuse < 0
                         && b.fastreuseport < 0
@@ -275,6 +274,7 @@ impl Net<'_> {
         };
         let found = observed
             .filter(|p| (lo..=hi).contains(p) && open(self, *p))
+            .or_else(|| self.unowned(Table::Tcp, lo, hi))
             .or_else(|| (lo..=hi).step_by(2).find(|p| open(self, *p)))
             .or_else(|| (lo..=hi).find(|p| open(self, *p)));
         let Some(port) = found else {
@@ -284,7 +284,7 @@ impl Net<'_> {
         self.edit(id, |s| {
             s.set_rcv(route.src);
             s.num = u32::from(port);
-            s.connect_bind = true;
+            s.set_connect_bind(true);
         });
         self.inet_bind_hash(id);
         if new {
@@ -307,36 +307,33 @@ impl Net<'_> {
     ) -> Result<(), Errno> {
         let l = *self.get(listener);
         let peer = self.get(id).num as u16;
-        let mut child = Sock {
-            state: State::Established,
-            refs: 0,
-            daddr: route.src,
-            dport: peer,
-            parent: listener.0,
-            peer: id.0,
-            sport: route.port,
-            connected: true,
-            group: false,
-            hashed: false,
-            port_lock: false,
-            queue: (NONE, NONE, 0),
-            mapped_ops: l.is_v6() && unmapped(&route.dst).is_some(),
-            num: u32::from(route.port),
-            ..l
-        };
+        let mut child = l;
+        child.state = State::Established;
+        child.refs = 0;
+        child.daddr = route.src;
+        child.dport = peer;
+        child.parent = listener.0;
+        child.peer = id.0;
+        child.sport = route.port;
+        child.queue = Queue::EMPTY;
+        child.num = u32::from(route.port);
+        child.set_connected(true);
+        child.set_group(false);
+        child.set_hashed(false);
+        child.set_port_lock(false);
+        child.set_mapped_ops(l.is_v6() && unmapped(&route.dst).is_some());
         child.set_rcv(route.dst);
         let Some(child) = self.alloc(child) else {
-            return cx.fail(Step::NoRoom, Errno::ENOMEM);
+            return cx.fail(Step::NoRoom, Errno::ENOBUFS);
         };
         self.inet_bind_hash(child);
-        let (_, last, _) = l.queue;
-        self.edit(SockId(last), |c| c.queue_next = child.0);
+        self.edit(SockId(l.queue.last), |c| c.queue_next = child.0);
         self.edit(listener, |l| {
-            if l.queue.0 == NONE {
-                l.queue.0 = child.0;
+            if l.queue.first == NONE {
+                l.queue.first = child.0;
             }
-            l.queue.1 = child.0;
-            l.queue.2 += 1;
+            l.queue.last = child.0;
+            l.queue.len += 1;
         });
         self.edit(id, |s| s.peer = child.0);
         Ok(())
@@ -344,16 +341,16 @@ impl Net<'_> {
 
     /// `reqsk_queue_remove`
     fn reqsk_queue_remove(&mut self, listener: SockId) -> Option<SockId> {
-        let (first, _, _) = self.get(listener).queue;
+        let first = self.get(listener).queue.first;
         if first == NONE {
             return None;
         }
         let next = self.get(SockId(first)).queue_next;
         self.edit(listener, |l| {
-            l.queue.0 = next;
-            l.queue.2 -= 1;
+            l.queue.first = next;
+            l.queue.len = l.queue.len.saturating_sub(1);
             if next == NONE {
-                l.queue.1 = NONE;
+                l.queue.last = NONE;
             }
         });
         Some(SockId(first))
@@ -407,7 +404,7 @@ impl Net<'_> {
             && !s.is_mptcp();
         match s.state {
             _ if !known => return not_modelled(cx),
-            State::Close if s.connected => return not_modelled(cx),
+            State::Close if s.connected() => return not_modelled(cx),
             State::Close => return cx.fail(Step::ShutdownNotConnected, Errno::ENOTCONN),
             State::Listen if how != 1 => {
                 self.abort(id, cx);
@@ -429,7 +426,7 @@ impl Net<'_> {
             return;
         }
         if s.state == State::Listen {
-            self.edit(id, |s| s.group = false);
+            self.edit(id, |s| s.set_group(false));
             while let Some(child) = self.reqsk_queue_remove(id) {
                 self.abort(child, cx);
                 self.inet_put_port(child);
@@ -451,7 +448,7 @@ impl Net<'_> {
             s.peer = NONE;
             s.state = State::Close;
         });
-        if !s.port_lock {
+        if !s.port_lock() {
             self.inet_put_port(id);
         }
     }
@@ -461,14 +458,14 @@ impl Net<'_> {
         let s = *self.get(id);
         self.edit(id, |s| {
             s.state = State::Close;
-            s.connected = false;
+            s.set_connected(false);
             s.daddr = [0; 16];
             s.dport = 0;
         });
-        if !s.addr_lock {
+        if !s.addr_lock() {
             self.reset(id);
         }
-        if !s.port_lock {
+        if !s.port_lock() {
             self.inet_put_port(id);
         }
     }

@@ -28,13 +28,13 @@ pub fn needs_scope(a: &[u8; 16]) -> bool {
 impl Net<'_> {
     /// `inet_addr_valid_or_nonlocal`
     pub(super) fn inet_addr_valid_or_nonlocal(&self, s: &Sock, addr: u32, cx: &mut Ctx) -> bool {
-        let host = &self.core.host;
+        let host = &self.host;
         if addr == 0 || host.addr_type(addr) != AddrType::Unicast {
             return true;
         }
         let by_option = host.sysctl.nonlocal_bind
-            || s.freebind
-            || (s.transparent && quirks::transparent_binds(host.generation));
+            || s.freebind()
+            || (s.transparent() && quirks::transparent_binds(host.generation));
         if by_option {
             cx.pass(Step::InetBindNonlocal);
         }
@@ -43,7 +43,7 @@ impl Net<'_> {
 
     /// `inet_port_requires_bind_service`, and the caller's lack of it.
     fn is_privileged(&self, port: u16, cred: &Cred) -> bool {
-        let host = &self.core.host;
+        let host = &self.host;
         let start = if quirks::has_unprivileged_start(host.generation) {
             host.sysctl.unprivileged_start
         } else {
@@ -94,7 +94,7 @@ impl Net<'_> {
             return cx.fail(Step::InetBindBound, Errno::EINVAL);
         }
         self.edit(id, |s| s.set_rcv(mapped(ip)));
-        if port != 0 || !s.no_port {
+        if port != 0 || !s.no_port() {
             if let Err(e) = self.get_port(id, port, cx) {
                 self.edit(id, Sock::reset_saddr);
                 return Err(e);
@@ -104,8 +104,8 @@ impl Net<'_> {
             cx.pass(Step::InetBindAddressOnly);
         }
         self.edit(id, |s| {
-            s.addr_lock |= ip != 0;
-            s.port_lock |= port != 0;
+            s.set_addr_lock(s.addr_lock() | (ip != 0));
+            s.set_port_lock(s.port_lock() | (port != 0));
             s.daddr = [0; 16];
             s.dport = 0;
             s.sport = s.num as u16;
@@ -160,15 +160,15 @@ impl Net<'_> {
         let specific = !any && unmapped(&ip).is_none();
         self.edit(id, |s| {
             s.set_rcv(ip);
-            s.v6only |= specific;
+            s.set_v6only(s.v6only() | specific);
         });
-        if specific && !s.v6only {
+        if specific && !s.v6only() {
             cx.pass(Step::Inet6BindV6only);
         }
-        if port != 0 || !s.no_port {
+        if port != 0 || !s.no_port() {
             if let Err(e) = self.get_port(id, port, cx) {
                 self.edit(id, |n| {
-                    n.v6only = s.v6only;
+                    n.set_v6only(s.v6only());
                     n.reset_saddr();
                 });
                 return Err(e);
@@ -178,8 +178,8 @@ impl Net<'_> {
             cx.pass(Step::Inet6BindAddressOnly);
         }
         self.edit(id, |s| {
-            s.addr_lock |= !any;
-            s.port_lock |= port != 0;
+            s.set_addr_lock(s.addr_lock() | !any);
+            s.set_port_lock(s.port_lock() | (port != 0));
             s.daddr = [0; 16];
             s.dport = 0;
             s.sport = s.num as u16;
@@ -190,10 +190,10 @@ impl Net<'_> {
 
     fn check_mapped(&mut self, id: SockId, v4: u32, cx: &mut Ctx) -> Result<(), Errno> {
         let s = *self.get(id);
-        if s.v6only {
+        if s.v6only() {
             return cx.fail(Step::Inet6BindMappedV6only, Errno::EINVAL);
         }
-        if s.dev != 0 && !self.core.host.has_device(s.dev) {
+        if s.dev != 0 && !self.host.has_device(s.dev) {
             return cx.fail(Step::Inet6BindNoDevice, Errno::ENODEV);
         }
         if !self.inet_addr_valid_or_nonlocal(&s, v4, cx) {
@@ -222,14 +222,14 @@ impl Net<'_> {
             }
         }
         let s = *self.get(id);
-        let host = &self.core.host;
+        let host = &self.host;
         if s.dev != 0 && !host.has_device(s.dev) {
             return cx.fail(Step::Inet6BindNoDevice, Errno::ENODEV);
         }
         if is_multicast(ip) || host.has_v6(ip, s.dev) {
             return Ok(());
         }
-        if host.sysctl.nonlocal_bind6 || s.freebind || s.transparent {
+        if host.sysctl.nonlocal_bind6 || s.freebind() || s.transparent() {
             cx.pass(Step::InetBindNonlocal);
             return Ok(());
         }

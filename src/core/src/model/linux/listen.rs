@@ -10,7 +10,7 @@ impl Net<'_> {
     /// listen(2).
     pub fn listen(&mut self, id: SockId, pick: Pick) -> Answer<()> {
         let mut cx = Ctx::new(pick);
-        let result = if self.core.host.generation.is_freebsd() {
+        let result = if self.host.generation.is_freebsd() {
             self.solisten(id, &mut cx)
         } else {
             self.do_listen(id, &mut cx)
@@ -32,7 +32,7 @@ impl Net<'_> {
     fn inet_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
         let s = *self.get(id);
         match s.state {
-            _ if s.connected => return cx.fail(Step::ListenState, Errno::EINVAL),
+            _ if s.connected() => return cx.fail(Step::ListenState, Errno::EINVAL),
             State::Listen => {
                 cx.pass(Step::ListenAgain);
                 return Ok(());
@@ -46,7 +46,7 @@ impl Net<'_> {
             cx.pass(Step::ListenConflict);
             return Err(e);
         }
-        self.edit(id, |s| s.group |= s.reuseport);
+        self.edit(id, |s| s.set_group(s.group() | s.reuseport()));
         self.mptcp_copy_inaddrs(id);
         cx.pass(Step::ListenOk);
         debug_assert!(self.get(id).table == Table::Tcp);

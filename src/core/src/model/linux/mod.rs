@@ -4,6 +4,8 @@
 //! differently, the difference stands in [`quirks`].
 
 mod auto;
+#[cfg(test)]
+mod by_class_tests;
 mod connect;
 mod inet;
 mod listen;
@@ -30,7 +32,7 @@ impl Net<'_> {
     /// bind(2): `__sys_bind`. `cred` is who calls now, not who made the socket.
     pub fn bind(&mut self, fd: Fd, addr: Pointer<'_>, cred: &Cred, pick: Pick) -> Answer<()> {
         let mut cx = Ctx::new(pick);
-        let result = if self.core.host.generation.is_freebsd() {
+        let result = if self.host.generation.is_freebsd() {
             self.sys_bind(fd, addr, cred, &mut cx)
         } else {
             self.__sys_bind(fd, addr, cred, &mut cx)
@@ -85,7 +87,7 @@ impl Net<'_> {
             cx.pass(Step::CloseShared);
         } else {
             let s = *self.get(id);
-            if s.table == Table::Tcp && s.peer != NONE && !s.linger_zero {
+            if s.table == Table::Tcp && s.peer != NONE && !s.linger_zero() {
                 // tcp_fin: FIN_WAIT, later TIME_WAIT. Its descriptor is gone;
                 // the port remains an owner until the caller says otherwise.
                 self.edit(id, |s| s.state = State::Closing);
@@ -93,7 +95,7 @@ impl Net<'_> {
                 return Answer::of(Ok(()), &cx);
             }
             self.abort(id, &mut cx);
-            if self.get(id).hashed {
+            if self.get(id).hashed() {
                 cx.pass(Step::ClosePutPort);
                 self.inet_put_port(id);
             }
@@ -106,9 +108,7 @@ impl Net<'_> {
     /// Takes a socket out of the tables, whatever it is: what is left of a
     /// connection when nobody watches it any more.
     pub fn forget(&mut self, id: SockId) {
-        if self.get(id).hashed {
-            self.inet_put_port(id);
-        }
+        self.inet_put_port(id);
         self.release(id);
     }
 

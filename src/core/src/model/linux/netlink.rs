@@ -27,7 +27,7 @@ impl Net<'_> {
         let pid = u32::from_ne_bytes(array(addr, 4));
         let groups = u32::from_ne_bytes(array(addr, 8));
         let s = *self.get(id);
-        if s.hashed {
+        if s.hashed() {
             if pid != s.num {
                 return cx.fail(Step::NetlinkBound, Errno::EINVAL);
             }
@@ -77,7 +77,7 @@ impl Net<'_> {
             return cx.fail(Step::PacketMalformed, Errno::EINVAL);
         }
         let ifindex = u32::from_ne_bytes(array(addr, 4));
-        if ifindex != 0 && !self.core.host.has_device(ifindex) {
+        if ifindex != 0 && !self.host.has_device(ifindex) {
             return cx.fail(Step::PacketNoDevice, Errno::ENODEV);
         }
         let protocol = u16::from_be_bytes(array(addr, 2));

@@ -11,7 +11,7 @@ impl Net<'_> {
     /// setsockopt(2) with a value of the right size.
     pub fn setsockopt(&mut self, id: SockId, opt: Opt, cred: &Cred) -> Answer<()> {
         let mut cx = Ctx::new(Pick::Random(0));
-        let result = if self.core.host.generation.is_freebsd() {
+        let result = if self.host.generation.is_freebsd() {
             self.sosetopt(id, opt, cred, &mut cx)
         } else {
             self.do_setsockopt(id, opt, cred, &mut cx)
@@ -31,7 +31,7 @@ impl Net<'_> {
     ) -> Result<(), Errno> {
         let s = *self.get(id);
         let inet = matches!(s.kind.domain, af::INET | af::INET6);
-        let generation = self.core.host.generation;
+        let generation = self.host.generation;
         // A raw IPv6 socket does not take options of level IP.
         let ip_level = matches!(
             opt,
@@ -48,7 +48,7 @@ impl Net<'_> {
             Opt::ReusePort(true) if !inet => {
                 return cx.fail(Step::OptReuseportFamily, Errno::EOPNOTSUPP);
             }
-            Opt::ReusePort(on) => self.edit(id, |s| s.reuseport = on),
+            Opt::ReusePort(on) => self.edit(id, |s| s.set_reuseport(on)),
             Opt::V6Only(on) => {
                 if s.kind.domain != af::INET6 {
                     return cx.fail(Step::OptV6onlyFamily, Errno::ENOPROTOOPT);
@@ -56,7 +56,7 @@ impl Net<'_> {
                 if s.num != 0 {
                     return cx.fail(Step::OptV6onlyBound, Errno::EINVAL);
                 }
-                self.edit(id, |s| s.v6only = on);
+                self.edit(id, |s| s.set_v6only(on));
             }
             Opt::BindToNoDevice => return cx.fail(Step::OptDeviceName, Errno::ENODEV),
             Opt::BindToIfIndex(index) => {
@@ -69,26 +69,26 @@ impl Net<'_> {
                 self.edit(id, |s| {
                     s.dev = index;
                     // udp_lib_rehash takes it out of its reuseport group.
-                    s.group &= s.table == Table::Tcp || !s.hashed;
+                    s.set_group(s.group() && (s.table == Table::Tcp || !s.hashed()));
                     if s.is_mptcp() {
                         s.aux = index;
                     }
                 });
             }
-            Opt::LingerZero(on) => self.edit(id, |s| s.linger_zero = on),
-            Opt::FreeBind(on) if inet => self.edit(id, |s| s.freebind = on),
+            Opt::LingerZero(on) => self.edit(id, |s| s.set_linger_zero(on)),
+            Opt::FreeBind(on) if inet => self.edit(id, |s| s.set_freebind(on)),
             Opt::Transparent(on) if inet => {
                 if on && !cred.net_raw && !cred.net_admin {
                     return cx.fail(Step::OptTransparentPerm, Errno::EPERM);
                 }
-                self.edit(id, |s| s.transparent = on);
+                self.edit(id, |s| s.set_transparent(on));
             }
-            Opt::NoPort(on) if inet => self.edit(id, |s| s.no_port = on),
+            Opt::NoPort(on) if inet => self.edit(id, |s| s.set_no_port(on)),
             Opt::PortRange(lo, hi) if inet && quirks::has_port_range(generation) => {
                 if lo != 0 && hi != 0 && lo > hi {
                     return cx.fail(Step::OptPortRange, Errno::EINVAL);
                 }
-                self.edit(id, |s| s.range = (lo, hi));
+                self.edit(id, |s| s.range = [lo, hi]);
             }
             Opt::Repair(on) if s.table == Table::Tcp && !s.is_mptcp() => {
                 if !cred.net_admin || s.state == State::Listen {
@@ -102,12 +102,12 @@ impl Net<'_> {
             Opt::AttachReuseport if inet && s.kind.ty != ty::RAW => {
                 let hashed = match s.table {
                     Table::Tcp => s.state != State::Close,
-                    _ => s.hashed,
+                    _ => s.hashed(),
                 };
-                if (hashed && !s.group) || (!hashed && !s.reuseport) {
+                if (hashed && !s.group()) || (!hashed && !s.reuseport()) {
                     return cx.fail(Step::OptUnknown, Errno::EINVAL);
                 }
-                self.edit(id, |s| s.group = true);
+                self.edit(id, |s| s.set_group(true));
             }
             _ => return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT),
         }

@@ -85,7 +85,7 @@ impl Net<'_> {
             if family != af::INET && !(family == af::UNSPEC && ip == 0) {
                 return cx.fail(Step::PingFamily, Errno::EAFNOSUPPORT);
             }
-            let kind = self.core.host.addr_type(ip);
+            let kind = self.host.addr_type(ip);
             let many = ip != 0 && matches!(kind, AddrType::Multicast | AddrType::Broadcast);
             if many || !self.inet_addr_valid_or_nonlocal(&s, ip, cx) {
                 return cx.fail(Step::PingNotLocal, Errno::EADDRNOTAVAIL);
@@ -104,12 +104,12 @@ impl Net<'_> {
         if is_multicast(&ip) || unmapped(&ip).is_some() || (scoped && scope == 0) {
             return cx.fail(Step::PingNotUnicast, Errno::EINVAL);
         }
-        let host = &self.core.host;
+        let host = &self.host;
         let dev = if scope == 0 { s.dev } else { scope };
         if dev != 0 && !host.has_device(dev) {
             return cx.fail(Step::PingNoDevice, Errno::ENODEV);
         }
-        let foreign = host.sysctl.nonlocal_bind6 || s.freebind || s.transparent;
+        let foreign = host.sysctl.nonlocal_bind6 || s.freebind() || s.transparent();
         if !foreign && ip != [0; 16] && !host.has_v6(&ip, dev) {
             return cx.fail(Step::PingNotLocal, Errno::EADDRNOTAVAIL);
         }

@@ -26,7 +26,7 @@ impl Net<'_> {
     ) -> Answer<SockId> {
         let mut cx = Ctx::new(Pick::Random(0));
         let ty = ty_flags as u32;
-        let result = if self.core.host.generation.is_freebsd() {
+        let result = if self.host.generation.is_freebsd() {
             self.kern_socket(domain, ty, protocol, cred, &mut cx)
         } else {
             self.__sys_socket(domain, ty, protocol, cred, &mut cx)
@@ -50,7 +50,7 @@ impl Net<'_> {
         let (kind, table) = self.__sock_create(domain, kind, protocol, cred, cx)?;
         let mut sock = Sock::new(kind, table, cred);
         if kind.domain == af::INET6 {
-            sock.v6only = self.core.host.sysctl.bindv6only || table == Table::Ping;
+            sock.set_v6only(self.host.sysctl.bindv6only || table == Table::Ping);
         }
         if table == Table::Ping || kind.ty == ty::RAW {
             sock.reuse = 1;
@@ -60,7 +60,7 @@ impl Net<'_> {
                 cx.pass(Step::SockCreated);
                 Ok(id)
             }
-            None => cx.fail(Step::NoRoom, Errno::ENOMEM),
+            None => cx.fail(Step::NoRoom, Errno::ENOBUFS),
         }
     }
 
@@ -130,7 +130,7 @@ impl Net<'_> {
             (ty::DGRAM, proto::UDP) => Ok(Table::Udp),
             (ty::DGRAM, proto::UDPLITE) => Ok(Table::UdpLite),
             (ty::DGRAM, p) if p == ping => {
-                let (lo, hi) = self.core.host.sysctl.ping_groups;
+                let (lo, hi) = self.host.sysctl.ping_groups;
                 if !(lo..=hi).contains(&cred.gid) {
                     return cx.fail(Step::PingInitGroups, Errno::EACCES);
                 }
@@ -156,7 +156,7 @@ impl Net<'_> {
         }
         match kind {
             ty::STREAM | ty::SEQPACKET => Ok(Table::Vsock),
-            ty::DGRAM if self.core.host.vsock.datagram => Ok(Table::Vsock),
+            ty::DGRAM if self.host.vsock.datagram => Ok(Table::Vsock),
             ty::DGRAM => cx.fail(Step::VsockCreateDgram, Errno::ENODEV),
             _ => cx.fail(Step::VsockCreateType, Errno::ESOCKTNOSUPPORT),
         }

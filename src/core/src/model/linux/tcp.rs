@@ -2,7 +2,10 @@
 
 use super::quirks;
 use crate::model::Errno;
-use crate::model::net::{Bucket, Ctx, MAPPED_ANY, Net, Sock, SockId, State, Table, unmapped};
+use crate::model::net::{
+    ALL, Asker, Bucket, Classes, Ctx, LISTEN, MAPPED_ANY, Net, REUSE, REUSEPORT, Scope, Sock,
+    SockId, State, TIME_WAIT, Table, V6ONLY, each, meet, unmapped,
+};
 use crate::model::step::Step;
 
 /// How strictly owners are looked at.
@@ -49,7 +52,17 @@ impl Sock {
         Side {
             v6: &self.rcv6,
             v4: self.rcv4,
-            v6only: self.v6only,
+            v6only: self.v6only(),
+        }
+    }
+}
+
+impl Asker {
+    pub(super) fn side(&self) -> Side<'_> {
+        Side {
+            v6: &self.rcv6,
+            v4: self.rcv4,
+            v6only: self.v6only(),
         }
     }
 }
@@ -72,7 +85,7 @@ fn ipv6_rcv_saddr_equal(a: &Side<'_>, b: &Side<'_>, wild_a: bool, wild_b: bool) 
 }
 
 /// `inet_rcv_saddr_equal`, wildcards matching.
-pub(super) fn inet_rcv_saddr_equal(a: &Sock, b: &Sock) -> bool {
+pub(super) fn inet_rcv_saddr_equal(a: &Asker, b: &Sock) -> bool {
     if a.is_v6() {
         ipv6_rcv_saddr_equal(&a.side(), &b.side(), true, true)
     } else {
@@ -80,66 +93,158 @@ pub(super) fn inet_rcv_saddr_equal(a: &Sock, b: &Sock) -> bool {
     }
 }
 
-/// May both be bound to devices as they are?
-pub(super) fn devices_meet(a: &Sock, b: &Sock) -> bool {
-    a.dev == 0 || b.dev == 0 || a.dev == b.dev
-}
-
 /// `inet_bind_conflict`: do the options of two overlapping sockets collide?
-fn inet_bind_conflict(s: &Sock, o: &Sock, look: Look) -> bool {
-    if !devices_meet(s, o) {
+/// What [`Net::colliding`] says of classes, of one owner.
+pub(super) fn inet_bind_conflict(s: &Asker, o: &Sock, look: Look) -> bool {
+    if !meet(s.dev, o.dev) {
         return false;
     }
     let by_reuseport =
-        s.reuseport && o.reuseport && !s.group && (o.state == State::TimeWait || s.uid == o.uid);
-    if s.reuse != 0 && o.reuse != 0 && o.state != State::Listen {
+        s.may_reuseport() && o.reuseport() && (o.state == State::TimeWait || s.uid == o.uid);
+    if s.reuse() && o.reuse != 0 && o.state != State::Listen {
         !look.relax || (!look.reuseport_ok && by_reuseport)
     } else {
         !look.reuseport_ok || !by_reuseport
     }
 }
 
+/// Owners that are looked at one by one to name the one in the way.
+pub(super) const NAMED: usize = 64;
+
+/// Where a conflict was found.
+pub(super) struct Found {
+    step: Step,
+    /// The classes whose owners conflict, or some of them do.
+    classes: Classes,
+    /// The address of the owners; none if any.
+    addr: Option<[u8; 16]>,
+}
+
 impl Net<'_> {
-    /// `inet_bhash2_addr_any_conflict` and `inet_csk_bind_conflict` in one:
-    /// the first owner of the port that stands against socket `id`.
-    pub(super) fn inet_csk_bind_conflict(
+    /// `inet_bind_conflict` for all owners of a scope at once: the classes, of
+    /// those asked about, in which somebody collides; the first ones found.
+    fn colliding(
         &self,
-        id: SockId,
-        port: u16,
+        scope: Scope,
+        within: Classes,
+        a: &Asker,
+        port: u32,
         look: Look,
-    ) -> Option<(Step, SockId)> {
-        let s = self.get(id);
+    ) -> Classes {
+        let sum = self.summary(scope);
+        let set = sum.present() & within;
+        if set == 0 {
+            return 0;
+        }
+        // SO_REUSEADDR agrees for these; SO_REUSEPORT can agree for those.
+        let reuse = if a.reuse() { REUSE & !LISTEN } else { 0 };
+        let port_bit = if a.may_reuseport() { REUSEPORT } else { 0 };
+        // Collide in any case, if of the same user, if of another.
+        let (always, if_same, if_other) = match (look.relax, look.reuseport_ok) {
+            (true, true) => (!reuse & !port_bit, 0, !reuse & port_bit & !TIME_WAIT),
+            (true, false) => (
+                !reuse | (port_bit & TIME_WAIT),
+                reuse & port_bit & !TIME_WAIT,
+                0,
+            ),
+            (false, true) => (reuse | !port_bit, 0, !reuse & port_bit & !TIME_WAIT),
+            (false, false) => (ALL, 0, 0),
+        };
+        let own = self.own_class(scope, a, port).is_some();
+        if !own && (a.dev == 0 || (sum.mixed() == 0 && meet(sum.dev(), a.dev))) {
+            if set & always != 0 {
+                return set & always;
+            }
+            if sum.mixed() == 0 {
+                let by_uid = if sum.uid() == a.uid {
+                    if_same
+                } else {
+                    if_other
+                };
+                return set & by_uid;
+            }
+        }
+        each(set & (always | if_same | if_other))
+            .find(|class| {
+                let (n, same) = self.tally(scope, &sum, *class, a, port);
+                if class.bit() & always != 0 {
+                    n > 0
+                } else if class.bit() & if_same != 0 {
+                    same > 0
+                } else {
+                    n > same
+                }
+            })
+            .map_or(0, |class| class.bit())
+    }
+
+    /// `inet_bhash2_addr_any_conflict` and `inet_csk_bind_conflict` in one: is
+    /// there an owner of the port that stands against the asker?
+    pub(super) fn inet_csk_bind_conflict(&self, a: &Asker, port: u16, look: Look) -> Option<Found> {
         let port = u32::from(port);
         if self.bucket(Table::Tcp, port).count == 0 {
             return None;
         }
-        if !s.is_specific() {
-            return self
-                .owners(Table::Tcp, port)
-                .find(|(o, sock)| {
-                    *o != id && inet_bind_conflict(s, sock, look) && inet_rcv_saddr_equal(s, sock)
-                })
-                .map(|(o, _)| (Step::CskConflict, o));
+        if !a.is_specific() {
+            let scope = Self::port_scope(Table::Tcp, port);
+            let classes = self.colliding(scope, a.overlapped(), a, port, look);
+            return (classes != 0).then_some(Found {
+                step: Step::CskConflict,
+                classes,
+                addr: None,
+            });
         }
-        let four = !s.is_v6() || unmapped(&s.rcv6).is_some();
-        let against = |step, addr| {
-            self.at_addr(Table::Tcp, port, addr)
-                .find(|(o, sock)| {
-                    *o != id && !(four && sock.v6only) && inet_bind_conflict(s, sock, look)
-                })
-                .map(|(o, _)| (step, o))
-        };
-        against(Step::CskAnyConflict, [0; 16])
-            .or_else(|| {
-                four.then(|| against(Step::CskAnyConflict, MAPPED_ANY))
-                    .flatten()
+        let four = a.is_four();
+        let within = if four { ALL & !V6ONLY } else { ALL };
+        let mapped_any = four.then_some((Step::CskAnyConflict, MAPPED_ANY));
+        [
+            Some((Step::CskAnyConflict, [0; 16])),
+            mapped_any,
+            Some((Step::CskSameConflict, a.rcv6)),
+        ]
+        .into_iter()
+        .flatten()
+        .find_map(|(step, addr)| {
+            let group = self.group(Table::Tcp, port, &addr)?;
+            let classes = self.colliding(Scope::Group(group), within, a, port, look);
+            (classes != 0).then_some(Found {
+                step,
+                classes,
+                addr: Some(addr),
             })
-            .or_else(|| against(Step::CskSameConflict, s.rcv6))
+        })
+    }
+
+    /// One of the owners in the way: the first in the kernel's order, if it is
+    /// among the first 64; else one of its class.
+    pub(super) fn holder(&self, a: &Asker, port: u16, look: Look, found: &Found) -> Option<SockId> {
+        let port = u32::from(port);
+        let stands = |(o, s): &(SockId, &Sock)| {
+            let meets = match found.addr {
+                None => inet_rcv_saddr_equal(a, s),
+                Some(addr) => s.rcv6 == addr && !(a.is_four() && s.v6only()),
+            };
+            !a.is(*o) && meets && inet_bind_conflict(a, s, look)
+        };
+        let first = match found.addr {
+            None => self.owners(Table::Tcp, port).take(NAMED).find(stands),
+            Some(addr) => self
+                .at_addr(Table::Tcp, port, addr)
+                .take(NAMED)
+                .find(stands),
+        };
+        first
+            .or_else(|| {
+                self.of_classes(Table::Tcp, port, found.classes)
+                    .take(NAMED)
+                    .find(stands)
+            })
+            .map(|(o, _)| o)
     }
 
     /// `sk_reuseport_match`
     fn sk_reuseport_match(&self, b: &Bucket, s: &Sock) -> bool {
-        if b.fastreuseport <= 0 || !s.reuseport || s.group || b.fastuid != s.uid {
+        if b.fastreuseport <= 0 || !s.reuseport() || s.group() || b.fastuid != s.uid {
             return false;
         }
         if b.fastreuseport == 1 {
@@ -148,9 +253,9 @@ impl Net<'_> {
         let fast = Side {
             v6: &b.fast6,
             v4: b.fast4,
-            v6only: b.fast_v6only,
+            v6only: b.fast_v6only != 0,
         };
-        if b.fast_six {
+        if b.fast_six != 0 {
             ipv6_rcv_saddr_equal(&fast, &s.side(), true, false)
         } else {
             ipv4_rcv_saddr_equal(&fast, &s.side(), true, false)
@@ -162,7 +267,7 @@ impl Net<'_> {
         let s = *self.get(id);
         let port = u32::from(port);
         let b = *self.bucket(Table::Tcp, port);
-        let generation = self.core.host.generation;
+        let generation = self.host.generation;
         let reuse = s.reuse != 0 && s.state != State::Listen;
         // The bucket has its address group by now, so it never looks new; it
         // did before 6.8.
@@ -174,18 +279,18 @@ impl Net<'_> {
             } else if !reuse {
                 b.fastreuse = 0;
             }
-            if !s.reuseport {
+            if !s.reuseport() {
                 b.fastreuseport = 0;
             } else if new || !matches {
                 b.fastreuseport = if new { 1 } else { 2 };
                 b.fastuid = s.uid;
                 b.fast4 = s.rcv4;
                 b.fast6 = s.rcv6;
-                b.fast_v6only = s.v6only;
-                b.fast_six = s.is_v6();
+                b.fast_v6only = u8::from(s.v6only());
+                b.fast_six = u8::from(s.is_v6());
             }
         });
-        cx.pass(match (s.reuseport, matches) {
+        cx.pass(match (s.reuseport(), matches) {
             (false, _) => Step::CskUpdateClear,
             (true, false) => Step::CskUpdateSet,
             (true, true) => Step::CskUpdateKeep,
@@ -211,7 +316,7 @@ impl Net<'_> {
             self.check_port(id, port, cx)?;
         }
         self.inet_csk_update_fastreuse(id, port, cx);
-        if !self.get(id).hashed {
+        if !self.get(id).hashed() {
             self.edit(id, |s| s.num = u32::from(port));
             self.inet_bind_hash(id);
         }
@@ -232,10 +337,12 @@ impl Net<'_> {
             cx.pass(Step::CskFastReuse);
         } else if self.sk_reuseport_match(b, s) {
             cx.pass(Step::CskFastReuseport);
-        } else if let Some((step, holder)) = self.inet_csk_bind_conflict(id, port, BIND) {
-            cx.holder = Some(holder);
-            return cx.fail(step, Errno::EADDRINUSE);
         } else {
+            let asker = Asker::of(id, s);
+            if let Some(found) = self.inet_csk_bind_conflict(&asker, port, BIND) {
+                cx.holder = self.holder(&asker, port, BIND, &found);
+                return cx.fail(found.step, Errno::EADDRINUSE);
+            }
             cx.pass(Step::CskShared);
         }
         Ok(())

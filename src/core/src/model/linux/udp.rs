@@ -1,7 +1,10 @@
 //! UDP's bind table: `udp_lib_get_port`.
 
-use super::tcp::{devices_meet, inet_rcv_saddr_equal};
-use crate::model::net::{Ctx, MAPPED_ANY, Net, Sock, SockId, Table};
+use super::tcp::{NAMED, inet_rcv_saddr_equal};
+use crate::model::net::{
+    ALL, Asker, Classes, Ctx, MAPPED_ANY, Net, REUSE, REUSEPORT, Scope, Sock, SockId, V6ONLY, each,
+    meet,
+};
 use crate::model::step::Step;
 use crate::model::{Errno, Pick};
 
@@ -11,31 +14,36 @@ const MANY: u32 = 10;
 /// Slots of the kernel's table: ports that share one are this far apart.
 const SLOTS: u32 = 16384;
 
+/// What the first owner in the way says.
 enum Met {
     Nothing,
     Shares,
-    Conflict(SockId),
+    Conflict(Option<SockId>),
 }
 
 /// Does the owner stand in the way of `s`, if their options do not agree?
-fn meets(s: &Sock, o: &Sock) -> bool {
-    (s.reuse == 0 || o.reuse == 0) && devices_meet(s, o) && inet_rcv_saddr_equal(s, o)
+pub(super) fn meets(s: &Asker, o: &Sock) -> bool {
+    (!s.reuse() || o.reuse == 0) && meet(s.dev, o.dev) && inet_rcv_saddr_equal(s, o)
 }
 
-fn shares(s: &Sock, o: &Sock) -> bool {
-    s.reuseport && o.reuseport && !s.group && s.uid == o.uid
+pub(super) fn shares(s: &Asker, o: &Sock) -> bool {
+    s.may_reuseport() && o.reuseport() && s.uid == o.uid
 }
 
-fn first_met<'a>(
-    id: SockId,
-    s: &Sock,
-    mut owners: impl Iterator<Item = (SockId, &'a Sock)>,
-) -> Met {
-    match owners.find(|(o, sock)| *o != id && meets(s, sock)) {
+fn first_met<'a>(s: &Asker, mut owners: impl Iterator<Item = (SockId, &'a Sock)>) -> Met {
+    match owners.find(|(o, sock)| !s.is(*o) && meets(s, sock)) {
         None => Met::Nothing,
         Some((_, o)) if shares(s, o) => Met::Shares,
-        Some((o, _)) => Met::Conflict(o),
+        Some((o, _)) => Met::Conflict(Some(o)),
     }
+}
+
+/// How many owners of some scopes stand in the way if options do not agree,
+/// and how many of these share by `SO_REUSEPORT`.
+#[derive(Default, Clone, Copy)]
+struct Weight {
+    met: u32,
+    sharing: u32,
 }
 
 impl Net<'_> {
@@ -58,38 +66,82 @@ impl Net<'_> {
         };
         self.edit(id, |s| {
             s.num = u32::from(port);
-            s.group |= s.reuseport;
+            s.set_group(s.group() | s.reuseport());
         });
         self.inet_bind_hash(id);
         Ok(())
     }
 
+    /// The owners of a scope that meet the asker, by their classes.
+    fn udp_weigh(&self, scope: Scope, within: Classes, s: &Asker, port: u32) -> Weight {
+        let sum = self.summary(scope);
+        let agreed = if s.reuse() { REUSE } else { 0 };
+        let mut weight = Weight::default();
+        for class in each(sum.present() & within & !agreed) {
+            let (n, same) = self.tally(scope, &sum, class, s, port);
+            weight.met += n;
+            if s.may_reuseport() && class.bit() & REUSEPORT != 0 {
+                weight.sharing += same;
+            }
+        }
+        weight
+    }
+
+    /// The first owner in the way, in the kernel's order. That order decides
+    /// only where some of those in the way share and others do not.
+    fn udp_first_met<'a, I: Iterator<Item = (SockId, &'a Sock)>>(
+        &'a self,
+        s: &Asker,
+        weight: Weight,
+        owners: impl Fn() -> I,
+    ) -> Met {
+        if weight.met == 0 {
+            Met::Nothing
+        } else if weight.met == weight.sharing {
+            Met::Shares
+        } else if weight.sharing == 0 {
+            match first_met(s, owners().take(NAMED)) {
+                Met::Conflict(holder) => Met::Conflict(holder),
+                _ => Met::Conflict(None),
+            }
+        } else {
+            first_met(s, owners())
+        }
+    }
+
     fn udp_check(&self, id: SockId, port: u16, cx: &mut Ctx) -> Result<(), Errno> {
         let s = self.get(id);
+        let table = s.table;
         let port = u32::from(port);
-        if self.bucket(s.table, port).count == 0 {
+        if self.bucket(table, port).count == 0 {
             cx.pass(Step::UdpNobody);
             return Ok(());
         }
+        let asker = Asker::of(id, s);
         let on_slot: u32 = (0..4)
-            .map(|k| self.bucket(s.table, (port + k * SLOTS) & 0xffff).count)
+            .map(|k| self.bucket(table, (port + k * SLOTS) & 0xffff).count)
             .sum();
-        let (met, busy, shared) = if on_slot > MANY && s.is_specific() {
+        let specific = asker.is_specific();
+        let (met, busy, shared) = if on_slot > MANY && specific {
             (
-                self.udp_lib_lport_inuse2(id, s, port),
+                self.udp_lib_lport_inuse2(&asker, port),
                 Step::UdpInuse2,
                 Step::UdpShared2,
             )
         } else {
-            (
-                first_met(id, s, self.owners(s.table, port)),
-                Step::UdpInuse,
-                Step::UdpShared,
-            )
+            let owners = || self.owners(table, port);
+            let met = if specific {
+                first_met(&asker, owners())
+            } else {
+                let scope = Self::port_scope(table, port);
+                let weight = self.udp_weigh(scope, asker.overlapped(), &asker, port);
+                self.udp_first_met(&asker, weight, owners)
+            };
+            (met, Step::UdpInuse, Step::UdpShared)
         };
         match met {
             Met::Conflict(holder) => {
-                cx.holder = Some(holder);
+                cx.holder = holder;
                 cx.fail(busy, Errno::EADDRINUSE)
             }
             Met::Shares => {
@@ -103,73 +155,109 @@ impl Net<'_> {
         }
     }
 
+    /// The owners at one address that meet an asker with a specific one.
+    fn udp_weigh_at(&self, s: &Asker, port: u32, addr: &[u8; 16]) -> Weight {
+        let within = if s.is_four() { ALL & !V6ONLY } else { ALL };
+        // IPv4's wildcard is nothing to a true IPv6 address.
+        if !s.is_four() && *addr == MAPPED_ANY {
+            return Weight::default();
+        }
+        self.group(s.table, port, addr)
+            .map_or(Weight::default(), |g| {
+                self.udp_weigh(Scope::Group(g), within, s, port)
+            })
+    }
+
     /// `udp_lib_lport_inuse2` for the own address, then for the wildcards.
     /// IPv4's and IPv6's wildcard share a chain.
-    fn udp_lib_lport_inuse2(&self, id: SockId, s: &Sock, port: u32) -> Met {
-        let own = first_met(id, s, self.at_addr(s.table, port, s.rcv6));
+    fn udp_lib_lport_inuse2(&self, s: &Asker, port: u32) -> Met {
+        let own = self.udp_first_met(s, self.udp_weigh_at(s, port, &s.rcv6), || {
+            self.at_addr(s.table, port, s.rcv6)
+        });
         if let Met::Conflict(_) = own {
             return own;
         }
-        let wild = first_met(
-            id,
-            s,
+        let wild = [[0; 16], MAPPED_ANY]
+            .map(|any| self.udp_weigh_at(s, port, &any))
+            .into_iter()
+            .fold(Weight::default(), |a, b| Weight {
+                met: a.met + b.met,
+                sharing: a.sharing + b.sharing,
+            });
+        let wild = self.udp_first_met(s, wild, || {
             self.owners(s.table, port)
-                .filter(|(_, o)| o.rcv6 == [0; 16] || o.rcv6 == MAPPED_ANY),
-        );
+                .filter(|(_, o)| o.rcv6 == [0; 16] || o.rcv6 == MAPPED_ANY)
+        });
         match (wild, own) {
             (Met::Nothing, own) => own,
             (wild, _) => wild,
         }
     }
 
-    /// May the kernel choose this port? Every owner counts, not the first.
-    fn udp_open(&self, id: SockId, port: u16) -> bool {
-        let s = self.get(id);
-        !self.core.host.sysctl.is_reserved(port)
-            && !self
-                .owners(s.table, u32::from(port))
-                .any(|(o, sock)| o != id && meets(s, sock) && !shares(s, sock))
+    /// May the kernel not choose this port? Every owner counts, not the first.
+    pub(super) fn udp_closed(&self, s: &Asker, port: u16) -> bool {
+        let port = u32::from(port);
+        if self.bucket(s.table, port).count == 0 {
+            return false;
+        }
+        let refuses = |w: Weight| w.met > w.sharing;
+        if s.is_specific() {
+            [s.rcv6, [0; 16], MAPPED_ANY]
+                .iter()
+                .any(|addr| refuses(self.udp_weigh_at(s, port, addr)))
+        } else {
+            let scope = Self::port_scope(s.table, port);
+            refuses(self.udp_weigh(scope, s.overlapped(), s, port))
+        }
     }
 
-    fn udp_auto(&self, id: SockId, cx: &Ctx) -> Option<u16> {
+    /// A port of the range that is open to the socket: any may be drawn.
+    fn udp_auto(&mut self, id: SockId, cx: &Ctx) -> Option<u16> {
         let (lo, hi) = self.inet_sk_get_local_port_range(id);
         let n = u32::from(hi) - u32::from(lo) + 1;
+        let asker = Asker::of(id, self.get(id)).in_general(true);
+        let open = |net: &Self, port: u16| {
+            !net.host.sysctl.is_reserved(port) && !net.udp_closed(&asker, port)
+        };
         let start = match cx.pick {
             Pick::Random(r) => (u32::from(lo) + r % n) as u16,
             Pick::Observed(port) => {
                 if let Some(port) = port.and_then(|p| u16::try_from(p).ok())
                     && lo <= port
                     && port <= hi
-                    && self.udp_open(id, port)
+                    && open(self, port)
                 {
                     return Some(port);
                 }
                 lo
             }
         };
-        let table = if self.get(id).table == Table::Udp {
-            1
-        } else {
-            2
+        // From the start on, one parity, then the other, then below it.
+        let runs = |find: &dyn Fn(u16) -> Option<u16>| {
+            [
+                Some(start),
+                start.checked_add(1),
+                Some(lo),
+                lo.checked_add(1),
+            ]
+            .into_iter()
+            .flatten()
+            .filter(|from| *from <= hi)
+            .find_map(find)
         };
-        if let Some(map) = self.core.taken.get(table) {
-            let odd = start & 1 == 1;
-            for (parity, from) in [(odd, start), (!odd, start), (odd, lo), (!odd, lo)] {
-                if let Some(port) = map.next_free(from, hi, parity)
-                    && !self.core.host.sysctl.is_reserved(port)
-                {
-                    return Some(port);
-                }
-            }
+        let view = self.cheap_view(&asker, false);
+        if view.is_none()
+            && let Some(port) = runs(&|from| self.unowned(asker.table, from, hi))
+        {
+            return Some(port);
         }
-        (0..n)
-            .map(|i| (u32::from(lo) + (u32::from(start - lo) + i) % n) as u16)
-            .find(|&port| self.udp_open(id, port))
+        let view = view.unwrap_or_else(|| self.view(&asker, false));
+        runs(&|from| self.free_in(self.closed(view), from, hi))
     }
 
     /// `udp_lib_unhash`: leaves the table and the reuseport group.
     pub(super) fn udp_lib_unhash(&mut self, id: SockId) {
         self.inet_put_port(id);
-        self.edit(id, |s| s.group = false);
+        self.edit(id, |s| s.set_group(false));
     }
 }

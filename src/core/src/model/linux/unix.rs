@@ -1,9 +1,9 @@
 //! AF_UNIX: `unix_bind` and its three ways.
 //!
 //! What the file system says of a path is the caller's to ask:
-//! [`PathState`], set in [`Core::path`](crate::model::Core) before the call.
+//! [`PathState`], set in [`Net::path`](crate::model::Net) before the call.
 
-use crate::addr::{UnixKind, UnixName, af};
+use crate::addr::{UnixName, af};
 use crate::model::net::{Ctx, Net, SockId, State, Table};
 use crate::model::step::Step;
 use crate::model::{Errno, Pick};
@@ -64,7 +64,7 @@ impl Net<'_> {
 
     /// `unix_autobind`
     fn unix_autobind(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
-        if self.get(id).has_name {
+        if self.get(id).has_name() {
             cx.pass(Step::UnixAutobindNamed);
             return Ok(());
         }
@@ -88,7 +88,7 @@ impl Net<'_> {
     /// `unix_bind_abstract`
     fn unix_bind_abstract(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
         let s = self.get(id);
-        if s.has_name {
+        if s.has_name() {
             return cx.fail(Step::UnixAbstractBound, Errno::EINVAL);
         }
         if let Some(holder) = self.unix_find(s.kind.ty, name) {
@@ -104,18 +104,17 @@ impl Net<'_> {
     /// socket has a name.
     fn unix_bind_bsd(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
         let path = name.split(|&b| b == 0).next().unwrap_or(&[]);
-        match self.core.path {
+        match self.path {
             PathState::Exists => return cx.fail(Step::UnixPathExists, Errno::EADDRINUSE),
             PathState::Refused(e) => return cx.fail(Step::UnixPathRefused, e),
             PathState::Free => {}
         }
-        if self.get(id).has_name {
+        if self.get(id).has_name() {
             return cx.fail(Step::UnixPathBound, Errno::EINVAL);
         }
         let name = UnixName::path(path);
         self.edit(id, |s| {
-            s.has_name = true;
-            s.name = name.unwrap_or(UnixName::AUTO);
+            s.set_unix_name(name);
         });
         cx.pass(Step::UnixBound);
         Ok(())
@@ -124,15 +123,14 @@ impl Net<'_> {
     fn unix_find(&self, kind: u16, name: &[u8]) -> Option<SockId> {
         let (hash, addr) = key(kind, name);
         self.at_addr(Table::Unix, hash, addr)
-            .find(|(_, s)| s.name.kind == UnixKind::Abstract && s.name.bytes() == name)
+            .find(|(_, s)| s.is_abstract(name))
             .map(|(id, _)| id)
     }
 
     fn unix_name(&mut self, id: SockId, name: Option<UnixName>, bytes: &[u8]) {
         let (hash, addr) = key(self.get(id).kind.ty, bytes);
         self.edit(id, |s| {
-            s.has_name = true;
-            s.name = name.unwrap_or(UnixName::AUTO);
+            s.set_unix_name(name);
             s.num = hash;
             s.rcv6 = addr;
         });
@@ -145,7 +143,7 @@ impl Net<'_> {
         if s.kind.ty == ty::DGRAM {
             return cx.fail(Step::ListenUnsupported, Errno::EOPNOTSUPP);
         }
-        if !s.has_name {
+        if !s.has_name() {
             return cx.fail(Step::UnixListenUnbound, Errno::EINVAL);
         }
         self.edit(id, |s| s.state = State::Listen);

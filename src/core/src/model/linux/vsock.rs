@@ -74,7 +74,7 @@ impl Net<'_> {
 
     /// `vsock_find_cid`, `virtio_transport_get_local_cid`: is it this machine?
     fn vsock_find_cid(&self, cid: u32) -> bool {
-        let vsock = &self.core.host.vsock;
+        let vsock = &self.host.vsock;
         vsock.cid == Some(cid)
             || (cid == CID_HOST && vsock.host)
             || (cid == CID_LOCAL && vsock.local)
@@ -90,7 +90,7 @@ impl Net<'_> {
         if cid != VMADDR_ANY {
             return at(cid).or_else(|| at(VMADDR_ANY));
         }
-        let own = self.core.host.vsock.cid.unwrap_or(VMADDR_ANY);
+        let own = self.host.vsock.cid.unwrap_or(VMADDR_ANY);
         [VMADDR_ANY, own, CID_HOST, CID_LOCAL]
             .into_iter()
             .find_map(at)

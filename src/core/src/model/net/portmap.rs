@@ -1,8 +1,11 @@
 //! Which ports are free, found fast.
 
+use bytemuck::{Pod, Zeroable};
+
 /// Which ports of a table have owners, as a tree of bits: the next port
 /// without one is found in a few steps however many are taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 pub struct PortMap {
     /// A set bit is a port with an owner.
     taken: [u64; 1024],
@@ -43,6 +46,16 @@ impl PortMap {
                 }
             }
         }
+    }
+
+    /// Is the port's bit set?
+    pub(in crate::model) fn has(&self, port: u16) -> bool {
+        self.word(usize::from(port >> 6)) >> (port & 63) & 1 != 0
+    }
+
+    /// The bits of 64 ports.
+    pub(in crate::model) fn word(&self, w: usize) -> u64 {
+        self.taken.get(w).copied().unwrap_or(0)
     }
 
     /// The first port without an owner in `from..=to` with this parity.

@@ -1,107 +1,180 @@
 //! A socket, and its two views of an address.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::NONE;
 use crate::addr::{UnixKind, UnixName, VMADDR_ANY, af};
 use crate::model::host::Cred;
 use crate::socket::{SocketType, proto};
 
-/// Which name space a socket's name lives in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum Table {
-    Tcp,
-    Udp,
-    UdpLite,
-    Ping,
-    Vsock,
-    Unix,
-    Netlink,
+/// Which name space a socket's name lives in. A number and not an `enum`: it
+/// lies in memory that others can write, and every number is one of these or
+/// nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Table(pub u8);
+
+#[allow(missing_docs, non_upper_case_globals)]
+impl Table {
+    pub const Tcp: Table = Table(0);
+    pub const Udp: Table = Table(1);
+    pub const UdpLite: Table = Table(2);
+    pub const Ping: Table = Table(3);
+    pub const Vsock: Table = Table(4);
+    pub const Unix: Table = Table(5);
+    pub const Netlink: Table = Table(6);
     /// Sockets that never conflict: raw and packet.
-    Other,
+    pub const Other: Table = Table(7);
 }
 
 /// TCP's states, as far as they differ for binding. UDP has `Close` and
-/// `Established`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub enum State {
-    Close,
-    Listen,
-    SynSent,
-    Established,
+/// `Established`. A number for the reason that [`Table`] is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct State(pub u8);
+
+#[allow(missing_docs, non_upper_case_globals)]
+impl State {
+    pub const Close: State = State(0);
+    pub const Listen: State = State(1);
+    pub const SynSent: State = State(2);
+    pub const Established: State = State(3);
     /// Closed by this side first, or by the other: still an owner.
-    Closing,
-    TimeWait,
+    pub const Closing: State = State(4);
+    pub const TimeWait: State = State(5);
+}
+
+/// A listener's accept queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::model) struct Queue {
+    pub first: u32,
+    pub last: u32,
+    pub len: u32,
+}
+
+impl Queue {
+    pub const EMPTY: Queue = Queue {
+        first: NONE,
+        last: NONE,
+        len: 0,
+    };
 }
 
 /// A socket. Field names are the kernel's where it has one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 #[allow(missing_docs)]
 pub struct Sock {
     pub kind: SocketType,
     pub table: Table,
+    pub state: State,
+    /// What is on or off: see the methods.
+    flags: u32,
     /// Descriptors in all processes; 0 for a free place.
     pub refs: u32,
     pub uid: u32,
-    pub reuse: u8,
-    pub reuseport: bool,
-    pub v6only: bool,
-    pub freebind: bool,
-    pub transparent: bool,
-    /// `IP_BIND_ADDRESS_NO_PORT`
-    pub no_port: bool,
-    /// `sk_reuseport_cb`: member of a reuseport group.
-    pub group: bool,
-    /// `SOCK_CONNECT_BIND`: the port came from connect().
-    pub connect_bind: bool,
-    /// `SOCK_BINDADDR_LOCK`
-    pub addr_lock: bool,
-    /// `SOCK_BINDPORT_LOCK`
-    pub port_lock: bool,
-    /// In the port's list.
-    pub hashed: bool,
     /// `sk_bound_dev_if`
     pub dev: u32,
-    /// `IP_LOCAL_PORT_RANGE`: low, high; 0 for unset.
-    pub range: (u16, u16),
-    pub state: State,
-    /// `sk_rcv_saddr`, `sk_v6_rcv_saddr`: for IPv4 sockets the latter is mapped.
-    pub rcv4: u32,
-    pub rcv6: [u8; 16],
     /// `inet_num`, vsock port, netlink port id, packet ifindex.
     pub num: u32,
     /// The vsock CID, netlink groups, the packet protocol; for MPTCP the
     /// device of the outer socket.
     pub aux: u32,
-    /// What the outer socket of MPTCP says its name is.
-    pub msk: ([u8; 16], u16),
+    /// `sk_rcv_saddr`, `sk_v6_rcv_saddr`: for IPv4 sockets the latter is mapped.
+    pub rcv4: u32,
+    pub rcv6: [u8; 16],
     pub daddr: [u8; 16],
+    /// What the outer socket of MPTCP says its address is …
+    pub msk_addr: [u8; 16],
+    /// … and its port.
+    pub msk_port: u16,
     pub dport: u16,
     /// `inet_sport`: what getsockname shows, even where the port is gone.
     pub sport: u16,
-    /// `SS_CONNECTED`
-    pub connected: bool,
+    /// `sk_reuse`: 2 is TCP_REPAIR's.
+    pub reuse: u8,
+    /// FreeBSD's `IP_PORTRANGE`
+    pub bsd_range: u8,
+    /// `IP_LOCAL_PORT_RANGE`: low, high; 0 for unset.
+    pub range: [u16; 2],
     /// The other end, if it is on this host.
     pub peer: u32,
-    /// A listener's accept queue: first, last, how many.
-    pub(in crate::model) queue: (u32, u32, u32),
-    /// The next one in the queue that this child waits in.
-    pub(in crate::model) queue_next: u32,
-    /// An IPv6 TCP socket that has been connected by IPv4 (`ipv6_mapped`).
-    pub mapped_ops: bool,
-    /// `SO_LINGER` with time 0: close resets.
-    pub linger_zero: bool,
     /// The listener that a child waits at.
     pub parent: u32,
-    /// `IP_PORTRANGE` and SO_REUSEPORT_LB of FreeBSD.
-    pub bsd: crate::model::freebsd::BsdSock,
-    pub name: UnixName,
-    pub has_name: bool,
-    pub(in crate::model) port_next: u32,
-    pub(in crate::model) port_prev: u32,
-    pub(in crate::model) addr_next: u32,
-    pub(in crate::model) addr_prev: u32,
+    pub(in crate::model) queue: Queue,
+    /// The next one in the queue that this child waits in.
+    pub(in crate::model) queue_next: u32,
+    /// The address group that it is in, if it is hashed.
+    pub(super) bind2: u32,
+    pub(super) port_next: u32,
+    pub(super) port_prev: u32,
+    pub(super) addr_next: u32,
+    pub(super) addr_prev: u32,
+    pub(super) class_next: u32,
+    pub(super) class_prev: u32,
+    name_kind: u8,
+    name_len: u8,
+    pad: [u8; 2],
+    name: [u8; 108],
+}
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $bit:literal $get:ident $set:ident;)*) => {
+        impl Sock {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $get(&self) -> bool {
+                    self.flags & 1 << $bit != 0
+                }
+
+                #[allow(missing_docs)]
+                pub fn $set(&mut self, on: bool) {
+                    self.flags = self.flags & !(1 << $bit) | u32::from(on) << $bit;
+                }
+            )*
+        }
+    };
+}
+
+flags! {
+    /// `SO_REUSEPORT`
+    0 reuseport set_reuseport;
+    /// `IPV6_V6ONLY`
+    1 v6only set_v6only;
+    /// `IP_FREEBIND`
+    2 freebind set_freebind;
+    /// `IP_TRANSPARENT`
+    3 transparent set_transparent;
+    /// `IP_BIND_ADDRESS_NO_PORT`
+    4 no_port set_no_port;
+    /// `sk_reuseport_cb`: member of a reuseport group.
+    5 group set_group;
+    /// `SOCK_CONNECT_BIND`: the port came from connect().
+    6 connect_bind set_connect_bind;
+    /// `SOCK_BINDADDR_LOCK`
+    7 addr_lock set_addr_lock;
+    /// `SOCK_BINDPORT_LOCK`
+    8 port_lock set_port_lock;
+    /// In the port's list.
+    9 hashed set_hashed;
+    /// `SS_CONNECTED`
+    10 connected set_connected;
+    /// An IPv6 TCP socket that has been connected by IPv4 (`ipv6_mapped`).
+    11 mapped_ops set_mapped_ops;
+    /// `SO_LINGER` with time 0: close resets.
+    12 linger_zero set_linger_zero;
+    /// A Unix socket with a name.
+    13 has_name set_has_name;
+    /// FreeBSD's `SO_REUSEPORT_LB`
+    14 reuseport_lb set_reuseport_lb;
+    /// FreeBSD's `IP_BINDANY`
+    15 bindany set_bindany;
+    /// FreeBSD's `INP_DROPPED`
+    16 dropped set_dropped;
+    /// FreeBSD: the creator was privileged.
+    17 root set_root;
 }
 
 /// `::ffff:0.0.0.0`
@@ -136,45 +209,51 @@ impl Sock {
             protocol: 0,
         },
         table: Table::Other,
+        state: State::Close,
+        flags: 0,
         refs: 0,
         uid: 0,
-        reuse: 0,
-        reuseport: false,
-        v6only: false,
-        freebind: false,
-        transparent: false,
-        no_port: false,
-        group: false,
-        connect_bind: false,
-        addr_lock: false,
-        port_lock: false,
-        hashed: false,
         dev: 0,
-        range: (0, 0),
-        state: State::Close,
-        rcv4: 0,
-        rcv6: [0; 16],
         num: 0,
         aux: 0,
-        msk: ([0; 16], 0),
+        rcv4: 0,
+        rcv6: [0; 16],
         daddr: [0; 16],
+        msk_addr: [0; 16],
+        msk_port: 0,
         dport: 0,
         sport: 0,
-        connected: false,
+        reuse: 0,
+        bsd_range: 0,
+        range: [0; 2],
         peer: NONE,
-        queue: (NONE, NONE, 0),
-        queue_next: NONE,
-        mapped_ops: false,
-        linger_zero: false,
         parent: NONE,
-        bsd: crate::model::freebsd::BsdSock::NEW,
-        name: UnixName::AUTO,
-        has_name: false,
+        queue: Queue::EMPTY,
+        queue_next: NONE,
+        bind2: NONE,
         port_next: NONE,
         port_prev: NONE,
         addr_next: NONE,
         addr_prev: NONE,
+        class_next: NONE,
+        class_prev: NONE,
+        name_kind: 0,
+        name_len: 0,
+        pad: [0; 2],
+        name: [0; 108],
     };
+
+    /// A free place, before that one in the chain of free places.
+    pub(super) fn free_before(next: u32) -> Sock {
+        Sock {
+            port_next: next,
+            ..Sock::FREE
+        }
+    }
+
+    pub(super) fn next_free(&self) -> u32 {
+        self.port_next
+    }
 
     /// A new socket of this type.
     #[must_use]
@@ -189,7 +268,7 @@ impl Sock {
         match kind.domain {
             af::INET => {
                 s.rcv6 = MAPPED_ANY;
-                s.msk.0 = MAPPED_ANY;
+                s.msk_addr = MAPPED_ANY;
             }
             af::PACKET => s.aux = u32::from(kind.protocol.swap_bytes()),
             af::VSOCK => {
@@ -246,10 +325,35 @@ impl Sock {
 }
 
 impl Sock {
-    /// Has the Unix socket a name?
+    /// The name of a Unix socket.
     #[must_use]
-    pub fn unix_name(&self) -> Option<&UnixName> {
-        (self.has_name && self.name.kind != UnixKind::Auto).then_some(&self.name)
+    pub fn unix_name(&self) -> Option<UnixName> {
+        let bytes = self.name.get(..usize::from(self.name_len))?;
+        match self.name_kind {
+            1 => UnixName::path(bytes),
+            2 => UnixName::abstract_(bytes),
+            _ => None,
+        }
+    }
+
+    /// Is it this abstract name?
+    pub(in crate::model) fn is_abstract(&self, name: &[u8]) -> bool {
+        self.name_kind == 2 && self.name.get(..usize::from(self.name_len)) == Some(name)
+    }
+
+    pub(in crate::model) fn set_unix_name(&mut self, name: Option<UnixName>) {
+        let name = name.unwrap_or(UnixName::AUTO);
+        self.set_has_name(true);
+        self.name_kind = match name.kind {
+            UnixKind::Auto => 0,
+            UnixKind::Path => 1,
+            UnixKind::Abstract => 2,
+        };
+        self.name = [0; 108];
+        for (to, from) in self.name.iter_mut().zip(name.bytes()) {
+            *to = *from;
+        }
+        self.name_len = name.bytes().len() as u8;
     }
 
     pub(in crate::model) fn is_mptcp(&self) -> bool {

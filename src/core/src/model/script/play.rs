@@ -44,7 +44,7 @@ impl Player {
     #[must_use]
     pub fn new(script: &Script, sockets: usize) -> Player {
         Player {
-            net: OwnedNet::new(script.host, sockets),
+            net: OwnedNet::new(script.host, sockets as u32),
             pids: Vec::new(),
             in_user_namespace: false,
             path: None,
@@ -63,16 +63,10 @@ impl Player {
         self.files.clear();
         self.paths.clear();
         // What lingers after its last descriptor.
-        let mut net = self.net.net();
-        while net.core.used != 0 {
-            let Some(id) = net.ids().next() else {
-                break;
-            };
-            net.forget(id);
-        }
+        self.net.net().clear();
         self.vars.resize(script.vars.len(), None);
         self.files.resize(script.vars.len(), false);
-        self.net.net().core.host = script.host;
+        self.net.host = script.host;
     }
 
     /// Closes whatever the variable holds.
@@ -205,7 +199,7 @@ impl Player {
                     len: len.unwrap_or(bytes.len() as i32),
                 };
                 let known = self.paths.contains(bytes);
-                net.core.path = self.path.unwrap_or(if known {
+                net.path = self.path.unwrap_or(if known {
                     PathState::Exists
                 } else {
                     PathState::Free

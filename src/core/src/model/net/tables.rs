@@ -1,0 +1,570 @@
+//! Owners come to a port and leave it: lists, address groups, counts.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::class::{Asker, Class, Classes, Scope, Summary, each};
+use super::counts::Of;
+use super::{Bucket, NONE, Net, PORTS, Sock, SockId, Table};
+use crate::model::Generation;
+
+/// The owners of one address on a port: `inet_bind2_bucket`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::model) struct Group {
+    addr: [u8; 16],
+    num: u32,
+    table: Table,
+    pad: [u8; 3],
+    /// The next group in the hash chain, or of the free ones.
+    next: u32,
+    prev: u32,
+    head: u32,
+    tail: u32,
+    sum: Summary,
+}
+
+/// How a socket counts among the owners of a port.
+type Standing = (Class, u32, u32);
+
+fn standing(s: &Sock) -> Standing {
+    (Class::of(s), s.dev, s.uid)
+}
+
+/// Has the table buckets, one for each port?
+fn has_buckets(table: Table) -> bool {
+    table.0 < 3
+}
+
+impl Net<'_> {
+    fn bucket_index(table: Table, port: u32) -> Option<u32> {
+        has_buckets(table).then(|| u32::from(table.0) * PORTS as u32 + port % PORTS as u32)
+    }
+
+    /// The owners of a port, as far as the table has ports.
+    pub(in crate::model) fn bucket(&self, table: Table, port: u32) -> &Bucket {
+        const EMPTY: Bucket = Bucket::EMPTY;
+        Self::bucket_index(table, port)
+            .and_then(|i| self.buckets.get(i as usize))
+            .unwrap_or(&EMPTY)
+    }
+
+    pub(in crate::model) fn edit_bucket(
+        &mut self,
+        table: Table,
+        port: u32,
+        f: impl FnOnce(&mut Bucket),
+    ) {
+        if let Some(b) =
+            Self::bucket_index(table, port).and_then(|i| self.buckets.get_mut(i as usize))
+        {
+            f(b);
+        }
+    }
+
+    /// Changes a socket; if it has a port, and counts otherwise afterwards,
+    /// the counts follow. The port and the address are not changed so.
+    pub(in crate::model) fn edit(&mut self, id: SockId, change: impl FnOnce(&mut Sock)) {
+        let Some(s) = self.socks.get_mut(id.0 as usize) else {
+            return;
+        };
+        if !s.hashed() || !has_buckets(s.table) {
+            change(s);
+            return;
+        }
+        let before = standing(s);
+        change(s);
+        let after = standing(s);
+        if before != after {
+            let (table, port) = (s.table, s.num as u16);
+            self.leave(id, before);
+            self.refresh_views(table, port, false);
+            self.enter(id, after);
+            self.refresh_views(table, port, true);
+        }
+    }
+
+    /// Changes what no count depends on.
+    fn raw(&mut self, id: u32, change: impl FnOnce(&mut Sock)) {
+        if let Some(s) = self.socks.get_mut(id as usize) {
+            change(s);
+        }
+    }
+
+    fn chain(&self, table: Table, port: u32, addr: &[u8; 16]) -> usize {
+        let [hi, lo] = bytemuck::cast::<[u8; 16], [u64; 2]>(*addr);
+        let mut h = hi ^ (u64::from(port) << 8 | u64::from(table.0));
+        h = h.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        h ^= lo;
+        h ^= h >> 29;
+        h = h.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        h ^= h >> 32;
+        (h as usize) & (self.heads.len().max(1) - 1)
+    }
+
+    /// The group of an address on a port.
+    pub(in crate::model) fn group(&self, table: Table, port: u32, addr: &[u8; 16]) -> Option<u32> {
+        let mut at = *self.heads.get(self.chain(table, port, addr))?;
+        for _ in 0..self.groups.len() {
+            let i = at.checked_sub(1)?;
+            let g = self.groups.get(i as usize)?;
+            if g.num == port && g.table == table && g.addr == *addr {
+                return Some(i);
+            }
+            at = g.next;
+        }
+        None
+    }
+
+    /// The group of an address on a port, made if there is none.
+    fn group_for(&mut self, table: Table, port: u32, addr: &[u8; 16]) -> u32 {
+        if let Some(i) = self.group(table, port, addr) {
+            return i;
+        }
+        // As many groups as sockets: there is one for each.
+        let i = match self.core.group_free.checked_sub(1) {
+            Some(i) => {
+                self.core.group_free = self.groups.get(i as usize).map_or(0, |g| g.next);
+                i
+            }
+            None => {
+                self.core.group_fresh += 1;
+                self.core.group_fresh - 1
+            }
+        };
+        let chain = self.chain(table, port, addr);
+        let head = self.heads.get(chain).copied().unwrap_or(0);
+        if let Some(g) = self.groups.get_mut(i as usize) {
+            *g = Group {
+                addr: *addr,
+                num: port,
+                table,
+                pad: [0; 3],
+                next: head,
+                prev: 0,
+                head: NONE,
+                tail: NONE,
+                sum: Summary::EMPTY,
+            };
+        }
+        if let Some(n) = head
+            .checked_sub(1)
+            .and_then(|n| self.groups.get_mut(n as usize))
+        {
+            n.prev = i + 1;
+        }
+        if let Some(h) = self.heads.get_mut(chain) {
+            *h = i + 1;
+        }
+        i
+    }
+
+    fn drop_group(&mut self, i: u32) {
+        let Some(&g) = self.groups.get(i as usize) else {
+            return;
+        };
+        if let Some(n) = g
+            .next
+            .checked_sub(1)
+            .and_then(|n| self.groups.get_mut(n as usize))
+        {
+            n.prev = g.prev;
+        }
+        match g.prev.checked_sub(1) {
+            Some(p) => {
+                if let Some(p) = self.groups.get_mut(p as usize) {
+                    p.next = g.next;
+                }
+            }
+            None => {
+                let chain = self.chain(g.table, g.num, &g.addr);
+                if let Some(h) = self.heads.get_mut(chain) {
+                    *h = g.next;
+                }
+            }
+        }
+        let free = self.core.group_free;
+        if let Some(g) = self.groups.get_mut(i as usize) {
+            g.next = free;
+            // It is nobody's.
+            g.table = Table::Other;
+            g.head = NONE;
+        }
+        self.core.group_free = i + 1;
+    }
+
+    /// `inet_bind_hash`: enters the port's list and the address's; at the end
+    /// for an IPv6 UDP socket with `SO_REUSEPORT`.
+    pub(in crate::model) fn inet_bind_hash(&mut self, id: SockId) {
+        let s = *self.get(id);
+        let at_end = s.is_v6() && s.reuseport() && matches!(s.table, Table::Udp | Table::UdpLite);
+        if has_buckets(s.table) {
+            let b = *self.bucket(s.table, s.num);
+            let (prev, next) = if at_end {
+                (b.tail.wrapping_sub(1), NONE)
+            } else {
+                (NONE, b.head.wrapping_sub(1))
+            };
+            self.raw(id.0, |s| {
+                s.port_prev = prev;
+                s.port_next = next;
+            });
+            self.raw(prev, |p| p.port_next = id.0);
+            self.raw(next, |n| n.port_prev = id.0);
+            self.edit_bucket(s.table, s.num, |b| {
+                if prev == NONE {
+                    b.head = id.0 + 1;
+                }
+                if next == NONE {
+                    b.tail = id.0 + 1;
+                }
+                b.count += 1;
+                b.bind_owners += u32::from(!s.connect_bind());
+            });
+        }
+        self.set_taken(s.table, s.num, true);
+        self.link_addr(id, at_end);
+        self.raw(id.0, |s| {
+            s.set_hashed(true);
+            s.sport = s.num as u16;
+        });
+        if has_buckets(s.table) {
+            self.enter(id, standing(&s));
+            self.refresh_views(s.table, s.num as u16, true);
+        }
+    }
+
+    fn set_taken(&mut self, table: Table, port: u32, on: bool) {
+        let t = usize::from(table.0);
+        if let (Some(map), Some(n)) = (self.core.taken.get_mut(t), self.core.owned.get_mut(t))
+            && map.has(port as u16) != on
+        {
+            map.set(port as u16, on);
+            *n = if on { *n + 1 } else { n.saturating_sub(1) };
+        }
+    }
+
+    fn link_addr(&mut self, id: SockId, at_end: bool) {
+        let s = *self.get(id);
+        let group = self.group_for(s.table, s.num, &s.key());
+        let (head, tail) = self
+            .groups
+            .get(group as usize)
+            .map_or((NONE, NONE), |g| (g.head, g.tail));
+        let (prev, next) = if at_end { (tail, NONE) } else { (NONE, head) };
+        self.raw(id.0, |s| {
+            s.bind2 = group;
+            s.addr_prev = prev;
+            s.addr_next = next;
+        });
+        self.raw(prev, |p| p.addr_next = id.0);
+        self.raw(next, |n| n.addr_prev = id.0);
+        if let Some(g) = self.groups.get_mut(group as usize) {
+            if prev == NONE {
+                g.head = id.0;
+            }
+            if next == NONE {
+                g.tail = id.0;
+            }
+        }
+    }
+
+    fn unlink_addr(&mut self, id: SockId) {
+        let s = *self.get(id);
+        self.raw(s.addr_prev, |p| p.addr_next = s.addr_next);
+        self.raw(s.addr_next, |n| n.addr_prev = s.addr_prev);
+        let mut empty = false;
+        if let Some(g) = self.groups.get_mut(s.bind2 as usize) {
+            if s.addr_prev == NONE {
+                g.head = s.addr_next;
+            }
+            if s.addr_next == NONE {
+                g.tail = s.addr_prev;
+            }
+            empty = g.head == NONE;
+        }
+        if empty {
+            self.drop_group(s.bind2);
+        }
+    }
+
+    /// `inet_put_port`: leaves the lists. A bucket whose last bind owner
+    /// leaves is again one that connect() may use (6.18).
+    pub(in crate::model) fn inet_put_port(&mut self, id: SockId) {
+        let s = *self.get(id);
+        if !s.hashed() {
+            return;
+        }
+        let mut empty = true;
+        if has_buckets(s.table) {
+            self.leave(id, standing(&s));
+            self.raw(s.port_prev, |p| p.port_next = s.port_next);
+            self.raw(s.port_next, |n| n.port_prev = s.port_prev);
+            let again = self.host.generation >= Generation::Linux6_18;
+            self.edit_bucket(s.table, s.num, |b| {
+                if s.port_prev == NONE {
+                    b.head = s.port_next.wrapping_add(1);
+                }
+                if s.port_next == NONE {
+                    b.tail = s.port_prev.wrapping_add(1);
+                }
+                b.count = b.count.saturating_sub(1);
+                b.bind_owners = b.bind_owners.saturating_sub(u32::from(!s.connect_bind()));
+                empty = b.count == 0;
+                if empty {
+                    *b = Bucket::EMPTY;
+                } else if again && b.bind_owners == 0 {
+                    b.fastreuse = -1;
+                    b.fastreuseport = -1;
+                }
+            });
+        }
+        self.unlink_addr(id);
+        if s.table == Table::Ping {
+            empty = self.group(s.table, s.num, &s.key()).is_none();
+        }
+        if empty {
+            self.set_taken(s.table, s.num, false);
+        }
+        self.raw(id.0, |s| {
+            s.set_hashed(false);
+            s.set_connect_bind(false);
+            s.num = 0;
+        });
+        if has_buckets(s.table) {
+            self.refresh_views(s.table, s.num as u16, false);
+        }
+    }
+
+    /// `inet_bhash2_update_saddr`: the socket's address changes, its port stays.
+    pub(in crate::model) fn update_saddr(&mut self, id: SockId, v6: [u8; 16]) {
+        let s = *self.get(id);
+        if !s.hashed() || !has_buckets(s.table) {
+            self.raw(id.0, |s| s.set_rcv(v6));
+            return;
+        }
+        self.leave(id, standing(&s));
+        self.unlink_addr(id);
+        self.refresh_views(s.table, s.num as u16, false);
+        self.raw(id.0, |s| s.set_rcv(v6));
+        self.link_addr(id, false);
+        let now = standing(self.get(id));
+        self.enter(id, now);
+        self.refresh_views(s.table, s.num as u16, true);
+    }
+
+    /// The two scopes that an owner counts in.
+    fn scopes(&self, id: SockId) -> Option<[Scope; 2]> {
+        let s = self.get(id);
+        Some([
+            Scope::Port(Self::bucket_index(s.table, s.num)?),
+            Scope::Group(s.bind2),
+        ])
+    }
+
+    pub(in crate::model) fn summary(&self, scope: Scope) -> Summary {
+        match scope {
+            Scope::Port(i) => self.buckets.get(i as usize).map(|b| b.sum),
+            Scope::Group(i) => self.groups.get(i as usize).map(|g| g.sum),
+        }
+        .unwrap_or(Summary::EMPTY)
+    }
+
+    fn set_summary(&mut self, scope: Scope, sum: Summary) {
+        match scope {
+            Scope::Port(i) => {
+                if let Some(b) = self.buckets.get_mut(i as usize) {
+                    b.sum = sum;
+                }
+            }
+            Scope::Group(i) => {
+                if let Some(g) = self.groups.get_mut(i as usize) {
+                    g.sum = sum;
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, id: SockId, (class, dev, uid): Standing) {
+        let Some(scopes) = self.scopes(id) else {
+            return;
+        };
+        for scope in scopes {
+            let mut sum = self.summary(scope);
+            let present = sum.present();
+            if present == 0 {
+                sum.dev = dev;
+                sum.uid = uid;
+                sum.mixed = 0;
+            } else if sum.mixed == 0 && (sum.dev, sum.uid) != (dev, uid) {
+                // Until now all were of one device and user.
+                for class in each(present) {
+                    let n = self.counts.get(scope, class, Of::ALL);
+                    for of in by_dev_and_uid(sum.dev, sum.uid) {
+                        self.counts.add(scope, class, of, n);
+                    }
+                }
+                sum.mixed = 1;
+            }
+            self.counts.add(scope, class, Of::ALL, 1);
+            if sum.mixed != 0 {
+                for of in by_dev_and_uid(dev, uid) {
+                    self.counts.add(scope, class, of, 1);
+                }
+            }
+            sum.set_present(present | class.bit());
+            self.set_summary(scope, sum);
+        }
+        let [port, _] = scopes;
+        let head = self.counts.head(port, class).wrapping_sub(1);
+        self.raw(id.0, |s| {
+            s.class_prev = NONE;
+            s.class_next = head;
+        });
+        self.raw(head, |h| h.class_prev = id.0);
+        self.counts.set_head(port, class, id.0 + 1);
+    }
+
+    fn leave(&mut self, id: SockId, (class, dev, uid): Standing) {
+        let Some(scopes) = self.scopes(id) else {
+            return;
+        };
+        let s = *self.get(id);
+        let [port, _] = scopes;
+        if s.class_prev == NONE {
+            self.counts
+                .set_head(port, class, s.class_next.wrapping_add(1));
+        }
+        self.raw(s.class_prev, |p| p.class_next = s.class_next);
+        self.raw(s.class_next, |n| n.class_prev = s.class_prev);
+        for scope in scopes {
+            let mut sum = self.summary(scope);
+            if sum.mixed != 0 {
+                for of in by_dev_and_uid(dev, uid) {
+                    self.counts.sub(scope, class, of);
+                }
+            }
+            if self.counts.sub(scope, class, Of::ALL) == 0 {
+                sum.set_present(sum.present() & !class.bit());
+                self.set_summary(scope, sum);
+            }
+        }
+    }
+
+    /// The class in which the asker itself counts in a scope.
+    pub(in crate::model) fn own_class(
+        &self,
+        scope: Scope,
+        asker: &Asker,
+        port: u32,
+    ) -> Option<Class> {
+        let within = match scope {
+            Scope::Port(_) => true,
+            Scope::Group(i) => self
+                .groups
+                .get(i as usize)
+                .is_some_and(|g| g.addr == asker.rcv6),
+        };
+        asker.own_class(port).filter(|_| within)
+    }
+
+    /// How many owners of a class have a device that meets the asker's, and
+    /// how many of those are its user's. It is not counted itself.
+    pub(in crate::model) fn tally(
+        &self,
+        scope: Scope,
+        sum: &Summary,
+        class: Class,
+        asker: &Asker,
+        port: u32,
+    ) -> (u32, u32) {
+        let own = u32::from(self.own_class(scope, asker, port) == Some(class));
+        if sum.mixed == 0 {
+            if !meet(sum.dev, asker.dev) {
+                return (0, 0);
+            }
+            let n = self.counts.get(scope, class, Of::ALL).saturating_sub(own);
+            return (n, if sum.uid == asker.uid { n } else { 0 });
+        }
+        let count = |uid: Option<u32>| {
+            let of = |dev| self.counts.get(scope, class, Of { dev, uid });
+            let n = if asker.dev == 0 {
+                of(None)
+            } else {
+                of(Some(0)) + of(Some(asker.dev))
+            };
+            n.saturating_sub(own)
+        };
+        (count(None), count(Some(asker.uid)))
+    }
+
+    /// The scope of a port.
+    pub(in crate::model) fn port_scope(table: Table, port: u32) -> Scope {
+        Scope::Port(Self::bucket_index(table, port).unwrap_or(u32::MAX >> 1))
+    }
+
+    /// The owners of a port, in the kernel's order.
+    pub(in crate::model) fn owners(
+        &self,
+        table: Table,
+        port: u32,
+    ) -> impl Iterator<Item = (SockId, &Sock)> {
+        let head = self.bucket(table, port).head.wrapping_sub(1);
+        self.list(head, |s| s.port_next)
+    }
+
+    /// The owners of a port with exactly this address, in the kernel's order.
+    pub(in crate::model) fn at_addr(
+        &self,
+        table: Table,
+        port: u32,
+        addr: [u8; 16],
+    ) -> impl Iterator<Item = (SockId, &Sock)> {
+        let head = self
+            .group(table, port, &addr)
+            .and_then(|g| self.groups.get(g as usize))
+            .map_or(NONE, |g| g.head);
+        self.list(head, |s| s.addr_next)
+    }
+
+    /// The owners of a port that are of these classes, in no order.
+    pub(in crate::model) fn of_classes(
+        &self,
+        table: Table,
+        port: u32,
+        classes: Classes,
+    ) -> impl Iterator<Item = (SockId, &Sock)> {
+        let scope = Self::port_scope(table, port);
+        each(self.summary(scope).present() & classes).flat_map(move |class| {
+            let head = self.counts.head(scope, class).wrapping_sub(1);
+            self.list(head, |s| s.class_next)
+        })
+    }
+
+    /// A list of sockets; no longer than there are sockets, whatever the
+    /// memory says.
+    fn list(
+        &self,
+        head: u32,
+        next: impl Fn(&Sock) -> u32,
+    ) -> impl Iterator<Item = (SockId, &Sock)> {
+        let mut at = head;
+        let mut left = self.socks.len();
+        core::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let s = self.socks.get(at as usize)?;
+            let id = SockId(at);
+            at = next(s);
+            Some((id, s))
+        })
+    }
+}
+
+/// The three finer counts that an owner is in, beside that of all.
+fn by_dev_and_uid(dev: u32, uid: u32) -> [Of; 3] {
+    [(Some(dev), None), (None, Some(uid)), (Some(dev), Some(uid))].map(|(dev, uid)| Of { dev, uid })
+}
+
+/// May both be bound to these devices?
+pub(in crate::model) fn meet(a: u32, b: u32) -> bool {
+    a == 0 || b == 0 || a == b
+}
