@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         }
     }
     trials.push(Trial::test("records_daemon::run", daemon));
+    trials.push(Trial::test("granted::records", granted));
     trials.push(Trial::test("limit_vfork::run", vfork_child));
     trials
 }
@@ -67,6 +68,75 @@ fn daemon() -> Result<(), Failed> {
         })
     })?;
     Ok(())
+}
+
+/// What no rule is about goes the short way through the library. Its records
+/// are those of the long way, but for the note that sent it there, and what had
+/// to be asked for it.
+fn granted() -> Result<(), Failed> {
+    let short = granted_under(&["deny bind tcp *:9"])?;
+    let long = granted_under(&[
+        "deny bind tcp *:9",
+        "note bind any *",
+        "note bind any *:auto",
+        "note socket any",
+    ])?;
+    for (short, long) in short.iter().zip(&long) {
+        if short != long {
+            return Err(format!("the short way:\n{short}\nthe long way:\n{long}").into());
+        }
+    }
+    if short.len() != long.len() || short.len() < 20 {
+        return Err(format!("{} and {} records", short.len(), long.len()).into());
+    }
+    Ok(())
+}
+
+fn granted_under(rules: &[&str]) -> Result<Vec<String>, Failed> {
+    let run = logged("granted", Way::Run)?.rules(rules);
+    let outcome = run.finish();
+    if outcome.status != "exit 0" {
+        return Err(outcome.seen().into());
+    }
+    let mut last = String::new();
+    let mut lines = Vec::new();
+    for mut record in outcome.records() {
+        let Some(fields) = record.0.as_object_mut() else {
+            continue;
+        };
+        if fields.get("event").is_none_or(|event| event != "decision") {
+            continue;
+        }
+        // Times are in order, however they were taken.
+        let time = fields
+            .remove("time")
+            .map(|t| t.to_string())
+            .unwrap_or_default();
+        if time < last {
+            return Err(format!("{time} after {last}").into());
+        }
+        last = time;
+        for differs in ["pid", "tid", "note", "rule", "identity", "cookie"] {
+            fields.remove(differs);
+        }
+        if let Some(stages) = fields.get_mut("stages").and_then(|s| s.as_array_mut()) {
+            stages.retain(|stage| stage != "identify" && stage != "policy" && stage != "address");
+        }
+        let text = record.0.to_string();
+        // The kernel's choice.
+        lines.push(match text.split_once("\"used\":\"") {
+            Some((head, rest))
+                if [":0\"", "unix:auto\""]
+                    .iter()
+                    .any(|auto| head.contains(auto)) =>
+            {
+                let end = rest.find('"').unwrap_or(0);
+                format!("{head}{}", rest.get(end..).unwrap_or_default())
+            }
+            _ => text,
+        });
+    }
+    Ok(lines)
 }
 
 /// The bind of a vfork child is recorded under its parent's number.

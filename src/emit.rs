@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use bindgate_core::record::{Granted, Record, Verdict, flag, stage};
+use bindgate_core::record::{Granted, Record, Verdict, WORDS, Words, flag, stage};
 use bindgate_core::run::{Header, Push, option};
 
 use crate::run::{Run, Sink};
@@ -40,17 +40,46 @@ pub fn emit(run: &Run, record: &mut Record) {
 
 /// Puts a call that was granted, and that no rule had a say in, into the ring:
 /// what [`emit`] does for the others, with as little as can be. Only where
-/// [`is_brief`]. The addresses are as [`Granted::to_words`] wants them.
-#[inline]
-pub fn granted(run: &Run, mut record: Granted, asked: (&[u64], u8), used: Option<(&[u64], u8)>) {
-    record.time_ns = sys::clock(libc::CLOCK_REALTIME);
+/// [`is_brief`].
+#[inline(always)]
+pub fn granted(run: &Run, mut record: Granted, asked: &Words, used: Option<&Words>) {
+    if process::has_counter() {
+        record.time_ns = sys::counter();
+        record.flags |= flag::COUNTER;
+    } else {
+        record.time_ns = sys::clock(libc::CLOCK_REALTIME);
+    }
     (record.pid, record.tid) = process::ids();
     record.process = process::slot(run);
-    let (words, len) = record.to_words(asked, used);
-    let words = words.get(..len).unwrap_or(&words);
-    if let Push::Full = run.state.ring.push(record.process, words, false) {
-        wait_and_push(run, record.process, words, false);
+    // Straight into the slot: a copy on the way would be read back before it
+    // is settled in the cache.
+    if let Some(claim) = run.state.ring.claim(record.process, false) {
+        record.each_word(asked, used, |i, word| claim.put(i, word));
+        if let Push::Done(_) = claim.publish() {
+            return;
+        }
     }
+    granted_later(run, record, asked, used);
+}
+
+/// There was no room.
+#[cold]
+#[inline(never)]
+fn granted_later(run: &Run, record: Granted, asked: &Words, used: Option<&Words>) {
+    let mut words = [0; WORDS];
+    let mut len = 0;
+    record.each_word(asked, used, |i, word| {
+        if let Some(to) = words.get_mut(i) {
+            *to = word;
+            len = i + 1;
+        }
+    });
+    wait_and_push(
+        run,
+        record.process,
+        words.get(..len).unwrap_or(&words),
+        false,
+    );
 }
 
 /// May [`granted`] be called? There is a ring, nobody waits for each line, and

@@ -78,6 +78,7 @@ impl Entry {
     }
 }
 
+#[inline]
 fn slot(fd: i32) -> Option<&'static AtomicU64> {
     CACHE.get(usize::try_from(fd).ok()?)
 }
@@ -88,6 +89,7 @@ pub fn get(fd: i32) -> Entry {
     Entry(slot(fd).map_or(0, |s| s.load(Relaxed)))
 }
 
+#[inline]
 fn put(fd: i32, entry: Entry) {
     if let Some(s) = slot(fd) {
         s.store(entry.0, Relaxed);
@@ -98,6 +100,7 @@ fn put(fd: i32, entry: Entry) {
 }
 
 /// A new socket at `fd`.
+#[inline]
 pub fn made(fd: i32, socket: SocketType) {
     put(fd, Entry::of(socket, 0));
 }
@@ -129,6 +132,7 @@ pub fn copied(old: i32, new: i32) {
 }
 
 /// `fd` has a local port or name now.
+#[inline]
 pub fn bound(fd: i32) {
     set(fd, BOUND);
 }
@@ -145,9 +149,10 @@ pub fn watched(fd: i32) {
     set(fd, WATCHED);
 }
 
+#[inline]
 fn set(fd: i32, bit: u64) {
     if let Some(s) = slot(fd)
-        && s.load(Relaxed) & VALID != 0
+        && s.load(Relaxed) & (VALID | bit) == VALID
     {
         s.fetch_or(bit, Relaxed);
     }

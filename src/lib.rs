@@ -31,7 +31,7 @@
 //! | [`hook`] | the only place that speaks C: the functions that the program calls |
 //! | `place` | carrying out moves and hides, and keeping up what they pretend |
 //! | `run` | the policy and the shared state: found once, mapped, kept |
-//! | `fds`, `process`, `memory` | what the program is and has, by the kernel's word |
+//! | `fds`, `process`, `thread`, `memory` | what the program is and has, by the kernel's word |
 //! | `emit`, `log`, `faults` | records on their way out, and our own failures |
 //! | `real`, `sys` | the next library's functions, and the kernel |
 
@@ -48,3 +48,4 @@ mod process;
 mod real;
 mod run;
 mod sys;
+mod thread;

@@ -7,7 +7,7 @@
 //! program that checks.
 
 use bindgate_core::addr::{Addr, RawAddr, STORAGE};
-use bindgate_core::record::Granted;
+use bindgate_core::record::Words;
 
 use crate::process;
 
@@ -39,24 +39,6 @@ pub fn copy_addr_read_by_kernel(
     len: libc::socklen_t,
 ) -> Option<RawAddr> {
     (len as usize <= STORAGE).then(|| copy_checked(from, len as usize))
-}
-
-/// An IP address as the words of a record, zeros behind it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Words {
-    /// The bytes.
-    pub words: [u64; Granted::ADDR],
-    /// How many bytes.
-    pub len: u8,
-}
-
-impl Words {
-    /// The words that carry something, and the length in bytes.
-    #[inline]
-    pub fn parts(&self) -> (&[u64], u8) {
-        let count = usize::from(self.len).div_ceil(8);
-        (self.words.get(..count).unwrap_or(&self.words), self.len)
-    }
 }
 
 /// An IP address that the kernel has just read. `None` for other lengths than

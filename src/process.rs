@@ -5,13 +5,12 @@
 //! child (`MADV_WIPEONFORK`). A vfork child keeps the page, and with it its
 //! parent's number, until it execs.
 
-use core::cell::Cell;
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicUsize,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::{run, sys};
+use crate::{run, sys, thread};
 
 /// What a fork child must not inherit.
 #[repr(C)]
@@ -79,17 +78,20 @@ pub fn start() {
 }
 
 /// This process's id, as it sees itself.
-#[inline]
+#[inline(always)]
 pub fn pid() -> u32 {
-    let own = own();
-    let known = own.pid.load(Relaxed);
-    if known != 0 {
-        return known;
+    match own().pid.load(Relaxed) {
+        0 => first_pid(),
+        known => known,
     }
+}
+
+#[cold]
+fn first_pid() -> u32 {
     if is_under_seccomp() {
         return 0;
     }
-    let pid = sys::getpid();
+    let (own, pid) = (own(), sys::getpid());
     if !core::ptr::eq(own, &raw const NO_PAGE) {
         own.pid.store(pid, Relaxed);
     }
@@ -121,28 +123,56 @@ fn register(run: &run::Run) -> u32 {
     slot
 }
 
-thread_local! {
-    // (pid, tid): no destructor, so nothing is registered and nothing
-    // allocated; the library is loaded at start, so the block is there.
-    static TID: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
-}
-
 /// This process's and this thread's id, as they see themselves.
-#[inline]
+#[inline(always)]
 pub fn ids() -> (u32, u32) {
     let pid = pid();
-    TID.with(|cell| {
-        let (of, tid) = cell.get();
-        if of == pid && tid != 0 {
-            return (pid, tid);
-        }
-        if is_under_seccomp() {
-            return (pid, 0);
-        }
-        let tid = sys::gettid();
-        cell.set((pid, tid));
-        (pid, tid)
-    })
+    // The pid that the thread's id was asked in, and the id: a fork child's
+    // thread has its parent's word.
+    let word = thread::word();
+    match (word as u32, (word >> 32) as u32) {
+        (of, tid) if of == pid && tid != 0 => (pid, tid),
+        _ => (pid, first_tid(pid)),
+    }
+}
+
+#[cold]
+fn first_tid(pid: u32) -> u32 {
+    if is_under_seccomp() {
+        return 0;
+    }
+    let tid = sys::gettid();
+    thread::set_word(u64::from(tid) << 32 | u64::from(pid));
+    tid
+}
+
+/// What is known of the processor's counter.
+static COUNTER: AtomicU8 = AtomicU8::new(UNUSED);
+const UNUSED: u8 = 0;
+const STEADY: u8 = 1;
+const FORBIDDEN: u8 = 2;
+
+/// May the processor's counter be read for the time of a record?
+#[inline]
+pub fn has_counter() -> bool {
+    COUNTER.load(Relaxed) == STEADY
+}
+
+/// Has the program forbidden it to itself (`PR_SET_TSC`)? Then the vDSO's clock
+/// would end it too.
+pub fn is_counter_forbidden() -> bool {
+    COUNTER.load(Relaxed) == FORBIDDEN
+}
+
+/// The run lets the counter be read, if the program may.
+pub fn use_counter() {
+    let _ = COUNTER.compare_exchange(UNUSED, STEADY, Relaxed, Relaxed);
+}
+
+/// The program is about to forbid the counter to this thread and those that it
+/// starts, or has come to life with that.
+pub fn forbid_counter() {
+    COUNTER.store(FORBIDDEN, Relaxed);
 }
 
 /// Is the program under a seccomp filter? From then on the shim makes no

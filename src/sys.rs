@@ -6,9 +6,7 @@
 
 use core::ffi::c_void;
 
-use bindgate_core::record::Granted;
-
-use crate::memory::Words;
+use bindgate_core::record::Words;
 
 /// An errno value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,10 +198,11 @@ pub fn getsockname(fd: i32) -> Result<bindgate_core::addr::RawAddr, Errno> {
 
 /// getsockname(2), for an IP address.
 pub fn getsockname_ip(fd: i32) -> Result<Words, Errno> {
-    let mut words = [0; Granted::ADDR];
-    let mut len = Granted::LONGEST as u32;
+    let mut words = [0; 4];
+    let room = size_of_val(&words) as u32;
+    let mut len = room;
     call!(libc::SYS_getsockname, fd, &raw mut words, &raw mut len)?;
-    let len = len.min(Granted::LONGEST as u32) as u8;
+    let len = len.min(room) as u8;
     Ok(Words { words, len })
 }
 
@@ -439,10 +438,44 @@ pub fn clock(id: libc::clockid_t) -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
+    if crate::process::is_counter_forbidden() {
+        let _ = call!(libc::SYS_clock_gettime, id, &raw mut ts);
+        return ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64;
+    }
     // SAFETY: a live local; clock_gettime is async-signal-safe and, with a
     // valid clock, leaves errno alone.
     unsafe { libc::clock_gettime(id, &raw mut ts) };
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
+/// The processor's counter. Only where [`crate::process::has_counter`].
+#[inline]
+pub fn counter() -> u64 {
+    // SAFETY: reads a register that the program may read.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let count: u64;
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("mrs {}, cntvct_el0", out(reg) count, options(nomem, nostack, preserves_flags));
+        }
+        count
+    }
+}
+
+/// May this thread read the processor's counter? Only x86 can forbid it.
+pub fn may_read_counter() -> bool {
+    if !cfg!(target_arch = "x86_64") {
+        return true;
+    }
+    let mut value = 0u32;
+    let asked = call!(libc::SYS_prctl, libc::PR_GET_TSC, &raw mut value);
+    // An error is an old kernel's, or a filter's: neither forbids it.
+    asked.is_err() || value == libc::PR_TSC_ENABLE as u32
 }
 
 /// Asks the processor for the cache line at `at` and the next one, to be

@@ -5,7 +5,9 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::af;
-use bindgate_core::record::{Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, stage};
+use bindgate_core::record::{
+    Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
+};
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
@@ -31,7 +33,7 @@ pub fn socket(run: &Run, fd: c_int, made: SocketType, flags: u16) -> c_int {
     fds::made(fd, made);
     guard(Call::Socket, stage::RECORD, || {
         let record = granted(Call::Socket, fd, flags, made);
-        emit::granted(run, record, (&[], 0), None);
+        emit::granted(run, record, &Words::default(), None);
     });
     fd
 }
@@ -113,9 +115,9 @@ pub unsafe fn bind(
 
 /// An IP address was granted.
 #[inline]
-fn note_ip(run: &Run, fd: c_int, asked: memory::Words, flags: u16) {
+fn note_ip(run: &Run, fd: c_int, asked: Words, flags: u16) {
     let cached = fds::get(fd);
-    let [a, b, _, port_0] = (asked.words[0] as u32).to_ne_bytes();
+    let [a, b, c, d, ..] = asked.words[0].to_ne_bytes();
     let mut record = granted(Call::Bind, fd, flags, cached.socket());
     if cached.is_valid() {
         record.identity = Identity::Cached;
@@ -124,13 +126,13 @@ fn note_ip(run: &Run, fd: c_int, asked: memory::Words, flags: u16) {
         record.socket.domain = u16::from_ne_bytes([a, b]);
     }
     (record.stages, record.rule) = passed(run);
-    let [_, _, port_1, _] = (asked.words[0] as u32).to_ne_bytes();
-    let used = match (port_0, port_1) {
-        (0, 0) => Some(sys::getsockname_ip(fd).unwrap_or_default()),
-        _ => None,
-    };
-    let used = used.as_ref().map(memory::Words::parts);
-    emit::granted(run, record, asked.parts(), used);
+    match u16::from_be_bytes([c, d]) {
+        0 => {
+            let used = sys::getsockname_ip(fd).unwrap_or_default();
+            emit::granted(run, record, &asked, Some(&used));
+        }
+        _ => emit::granted(run, record, &asked, None),
+    }
 }
 
 /// The stages that a bind went through before the forward, and the rule that

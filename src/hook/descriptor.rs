@@ -265,6 +265,11 @@ pub unsafe extern "C-unwind" fn prctl(
     let Some(next) = real::prctl() else {
         return absent();
     };
+    if option == libc::PR_SET_TSC && a as c_int == libc::PR_TSC_SIGSEGV {
+        // From here on reading it is a SIGSEGV, in this thread and in those
+        // that it starts.
+        process::forbid_counter();
+    }
     if option != libc::PR_SET_SECCOMP {
         // SAFETY: as the caller's.
         return unsafe { next(option, a, b, c, d) };

@@ -103,7 +103,6 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
     let Some(next) = real::socket() else {
         return absent();
     };
-    let before = errno();
     let Some(run) = run::get() else {
         // SAFETY: as the caller's.
         return unsafe { next(domain, ty, protocol) };
@@ -115,6 +114,23 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
         let fd = unsafe { next(domain, ty, protocol) };
         return brief::socket(run, fd, made, flags);
     }
+    // SAFETY: as the caller's.
+    unsafe { judged_socket(run, next, (domain, ty, protocol), made, flags) }
+}
+
+/// socket(2), with rules to be asked.
+///
+/// # Safety
+/// `next` is the next library's socket(2).
+#[inline(never)]
+unsafe fn judged_socket(
+    run: &Run,
+    next: unsafe extern "C-unwind" fn(c_int, c_int, c_int) -> c_int,
+    (domain, ty, protocol): (c_int, c_int, c_int),
+    made: SocketType,
+    flags: u16,
+) -> c_int {
+    let before = errno();
     let mut record = Record::new(Call::Socket);
     record.flags = flags;
     let plan = guard(Call::Socket, stage::POLICY, || {
@@ -256,6 +272,7 @@ fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding
     b.record.stages |= stage::ADDRESS;
     b.record.asked = raw;
     b.addr_read = true;
+    name_family(&mut b.record);
     if let Some(asked) = b.record.asked.read() {
         judge(run, b.record.fd, &asked, Implicit::No, b);
     }
@@ -368,7 +385,6 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
         // SAFETY: as the caller's.
         return unsafe { next(fd, addr, len) };
     };
-    let before = errno();
     if guard(Call::Bind, stage::POLICY, || brief::is_bind(run, addr, len)) == Some(true) {
         emit::prepare(run);
         // SAFETY: as the caller's.
@@ -376,6 +392,22 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
         // SAFETY: this is what the kernel said of that address.
         return unsafe { brief::bind(run, ret, fd, addr, len, flags) };
     }
+    // SAFETY: as the caller's.
+    unsafe { judged_bind(run, next, (fd, addr, len), flags) }
+}
+
+/// bind(2), with rules to be asked.
+///
+/// # Safety
+/// As bind(2), which `next` is, but the address may be anything.
+#[inline(never)]
+unsafe fn judged_bind(
+    run: &Run,
+    next: unsafe extern "C-unwind" fn(c_int, *const sockaddr, socklen_t) -> c_int,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    flags: u16,
+) -> c_int {
+    let before = errno();
     let mut b = begin(Call::Bind, fd, flags);
     let judged = guard(Call::Bind, stage::POLICY, || {
         decide_bind(run, addr, len, &mut b);
@@ -421,6 +453,11 @@ pub fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, err
         record.stages |= stage::ADDRESS;
         record.asked = raw;
     }
+    name_family(record);
+}
+
+/// Of a descriptor that nobody knows, the address says what it should be.
+fn name_family(record: &mut Record) {
     if !fds::get(record.fd).is_valid()
         && let Some(family) = record.asked.family()
     {

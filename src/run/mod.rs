@@ -193,6 +193,11 @@ pub fn start() -> Option<&'static Run> {
             unsafe { (*RUN.0.get()).write(run) };
             PHASE.store(READY, Release);
             let run = get();
+            if !sys::may_read_counter() {
+                process::forbid_counter();
+            } else if run.is_some_and(|run| run.has_option(option::COUNTER)) {
+                process::use_counter();
+            }
             if let Some(run) = run
                 && run.sink == Sink::Ring
                 && !process::is_under_seccomp()

@@ -200,6 +200,9 @@ pub mod flag {
     pub const NO_PROGRAM: u16 = 1 << 6;
     /// The executable cannot be seen ([`crate::elf`]); `note` says why.
     pub const UNSEEN: u16 = 1 << 7;
+    /// `time_ns` is what the processor's counter said. Only in the ring: the
+    /// reader makes a time of it.
+    pub const COUNTER: u16 = 1 << 8;
 }
 
 /// Why a move was refused: [`Record::reason`] of [`Check::MoveRefused`].
@@ -460,58 +463,67 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// The record as words, and how many there are. `asked` and `used` are the
-    /// addresses with their lengths in bytes, which end within the last of
-    /// their words; no `used` means that it is the one asked for. Addresses
-    /// beyond [`Granted::LONGEST`] are left out.
-    #[must_use]
-    #[inline]
-    pub fn to_words(
-        &self,
-        asked: (&[u64], u8),
-        used: Option<(&[u64], u8)>,
-    ) -> ([u64; HEAD + 2 * Self::ADDR], usize) {
-        let mut w = [0; HEAD + 2 * Self::ADDR];
-        let form = if used.is_none() { shape::SAME } else { 0 };
-        let (got, got_len) = used.unwrap_or((&[], asked.1));
-        let head = [
-            self.time_ns,
-            two(self.pid, self.tid),
-            two(self.process, self.fd as u32),
+    /// Gives the record's words to `put`, each with its place. Without `used`
+    /// the address used is the one asked for.
+    #[inline(always)]
+    pub fn each_word(&self, asked: &Words, used: Option<&Words>, mut put: impl FnMut(usize, u64)) {
+        let (form, used_len) = match used {
+            None => (shape::SAME, asked.len),
+            Some(used) => (0, used.len),
+        };
+        put(0, self.time_ns);
+        put(1, two(self.pid, self.tid));
+        put(2, two(self.process, self.fd as u32));
+        put(
+            3,
             u64::from_le_bytes([
                 self.call as u8,
                 Verdict::Allow as u8,
                 self.identity as u8,
                 Check::None as u8,
-                asked.1,
-                got_len,
+                asked.len,
+                used_len,
                 form,
                 0,
             ]),
-            four(
-                self.flags | flag::FORWARDED,
-                self.stages | stage::FORWARD | stage::RECORD,
-                self.socket.domain,
-                self.socket.ty,
-            ),
-            four(self.socket.protocol, 0, 0, 0),
-            two(self.rule, RULE_NONE),
-        ];
-        w[..HEAD].copy_from_slice(&head);
-        let mut at = HEAD;
-        for word in asked.0.iter().chain(got) {
-            if let Some(to) = w.get_mut(at) {
-                *to = *word;
-                at += 1;
-            }
+        );
+        let flags = self.flags | flag::FORWARDED;
+        let stages = self.stages | stage::FORWARD | stage::RECORD;
+        put(4, four(flags, stages, self.socket.domain, self.socket.ty));
+        put(5, four(self.socket.protocol, 0, 0, 0));
+        put(6, two(self.rule, RULE_NONE));
+        let at = asked.each(HEAD, &mut put);
+        if let Some(used) = used {
+            used.each(at, &mut put);
         }
-        (w, at)
     }
+}
 
-    /// Words of an address, at most.
-    pub const ADDR: usize = 4;
-    /// Bytes of an address, at most: `struct sockaddr_in6` fits.
-    pub const LONGEST: usize = Self::ADDR * 8;
+/// An IP address as the words of a record, zeros behind it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Words {
+    /// The bytes: a `struct sockaddr_in6` fits.
+    pub words: [u64; 4],
+    /// How many bytes, at most 32.
+    pub len: u8,
+}
+
+impl Words {
+    /// Gives the words that carry something to `put`, from place `at` on; the
+    /// place behind them.
+    #[inline(always)]
+    fn each(&self, at: usize, put: &mut impl FnMut(usize, u64)) -> usize {
+        let [a, b, c, d] = self.words;
+        if self.len > 0 {
+            put(at, a);
+            put(at + 1, b);
+        }
+        if self.len > 16 {
+            put(at + 2, c);
+            put(at + 3, d);
+        }
+        at + usize::from(self.len).div_ceil(8)
+    }
 }
 
 fn two(a: u32, b: u32) -> u64 {
@@ -610,15 +622,26 @@ mod tests {
         r.asked = RawAddr::new(&[7; 28]).unwrap();
         r.used = r.asked;
         let last = u64::from_ne_bytes([7, 7, 7, 7, 0, 0, 0, 0]);
-        let address = [u64::from_ne_bytes([7; 8]); 3];
-        let asked = [address[0], address[1], address[2], last];
-        let (brief, n) = granted.to_words((&asked, 28), None);
-        let (full, m) = r.to_words();
-        assert_eq!(brief.get(..n), full.get(..m));
+        let seven = u64::from_ne_bytes([7; 8]);
+        let asked = Words {
+            words: [seven, seven, seven, last],
+            len: 28,
+        };
+        let words = |asked: &Words, used: Option<&Words>| {
+            let mut w = [0; WORDS];
+            granted.each_word(asked, used, |i, word| w[i] = word);
+            w
+        };
+        assert_eq!(words(&asked, None), r.to_words().0);
         r.used = RawAddr::new(&[9; 16]).unwrap();
-        let (brief, n) = granted.to_words((&asked, 28), Some((&[0x0909_0909_0909_0909; 2], 16)));
-        let (full, m) = r.to_words();
-        assert_eq!(brief.get(..n), full.get(..m));
+        let nine = u64::from_ne_bytes([9; 8]);
+        let used = Words {
+            words: [nine, nine, 0, 0],
+            len: 16,
+        };
+        assert_eq!(words(&asked, Some(&used)), r.to_words().0);
+        (r.asked, r.used) = (RawAddr::EMPTY, RawAddr::EMPTY);
+        assert_eq!(words(&Words::default(), None), r.to_words().0);
     }
 
     #[test]

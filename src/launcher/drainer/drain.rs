@@ -9,6 +9,7 @@ use bindgate_core::render::{self, Context, End, Event, RuleRef};
 use bindgate_core::run::{Drain, Popped, option};
 
 use super::alive::Alive;
+use super::counter::Counter;
 use super::{Report, Setup, Shared};
 use crate::launcher::cli::Format;
 use crate::launcher::sys;
@@ -59,6 +60,7 @@ pub struct Drainer {
     ended: Option<End>,
     program: (u32, u64, Vec<u8>),
     offset: (u64, i32),
+    counter: Counter,
     /// The log is over: what comes is counted, not written.
     closed: bool,
 }
@@ -87,6 +89,7 @@ impl Drainer {
             ended: None,
             program: (0, 0, Vec::new()),
             offset: (u64::MAX, 0),
+            counter: Counter::start(),
             closed: false,
         }
     }
@@ -101,6 +104,7 @@ impl Drainer {
             beat(self.shared);
             let bell = header.doorbell.load(Acquire);
             let before = self.sums.records;
+            self.counter.look();
             let got = self.turn();
             if self.sums.records != before {
                 self.settle();
@@ -156,7 +160,7 @@ impl Drainer {
             let (alive, nobody) = (&self.alive, self.nobody);
             match self.drain.pop(ring, |slot| nobody || alive.is_dead(slot)) {
                 Popped::Record(slot, words) => match Record::from_words(&words) {
-                    Some(record) => self.record(slot, &record),
+                    Some(record) => self.record(slot, record),
                     None => self.sums.lost += 1,
                 },
                 // How many a scribble cost nobody can tell: at least one.
@@ -176,7 +180,12 @@ impl Drainer {
         Got::More
     }
 
-    fn record(&mut self, slot: u32, record: &Record) {
+    fn record(&mut self, slot: u32, mut record: Record) {
+        let record = &mut record;
+        if record.flags & flag::COUNTER != 0 {
+            record.flags &= !flag::COUNTER;
+            record.time_ns = self.counter.time(record.time_ns);
+        }
         let sums = &mut self.sums;
         sums.records += 1;
         let observed = record.flags & flag::OBSERVED != 0;

@@ -9,9 +9,11 @@
 //! | [`door`] | hands the run's memory out, hears the launcher | door |
 //! | [`drain`] | takes records from the ring, renders them | main |
 //! | [`writer`] | writes them, to something that may block | writer |
+//! | [`counter`] | what time it was | main |
 //! | [`alive`] | who of the run is still there | main |
 
 mod alive;
+mod counter;
 mod door;
 mod drain;
 mod writer;
@@ -22,7 +24,7 @@ use std::thread;
 
 use bindgate_core::policy::View;
 use bindgate_core::render::Detail;
-use bindgate_core::run::State;
+use bindgate_core::run::{State, option};
 
 use super::cli::Format;
 use super::group::{self, Witness};
@@ -273,7 +275,11 @@ fn main(mut setup: Setup, control: OwnedFd) {
     };
     // The program may fill the ring before the drainer gets its first turn.
     let now = sys::monotonic().as_millis() as u64;
-    state.start(setup.run_id, setup.options, unprivileged_start(), now);
+    let mut options = setup.options;
+    if counter::Counter::is_steady() {
+        options |= option::COUNTER;
+    }
+    state.start(setup.run_id, options, unprivileged_start(), now);
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         state,
         program_gone: AtomicBool::new(false),

@@ -182,6 +182,29 @@ pub fn monotonic() -> Duration {
     clock(libc::CLOCK_MONOTONIC)
 }
 
+/// `CLOCK_REALTIME`.
+pub fn realtime() -> Duration {
+    clock(libc::CLOCK_REALTIME)
+}
+
+/// The processor's counter, as the shim reads it.
+#[cfg(target_arch = "x86_64")]
+pub fn counter() -> u64 {
+    // SAFETY: an instruction without operands; the launcher never forbids it.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The processor's counter, as the shim reads it.
+#[cfg(target_arch = "aarch64")]
+pub fn counter() -> u64 {
+    let count: u64;
+    // SAFETY: reads a register that Linux lets everybody read.
+    unsafe {
+        core::arch::asm!("mrs {}, cntvct_el0", out(reg) count, options(nomem, nostack, preserves_flags));
+    }
+    count
+}
+
 /// `CLOCK_BOOTTIME`, which `/proc/PID/stat` counts in.
 pub fn boottime() -> Duration {
     clock(libc::CLOCK_BOOTTIME)

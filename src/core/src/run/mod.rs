@@ -16,7 +16,7 @@ mod ring;
 pub use moves::{MOVES, Moved, Moves, Tag, kind as move_kind, mark as move_mark};
 pub use options::{OPTIONS, Options};
 pub use process::{PROCESSES, Process, ProcessInfo, Processes};
-pub use ring::{Drain, Popped, Push, RESERVED, Ring, SLOTS};
+pub use ring::{Claim, Drain, Popped, Push, RESERVED, Ring, SLOTS};
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -60,6 +60,10 @@ pub mod option {
     /// as pid 1 of a name space the drainer dies when it ends, at once. See
     /// [`super::Header::settled`].
     pub const SYNC: u32 = 1 << 3;
+
+    /// The time of a record may be the processor's counter
+    /// ([`crate::record::flag::COUNTER`]): the kernel's clock is, too.
+    pub const COUNTER: u32 = 1 << 4;
 
     /// The words of `BINDGATE_OPTIONS`, named as the launcher's flags.
     pub const WORDS: [(&str, u32); 3] = [

@@ -19,7 +19,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use crate::record::{self, HEAD, WORDS};
+use crate::record::{self, WORDS};
 
 /// Slots of the ring.
 pub const SLOTS: u64 = 4096;
@@ -50,12 +50,17 @@ const fn state(word: u64) -> u64 {
 #[repr(C, align(64))]
 struct Line(AtomicU64);
 
-/// A claim and its record, side by side: a short record is one cache line.
-#[repr(C, align(64))]
+/// A claim and its record, side by side: a short record is one cache line, and
+/// no record of an IP address that was granted is more than two.
+#[repr(C, align(128))]
 struct Slot {
     claim: AtomicU64,
-    data: [AtomicU64; WORDS],
+    data: [AtomicU64; SHORT],
 }
+
+/// Words of a record that stand beside its claim; the rest is elsewhere, so
+/// that the slots lie on few pages.
+const SHORT: usize = 15;
 
 /// The ring: positions count up for ever, a position's slot is it modulo [`SLOTS`].
 #[repr(C, align(64))]
@@ -63,9 +68,10 @@ pub struct Ring {
     tail: Line,
     head: Line,
     slots: [Slot; SLOTS as usize],
+    rest: [[AtomicU64; WORDS - SHORT]; SLOTS as usize],
 }
 
-/// What came of a [`Ring::push`].
+/// What came of a [`Ring::push`] or [`Claim::publish`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Push {
     /// It is in the ring, at this position.
@@ -83,20 +89,58 @@ impl Ring {
             slots: [const {
                 Slot {
                     claim: AtomicU64::new(0),
-                    data: [const { AtomicU64::new(0) }; WORDS],
+                    data: [const { AtomicU64::new(0) }; SHORT],
                 }
             }; SLOTS as usize],
+            rest: [const { [const { AtomicU64::new(0) }; WORDS - SHORT] }; SLOTS as usize],
         }
     }
 
+    #[inline]
     fn slot(&self, position: u64) -> Option<&Slot> {
         self.slots.get((position % SLOTS) as usize)
     }
 
+    /// Word `i` of a record that is longer than [`SHORT`].
+    fn rest(&self, position: u64, i: usize) -> Option<&AtomicU64> {
+        let rest = self.rest.get((position % SLOTS) as usize)?;
+        rest.get(i.checked_sub(SHORT)?)
+    }
+
+    /// The words of the record at `position`, zeros behind them.
+    fn take(&self, position: u64, slot: &Slot) -> [u64; WORDS] {
+        let mut words = [0; WORDS];
+        let short = slot.data.iter().map(|word| word.load(Relaxed));
+        for (to, word) in words.iter_mut().zip(short) {
+            *to = word;
+        }
+        let len = words.first_chunk().map_or(0, record::len_of);
+        for (i, to) in words.iter_mut().enumerate().take(len).skip(SHORT) {
+            *to = self.rest(position, i).map_or(0, |word| word.load(Relaxed));
+        }
+        // What an earlier record left behind this one is none of it.
+        for to in words.iter_mut().skip(len) {
+            *to = 0;
+        }
+        words
+    }
+
     /// Puts a record in: its words, at most [`WORDS`]. `owner` is the writer's
     /// slot in the process table, `important` may use the reserved room.
-    #[inline]
     pub fn push(&self, owner: u32, words: &[u64], important: bool) -> Push {
+        let Some(claim) = self.claim(owner, important) else {
+            return Push::Full;
+        };
+        for (i, word) in words.iter().enumerate() {
+            claim.put(i, *word);
+        }
+        claim.publish()
+    }
+
+    /// Claims a slot for a record; `None` if there is no room. Whoever claims
+    /// one should write the record at once.
+    #[inline]
+    pub fn claim(&self, owner: u32, important: bool) -> Option<Claim<'_>> {
         let room = if important { SLOTS } else { SLOTS - RESERVED };
         let h = self.head.0.load(Acquire);
         let mut t = self.tail.0.load(Relaxed);
@@ -108,11 +152,9 @@ impl Ring {
         // for a state that somebody scribbled on.
         for _ in 0..2 * SLOTS {
             if t.wrapping_sub(h) >= room {
-                return Push::Full;
+                return None;
             }
-            let Some(slot) = self.slot(t) else {
-                return Push::Full;
-            };
+            let slot = self.slot(t)?;
             let free = word(t / SLOTS, 0, FREE);
             let mine = word(t / SLOTS, u64::from(owner), CLAIMED);
             // Looked at first: a slot that is not free is the common case
@@ -127,19 +169,16 @@ impl Ring {
                 // it back; the next writer walks on from there.
                 // Released, so that nobody sees it before the claim.
                 self.tail.0.store(t.wrapping_add(1), Release);
-                for (to, from) in slot.data.iter().zip(words) {
-                    to.store(*from, Relaxed);
-                }
-                let ready = word(t / SLOTS, u64::from(owner), READY);
-                // Fails only if the reader gave this owner up for dead.
-                return match slot.claim.compare_exchange(mine, ready, Release, Relaxed) {
-                    Ok(_) => Push::Done(t),
-                    Err(_) => Push::Full,
-                };
+                return Some(Claim {
+                    ring: self,
+                    slot,
+                    position: t,
+                    mine,
+                });
             }
             t = t.wrapping_add(1);
         }
-        Push::Full
+        None
     }
 
     /// Where the next record is likely to go, for a writer who wants those
@@ -162,6 +201,44 @@ impl Ring {
     #[must_use]
     pub fn head(&self) -> u64 {
         self.head.0.load(Acquire)
+    }
+}
+
+/// A slot that is being written.
+#[must_use]
+pub struct Claim<'a> {
+    ring: &'a Ring,
+    slot: &'a Slot,
+    position: u64,
+    mine: u64,
+}
+
+impl Claim<'_> {
+    /// Writes word `i` of the record.
+    #[inline]
+    pub fn put(&self, i: usize, word: u64) {
+        let to = match self.slot.data.get(i) {
+            None => self.ring.rest(self.position, i),
+            short => short,
+        };
+        if let Some(to) = to {
+            to.store(word, Relaxed);
+        }
+    }
+
+    /// Hands the record to the reader.
+    #[inline]
+    pub fn publish(self) -> Push {
+        let ready = self.mine & !0b11 | READY;
+        // Fails only if the reader gave this owner up for dead.
+        match self
+            .slot
+            .claim
+            .compare_exchange(self.mine, ready, Release, Relaxed)
+        {
+            Ok(_) => Push::Done(self.position),
+            Err(_) => Push::Full,
+        }
     }
 }
 
@@ -230,7 +307,7 @@ impl Drain {
 
     fn advance(&mut self, ring: &Ring) {
         self.at += 1;
-        if self.at % Self::PUBLISHED == 0 {
+        if self.at.is_multiple_of(Self::PUBLISHED) {
             self.publish(ring);
         }
     }
@@ -250,7 +327,7 @@ impl Drain {
             let lap_of_seen = lap(seen).wrapping_sub(h / SLOTS);
             match (state(seen), lap_of_seen) {
                 (READY, 0) => {
-                    let words = slot.take();
+                    let words = ring.take(h, slot);
                     slot.claim.store(word(h / SLOTS + 1, 0, FREE), Release);
                     self.advance(ring);
                     return Popped::Record(owner(seen), words);
@@ -339,7 +416,7 @@ impl Drain {
             let found = if lap(seen) != at / SLOTS || state(seen) == FREE {
                 Popped::Lost(owner(seen))
             } else if state(seen) == READY {
-                let words = slot.take();
+                let words = ring.take(at, slot);
                 slot.claim.store(free, Release);
                 Popped::Record(owner(seen), words)
             } else if is_dead(owner(seen))
@@ -357,26 +434,6 @@ impl Drain {
             return found;
         }
         Popped::Empty
-    }
-}
-
-impl Slot {
-    /// The words of the record here, zeros behind them.
-    fn take(&self) -> [u64; WORDS] {
-        let mut words = [0; WORDS];
-        let head: [u64; HEAD] = core::array::from_fn(|i| self.load(i));
-        let len = record::len_of(&head).min(WORDS);
-        for (i, word) in words.iter_mut().enumerate().take(len) {
-            *word = match head.get(i) {
-                Some(known) => *known,
-                None => self.load(i),
-            };
-        }
-        words
-    }
-
-    fn load(&self, i: usize) -> u64 {
-        self.data.get(i).map_or(0, |word| word.load(Relaxed))
     }
 }
 
