@@ -1,4 +1,5 @@
 // RLIMIT_AS tight, as some supervisors set it.
+//: unfiltered starts a program, in which the library starts too
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout bind: EACCES

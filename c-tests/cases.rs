@@ -4,6 +4,7 @@
 //! //: args A B              arguments of the program
 //! //: user root             run it as root only (or: nobody); both if not said
 //! //: link -static          further arguments for cc
+//! //: unfiltered REASON     not under a seccomp filter, see filtered.rs
 //! //: driven                run by tests in demo.rs or records.rs only
 //! //: case NAME             what follows is about one run under rules
 //! //: rule RULE             one line of its policy; $DIR is its directory
@@ -20,6 +21,7 @@ use std::fs;
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::filtered;
 use crate::support::{self, NOBODY, Run, Way, compile, same, sources};
 
 /// Rules that would refuse everything, for runs that only observe.
@@ -37,6 +39,7 @@ struct File {
     user: Option<u32>,
     link: Vec<String>,
     driven: bool,
+    unfiltered: bool,
     cases: Vec<Case>,
 }
 
@@ -85,6 +88,9 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test(format!("{name}::same"), move || {
             run_same(&every)
         }));
+        if !file.unfiltered {
+            trials.push(filtered_trial(&file));
+        }
         for case in file.cases.clone() {
             let file = file.clone();
             trials.push(Trial::test(format!("{name}::{}", case.name), move || {
@@ -93,6 +99,18 @@ pub fn trials() -> Vec<Trial> {
         }
     }
     trials
+}
+
+fn filtered_trial(file: &File) -> Trial {
+    let name = format!("{}::filtered", file.name);
+    if support::which("strace").is_none() {
+        return support::skipped(&name, "strace is not installed");
+    }
+    let file = file.clone();
+    let user = file.user.unwrap_or(0);
+    Trial::test(name, move || {
+        filtered::run(&file.run()?.user(user), &file.name, &REFUSE_ALL)
+    })
 }
 
 fn parse(name: &str) -> File {
@@ -118,6 +136,7 @@ fn parse(name: &str) -> File {
             ("args", None) => file.args = words(),
             ("link", None) => file.link = words(),
             ("driven", None) => file.driven = true,
+            ("unfiltered", None) if !rest.is_empty() => file.unfiltered = true,
             ("user", None) if rest == "root" => file.user = Some(0),
             ("user", None) if rest == "nobody" => file.user = Some(NOBODY),
             ("case", _) => {

@@ -1,4 +1,5 @@
 // The program has the descriptors that it made and no others, at every moment.
+//: unfiltered starts a program, in which the library starts too
 //: case rules
 //: rule deny bind tcp *:8080
 //: rule move bind tcp *:8081 to loopback:18081

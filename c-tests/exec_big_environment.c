@@ -1,4 +1,5 @@
 // An environment of about one megabyte goes through exec unharmed.
+//: unfiltered starts a program, in which the library starts too
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout variables: 500

@@ -1,5 +1,6 @@
 // A bound socket is inherited over exec: it has its name, and cannot be bound
 // again.
+//: unfiltered starts a program, in which the library starts too
 //: case move
 //: rule move bind tcp *:8080 to loopback:18080
 //: same

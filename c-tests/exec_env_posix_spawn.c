@@ -1,4 +1,5 @@
 // posix_spawn() with an environment of one variable.
+//: unfiltered starts a program, in which the library starts too
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout environment: MINE=1

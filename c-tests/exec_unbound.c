@@ -1,4 +1,5 @@
 // A socket is inherited over exec and bound by the new program.
+//: unfiltered starts a program, in which the library starts too
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout bind after exec: EACCES

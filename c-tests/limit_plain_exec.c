@@ -1,6 +1,7 @@
 // Limit: under a plain preload a socket that became a Unix socket keeps its
 // name over exec, but not the options of the family that it pretends to be.
 // Under the launcher it keeps both.
+//: unfiltered starts a program, in which the library starts too
 //: case preload
 //: only preload
 //: rule move bind tcp *:8080 to unix:$DIR/s

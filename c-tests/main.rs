@@ -8,6 +8,7 @@
 
 mod cases;
 mod demo;
+mod filtered;
 mod hooks;
 mod records;
 #[path = "support/mod.rs"]

@@ -1,5 +1,6 @@
 // A program in mounts of its own, with nothing in /tmp, /run and /dev/shm.
 //: user root
+//: unfiltered starts a program, in which the library starts too
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout bind: EACCES

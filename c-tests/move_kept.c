@@ -1,4 +1,5 @@
 // A moved socket keeps its virtual address over dup, fork, exec and fd passing.
+//: unfiltered starts a program, in which the library starts too
 //: case move
 //: rule move bind tcp *:8080 to loopback:18080
 //: same

@@ -1,4 +1,5 @@
 // posix_spawn() rearranges descriptors inside libc, where no hook sees it.
+//: unfiltered starts a program, in which the library starts too
 //: case deny
 //: rule deny bind udp *:8080
 //: stdout bind in the child: EACCES

@@ -1,4 +1,5 @@
 // syscall() with numbers that are nobody's business, and with six arguments.
+//: unfiltered makes a call with the number -1, which means something else to a filter
 //: case deny
 //: rule deny bind any *
 //: same

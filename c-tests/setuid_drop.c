@@ -1,6 +1,7 @@
 // A server that gives up its privileges, as servers do: the rules hold before
 // and after, in its children, and over exec.
 //: user root
+//: unfiltered starts a program, in which the library starts too
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout as root: EACCES

@@ -1,4 +1,5 @@
 // Programs are started from a thread with the smallest stack there is.
+//: unfiltered starts a program, in which the library starts too
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout posix_spawn: ok

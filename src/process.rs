@@ -184,8 +184,10 @@ pub fn is_under_seccomp() -> bool {
 
 /// Asks now for what a record needs when nothing may be asked any more.
 pub fn prepare_for_seccomp() {
+    // First the run: its set-up makes the page on which the rest is kept.
+    let run = run::get();
     let _ = ids();
-    if let Some(run) = run::get() {
+    if let Some(run) = run {
         let _ = slot(run);
     }
 }

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use libtest_mimic::Trial;
 
-use crate::scene::{Place, Server, output, which};
-use crate::support::{NOBODY, Run, work_dir};
+use crate::scene::{Place, Server, output};
+use crate::support::{NOBODY, Run, which, work_dir};
 
 const POSTGRESQL: Server = Server {
     name: "postgresql",

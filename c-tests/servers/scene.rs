@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Process, Run, Way, has_nobody, in_net_and_mounts, same, skipped, until};
+use crate::support::{
+    Process, Run, Way, has_nobody, in_net_and_mounts, same, skipped, until, which,
+};
 
 /// Where the client finds the server.
 #[derive(Clone)]
@@ -314,19 +316,6 @@ fn mask(text: &str) -> String {
         (Some(at), Some(from)) => format!("{}{}", &masked[..at], &text[from..]),
         _ => masked,
     }
-}
-
-/// The program's path, if it is installed.
-pub fn which(program: &str) -> Option<PathBuf> {
-    let dirs = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
-    let postgresql = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let all = dirs
-        .into_iter()
-        .chain(postgresql.map(|version| version.path().join("bin")));
-    all.map(|dir| dir.join(program)).find(|path| path.exists())
 }
 
 /// A client program's stdout; an error if it fails.

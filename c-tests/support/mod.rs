@@ -207,6 +207,19 @@ pub fn compile(name: &str, flags: &[&str]) -> Result<PathBuf, String> {
     Ok(program)
 }
 
+/// The program's path, if it is installed.
+pub fn which(program: &str) -> Option<PathBuf> {
+    let dirs = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    let postgresql = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let all = dirs
+        .into_iter()
+        .chain(postgresql.map(|version| version.path().join("bin")));
+    all.map(|dir| dir.join(program)).find(|path| path.exists())
+}
+
 // ---------------------------------------------------------------------------
 // Namespaces
 
@@ -410,6 +423,28 @@ impl Run {
             work_dir()
         };
         self.log = Some(dir.join("log.jsonl"));
+        self
+    }
+
+    /// The same in a fresh directory.
+    pub fn fresh(&self) -> Run {
+        Run {
+            dir: work_dir(),
+            ..self.clone()
+        }
+    }
+
+    /// The same, started by another program that takes it as its arguments.
+    pub fn under(mut self, other: &Run) -> Run {
+        let own = std::mem::replace(&mut self.program, other.program.clone());
+        let args = std::mem::take(&mut self.args);
+        self.args = other
+            .args
+            .iter()
+            .cloned()
+            .chain([own])
+            .chain(args)
+            .collect();
         self
     }
 

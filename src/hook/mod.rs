@@ -51,7 +51,9 @@ unsafe extern "C" {
 static START: extern "C" fn() = {
     extern "C" fn start() {
         let saved = errno();
-        let _ = run::start();
+        // Unless an earlier constructor made a hook do it, and perhaps installed
+        // a filter since.
+        let _ = run::get();
         set_errno(saved);
     }
     start

@@ -158,7 +158,7 @@ pub fn get() -> Option<&'static Run> {
 /// Sets the run up: from the constructor, or from the first hooked call if
 /// that comes earlier.
 #[cold]
-pub fn start() -> Option<&'static Run> {
+fn start() -> Option<&'static Run> {
     let me = TRYING + sys::gettid();
     if let Err(mut phase) = PHASE.compare_exchange(UNTRIED, me, AcqRel, Acquire) {
         for _ in 0..PATIENCE {
