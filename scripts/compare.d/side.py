@@ -136,7 +136,7 @@ class Side:
         text = re.sub(r'0x[0-9a-f]{4,}', 'PTR', text)
         text = re.sub(r'\b\d+(\.\d+)? ?(s|ms|us|sec|secs|seconds)\b', 'TIME', text)
         for pattern in self.args.ignore:
-            text = re.sub(pattern, '', text)
+            text = re.sub(pattern, '', text, flags=re.MULTILINE)
         return text.splitlines()
 
     def witnessed(self):
@@ -158,8 +158,9 @@ class Side:
                     line = re.sub(r'\[\d+\]', '', line).replace(self.dir, 'DIR')
                     mine.append(re.sub(r'/proc/\d+/', '/proc/PID/', re.sub(r'/tmp/[\w./-]+', 'TMP', line)))
             out.append(' | '.join(sorted(mine, key=lambda s: int(s.split()[1]))))
-        # Processes in any order: their ids say nothing.
-        return sorted(out)
+        # Processes in any order, and no matter how many: those that are killed
+        # leave nothing.
+        return sorted(set(out))
 
     def maps(self):
         """What is mapped with which rights, without addresses and sizes."""

@@ -106,17 +106,18 @@ def read(path):
                 text = entry[2]
             else:
                 lines.append([tid, at, text])
-            if name(text) in FORKS:
-                child = result(text)
-                if child and child.isdigit() and child != '0':
-                    made_by.setdefault(child, tid)
-    keys, born, images, threads = {}, collections.Counter(), {}, {}
+    # In the order of the calls that made them: who runs first is chance.
+    born = collections.Counter()
+    for tid, _, text in lines:
+        child = result(text) if name(text) in FORKS else None
+        if child and child.isdigit() and child != '0' and child not in made_by:
+            made_by[child] = tid, born[tid]
+            born[tid] += 1
+    keys, images, threads = {}, {}, {}
     for tid, at, text in lines:
         if tid not in keys:
-            parent = made_by.get(tid)
-            key = keys.get(parent, ())
-            keys[tid] = key + (born[parent],)
-            born[parent] += 1
+            parent, n = made_by.get(tid, (None, len(keys)))
+            keys[tid] = keys.get(parent, ()) + (n,)
             # A thread has the memory of its process; a copy does, as what is
             # loaded later is no shim.
             images[tid] = Image(images.get(parent))
