@@ -9,6 +9,8 @@
 core::arch::global_asm!(
     ".pushsection .tbss.bindgate_word, \"awT\", %nobits",
     ".balign 8",
+    // Not local: the code that names it may be in another object.
+    ".globl bindgate_word",
     ".hidden bindgate_word",
     ".type bindgate_word, %object",
     ".size bindgate_word, 8",
