@@ -128,10 +128,11 @@ impl Outer {
             .chunks_exact(8)
             .filter_map(|w| w.try_into().ok().map(u64::from_ne_bytes))
             .collect();
+        let (options, words) = words.split_first()?;
+        let observes = *options & u64::from(option::OBSERVE) != 0;
+        let words = words.to_vec();
         let id = u64::from_str_radix(id, 16).ok()?;
         let state = sys::map_state(state).ok()?;
-        let options = &state.header.options;
-        let observes = options.load(std::sync::atomic::Ordering::Relaxed) & option::OBSERVE != 0;
         let is_run = state.is_run(id);
         sys::unmap_state(state);
         (is_run && View::new(&words).is_ok()).then_some(Outer { words, observes })

@@ -9,7 +9,7 @@ use bindgate_core::render::Detail;
 use bindgate_core::run::{State, option};
 
 use super::cli::{Format, Run};
-use super::drainer::{Handle, Setup, Target};
+use super::drainer::{Counter, Handle, Setup, Target};
 use super::sys::process::{self, Strings};
 use super::sys::{self, signal, unix};
 use super::{Failure, complain, exit, library, outer, policy, see, wait};
@@ -32,12 +32,13 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         None => Target::stderr(),
     };
     let id = identity()?;
+    let options = options(&run, observe);
     let setup = Setup {
         run_id: id.run,
         secret: id.secret,
-        policy: memory_policy(compiled.words)?,
+        policy: memory_policy(compiled.words, options)?,
         state: memory_state()?,
-        options: options(&run, observe),
+        options,
         listener: unix::listen(format!("bindgate/{:016x}", id.run).as_bytes())
             .map_err(|e| Failure::new(exit::SYSTEM, "the run's abstract Unix name", e))?,
         colour: run.format == Format::Text && colour(&target),
@@ -105,8 +106,14 @@ fn identity() -> Result<Identity, Failure> {
     })
 }
 
-fn memory_policy(words: Vec<u64>) -> Result<(Vec<u64>, std::os::fd::OwnedFd), Failure> {
-    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+/// The memory file of the policy: the run's options, and the rules.
+fn memory_policy(
+    words: Vec<u64>,
+    options: u32,
+) -> Result<(Vec<u64>, std::os::fd::OwnedFd), Failure> {
+    let options = u64::from(options);
+    let all = std::iter::once(&options).chain(&words);
+    let bytes: Vec<u8> = all.flat_map(|w| w.to_ne_bytes()).collect();
     let make = || {
         let fd = sys::memory("bindgate-policy", bytes.len())?;
         let mut rest = &bytes[..];
@@ -145,6 +152,7 @@ fn options(run: &Run, observe: bool) -> u32 {
         (run.allow_unseen, option::ALLOW_UNSEEN),
         (observe, option::OBSERVE),
         (run.exec && process::pid() == 1, option::SYNC),
+        (Counter::is_steady(), option::COUNTER),
     ]
     .iter()
     .filter(|(set, _)| *set)

@@ -170,8 +170,10 @@ fn map(ticket: &Ticket<'_>, policy: i32, state: i32) -> Option<Found> {
     // against writing and shrinking, never undone.
     let words: &'static [u64] =
         unsafe { core::slice::from_raw_parts(at.cast::<u64>(), policy_len / 8) };
+    let (options, words) = words.split_first()?;
     Some(Found {
         state: shared,
+        options: *options as u32,
         view: View::new(words).ok()?,
         sink: Sink::Ring,
         json: false,

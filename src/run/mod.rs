@@ -15,7 +15,7 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{
     AtomicU8, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Release},
 };
 
 use bindgate_core::policy::{Op, Times, View};
@@ -64,6 +64,8 @@ impl LookedAt {
 pub struct Run {
     /// The state that the processes of the run share.
     pub state: &'static State,
+    /// Bits of [`option`], by the run's memory that nobody can write to.
+    options: u32,
     /// The policy.
     pub view: View<'static>,
     /// Are verdicts only recorded?
@@ -111,7 +113,7 @@ impl Run {
 
     /// Is a bit of [`option`] set?
     pub fn has_option(&self, bit: u32) -> bool {
-        self.state.header.options.load(Relaxed) & bit != 0
+        self.options & bit != 0
     }
 }
 
@@ -225,13 +227,11 @@ fn set_up() -> Result<Option<Run>, Refused> {
         attach::policy(carry.run())?
     };
     let Some(found) = found else { return Ok(None) };
-    let state = found.state;
     let mut run = Run {
-        observe: !found.view.is_enforcing()
-            || state.header.options.load(Relaxed) & option::OBSERVE != 0,
-        state,
-        is_brief: found.sink == Sink::Ring
-            && state.header.options.load(Relaxed) & option::SYNC == 0,
+        observe: !found.view.is_enforcing() || found.options & option::OBSERVE != 0,
+        state: found.state,
+        options: found.options,
+        is_brief: found.sink == Sink::Ring && found.options & option::SYNC == 0,
         looked_at: LookedAt::of(&found.view),
         has_socket_rules: found.view.has_rules(Op::Socket),
         view: remember_conditions(found.view),
@@ -256,6 +256,7 @@ fn set_up() -> Result<Option<Run>, Refused> {
 
 struct Found {
     state: &'static State,
+    options: u32,
     view: View<'static>,
     sink: Sink,
     json: bool,

@@ -46,10 +46,11 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
     // SAFETY: fresh zeroed memory of that size, page-aligned, of atomics;
     // never unmapped.
     let state: &'static State = unsafe { &*at.cast::<State>() };
-    state.start(0, options, unprivileged_start(), 0);
+    state.start(0, unprivileged_start(), 0);
     take_over(state);
     Ok(Some(Found {
         state,
+        options,
         view,
         sink: match log {
             b"" => Sink::Nowhere,

@@ -23,6 +23,9 @@ const SLEEP: Duration = Duration::from_millis(16);
 const WAKEFUL: Duration = Duration::from_millis(1);
 /// How long a writer may take over a record before the others go first.
 const CLAIM: Duration = Duration::from_millis(4);
+/// How long thousands of writers at once may take over a record each before
+/// it is clear that there are none.
+const BELIEF: Duration = Duration::from_millis(250);
 /// How often the process table is looked through.
 const SWEEP: Duration = Duration::from_millis(250);
 /// How long a run must look over before it is, where not every process of
@@ -49,6 +52,9 @@ pub struct Drainer {
     view: View<'static>,
     alive: Alive,
     drain: Drain,
+    /// More writers than can be are in the middle of a record: somebody
+    /// scribbled, and no claim is believed until the ring is empty.
+    scribbled: bool,
     /// Nobody holds the state: whoever owns a claim is dead.
     nobody: bool,
     head: (u64, Instant),
@@ -78,6 +84,7 @@ impl Drainer {
             view,
             alive,
             drain: Drain::default(),
+            scribbled: false,
             nobody: false,
             head: (u64::MAX, Instant::now()),
             lines: String::new(),
@@ -157,8 +164,9 @@ impl Drainer {
     fn turn(&mut self) -> Got {
         let ring = &self.shared.state.ring;
         for _ in 0..BATCH {
-            let (alive, nobody) = (&self.alive, self.nobody);
-            match self.drain.pop(ring, |slot| nobody || alive.is_dead(slot)) {
+            let alive = &self.alive;
+            let given_up = self.nobody || self.scribbled;
+            match self.drain.pop(ring, |slot| given_up || alive.is_dead(slot)) {
                 Popped::Record(slot, words) => match Record::from_words(&words) {
                     Some(record) => self.record(slot, record),
                     None => self.sums.lost += 1,
@@ -170,11 +178,21 @@ impl Drainer {
                     if self.head.0 != head {
                         self.head = (head, Instant::now());
                     }
-                    if self.head.1.elapsed() < CLAIM || !self.drain.pass(ring) {
+                    let waited = self.head.1.elapsed();
+                    if waited < CLAIM {
                         return Got::Waits;
                     }
+                    if !self.drain.pass(ring) {
+                        self.scribbled = waited >= BELIEF;
+                        if !self.scribbled {
+                            return Got::Waits;
+                        }
+                    }
                 }
-                Popped::Empty => return Got::All,
+                Popped::Empty => {
+                    self.scribbled = false;
+                    return Got::All;
+                }
             }
         }
         Got::More

@@ -24,11 +24,12 @@ use std::thread;
 
 use bindgate_core::policy::View;
 use bindgate_core::render::Detail;
-use bindgate_core::run::{State, option};
+use bindgate_core::run::State;
 
 use super::cli::Format;
 use super::group::{self, Witness};
 use super::sys::{self, process, unix};
+pub use counter::Counter;
 pub use writer::Target;
 
 /// What the launcher makes ready before the drainer starts.
@@ -275,11 +276,7 @@ fn main(mut setup: Setup, control: OwnedFd) {
     };
     // The program may fill the ring before the drainer gets its first turn.
     let now = sys::monotonic().as_millis() as u64;
-    let mut options = setup.options;
-    if counter::Counter::is_steady() {
-        options |= option::COUNTER;
-    }
-    state.start(setup.run_id, options, unprivileged_start(), now);
+    state.start(setup.run_id, unprivileged_start(), now);
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         state,
         program_gone: AtomicBool::new(false),

@@ -48,7 +48,8 @@ pub const ENV_OPTIONS: &str = "BINDGATE_OPTIONS";
 /// policy is broken (`EX_CONFIG` of sysexits).
 pub const EXIT_CONFIG: i32 = 78;
 
-/// Bits of [`Header::options`].
+/// Bits of a run's options. They are the first word of the policy's memory file,
+/// which no program can write to; the compiled policy follows.
 pub mod option {
     /// `run --let-go`: a program that drops the preload on purpose may.
     pub const LET_GO: u32 = 1;
@@ -80,8 +81,6 @@ pub struct Header {
     pub magic: AtomicU64,
     /// [`VERSION`].
     pub version: AtomicU32,
-    /// Bits of [`option`].
-    pub options: AtomicU32,
     /// `size_of::<State>()`.
     pub size: AtomicU64,
     /// Random id of the run.
@@ -138,13 +137,12 @@ impl State {
     pub const SIZE: usize = size_of::<State>();
 
     /// Makes an all-zero state a run's state, at `now_ms` of `CLOCK_MONOTONIC`.
-    pub fn start(&self, run_id: u64, options: u32, unprivileged_start: u16, now_ms: u64) {
+    pub fn start(&self, run_id: u64, unprivileged_start: u16, now_ms: u64) {
         let h = &self.header;
         h.heartbeat_ms.store(now_ms, Relaxed);
         h.version.store(VERSION, Relaxed);
         h.size.store(Self::SIZE as u64, Relaxed);
         h.run_id.store(run_id, Relaxed);
-        h.options.store(options, Relaxed);
         h.unprivileged_start
             .store(u32::from(unprivileged_start), Relaxed);
         h.magic.store(MAGIC, core::sync::atomic::Ordering::Release);
@@ -194,7 +192,6 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
         header: Header {
             magic: AtomicU64::new(0),
             version: AtomicU32::new(0),
-            options: AtomicU32::new(0),
             size: AtomicU64::new(0),
             run_id: AtomicU64::new(0),
             heartbeat_ms: AtomicU64::new(0),
@@ -232,7 +229,7 @@ mod tests {
                 assert!(state.take(3, 2));
                 assert!(!state.take(3, 2));
                 assert!(!state.take(COUNTERS as u32, 2));
-                state.start(7, 0, 1024, 5);
+                state.start(7, 1024, 5);
                 assert!(state.is_run(7) && !state.is_run(8));
                 state.mark_port(8080);
                 assert!(state.may_be_moved(8080) && !state.may_be_moved(8081));
