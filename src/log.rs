@@ -105,7 +105,10 @@ fn append<const N: usize>(run: &Run, fill: Fill<'_>) -> Option<bool> {
     if run.sink == Sink::Stderr {
         return Some(sys::write_all(2, bytes).is_ok());
     }
-    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY;
+    let _held = sys::NoSignals::hold();
+    // A pipe that nobody reads must not hold a program up with its signals
+    // held: the line counts as lost.
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY | libc::O_NONBLOCK;
     let Ok(fd) = sys::open_at(libc::AT_FDCWD, run.log_path(), flags, 0o644) else {
         return Some(false);
     };

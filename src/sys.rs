@@ -527,6 +527,36 @@ pub fn is_readable(at: usize) -> bool {
     asked != Err(Errno(libc::EFAULT as u16))
 }
 
+/// No signal reaches this thread while this lives: a handler that left by
+/// siglongjmp would leave behind what is held meanwhile, a descriptor above
+/// all. Not under a seccomp filter.
+#[must_use]
+pub struct NoSignals(u64);
+
+impl NoSignals {
+    /// From now on. What the program had blocked comes back in the end.
+    pub fn hold() -> NoSignals {
+        let (all, mut before) = (!0u64, 0u64);
+        let how = libc::SIG_SETMASK;
+        // It fails for bad pointers only.
+        let _ = call!(
+            libc::SYS_rt_sigprocmask,
+            how,
+            &raw const all,
+            &raw mut before,
+            8
+        );
+        NoSignals(before)
+    }
+}
+
+impl Drop for NoSignals {
+    fn drop(&mut self) {
+        let how = libc::SIG_SETMASK;
+        let _ = call!(libc::SYS_rt_sigprocmask, how, &raw const self.0, 0, 8);
+    }
+}
+
 /// process_vm_writev(2) on ourselves: the kernel checks `to`, nobody else need.
 pub fn write_own_memory(to: *mut c_void, bytes: &[u8]) -> Result<(), Errno> {
     let local = libc::iovec {

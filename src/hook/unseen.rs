@@ -28,6 +28,7 @@ pub fn examine(run: &Run, path: *const c_char, searched: bool) -> Option<Errno> 
     if process::is_under_seccomp() {
         return None;
     }
+    let held = sys::NoSignals::hold();
     // So that the run knows this process across the exec.
     if run.sink == Sink::Ring {
         let _ = process::slot(run);
@@ -45,6 +46,7 @@ pub fn examine(run: &Run, path: *const c_char, searched: bool) -> Option<Errno> 
     if class.is_seen() {
         return None;
     }
+    drop(held);
     let refused = !run.observe && !run.has_option(option::ALLOW_UNSEEN);
     let mut record = Record::new(Call::Exec);
     record.stages = stage::HOOK;

@@ -89,6 +89,7 @@ pub fn plan(
         // packets, a socket of another family, the table's entry.
         return refused(record, libc::EACCES, refusal::SECCOMP);
     }
+    let _held = sys::NoSignals::hold();
     if fds::is_bound(fd) {
         // The kernel says EINVAL, as it would for the address asked for.
         return Plan::Place(placing);

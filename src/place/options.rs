@@ -64,17 +64,18 @@ const OWN: [i32; 12] = [
 ];
 
 /// A socket of the type that the program believes in, for one question.
-struct Scratch(i32);
+struct Scratch(i32, #[expect(dead_code, reason = "held")] sys::NoSignals);
 
 impl Scratch {
     fn new(ty: SocketType) -> Option<Scratch> {
+        let held = sys::NoSignals::hold();
         sys::socket(
             i32::from(ty.domain),
             i32::from(ty.ty) | libc::SOCK_CLOEXEC,
             i32::from(ty.protocol),
         )
         .ok()
-        .map(Scratch)
+        .map(|fd| Scratch(fd, held))
     }
 }
 

@@ -1,5 +1,5 @@
-// A thread is cancelled while it waits in accept(); its cleanup runs, and
-// everything goes on.
+// A thread is cancelled while it waits in accept(), recvmsg() or connect();
+// its cleanup runs, and everything goes on.
 //: case deny
 //: rule deny bind tcp *:9
 //: same
@@ -9,6 +9,18 @@
 #include "check.h"
 
 static int listener;
+static struct address full;
+
+static void fill(void)
+{
+    int fd = must(socket(AF_UNIX, SOCK_STREAM, 0));
+    full.un.sun_family = AF_UNIX;
+    memcpy(full.un.sun_path, "\0full", 5);
+    full.length = offsetof(struct sockaddr_un, sun_path) + 5;
+    must(bind(fd, &full.any, full.length));
+    must(listen(fd, 0));
+    must(connect(socket(AF_UNIX, SOCK_STREAM, 0), &full.any, full.length));
+}
 
 static void cleanup(void *unused)
 {
@@ -30,6 +42,12 @@ static void *waiter(void *arg)
         int fd = udp();
         must(bind_ip(fd, "127.0.0.1", 0));
         recvmsg(fd, &m, 0);
+        break;
+    }
+    case 'c': {
+        // A full queue: the kernel lets the next one wait.
+        int fd = must(socket(AF_UNIX, SOCK_STREAM, 0));
+        connect(fd, &full.any, full.length);
     }
     }
     pthread_cleanup_pop(0);
@@ -41,7 +59,8 @@ int main(void)
     listener = tcp();
     must(bind_ip(listener, "127.0.0.1", 8080));
     must(listen(listener, 1));
-    for (const char *call = "a4ma"; *call; call++) {
+    fill();
+    for (const char *call = "a4mca"; *call; call++) {
         pthread_t thread;
         must(pthread_create(&thread, NULL, waiter, (void *)call) ? -1 : 0);
         usleep(20000);

@@ -1,0 +1,124 @@
+// A signal handler leaves calls by siglongjmp(), wherever they are: before,
+// in and behind the kernel. Nothing of it stays: no stack, no mapping, no
+// descriptor, and the calls go on working.
+//
+//     siglongjmp_many [TIMES]     for each of the calls
+//: case rules
+//: rule deny bind tcp *:9
+//: rule move bind tcp *:8080 to loopback:18080
+//: rule deny connect udp *:9
+//: same
+#include "check.h"
+#include <setjmp.h>
+#include <sys/time.h>
+
+static sigjmp_buf out;
+static int listener, datagram, bare;
+static struct address own, nobody;
+
+static void on_alarm(int signal)
+{
+    (void)signal;
+    siglongjmp(out, 1);
+}
+
+static void wait_in_accept(void)
+{
+    struct address a = {.length = sizeof a.storage};
+    accept(listener, &a.any, &a.length);
+}
+
+static void wait_in_recvmsg(void)
+{
+    char byte;
+    struct iovec io = {&byte, 1};
+    struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1};
+    recvmsg(datagram, &m, 0);
+}
+
+static void connects(void)
+{
+    for (;;)
+        connect(datagram, &nobody.any, nobody.length);
+}
+
+static void binds(void)
+{
+    for (;;)
+        bind(bare, &own.any, own.length);
+}
+
+static long mappings(void)
+{
+    int fd = must(open("/proc/self/maps", O_RDONLY));
+    char part[4096];
+    long lines = 0;
+    for (ssize_t n; (n = must(read(fd, part, sizeof part))) > 0;)
+        for (ssize_t i = 0; i < n; i++)
+            lines += part[i] == '\n';
+    close(fd);
+    return lines;
+}
+
+static int first_free(void)
+{
+    int fd = must(dup(0));
+    close(fd);
+    return fd;
+}
+
+// The address of a variable in a frame of its own.
+__attribute__((noinline)) static uintptr_t depth(void)
+{
+    volatile char here;
+    return (uintptr_t)&here;
+}
+
+static const struct {
+    const char *name;
+    void (*call)(void);
+} calls[] = {
+    {"accept", wait_in_accept},
+    {"recvmsg", wait_in_recvmsg},
+    {"connect", connects},
+    {"bind", binds},
+};
+
+int main(int argc, char **argv)
+{
+    volatile long times = argc > 1 ? atol(argv[1]) : 5000;
+    listener = tcp();
+    must(bind_ip(listener, "127.0.0.1", 8080));
+    must(listen(listener, 1));
+    datagram = udp();
+    nobody = ip("127.0.0.1", 8082);
+    own = ip("127.0.0.1", 8081);
+    bare = tcp();
+    must(bind(bare, &own.any, own.length));
+    signal(SIGALRM, on_alarm);
+
+    volatile long maps = 0;
+    volatile int fd = first_free();
+    volatile uintptr_t stack = depth();
+    for (volatile unsigned c = 0; c < COUNT(calls); c++) {
+        volatile long left = 0;
+        while (left < times) {
+            if (left == 100)
+                maps = mappings();
+            if (sigsetjmp(out, 1) == 0) {
+                // Sooner and later: at once it would come before the call.
+                struct itimerval soon = {{0, 0}, {0, 1 + left * 7 % 40}};
+                must(setitimer(ITIMER_REAL, &soon, NULL));
+                calls[c].call();
+            } else {
+                left++;
+            }
+        }
+        printf("%s: stack %s, mappings %s, descriptors %s\n", calls[c].name,
+               depth() == stack ? "as before" : "grew", mappings() == maps ? "as before" : "more",
+               first_free() == fd ? "as before" : "more");
+    }
+    int last = tcp();
+    say("bind", bind_ip(last, "127.0.0.1", 8083));
+    say_name("name", listener);
+}
