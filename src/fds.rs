@@ -169,6 +169,51 @@ pub struct Socket {
     pub ty: SocketType,
 }
 
+/// What `fd` is, by the least that makes sure of its type: one call where the
+/// cache agrees with the kernel. The cookie is known only if somebody asked for
+/// it before, and 0 otherwise; see [`name`].
+///
+/// # Errors
+/// As [`identify`].
+pub fn verify(fd: i32) -> Result<Socket, Errno> {
+    let cached = get(fd);
+    if cached.is_valid()
+        && cached.cookie() == 0
+        && !process::is_under_seccomp()
+        && is_protocol(fd, cached)
+    {
+        return Ok(Socket {
+            cookie: 0,
+            identity: Identity::Cached,
+            ty: cached.socket(),
+        });
+    }
+    identify(fd)
+}
+
+/// Asks for the cookie of a socket that [`verify`] left without one.
+pub fn name(fd: i32, socket: &mut Socket) {
+    if socket.cookie == 0
+        && !process::is_under_seccomp()
+        && let Ok(cookie) = sys::cookie(fd)
+    {
+        socket.cookie = cookie;
+        socket.identity = Identity::Cookie;
+        let kept = get(fd).0 & (BOUND | WATCHED);
+        put(fd, Entry(Entry::of(socket.ty, cookie).0 | kept));
+    }
+}
+
+/// Is the protocol what the cache says, of a socket that nobody asked about?
+///
+/// It was made by a hooked socket(). A number that was closed behind our back
+/// and used again by a call that we do not see would have another protocol or
+/// family; the family of an address is the kernel's to check.
+fn is_protocol(fd: i32, cached: Entry) -> bool {
+    sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)
+        == Ok(i32::from(cached.socket().protocol))
+}
+
 /// Asks the kernel what `fd` is. One call where the cache agrees with the
 /// kernel, two for a socket that nobody asked about before, four where the
 /// cache is wrong.
@@ -198,14 +243,7 @@ pub fn identify(fd: i32) -> Result<Socket, Errno> {
     };
     if cached.is_valid() {
         let same = match cached.cookie() {
-            // Made by a hooked socket() and never asked about. A number that
-            // was closed behind our back and used again by a call that we do
-            // not see would have another protocol or family; the family of an
-            // address is the kernel's to check.
-            0 => {
-                sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)
-                    == Ok(i32::from(cached.socket().protocol))
-            }
+            0 => is_protocol(fd, cached),
             known => known == cookie & COOKIE_MASK,
         };
         if same {

@@ -1,21 +1,24 @@
-//! The common case: a socket that no rule is about, a bind to a port that no
-//! rule is about. They are forwarded and noted with as little work as can be;
+//! The common case: a socket that no rule is about, a bind that the rules let
+//! pass. They are forwarded and noted with as little work as can be;
 //! whatever is out of the ordinary goes the long way through [`super::socket`].
 
 use core::ffi::c_int;
 
-use bindgate_core::addr::af;
+use bindgate_core::addr::{RawAddr, af};
+use bindgate_core::policy::Implicit;
 use bindgate_core::record::{
     Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
 };
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
-use super::socket::{answered, begin, describe, note_bind, read_late};
+use super::bind::{Asked, ask, begin, note_bind, read_late};
+use super::note::{answered, describe};
 use super::{errno, set_errno};
 use crate::faults::guard;
+use crate::fds::{self, Socket};
 use crate::run::{LookedAt, Run};
-use crate::{emit, fds, memory, sys};
+use crate::{emit, memory, sys};
 
 /// May socket(2) go the short way?
 #[inline]
@@ -68,11 +71,60 @@ fn granted(call: Call, fd: c_int, flags: u16, socket: SocketType) -> Granted {
         stages: stage::HOOK,
         socket,
         rule: RULE_NONE,
+        cookie: 0,
+        uid: u32::MAX,
     }
 }
 
-/// May bind(2) go the short way? No rule has a say in it, whatever the socket
-/// is: only the port is looked at.
+/// A bind that is to be forwarded as it is, and what its record says of that.
+#[derive(Clone, Copy)]
+pub struct Passed {
+    stages: u16,
+    rule: u32,
+    /// The socket, where the rules wanted to know it.
+    socket: Option<Socket>,
+    uid: u32,
+}
+
+impl Passed {
+    /// [`is_bind`] said so.
+    #[inline]
+    pub fn unasked(run: &Run) -> Passed {
+        match run.looked_at {
+            LookedAt::None => Passed::UNASKED,
+            _ => Passed::BY_DEFAULT,
+        }
+    }
+
+    /// There are no rules.
+    const UNASKED: Passed = Passed {
+        stages: stage::HOOK | stage::ADDRESS,
+        rule: RULE_NONE,
+        socket: None,
+        uid: u32::MAX,
+    };
+    /// No rule is about that port.
+    const BY_DEFAULT: Passed = Passed {
+        stages: stage::HOOK | stage::ADDRESS | stage::POLICY,
+        rule: RULE_DEFAULT,
+        ..Passed::UNASKED
+    };
+}
+
+/// What is known of a bind before the long way.
+// There is no heap to put the larger one on.
+#[allow(clippy::large_enum_variant)]
+pub enum Judged {
+    /// It goes the short way.
+    Passed(Passed),
+    /// The rules want more than to let it pass.
+    Asked(Asked, RawAddr),
+    /// It is not for here.
+    No,
+}
+
+/// May bind(2) go the short way without a question to the rules? Only the port
+/// is looked at.
 #[inline]
 pub fn is_bind(run: &Run, addr: *const sockaddr, len: socklen_t) -> bool {
     emit::is_brief(run)
@@ -80,13 +132,42 @@ pub fn is_bind(run: &Run, addr: *const sockaddr, len: socklen_t) -> bool {
             LookedAt::None => true,
             LookedAt::All => false,
             LookedAt::Ports(ports) => match memory::family_and_port(addr, len) {
-                Some((af::INET | af::INET6, port)) => {
-                    let word = ports.get(usize::from(port / 64));
-                    word.is_some_and(|word| word >> (port % 64) & 1 == 0)
-                }
+                Some((af::INET | af::INET6, port)) => !is_in(ports, port),
                 _ => false,
             },
         }
+}
+
+fn is_in(ports: &[u64; 1024], port: u16) -> bool {
+    let word = ports.get(usize::from(port / 64));
+    word.is_none_or(|word| word >> (port % 64) & 1 != 0)
+}
+
+/// May bind(2) go the short way? Asks the rules about an IP address.
+pub fn judge(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Judged {
+    if !emit::is_brief(run) {
+        return Judged::No;
+    }
+    if !memory::is_readable(addr as usize, len as usize) {
+        return Judged::No;
+    }
+    // SAFETY: these bytes were asked about.
+    let Some(words) = (unsafe { memory::ip_words(addr, len) }) else {
+        return Judged::No;
+    };
+    let Some(asked) = words.addr() else {
+        return Judged::No;
+    };
+    let answer = ask(run, fd, &asked, Implicit::No);
+    match answer.passed() {
+        Some(rule) => Judged::Passed(Passed {
+            stages: stage::HOOK | stage::ADDRESS | answer.stages,
+            rule,
+            socket: answer.socket,
+            uid: answer.uid.unwrap_or(u32::MAX),
+        }),
+        None => Judged::Asked(answer, asked.write()),
+    }
 }
 
 /// bind(2) has come back with `ret`: notes it. The answer for the program, with
@@ -98,34 +179,38 @@ pub fn is_bind(run: &Run, addr: *const sockaddr, len: socklen_t) -> bool {
 pub unsafe fn bind(
     run: &Run,
     ret: c_int,
-    fd: c_int,
-    addr: *const sockaddr,
-    len: socklen_t,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    passed: &Passed,
     flags: u16,
 ) -> c_int {
     if ret == 0 {
         // SAFETY: the kernel has read the address.
         if let Some(asked) = unsafe { memory::ip_words(addr, len) } {
-            guard(Call::Bind, stage::RECORD, || note_ip(run, fd, asked, flags));
+            guard(Call::Bind, stage::RECORD, || {
+                note_ip(run, fd, asked, passed, flags);
+            });
             return 0;
         }
     }
-    note_other(run, ret, fd, addr, len, flags)
+    note_other(run, ret, (fd, addr, len), passed, flags)
 }
 
 /// An IP address was granted.
 #[inline]
-fn note_ip(run: &Run, fd: c_int, asked: Words, flags: u16) {
+fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
     let cached = fds::get(fd);
     let [a, b, c, d, ..] = asked.words[0].to_ne_bytes();
     let mut record = granted(Call::Bind, fd, flags, cached.socket());
+    (record.stages, record.rule, record.uid) = (passed.stages, passed.rule, passed.uid);
     if cached.is_valid() {
         record.identity = Identity::Cached;
         fds::bound(fd);
     } else {
         record.socket.domain = u16::from_ne_bytes([a, b]);
     }
-    (record.stages, record.rule) = passed(run);
+    if let Some(s) = &passed.socket {
+        (record.socket, record.identity, record.cookie) = (s.ty, s.identity, s.cookie);
+    }
     match u16::from_be_bytes([c, d]) {
         0 => {
             let used = sys::getsockname_ip(fd).unwrap_or_default();
@@ -135,24 +220,14 @@ fn note_ip(run: &Run, fd: c_int, asked: Words, flags: u16) {
     }
 }
 
-/// The stages that a bind went through before the forward, and the rule that
-/// let it pass.
-fn passed(run: &Run) -> (u16, u32) {
-    match run.looked_at {
-        LookedAt::None => (stage::HOOK | stage::ADDRESS, RULE_NONE),
-        _ => (stage::HOOK | stage::ADDRESS | stage::POLICY, RULE_DEFAULT),
-    }
-}
-
 /// Another address, or a refusal of the kernel's.
 #[cold]
 #[inline(never)]
 fn note_other(
     run: &Run,
     ret: c_int,
-    fd: c_int,
-    addr: *const sockaddr,
-    len: socklen_t,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    passed: &Passed,
     flags: u16,
 ) -> c_int {
     let after = errno();
@@ -160,9 +235,12 @@ fn note_other(
     guard(Call::Bind, stage::RECORD, || {
         let mut b = begin(Call::Bind, fd, flags);
         read_late(&mut b.record, addr, len, kernel);
-        let (stages, rule) = passed(run);
-        b.record.stages |= stages & !stage::ADDRESS;
-        b.record.rule = rule;
+        b.record.stages |= passed.stages & !stage::ADDRESS;
+        (b.record.rule, b.record.uid) = (passed.rule, passed.uid);
+        if let Some(s) = &passed.socket {
+            describe(&mut b.record, s.ty);
+            (b.record.identity, b.record.cookie) = (s.identity, s.cookie);
+        }
         note_bind(run, &mut b, kernel);
     });
     set_errno(after);

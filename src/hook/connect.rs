@@ -7,7 +7,7 @@ use bindgate_core::policy::{Op, Query, Verb};
 use bindgate_core::record::{Call, Check, Record, Verdict, flag, refusal, stage};
 use libc::{sockaddr, socklen_t};
 
-use super::socket::{answered, describe, enter};
+use super::note::{answered, describe, enter};
 use super::{absent, errno, finish, outcome, query, refuse, send, uid};
 use crate::faults::guard;
 use crate::fds::Socket;
@@ -62,7 +62,7 @@ fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option
         run,
     );
     enter(&mut record, &decision, run.observe);
-    let refused = super::socket::refusal(&mut record, &decision, Check::SecuritySocketConnect);
+    let refused = super::note::refusal(&mut record, &decision, Check::SecuritySocketConnect);
     let mut moved = None;
     if decision.verb == Verb::Move
         && record.flags & flag::OBSERVED == 0

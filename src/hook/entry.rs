@@ -10,7 +10,8 @@ use core::ffi::c_int;
 
 use libc::{sockaddr, socklen_t};
 
-use super::socket::{bind_as, socket_as};
+use super::bind::bind_as;
+use super::socket::socket_as;
 
 redhook::hook! {
     unsafe fn socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int => hooked_socket {

@@ -9,9 +9,8 @@ use bindgate_core::record::{Call, Check, Record, flag, stage};
 use bindgate_core::run::move_mark;
 use bindgate_core::socket::ty;
 
-use super::socket::{
-    Binding, Plan, answered, begin, describe, enter, judge, note_bind, refusal, settle,
-};
+use super::bind::{Binding, Plan, begin, judge, note_bind, settle};
+use super::note::{answered, describe, enter, refusal};
 use super::{absent, errno, finish, outcome, query, refuse, uid};
 use crate::faults::guard;
 use crate::run::{self, Run};

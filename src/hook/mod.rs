@@ -15,6 +15,7 @@
 //! points. The others are `extern "C-unwind"`: a cancelled thread unwinds
 //! through them, and redhook's `catch_unwind` would abort the process there.
 
+mod bind;
 mod brief;
 mod carry;
 mod connect;
@@ -23,12 +24,13 @@ mod entry;
 mod exec;
 mod listen;
 mod name;
+mod note;
 mod send;
 mod socket;
 mod syscall;
 mod unseen;
 
-pub use socket::Plan;
+pub use bind::Plan;
 
 use core::ffi::{c_char, c_int};
 use core::sync::atomic::Ordering::Relaxed;

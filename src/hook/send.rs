@@ -11,7 +11,8 @@ use bindgate_core::record::{Call, Identity, Record, flag, stage};
 use bindgate_core::socket::{SocketType, ty};
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
 
-use super::socket::{Binding, Plan, describe, judge, note_bind, settle as settle_bind};
+use super::bind::{Binding, Plan, judge, note_bind, settle as settle_bind};
+use super::note::describe;
 use super::{absent, errno, finish, outcome, set_errno};
 use crate::faults::guard;
 use crate::run::{self, Run};

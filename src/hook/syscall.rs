@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bindgate_core::record::flag;
 
-use super::{connect, descriptor, exec, listen, name, send, socket};
+use super::{bind, connect, descriptor, exec, listen, name, send, socket};
 use crate::real;
 
 /// Where the next `syscall` is; 0 until somebody looked.
@@ -42,9 +42,7 @@ unsafe extern "C-unwind" fn dispatch(
             libc::SYS_socket => {
                 socket::socket_as(a as c_int, b as c_int, c as c_int, flag::RAW_SYSCALL)
             }
-            libc::SYS_bind => {
-                socket::bind_as(a as c_int, b as *const _, c as u32, flag::RAW_SYSCALL)
-            }
+            libc::SYS_bind => bind::bind_as(a as c_int, b as *const _, c as u32, flag::RAW_SYSCALL),
             libc::SYS_socketpair => {
                 socket::socketpair(a as c_int, b as c_int, c as c_int, d as *mut _)
             }

@@ -68,16 +68,22 @@ impl RawAddr {
     /// The family field, if there are bytes for it.
     #[must_use]
     pub fn family(&self) -> Option<u16> {
-        let b = self.bytes();
-        Some(u16::from_ne_bytes([*b.first()?, *b.get(1)?]))
+        family(self.bytes())
     }
 
     /// The meaning of the bytes, or `None` where the family's own checks
     /// would call them malformed.
     #[must_use]
     pub fn read(&self) -> Option<Addr> {
-        let b = self.bytes();
-        match self.family()? {
+        Addr::read(self.bytes())
+    }
+}
+
+impl Addr {
+    /// The meaning of the bytes of a socket address; see [`RawAddr::read`].
+    #[must_use]
+    pub fn read(b: &[u8]) -> Option<Addr> {
+        match family(b)? {
             // `AF_UNSPEC` with 0.0.0.0 passes for AF_INET (inet_bind_sk).
             af::UNSPEC if b.len() >= 16 && b.get(4..8)? == [0; 4] => Some(Addr::Inet {
                 ip: [0; 4],
@@ -128,6 +134,10 @@ impl fmt::Debug for RawAddr {
             None => write!(f, "{:02x?}", self.bytes()),
         }
     }
+}
+
+fn family(b: &[u8]) -> Option<u16> {
+    Some(u16::from_ne_bytes([*b.first()?, *b.get(1)?]))
 }
 
 fn be16(b: &[u8], at: usize) -> Option<u16> {

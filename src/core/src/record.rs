@@ -5,7 +5,7 @@
 //! succeeds, [`Record::from_words`] checks every range and returns `None` for
 //! what no shim wrote.
 
-use crate::addr::{RawAddr, STORAGE};
+use crate::addr::{Addr, RawAddr, STORAGE};
 use crate::socket::SocketType;
 
 /// Words of a record, at most.
@@ -432,8 +432,8 @@ impl Record {
     }
 }
 
-/// A call that was forwarded and granted, and that no rule had a say in: the
-/// common case, which should cost a program little. It becomes the words of the
+/// A call that was allowed, forwarded and granted: the common case, which
+/// should cost a program little. It becomes the words of the
 /// [`Record`] with the same values, without the copies.
 #[derive(Clone, Copy, Debug)]
 pub struct Granted {
@@ -460,6 +460,10 @@ pub struct Granted {
     pub socket: SocketType,
     /// [`Record::rule`]
     pub rule: u32,
+    /// [`Record::cookie`]
+    pub cookie: u64,
+    /// [`Record::uid`]
+    pub uid: u32,
 }
 
 impl Granted {
@@ -467,10 +471,18 @@ impl Granted {
     /// the address used is the one asked for.
     #[inline(always)]
     pub fn each_word(&self, asked: &Words, used: Option<&Words>, mut put: impl FnMut(usize, u64)) {
-        let (form, used_len) = match used {
+        let (mut form, used_len) = match used {
             None => (shape::SAME, asked.len),
             Some(used) => (0, used.len),
         };
+        let mut at = HEAD;
+        if (self.cookie, self.uid) != (0, u32::MAX) {
+            form |= shape::MORE;
+            put(at, self.cookie);
+            put(at + 1, 0);
+            put(at + 2, u64::from(self.uid));
+            at += MORE;
+        }
         put(0, self.time_ns);
         put(1, two(self.pid, self.tid));
         put(2, two(self.process, self.fd as u32));
@@ -492,7 +504,7 @@ impl Granted {
         put(4, four(flags, stages, self.socket.domain, self.socket.ty));
         put(5, four(self.socket.protocol, 0, 0, 0));
         put(6, two(self.rule, RULE_NONE));
-        let at = asked.each(HEAD, &mut put);
+        at = asked.each(at, &mut put);
         if let Some(used) = used {
             used.each(at, &mut put);
         }
@@ -509,6 +521,14 @@ pub struct Words {
 }
 
 impl Words {
+    /// The meaning of the address, if the bytes are a whole `struct
+    /// sockaddr_in` or `struct sockaddr_in6`.
+    #[must_use]
+    pub fn addr(&self) -> Option<Addr> {
+        let bytes: &[u8; 32] = bytemuck::cast_ref(&self.words);
+        Addr::read(bytes.get(..usize::from(self.len))?)
+    }
+
     /// Gives the words that carry something to `put`, from place `at` on; the
     /// place behind them.
     #[inline(always)]
@@ -611,6 +631,8 @@ mod tests {
                 protocol: 6,
             },
             rule: RULE_DEFAULT,
+            cookie: 0,
+            uid: u32::MAX,
         };
         let mut r = Record::new(Call::Bind);
         (r.time_ns, r.pid, r.tid, r.process, r.fd) = (5, 1, 2, 3, 4);
@@ -627,11 +649,12 @@ mod tests {
             words: [seven, seven, seven, last],
             len: 28,
         };
-        let words = |asked: &Words, used: Option<&Words>| {
+        let words_of = |granted: &Granted, asked: &Words, used: Option<&Words>| {
             let mut w = [0; WORDS];
             granted.each_word(asked, used, |i, word| w[i] = word);
             w
         };
+        let words = |asked: &Words, used: Option<&Words>| words_of(&granted, asked, used);
         assert_eq!(words(&asked, None), r.to_words().0);
         r.used = RawAddr::new(&[9; 16]).unwrap();
         let nine = u64::from_ne_bytes([9; 8]);
@@ -640,6 +663,14 @@ mod tests {
             len: 16,
         };
         assert_eq!(words(&asked, Some(&used)), r.to_words().0);
+        (r.cookie, r.uid) = (77, 0);
+        let known = Granted {
+            cookie: 77,
+            uid: 0,
+            ..granted
+        };
+        assert_eq!(words_of(&known, &asked, Some(&used)), r.to_words().0);
+        (r.cookie, r.uid) = (0, u32::MAX);
         (r.asked, r.used) = (RawAddr::EMPTY, RawAddr::EMPTY);
         assert_eq!(words(&Words::default(), None), r.to_words().0);
     }

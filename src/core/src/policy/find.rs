@@ -135,7 +135,8 @@ pub(super) struct Key {
     addr: u128,
     port: u32,
     reserved: bool,
-    pub name: UnixName,
+    /// Of a Unix address; `None` elsewhere, and for a name of the kernel's choice.
+    pub name: Option<UnixName>,
 }
 
 impl Key {
@@ -145,7 +146,7 @@ impl Key {
             addr: 0,
             port: 0,
             reserved: false,
-            name: UnixName::AUTO,
+            name: None,
         };
         let Some(addr) = addr else {
             return key;
@@ -187,11 +188,11 @@ impl Key {
                 UnixKind::Auto => key.class = Class::UnixAuto,
                 UnixKind::Path => {
                     key.class = Class::UnixPath;
-                    key.name = tidy(name);
+                    key.name = Some(tidy(name));
                 }
                 UnixKind::Abstract => {
                     key.class = Class::UnixAbstract;
-                    key.name = *name;
+                    key.name = Some(*name);
                 }
             },
             Addr::Netlink { .. } | Addr::Packet { .. } => {}
@@ -206,7 +207,7 @@ impl Key {
             Class::V4 | Class::Vsock => Some(cut(self.addr, len, 32)),
             Class::V6 => Some(cut(self.addr, len, 128)),
             Class::UnixPath | Class::UnixAbstract => {
-                let name = self.name.bytes();
+                let name = self.name.as_ref().map_or(&[][..], UnixName::bytes);
                 let n = match len {
                     WHOLE => name.len(),
                     n => usize::from(n),

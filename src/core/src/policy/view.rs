@@ -79,6 +79,18 @@ pub struct Decision {
     pub by_default: bool,
 }
 
+impl Decision {
+    /// No rule had a say, and the default lets it pass.
+    pub const BY_DEFAULT: Decision = Decision {
+        verb: Verb::Allow,
+        errno: 0,
+        rule: None,
+        note: None,
+        target: None,
+        by_default: true,
+    };
+}
+
 /// A compiled policy, ready to be asked.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
@@ -443,7 +455,7 @@ impl<'a> View<'a> {
             return true;
         }
         let pattern = self.string(self.rule_word(rule, 3));
-        let name = key.name.bytes();
+        let name = key.name.as_ref().map_or(&[][..], |name| name.bytes());
         if flags & rule_flag::LITERAL != 0 {
             name == pattern
         } else {

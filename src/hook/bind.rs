@@ -1,0 +1,389 @@
+//! bind: how a socket comes to have a name.
+
+use core::ffi::c_int;
+
+use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::policy::{Decision, Implicit, Op, Query, Verb};
+use bindgate_core::record::{Call, Check, Identity, RULE_DEFAULT, Record, flag, stage};
+use libc::{sockaddr, socklen_t};
+
+use super::brief::{self, Judged, Passed};
+use super::note::{answered, describe, enter, refusal};
+use super::{absent, errno, finish, outcome, query, refuse, uid};
+use crate::faults::guard;
+use crate::fds::{self, Socket};
+use crate::place::{self, Placing};
+use crate::run::{self, Run};
+use crate::sys::{self, Errno};
+use crate::{emit, memory, real};
+
+/// A bind on its way: what is decided and what is to be done.
+pub struct Binding {
+    /// What is known so far.
+    pub record: Record,
+    /// What is to be done.
+    pub plan: Plan,
+    /// Was the address read before the kernel read it?
+    addr_read: bool,
+}
+
+impl Binding {
+    /// A bind that another call brings about.
+    pub fn implicit(record: Record) -> Binding {
+        Binding {
+            record,
+            plan: Plan::Forward,
+            addr_read: true,
+        }
+    }
+}
+
+/// What is to be done with a bind.
+// There is no heap to put the larger one on.
+#[allow(clippy::large_enum_variant)]
+pub enum Plan {
+    /// Let the kernel do what the program asked.
+    Forward,
+    /// Refuse.
+    Refuse(Errno),
+    /// Bind to another address than the program asked.
+    Place(Placing),
+    /// It is done already; the answer for the program.
+    Done(Result<(), Errno>),
+}
+
+/// A bind that nothing is known of but its descriptor.
+pub fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
+    let mut record = Record::new(call);
+    record.stages = stage::HOOK;
+    record.flags = flags;
+    record.fd = fd;
+    let cached = fds::get(fd);
+    if cached.is_valid() {
+        record.identity = Identity::Cached;
+        describe(&mut record, cached.socket());
+    }
+    Binding {
+        record,
+        plan: Plan::Forward,
+        addr_read: false,
+    }
+}
+
+fn decide_bind(
+    run: &Run,
+    addr: *const sockaddr,
+    len: socklen_t,
+    answer: Option<(Asked, RawAddr)>,
+    b: &mut Binding,
+) {
+    if !run.view.has_rules(Op::Bind) {
+        return;
+    }
+    let (answer, raw) = match answer {
+        // Not read again: another thread may have written there meanwhile.
+        Some((answer, raw)) => (Some(answer), raw),
+        None => match memory::copy_addr(addr, len) {
+            Ok(raw) => (None, raw),
+            Err(_) => return,
+        },
+    };
+    b.record.stages |= stage::ADDRESS;
+    b.record.asked = raw;
+    b.addr_read = true;
+    name_family(&mut b.record);
+    if let Some(asked) = b.record.asked.read() {
+        let fd = b.record.fd;
+        let answer = answer.unwrap_or_else(|| ask(run, fd, &asked, Implicit::No));
+        follow(run, fd, &asked, answer, b);
+    }
+}
+
+/// What the rules say of a bind.
+pub struct Asked {
+    /// The stages passed, beyond those before.
+    pub stages: u16,
+    /// The socket, where it had to be known.
+    pub socket: Option<Socket>,
+    /// Is it known to be for IPv6 only?
+    v6only: bool,
+    /// The user, where a rule asks for it.
+    pub uid: Option<u32>,
+    /// The verdict; `None` where the kernel is left to say what is wrong.
+    decision: Option<Decision>,
+}
+
+impl Asked {
+    /// The rule that let the bind pass, unless there is more to do than that.
+    pub fn passed(&self) -> Option<u32> {
+        match &self.decision {
+            Some(Decision {
+                verb: Verb::Allow,
+                note: None,
+                rule,
+                ..
+            }) => Some(rule.unwrap_or(RULE_DEFAULT)),
+            _ => None,
+        }
+    }
+}
+
+/// Identify, and policy: asks no more of the kernel than the verdict needs.
+#[inline(never)]
+pub fn ask(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit) -> Asked {
+    let mut answer = Asked {
+        stages: 0,
+        socket: None,
+        v6only: false,
+        uid: None,
+        decision: None,
+    };
+    let may_match = run.view.may_match(Op::Bind, asked);
+    let mut question = Query {
+        addr: Some(asked),
+        implicit,
+        ..query(run, Op::Bind)
+    };
+    if may_match {
+        let Ok(s) = fds::verify(fd) else {
+            // The kernel will say what is wrong with the descriptor.
+            return answer;
+        };
+        answer.stages |= stage::IDENTIFY;
+        answer.socket = Some(s);
+        if s.ty.domain != asked.family() {
+            // The family's own check comes, and refuses.
+            return answer;
+        }
+        question.kinds = s.ty.kinds();
+        question.uid = uid(run, Op::Bind);
+        answer.uid = question.uid;
+        if asked.family() == af::INET6 && asked.is_wildcard() {
+            question.v6only = place::is_v6only(fd);
+            answer.v6only = question.v6only;
+        }
+    } else {
+        question.kinds = fds::get(fd).socket().kinds();
+    }
+    answer.stages |= stage::POLICY;
+    answer.decision = Some(match run.view.default_errno(Op::Bind) {
+        None if !may_match => Decision::BY_DEFAULT,
+        _ => run.view.decide(&question, run),
+    });
+    answer
+}
+
+/// Identify, policy, and what follows from it: the middle of the house, for
+/// explicit and implicit binds alike.
+pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Binding) {
+    follow(run, fd, asked, ask(run, fd, asked, implicit), b);
+}
+
+/// What follows from the rules' answer.
+fn follow(run: &Run, fd: c_int, asked: &Addr, mut answer: Asked, b: &mut Binding) {
+    let record = &mut b.record;
+    record.stages |= answer.stages;
+    if let Some(uid) = answer.uid {
+        record.uid = uid;
+    }
+    let has_say = answer.passed().is_none();
+    if let Some(s) = &mut answer.socket {
+        if has_say {
+            fds::name(fd, s);
+        }
+        record.cookie = s.cookie;
+        record.identity = s.identity;
+        describe(record, s.ty);
+    }
+    let Some(decision) = &answer.decision else {
+        return;
+    };
+    enter(record, decision, run.observe);
+    if let Some(e) = refusal(record, decision, Check::SecuritySocketBind) {
+        b.plan = Plan::Refuse(e);
+        return;
+    }
+    if record.flags & flag::OBSERVED != 0 {
+        return;
+    }
+    if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, &answer.socket) {
+        b.plan = place::plan(run, fd, s, asked, decision, answer.v6only, record);
+    }
+}
+
+/// Carries the plan out where that is not the plain forward. `Some` is the
+/// answer for the program.
+#[inline(never)]
+pub fn settle(run: &Run, b: &mut Binding) -> Option<Result<(), Errno>> {
+    let answer = match &b.plan {
+        Plan::Forward | Plan::Place(_) => return None,
+        Plan::Refuse(e) => Err(*e),
+        Plan::Done(answer) => *answer,
+    };
+    b.record.errno = answer.err().map_or(0, |e| e.0);
+    if answer.is_ok() {
+        fds::bound(b.record.fd);
+    }
+    emit::emit(run, &mut b.record);
+    Some(answer)
+}
+
+/// The forward has come back.
+#[inline(never)]
+pub fn note_bind(run: &Run, b: &mut Binding, errno: u16) {
+    let fd = b.record.fd;
+    let ok = errno == 0;
+    answered(&mut b.record, errno);
+    if ok {
+        fds::bound(fd);
+    }
+    match &b.plan {
+        Plan::Place(placing) => place::placed(run, fd, placing, ok, &mut b.record),
+        _ if ok => {
+            let auto = b.record.asked.read().is_some_and(|a| a.is_auto());
+            b.record.used = match auto && !crate::process::is_under_seccomp() {
+                true => sys::getsockname(fd).unwrap_or(RawAddr::EMPTY),
+                false => b.record.asked,
+            };
+        }
+        _ => {}
+    }
+    emit::emit(run, &mut b.record);
+}
+
+/// bind(2), for libc's name and for `syscall(SYS_bind, …)`.
+///
+/// # Safety
+/// As bind(2), but the address may be anything.
+pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u16) -> c_int {
+    let Some(next) = real::bind() else {
+        return absent();
+    };
+    let Some(run) = run::get() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, addr, len) };
+    };
+    let short = guard(Call::Bind, stage::POLICY, || brief::is_bind(run, addr, len));
+    match short {
+        Some(true) => {
+            emit::prepare(run);
+            // SAFETY: as the caller's.
+            let ret = unsafe { next(fd, addr, len) };
+            let passed = Passed::unasked(run);
+            // SAFETY: this is what the kernel said of that address.
+            unsafe { brief::bind(run, ret, (fd, addr, len), &passed, flags) }
+        }
+        // SAFETY: as the caller's.
+        Some(false) => unsafe { asked_bind(run, next, (fd, addr, len), flags) },
+        // A fault: as if the shim were not there.
+        // SAFETY: as the caller's.
+        None => unsafe { next(fd, addr, len) },
+    }
+}
+
+/// The next library's bind(2).
+type Next = unsafe extern "C-unwind" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+
+/// bind(2), where a rule may have a say.
+///
+/// # Safety
+/// As bind(2), which `next` is, but the address may be anything.
+#[inline(never)]
+unsafe fn asked_bind(
+    run: &Run,
+    next: Next,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    flags: u16,
+) -> c_int {
+    let judged = guard(Call::Bind, stage::POLICY, || {
+        brief::judge(run, fd, addr, len)
+    });
+    match judged {
+        Some(Judged::Passed(passed)) => {
+            emit::prepare(run);
+            // SAFETY: as the caller's.
+            let ret = unsafe { next(fd, addr, len) };
+            // SAFETY: this is what the kernel said of that address.
+            unsafe { brief::bind(run, ret, (fd, addr, len), &passed, flags) }
+        }
+        // SAFETY: as the caller's.
+        Some(Judged::Asked(answer, asked)) => unsafe {
+            judged_bind(run, next, (fd, addr, len), flags, Some((answer, asked)))
+        },
+        // SAFETY: as the caller's.
+        Some(Judged::No) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
+        // A fault: as if the shim were not there.
+        // SAFETY: as the caller's.
+        None => unsafe { next(fd, addr, len) },
+    }
+}
+
+/// bind(2), with rules to be asked.
+///
+/// # Safety
+/// As bind(2), which `next` is, but the address may be anything.
+#[inline(never)]
+unsafe fn judged_bind(
+    run: &Run,
+    next: Next,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    flags: u16,
+    answer: Option<(Asked, RawAddr)>,
+) -> c_int {
+    let before = errno();
+    let mut b = begin(Call::Bind, fd, flags);
+    let judged = guard(Call::Bind, stage::POLICY, || {
+        decide_bind(run, addr, len, answer, &mut b);
+    });
+    let settled =
+        judged.and_then(|()| guard(Call::Bind, stage::RECORD, || settle(run, &mut b)).flatten());
+    match settled {
+        Some(Ok(())) => return finish(0, before, before),
+        Some(Err(e)) => return refuse(e),
+        None => {}
+    }
+    let ret = match &b.plan {
+        Plan::Place(placing) if judged.is_some() => {
+            let to = placing.real.bytes();
+            // SAFETY: our own copy of an address.
+            unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+        }
+        // SAFETY: as the caller's.
+        _ => unsafe { next(fd, addr, len) },
+    };
+    let errno_after = outcome(ret as isize);
+    if judged.is_some() {
+        guard(Call::Bind, stage::RECORD, || {
+            if !b.addr_read {
+                read_late(&mut b.record, addr, len, errno_after);
+            }
+            note_bind(run, &mut b, errno_after);
+        });
+    }
+    finish(ret, before, c_int::from(errno_after))
+}
+
+/// The address, for the record: after the kernel has read it there is nothing
+/// to ask.
+pub fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, errno: u16) {
+    let unread = [libc::EFAULT, libc::EBADF, libc::ENOTSOCK, libc::EINVAL];
+    let raw = if unread.contains(&c_int::from(errno)) {
+        memory::copy_addr(addr, len).ok()
+    } else {
+        memory::copy_addr_read_by_kernel(addr, len)
+    };
+    if let Some(raw) = raw {
+        record.stages |= stage::ADDRESS;
+        record.asked = raw;
+    }
+    name_family(record);
+}
+
+/// Of a descriptor that nobody knows, the address says what it should be.
+fn name_family(record: &mut Record) {
+    if !fds::get(record.fd).is_valid()
+        && let Some(family) = record.asked.family()
+    {
+        record.domain = family;
+    }
+}
