@@ -268,6 +268,7 @@ pub unsafe extern "C-unwind" fn prctl(
     if option == libc::PR_SET_TSC && a as c_int == libc::PR_TSC_SIGSEGV {
         // From here on reading it is a SIGSEGV, in this thread and in those
         // that it starts.
+        crate::sys::keep_time();
         process::forbid_counter();
     }
     if option != libc::PR_SET_SECCOMP {
