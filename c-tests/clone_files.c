@@ -1,5 +1,6 @@
 // A child that shares its parent's descriptors, not its memory: what it closes
 // and opens is closed and open here too.
+//: unemulated QEMU refuses clone() with these flags
 //: case deny
 //: rule deny bind udp *:8080
 //: stdout bind of what the child put there: EACCES

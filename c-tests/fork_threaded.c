@@ -1,4 +1,5 @@
 // Children forked from a program whose threads are always inside a hook.
+//: unemulated QEMU itself is not safe to fork beside other threads
 //: case deny
 //: rule deny bind tcp 127.0.0.3:*
 //: same

@@ -1,5 +1,6 @@
 // A program under a seccomp filter that kills on any call which it does not
 // make itself: the hooks make none besides.
+//: unemulated QEMU refuses filters
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout forbidden: EACCES

@@ -1,5 +1,6 @@
 // socket(), bind() and close() from a signal handler that interrupts the same
 // calls in the main program, again and again.
+//: unemulated its signals come faster than QEMU runs the handler
 //: case deny
 //: rule deny bind tcp 127.0.0.3:*
 //: same

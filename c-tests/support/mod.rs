@@ -34,6 +34,18 @@ pub const NOBODY: u32 = 65534;
 /// `$PATH` of every program that the tests start.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The emulator of another architecture, with its options, under which all
+/// programs run: `BINDGATE_TEST_EMULATOR`. `CC` is that architecture's then,
+/// and `BINDGATE_TEST_LIBRARY` the library. See `scripts/cross`.
+pub fn emulator() -> Option<&'static [String]> {
+    static WORDS: OnceLock<Vec<String>> = OnceLock::new();
+    let words = WORDS.get_or_init(|| {
+        let words = std::env::var("BINDGATE_TEST_EMULATOR").unwrap_or_default();
+        words.split_whitespace().map(str::to_owned).collect()
+    });
+    (!words.is_empty()).then_some(words)
+}
+
 /// Is this a run that must leave nothing out?
 pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|v| v == "true")
@@ -152,7 +164,8 @@ pub fn stage() -> &'static Stage {
                 root.join("bin/bindgate"),
             ),
             library: copy(
-                &exe.with_file_name("libbindgate.so"),
+                &std::env::var_os("BINDGATE_TEST_LIBRARY")
+                    .map_or_else(|| exe.with_file_name("libbindgate.so"), PathBuf::from),
                 root.join("lib/libbindgate.so"),
             ),
             root,
@@ -458,7 +471,22 @@ impl Run {
     pub fn command(&self) -> Command {
         let mut command = match self.way {
             Way::Plain | Way::Preload => {
-                let mut c = Command::new(&self.program);
+                let mut c = match emulator() {
+                    None => Command::new(&self.program),
+                    Some([emulator, options @ ..]) => {
+                        let mut c = Command::new(emulator);
+                        c.args(options);
+                        if self.way == Way::Preload {
+                            // For the program, not for the emulator.
+                            let mut preload = OsString::from("LD_PRELOAD=");
+                            preload.push(&stage().library);
+                            c.arg("-E").arg(preload);
+                        }
+                        c.arg(&self.program);
+                        c
+                    }
+                    Some([]) => unreachable!("no emulator is None"),
+                };
                 c.args(&self.args);
                 c
             }
@@ -497,7 +525,9 @@ impl Run {
                 false => format!("{BINDGATE}:{theirs}"),
             };
             let ours = stage().library.to_str().unwrap();
-            command.env("LD_PRELOAD", list.replace(BINDGATE, ours));
+            if emulator().is_none() {
+                command.env("LD_PRELOAD", list.replace(BINDGATE, ours));
+            }
             if !self.rules.is_empty() {
                 command.env("BINDGATE_RULES", self.rules.join("\n"));
             }
