@@ -3,6 +3,8 @@
 //! [`Host`] is filled by the caller from `/proc/sys`, rtnetlink and the
 //! policy's `host` lines; the model never asks and never guesses.
 
+use super::linux::quirks;
+
 /// A list of at most `N` plain values.
 #[derive(Clone, Copy, Debug)]
 pub struct List<T: Copy, const N: usize> {
@@ -342,10 +344,10 @@ impl Host {
     /// `inet_addr_type_table`: devices do not matter to IPv4 addresses.
     #[must_use]
     pub fn addr_type(&self, addr: u32) -> AddrType {
-        let zeronet = match self.generation {
-            // The whole zero network was broadcast then.
-            Generation::Linux2_6 => addr >> 24 == 0,
-            _ => addr == 0,
+        let zeronet = if quirks::zero_network_is_broadcast(self.generation) {
+            addr >> 24 == 0
+        } else {
+            addr == 0
         };
         if zeronet || addr == u32::MAX {
             return AddrType::Broadcast;

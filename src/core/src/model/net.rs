@@ -220,7 +220,8 @@ impl Ctx {
 impl Net<'_> {
     /// Forgets all sockets.
     pub fn clear(&mut self) {
-        for i in 0..self.core.fresh {
+        let most = self.core.fresh.min(self.socks.len() as u32);
+        for i in 0..most {
             if self.get(SockId(i)).kind.domain != 0 {
                 self.forget(SockId(i));
             }
@@ -246,7 +247,7 @@ impl Net<'_> {
             self.core.free = place.next_free();
         }
         *place = sock;
-        self.core.used += 1;
+        self.core.used = self.core.used.saturating_add(1);
         Some(SockId(id))
     }
 

@@ -211,6 +211,7 @@ steps! {
     BsdLength = "in_pcbbind_setup", "length is not that of sockaddr_in";
     BsdMulticast = "tcp_usr_bind", "multicast on a stream socket";
     BsdBound = "in_pcbbind", "has an address or port already";
+    BsdNoAddress = "in_pcbbind_setup", "the host has no IPv4 address";
     BsdNotLocal = "in_pcbbind_setup", "address is not an interface's";
     BsdReserved = "in_pcbbind_setup", "reserved port without privilege";
     BsdOtherUser = "in_pcbbind_avail", "another user's socket overlaps";

@@ -5,6 +5,7 @@
 //! the order of the checks and how the owners of a port are judged.
 
 mod pcb;
+pub mod quirks;
 mod socket;
 
 use super::linux::PathState;
@@ -69,7 +70,7 @@ impl Net<'_> {
     /// `kern_bindat`, in 9.1 `kern_bind`: capability mode, descriptor; the MAC
     /// framework's check stands here, and so does the policy.
     fn kern_bindat(&mut self, fd: Fd, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), Errno> {
-        if self.host.capability_mode {
+        if self.host.capability_mode && quirks::capability_mode_refuses(self.host.generation) {
             return cx.fail(Step::BsdCapabilityMode, Errno::ECAPMODE);
         }
         let id = match fd {
@@ -174,7 +175,9 @@ impl Net<'_> {
         let change: fn(&mut Sock, bool) = match opt {
             Opt::ReuseAddr(_) => |s, on| s.reuse = u8::from(on),
             Opt::ReusePort(_) => |s, on| s.set_reuseport(on),
-            Opt::ReusePortLb(_) => |s, on| s.set_reuseport_lb(on),
+            Opt::ReusePortLb(_) if quirks::has_reuseport_lb(self.host.generation) => {
+                |s, on| s.set_reuseport_lb(on)
+            }
             Opt::V6Only(_) if s.kind.domain == af::INET6 => {
                 if s.num != 0 {
                     return cx.fail(Step::BsdV6onlyBound, Errno::EINVAL);

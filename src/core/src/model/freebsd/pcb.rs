@@ -1,6 +1,6 @@
 //! `in_pcbbind`, `in6_pcbbind` and the look-ups behind them.
 
-use super::PortRange;
+use super::{PortRange, quirks};
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, Sock, SockId, State, mapped, unmapped};
 use crate::model::step::Step;
@@ -138,7 +138,11 @@ impl Net<'_> {
         let t = self.lookup_wild(id, port, view)?;
         let o = self.get(t);
         let counts = s.kind.ty != ty::STREAM || !connected(o);
-        (counts && o.uid != s.uid).then_some(t)
+        let spared = quirks::wildcards_of_users_share(self.host.generation)
+            && view.is_any()
+            && view.any_of(o)
+            && o.reuseport();
+        (counts && !spared && o.uid != s.uid).then_some(t)
     }
 
     /// `in_pcbbind_avail`: may this socket have address and port?
@@ -154,7 +158,12 @@ impl Net<'_> {
         let own = options(s);
         let mut mask = own & (PORT | LB);
         if multicast {
-            if own & (ADDR | PORT) != 0 {
+            let alike = if quirks::multicast_reuseport_is_reuseaddr(self.host.generation) {
+                ADDR | PORT
+            } else {
+                ADDR
+            };
+            if own & alike != 0 {
                 mask |= ADDR | PORT;
             }
             if own & (ADDR | LB) != 0 {
@@ -211,7 +220,8 @@ impl Net<'_> {
         }
         let ip = be32(addr, 4);
         let unspec = family_of(addr) == af::UNSPEC && addr.len() >= 8 && ip == 0;
-        if family_of(addr) != af::INET && !unspec {
+        let looks = quirks::looks_at_family(self.host.generation);
+        if looks && family_of(addr) != af::INET && !unspec {
             return cx.fail(Step::BsdFamily, Errno::EAFNOSUPPORT);
         }
         if addr.len() != 16 {
@@ -233,6 +243,9 @@ impl Net<'_> {
         let multicast = ip >> 28 == 0xe;
         if multicast && s.kind.ty == ty::STREAM {
             return cx.fail(Step::BsdMulticast, Errno::EAFNOSUPPORT);
+        }
+        if quirks::needs_an_address(self.host.generation) && self.host.v4.as_slice().is_empty() {
+            return cx.fail(Step::BsdNoAddress, Errno::EADDRNOTAVAIL);
         }
         if s.num != 0 || s.rcv4 != 0 {
             return cx.fail(Step::BsdBound, Errno::EINVAL);

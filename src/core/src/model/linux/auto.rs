@@ -6,6 +6,7 @@
 //! one port, which one depends on the draw. So a choice can be judged without
 //! knowing the draw: [`Segment::judge`].
 
+use super::quirks;
 use super::tcp::Look;
 use crate::model::Pick;
 use crate::model::net::{Asker, Ctx, Net, PortMap, SockId, Table};
@@ -213,6 +214,9 @@ impl Net<'_> {
                 },
             ]
         };
+        if !quirks::automatic_ports_are_shared(self.host.generation) {
+            return self.find_unowned_port(lo, hi, cx.pick);
+        }
         let s = self.get(id);
         let segments = if s.reuse == 1 && n >= 4 {
             halves
@@ -265,6 +269,26 @@ impl Net<'_> {
             }
         }
         None
+    }
+
+    /// `inet_csk_get_port` of old: from a random port on, the first that
+    /// nobody has.
+    fn find_unowned_port(&self, lo: u16, hi: u16, pick: Pick) -> Option<u16> {
+        let n = u32::from(hi) - u32::from(lo) + 1;
+        let unowned = |from, to| {
+            let next = |from| self.unowned(Table::Tcp, from, to);
+            // The nearer one of either parity.
+            let other = u16::checked_add(from, 1).filter(|f| *f <= to);
+            next(from).into_iter().chain(other.and_then(next)).min()
+        };
+        let from = match pick {
+            Pick::Random(r) => (u32::from(lo) + r % n) as u16,
+            Pick::Observed(port) => port
+                .and_then(|p| u16::try_from(p).ok())
+                .filter(|p| (lo..=hi).contains(p))
+                .unwrap_or(lo),
+        };
+        unowned(from, hi).or_else(|| unowned(lo, from))
     }
 
     /// A port of the first stage, which any draw may reach, found without a

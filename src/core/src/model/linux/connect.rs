@@ -346,6 +346,14 @@ impl Net<'_> {
             return None;
         }
         let next = self.get(SockId(first)).queue_next;
+        // What waits does not listen, and is in one queue only, whatever is
+        // scribbled over it: so emptying a queue ends.
+        self.edit(SockId(first), |c| {
+            c.queue_next = NONE;
+            if c.state == State::Listen {
+                c.state = State::Close;
+            }
+        });
         self.edit(listener, |l| {
             l.queue.first = next;
             l.queue.len = l.queue.len.saturating_sub(1);

@@ -1,5 +1,6 @@
 //! socket(2): `__sys_socket`, `__sock_create` and the families' own checks.
 
+use super::quirks;
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, Sock, SockId, Table};
 use crate::model::step::Step;
@@ -129,7 +130,7 @@ impl Net<'_> {
             (ty::STREAM, proto::TCP | proto::MPTCP) => Ok(Table::Tcp),
             (ty::DGRAM, proto::UDP) => Ok(Table::Udp),
             (ty::DGRAM, proto::UDPLITE) => Ok(Table::UdpLite),
-            (ty::DGRAM, p) if p == ping => {
+            (ty::DGRAM, p) if p == ping && quirks::has_ping(self.host.generation) => {
                 let (lo, hi) = self.host.sysctl.ping_groups;
                 if !(lo..=hi).contains(&cred.gid) {
                     return cx.fail(Step::PingInitGroups, Errno::EACCES);

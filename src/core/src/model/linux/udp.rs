@@ -79,9 +79,9 @@ impl Net<'_> {
         let mut weight = Weight::default();
         for class in each(sum.present() & within & !agreed) {
             let (n, same) = self.tally(scope, &sum, class, s, port);
-            weight.met += n;
+            weight.met = weight.met.saturating_add(n);
             if s.may_reuseport() && class.bit() & REUSEPORT != 0 {
-                weight.sharing += same;
+                weight.sharing = weight.sharing.saturating_add(same);
             }
         }
         weight
@@ -120,7 +120,7 @@ impl Net<'_> {
         let asker = Asker::of(id, s);
         let on_slot: u32 = (0..4)
             .map(|k| self.bucket(table, (port + k * SLOTS) & 0xffff).count)
-            .sum();
+            .fold(0, u32::saturating_add);
         let specific = asker.is_specific();
         let (met, busy, shared) = if on_slot > MANY && specific {
             (
@@ -181,8 +181,8 @@ impl Net<'_> {
             .map(|any| self.udp_weigh_at(s, port, &any))
             .into_iter()
             .fold(Weight::default(), |a, b| Weight {
-                met: a.met + b.met,
-                sharing: a.sharing + b.sharing,
+                met: a.met.saturating_add(b.met),
+                sharing: a.sharing.saturating_add(b.sharing),
             });
         let wild = self.udp_first_met(s, wild, || {
             self.owners(s.table, port)

@@ -1,5 +1,6 @@
 //! AF_VSOCK: `vsock_bind`, `__vsock_bind`, `__vsock_bind_connectible`.
 
+use super::quirks;
 use crate::addr::{VMADDR_ANY, af};
 use crate::model::net::{Ctx, Net, SockId, State, Table};
 use crate::model::step::Step;
@@ -133,23 +134,28 @@ impl Net<'_> {
     /// The counter that all of the kernel shares. Others move it on, so an
     /// observed port is possible if it is free.
     fn vsock_auto(&mut self, cid: u32, cx: &Ctx) -> Option<u32> {
+        let old = quirks::vsock_may_draw_any(self.host.generation);
         match cx.pick {
             Pick::Observed(Some(port))
                 if port > LAST_RESERVED_PORT
-                    && port != VMADDR_ANY
+                    && (port != VMADDR_ANY || old)
                     && self.vsock_find_bound_socket(cid, port).is_none() =>
             {
                 self.core.vsock_next = port.wrapping_add(1);
                 return Some(port);
             }
             Pick::Random(r) if self.core.vsock_next == 0 => {
-                self.core.vsock_next = r.max(LAST_RESERVED_PORT + 1);
+                self.core.vsock_next = if old {
+                    LAST_RESERVED_PORT + 1
+                } else {
+                    r.max(LAST_RESERVED_PORT + 1)
+                };
             }
             _ => {}
         }
         for _ in 0..MAX_PORT_RETRIES {
             let mut port = self.core.vsock_next;
-            if port == VMADDR_ANY || port <= LAST_RESERVED_PORT {
+            if (port == VMADDR_ANY && !old) || port <= LAST_RESERVED_PORT {
                 port = LAST_RESERVED_PORT + 1;
             }
             self.core.vsock_next = port.wrapping_add(1);

@@ -62,7 +62,7 @@ fn take<'m, T: Pod>(words: &mut &'m mut [u64], count: usize) -> Option<&'m mut [
 }
 
 impl<'m> Net<'m> {
-    /// Words of memory for a network of so many sockets: about 13 MB and 600
+    /// Words of memory for a network of so many sockets: 16 MB, and 530 to 720
     /// bytes for each.
     #[must_use]
     pub const fn words(sockets: u32) -> usize {

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::class::{Asker, Class, Classes, Scope, Summary, each};
 use super::counts::Of;
 use super::{Bucket, NONE, Net, PORTS, Sock, SockId, Table};
-use crate::model::Generation;
+use crate::model::linux::quirks;
 
 /// The owners of one address on a port: `inet_bind2_bucket`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -127,8 +127,9 @@ impl Net<'_> {
                 i
             }
             None => {
-                self.core.group_fresh += 1;
-                self.core.group_fresh - 1
+                let fresh = self.core.group_fresh;
+                self.core.group_fresh = fresh.wrapping_add(1);
+                fresh
             }
         };
         let chain = self.chain(table, port, addr);
@@ -217,8 +218,9 @@ impl Net<'_> {
                 if next == NONE {
                     b.tail = id.0 + 1;
                 }
-                b.count += 1;
-                b.bind_owners += u32::from(!s.connect_bind());
+                b.count = b.count.saturating_add(1);
+                let bound = u32::from(!s.connect_bind());
+                b.bind_owners = b.bind_owners.saturating_add(bound);
             });
         }
         self.set_taken(s.table, s.num, true);
@@ -239,7 +241,11 @@ impl Net<'_> {
             && map.has(port as u16) != on
         {
             map.set(port as u16, on);
-            *n = if on { *n + 1 } else { n.saturating_sub(1) };
+            *n = if on {
+                n.saturating_add(1)
+            } else {
+                n.saturating_sub(1)
+            };
         }
     }
 
@@ -299,7 +305,7 @@ impl Net<'_> {
             self.leave(id, standing(&s));
             self.raw(s.port_prev, |p| p.port_next = s.port_next);
             self.raw(s.port_next, |n| n.port_prev = s.port_prev);
-            let again = self.host.generation >= Generation::Linux6_18;
+            let again = quirks::port_becomes_connectable(self.host.generation);
             self.edit_bucket(s.table, s.num, |b| {
                 if s.port_prev == NONE {
                     b.head = s.port_next.wrapping_add(1);
@@ -490,7 +496,7 @@ impl Net<'_> {
             let n = if asker.dev == 0 {
                 of(None)
             } else {
-                of(Some(0)) + of(Some(asker.dev))
+                of(Some(0)).saturating_add(of(Some(asker.dev)))
             };
             n.saturating_sub(own)
         };
