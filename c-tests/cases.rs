@@ -6,6 +6,7 @@
 //! //: link -static          further arguments for cc
 //! //: unemulated REASON     not under an emulator, see scripts/cross
 //! //: unfiltered REASON     not under a seccomp filter, see filtered.rs
+//! //: library NAME [linked]  NAME.c is made NAME.so beside the program
 //! //: driven                run by tests in demo.rs or records.rs only
 //! //: case NAME             what follows is about one run under rules
 //! //: rule RULE             one line of its policy; $DIR is its directory
@@ -23,7 +24,7 @@ use std::fs;
 use libtest_mimic::{Failed, Trial};
 
 use crate::filtered;
-use crate::support::{self, NOBODY, Run, Way, compile, same, sources};
+use crate::support::{self, NOBODY, Run, Way, compile, compile_library, same, sources};
 
 /// Rules that would refuse everything, for runs that only observe.
 const REFUSE_ALL: [&str; 4] = [
@@ -39,6 +40,7 @@ struct File {
     args: Vec<String>,
     user: Option<u32>,
     link: Vec<String>,
+    library: Option<(String, bool)>,
     driven: bool,
     unfiltered: bool,
     unemulated: bool,
@@ -141,6 +143,10 @@ fn parse(name: &str) -> File {
         match (word, file.cases.last_mut()) {
             ("args", None) => file.args = words(),
             ("link", None) => file.link = words(),
+            ("library", None) => {
+                let linked = rest.strip_suffix(" linked");
+                file.library = Some((linked.unwrap_or(rest).to_owned(), linked.is_some()));
+            }
             ("driven", None) => file.driven = true,
             ("unemulated", None) if !rest.is_empty() => file.unemulated = true,
             ("unfiltered", None) if !rest.is_empty() => {
@@ -199,7 +205,14 @@ impl File {
     }
 
     fn run(&self) -> Result<Run, String> {
-        let link: Vec<&str> = self.link.iter().map(String::as_str).collect();
+        let mut link: Vec<&str> = self.link.iter().map(String::as_str).collect();
+        let library;
+        if let Some((name, linked)) = &self.library {
+            library = compile_library(name)?;
+            if *linked {
+                link.push(library.to_str().unwrap_or_default());
+            }
+        }
         Ok(Run::new(compile(&self.name, &link)?).args(&self.args))
     }
 }

@@ -1,11 +1,16 @@
 // Children forked from a program whose threads are always inside a hook.
 //: unemulated QEMU itself is not safe to fork beside other threads
+//: user root
 //: case deny
 //: rule deny bind tcp 127.0.0.3:*
 //: same
+//: case deny in the children
+//: rule deny bind tcp 127.0.0.2:*
+//: stdout children that bound: 0
+//: log 1000 deny bind
 #include "check.h"
 
-enum { THREADS = 4, CHILDREN = 300 };
+enum { THREADS = 4, CHILDREN = 1000 };
 
 static volatile int stop;
 

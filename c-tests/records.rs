@@ -27,6 +27,17 @@ pub fn trials() -> Vec<Trial> {
             trials.push(Trial::test(name, move || counted(program, who, end, way)));
         }
     }
+    for way in [Way::Run, Way::Preload] {
+        for stack in ["", "16384"] {
+            let on = if stack.is_empty() {
+                ""
+            } else {
+                ", alternate stack"
+            };
+            let name = format!("records_signals::{}{on}", format!("{way:?}").to_lowercase());
+            trials.push(Trial::test(name, move || signals(way, stack)));
+        }
+    }
     trials.push(Trial::test("records_daemon::run", daemon));
     trials.push(Trial::test("granted::records", granted));
     trials.push(Trial::test("limit_vfork::run", vfork_child));
@@ -40,6 +51,21 @@ fn counted(program: &str, who: &str, end: &str, way: Way) -> Result<(), Failed> 
         return Err(outcome.seen().into());
     }
     compare(&run, &outcome, who)
+}
+
+/// A storm of handlers, under rules of which one refuses half of their binds.
+fn signals(way: Way, stack: &str) -> Result<(), Failed> {
+    let mut run = logged("records_signals", way)?
+        .rule("deny bind tcp *:9000")
+        .rule("move bind tcp *:9001 to loopback:19001");
+    if !stack.is_empty() {
+        run = run.arg(stack);
+    }
+    let outcome = run.finish();
+    if outcome.status != "exit 0" || !outcome.stderr.is_empty() {
+        return Err(outcome.seen().into());
+    }
+    compare(&run, &outcome, "pid")
 }
 
 /// A daemon's records come after the launcher's child has ended; `--wait`

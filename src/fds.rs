@@ -123,10 +123,17 @@ pub fn forget_range(first: u32, last: u32) {
     }
 }
 
-/// `new` is another descriptor of what `old` is.
+/// `new` is another descriptor of what `old` is. In a vfork child, whose
+/// descriptors are its own and whose memory is its parent's, the parent may
+/// have another socket there: what took the place of one is asked about anew.
 pub fn copied(old: i32, new: i32) {
-    let entry = get(old);
-    if old != new && (entry.0 != 0 || get(new).0 != 0) {
+    let (entry, replaced) = (get(old), get(new));
+    if old == new {
+        return;
+    }
+    if replaced.is_valid() && !process::is_under_seccomp() {
+        forget(new);
+    } else if entry.0 != 0 || replaced.0 != 0 {
         put(new, entry);
     }
 }

@@ -5,6 +5,7 @@ mod policy;
 mod process;
 #[path = "../support/mod.rs"]
 mod support;
+mod tamper;
 mod terminal;
 mod unseen;
 
@@ -12,6 +13,7 @@ fn main() {
     support::main(|| {
         let mut trials = process::trials();
         trials.extend(policy::trials());
+        trials.extend(tamper::trials());
         trials.extend(terminal::trials());
         trials.extend(unseen::trials());
         trials

@@ -191,7 +191,17 @@ pub fn sources() -> PathBuf {
 
 /// Compiles `c-tests/NAME.c` and returns the program. `flags` come last.
 pub fn compile(name: &str, flags: &[&str]) -> Result<PathBuf, String> {
-    let program = stage().root.join("c").join(name);
+    compile_to(stage().root.join("c").join(name), name, flags)
+}
+
+/// Compiles `c-tests/NAME.c` and returns the library, `NAME.so` in the
+/// directory of the programs.
+pub fn compile_library(name: &str) -> Result<PathBuf, String> {
+    let library = stage().root.join("c").join(name).with_extension("so");
+    compile_to(library, name, &["-shared", "-fPIC"])
+}
+
+fn compile_to(program: PathBuf, name: &str, flags: &[&str]) -> Result<PathBuf, String> {
     if program.exists() {
         return Ok(program);
     }

@@ -321,7 +321,7 @@ impl Drainer {
         end.left = left;
         // Bounded: a program can write anything there.
         end.lost += header.lost.load(Relaxed).min(1 << 40);
-        end.faults = end.faults.max(header.faults.load(Relaxed));
+        end.faults = end.faults.max(header.faults.load(Relaxed).min(1 << 40));
         end.unseen = end.unseen.max(u64::from(header.unseen.load(Relaxed)));
         end.unwritten = self.shared.writer.unwritten();
         let same = |last: &End| {
