@@ -9,6 +9,7 @@ use bindgate_core::policy::Implicit;
 use bindgate_core::record::{
     Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
 };
+use bindgate_core::run::option;
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
@@ -34,6 +35,9 @@ pub fn socket(run: &Run, fd: c_int, made: SocketType, flags: u16) -> c_int {
         return failed_socket(run, made, flags);
     }
     fds::made(fd, made);
+    if run.has_option(option::SHOWN_ONLY) {
+        return fd;
+    }
     guard(Call::Socket, stage::RECORD, || {
         let record = granted(Call::Socket, fd, flags, made);
         emit::granted(run, record, &Words::default(), None);

@@ -136,7 +136,7 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
     let errno_after = outcome(ret as isize);
     guard(Call::Connect, stage::RECORD, || {
         note(run, plan, target, errno_after);
-        send::note(run, implicit, errno_after);
+        send::note(run, fd, implicit, true, errno_after);
         // A refused TCP connect gives an automatic port back, and so does
         // dissolving the association of a datagram socket.
         let under_way = [

@@ -8,6 +8,7 @@ use core::ffi::{c_int, c_uint, c_void};
 use bindgate_core::addr::{Addr, af};
 use bindgate_core::policy::Implicit;
 use bindgate_core::record::{Call, Identity, Record, flag, stage};
+use bindgate_core::run::option;
 use bindgate_core::socket::{SocketType, ty};
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
 
@@ -26,7 +27,7 @@ pub fn implicit(run: &Run, call: Call, fd: c_int, connects: bool) -> Option<Bind
     if cached.is_bound() {
         return None;
     }
-    if process::is_under_seccomp() {
+    if process::is_under_seccomp() || is_nobodys(run) {
         return None;
     }
     let what = if cached.is_valid() {
@@ -50,6 +51,11 @@ pub fn implicit(run: &Run, call: Call, fd: c_int, connects: bool) -> Option<Bind
         judge(run, fd, &asked, Implicit::Connect, &mut b);
     }
     Some(b)
+}
+
+/// Would nobody hear of it, and does no rule want to decide it?
+fn is_nobodys(run: &Run) -> bool {
+    run.has_option(option::SHOWN_ONLY) && !run.view.has_implicit_rules()
 }
 
 /// Does the kernel give such a socket a port on connect, or on a send?
@@ -88,8 +94,15 @@ pub fn settle(run: &Run, b: Option<Binding>) -> Result<Option<Binding>, Errno> {
 }
 
 /// The call has come back; if it bound the socket there is something to record.
-pub fn note(run: &Run, b: Option<Binding>, errno: u16) {
-    let Some(mut b) = b else { return };
+pub fn note(run: &Run, fd: c_int, b: Option<Binding>, connects: bool, errno: u16) {
+    let Some(mut b) = b else {
+        // The next call need not look that far.
+        let cached = fds::get(fd);
+        if errno == 0 && cached.is_valid() && binds_itself(cached.socket(), connects) {
+            fds::bound(fd);
+        }
+        return;
+    };
     // Other failures leave the socket bound too: what the kernel says of the
     // name is what counts.
     let name = sys::getsockname(b.record.fd);
@@ -142,7 +155,7 @@ macro_rules! sending {
             // SAFETY: as the caller's.
             let ret = unsafe { next($fd, $($arg),*) };
             let errno_after = outcome(ret as isize);
-            guard($call, stage::RECORD, || note(run, plan, errno_after));
+            guard($call, stage::RECORD, || note(run, $fd, plan, $connects, errno_after));
             finish(ret, before, c_int::from(errno_after))
         }
     };

@@ -32,7 +32,12 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         None => Target::stderr(),
     };
     let id = identity()?;
-    let options = options(&run, observe);
+    let detail = match (run.format, run.detail) {
+        // Whoever reads JSON filters for themselves.
+        (Format::Json, Detail::Normal) => Detail::Verbose,
+        (_, detail) => detail,
+    };
+    let options = options(&run, observe, detail);
     let setup = Setup {
         run_id: id.run,
         secret: id.secret,
@@ -45,11 +50,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         target,
         format: run.format,
         wait: run.wait,
-        detail: match (run.format, run.detail) {
-            // Whoever reads JSON filters for themselves.
-            (Format::Json, Detail::Normal) => Detail::Verbose,
-            (_, detail) => detail,
-        },
+        detail,
     };
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
     let with_file = setup.target.is_file();
@@ -146,13 +147,14 @@ fn no_memory(what: &str, size: usize, e: &std::io::Error) -> Failure {
     )
 }
 
-fn options(run: &Run, observe: bool) -> u32 {
+fn options(run: &Run, observe: bool, detail: Detail) -> u32 {
     [
         (run.let_go, option::LET_GO),
         (run.allow_unseen, option::ALLOW_UNSEEN),
         (observe, option::OBSERVE),
         (run.exec && process::pid() == 1, option::SYNC),
         (Counter::is_steady(), option::COUNTER),
+        (detail != Detail::Verbose, option::SHOWN_ONLY),
     ]
     .iter()
     .filter(|(set, _)| *set)

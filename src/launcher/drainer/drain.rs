@@ -107,11 +107,15 @@ impl Drainer {
         let mut sleep = WAKEFUL;
         let mut swept = Instant::now();
         let mut over = Over::default();
+        let mut flush = false;
         loop {
             beat(self.shared);
             let bell = header.doorbell.load(Acquire);
             let before = self.sums.records;
             self.counter.look();
+            // Before the turn: what was in the ring when it was asked for has
+            // to be written.
+            flush |= self.shared.flush.swap(false, Acquire);
             let got = self.turn();
             if self.sums.records != before {
                 self.settle();
@@ -128,7 +132,7 @@ impl Drainer {
                 swept = Instant::now();
             }
             if got == Got::All {
-                if self.shared.flush.swap(false, Acquire) {
+                if std::mem::take(&mut flush) {
                     self.flush();
                     sleep = WAKEFUL;
                 }
@@ -280,6 +284,8 @@ impl Drainer {
         } else {
             self.alive.living().max(1)
         };
+        // The last of them may have ended since the last turn.
+        while left == 0 && self.turn() == Got::More {}
         // Where the log goes on, the line of sums waits until the run is over.
         let goes_on = self.setup.target.is_file() || self.setup.wait;
         if left == 0 || !goes_on {

@@ -66,6 +66,11 @@ pub mod option {
     /// ([`crate::record::flag::COUNTER`]): the kernel's clock is, too.
     pub const COUNTER: u32 = 1 << 4;
 
+    /// The log shows no granted socket() and no implicit bind on the way of
+    /// connect() or a send, where no rule has a say in them: they need no
+    /// record. See [`crate::render::is_shown`].
+    pub const SHOWN_ONLY: u32 = 1 << 5;
+
     /// The words of `BINDGATE_OPTIONS`, named as the launcher's flags.
     pub const WORDS: [(&str, u32); 3] = [
         ("let-go", LET_GO),
