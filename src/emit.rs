@@ -163,7 +163,7 @@ fn is_runnable(drainer: u32) -> bool {
         return false;
     }
     let mut path = [0u8; 32];
-    let path = sys::print(&mut path, format_args!("/proc/{drainer}/stat"));
+    let path = sys::print(&mut path, b"/proc/", u64::from(drainer), b"/stat");
     let Some(Ok(fd)) = path.map(|path| sys::open(path, libc::O_RDONLY)) else {
         return false;
     };

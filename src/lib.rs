@@ -34,6 +34,7 @@
 //! | `fds`, `process`, `thread`, `memory` | what the program is and has, by the kernel's word |
 //! | `emit`, `log`, `faults` | records on their way out, and our own failures |
 //! | `real`, `sys` | the next library's functions, and the kernel |
+//! | `unwind` | the unwinder, loaded only when something panics |
 
 mod emit;
 mod faults;
@@ -49,3 +50,4 @@ mod real;
 mod run;
 mod sys;
 mod thread;
+mod unwind;

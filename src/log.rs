@@ -7,14 +7,14 @@
 //! written (the disk full, the directory gone, no descriptor free) is counted,
 //! and said by the next line that can be written, or at exit.
 
-use core::fmt::{self, Write};
 use core::sync::atomic::Ordering::Relaxed;
 
+use bindgate_core::plain::{self, Line};
 use bindgate_core::record::Record;
-use bindgate_core::render::{self, Context, Detail, Event, RuleRef};
+use bindgate_core::render::{self, Detail};
 
 use crate::process;
-use crate::run::{Run, Sink};
+use crate::run::{self, Run, Sink};
 use crate::sys;
 
 /// Room for the lines of ordinary decisions. A signal handler's alternate
@@ -23,21 +23,6 @@ const LINE: usize = 768;
 /// Room for any line: two Unix paths, every byte of them escaped.
 const LONG_LINE: usize = 4096;
 
-/// A line that is built on the stack; what does not fit makes it fail.
-struct Line<const N: usize> {
-    bytes: [u8; N],
-    len: usize,
-}
-
-impl<const N: usize> Write for Line<N> {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        let to = self.bytes.get_mut(self.len..self.len + s.len());
-        to.ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
-        self.len += s.len();
-        Ok(())
-    }
-}
-
 /// Appends the record to the log, if it is one that the log shows.
 #[inline(never)]
 pub fn record(run: &Run, record: &Record) {
@@ -45,17 +30,12 @@ pub fn record(run: &Run, record: &Record) {
         return;
     }
     say_lost(run);
-    let context = Context {
-        program: run.program(),
-        rule: RuleRef::find(&run.view, record.rule, record.call),
-        note: RuleRef::find(&run.view, record.note, record.call),
-        ..Context::default()
+    let (words, _) = record.to_words();
+    let line = Line {
+        record: &raw const words,
+        ..about(run)
     };
-    let fill = |line: &mut dyn Write| match run.json {
-        true => render::json(line, record, &context),
-        false => render::text(line, record, &context),
-    };
-    let written = append::<LINE>(run, &fill).unwrap_or_else(|| long(run, &fill));
+    let written = append::<LINE>(run, &line).unwrap_or_else(|| long(run, &line));
     if !written {
         run.state.header.lost.fetch_add(1, Relaxed);
     }
@@ -67,41 +47,49 @@ pub fn say_lost(run: &Run) {
     if count == 0 {
         return;
     }
-    let event = Event::Lost {
-        time_ns: sys::clock(libc::CLOCK_REALTIME),
-        count,
-        why: "the log could not be written",
+    let line = Line {
+        lost: count,
+        ..about(run)
     };
-    let fill = |line: &mut dyn Write| match run.json {
-        true => render::json_event(line, &event),
-        false => render::text_event(line, &event, false, 0),
-    };
-    if append::<LINE>(run, &fill) != Some(true) {
+    if append::<LINE>(run, &line) != Some(true) {
         run.state.header.lost.fetch_add(count, Relaxed);
     }
 }
 
-type Fill<'a> = &'a dyn Fn(&mut dyn Write) -> fmt::Result;
+/// A line that has yet to be told what it is about.
+fn about(run: &Run) -> Line {
+    let policy = run.view.words();
+    Line {
+        record: core::ptr::null(),
+        lost: 0,
+        time_ns: sys::clock(libc::CLOCK_REALTIME),
+        json: run.json,
+        program: run.program().into(),
+        policy: policy.as_ptr(),
+        policy_len: policy.len(),
+    }
+}
 
 #[cold]
 #[inline(never)]
-fn long(run: &Run, fill: Fill<'_>) -> bool {
-    append::<LONG_LINE>(run, fill) == Some(true)
+fn long(run: &Run, line: &Line) -> bool {
+    append::<LONG_LINE>(run, line) == Some(true)
 }
 
 /// Writes a line of at most `N` bytes; `None` if it is longer.
 #[inline(never)]
-fn append<const N: usize>(run: &Run, fill: Fill<'_>) -> Option<bool> {
+fn append<const N: usize>(run: &Run, line: &Line) -> Option<bool> {
     if process::is_under_seccomp() {
         // An open could be this process's last call.
         return Some(false);
     }
-    let mut line = Line::<N> {
-        bytes: [0; N],
-        len: 0,
+    let mut bytes = [0; N];
+    let len = match run::say(line, &mut bytes) {
+        Ok(len) => len,
+        Err(plain::TOO_LONG) => return None,
+        Err(_) => return Some(false),
     };
-    fill(&mut line).ok()?;
-    let bytes = line.bytes.get(..line.len).unwrap_or(&[]);
+    let bytes = bytes.get(..len).unwrap_or(&[]);
     if run.sink == Sink::Stderr {
         return Some(sys::write_all(2, bytes).is_ok());
     }

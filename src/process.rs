@@ -57,9 +57,8 @@ pub fn first_environment() -> *const *const libc::c_char {
     unsafe { end.add(*end + 2).cast() }
 }
 
-/// Maps the page that fork wipes. Where there is none (`MADV_WIPEONFORK` came
-/// with Linux 4.14) every record asks for the pid.
-pub fn start() {
+/// Learns where the main thread's stack begins.
+pub fn find_stack() {
     // SAFETY: a NUL-terminated name; the symbol, where the loader has it, is a
     // pointer that it set before it called anybody.
     unsafe {
@@ -68,6 +67,11 @@ pub fn start() {
             STACK_END.store(*end.cast::<usize>(), Relaxed);
         }
     }
+}
+
+/// Maps the page that fork wipes. Where there is none (`MADV_WIPEONFORK` came
+/// with Linux 4.14) every record asks for the pid.
+pub fn start() {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let Ok(page) = sys::mmap(4096, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) else {
         return;

@@ -40,11 +40,11 @@ impl Real {
 }
 
 macro_rules! reals {
-    ($($name:ident: fn($($arg:ty),*) -> $ret:ty;)*) => {
+    ($($name:ident: $abi:literal fn($($arg:ty),*) -> $ret:ty;)*) => {
         $(
             #[doc = concat!("The next `", stringify!($name), "`, if there is one.")]
             #[inline]
-            pub fn $name() -> Option<unsafe extern "C-unwind" fn($($arg),*) -> $ret> {
+            pub fn $name() -> Option<unsafe extern $abi fn($($arg),*) -> $ret> {
                 static REAL: Real = Real::new(
                     match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
                         Ok(name) => name,
@@ -52,10 +52,10 @@ macro_rules! reals {
                     },
                 );
                 // SAFETY: the symbol of this name has this C signature (its
-                // man page); "C-unwind" is the C convention, and lets thread
-                // cancellation unwind through us.
+                // man page). "C-unwind" lets thread cancellation unwind
+                // through us; "C" are those that are no cancellation points.
                 REAL.address().map(|at| unsafe {
-                    core::mem::transmute::<usize, unsafe extern "C-unwind" fn($($arg),*) -> $ret>(at)
+                    core::mem::transmute::<usize, unsafe extern $abi fn($($arg),*) -> $ret>(at)
                 })
             }
         )*
@@ -68,37 +68,37 @@ macro_rules! reals {
 }
 
 reals! {
-    socket: fn(c_int, c_int, c_int) -> c_int;
-    socketpair: fn(c_int, c_int, c_int, *mut c_int) -> c_int;
-    bind: fn(c_int, *const sockaddr, socklen_t) -> c_int;
-    listen: fn(c_int, c_int) -> c_int;
-    connect: fn(c_int, *const sockaddr, socklen_t) -> c_int;
-    accept: fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
-    accept4: fn(c_int, *mut sockaddr, *mut socklen_t, c_int) -> c_int;
-    getsockname: fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
-    getpeername: fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
-    getsockopt: fn(c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int;
-    setsockopt: fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
-    close: fn(c_int) -> c_int;
-    close_range: fn(c_uint, c_uint, c_int) -> c_int;
-    closefrom: fn(c_int) -> ();
-    dup: fn(c_int) -> c_int;
-    dup2: fn(c_int, c_int) -> c_int;
-    dup3: fn(c_int, c_int, c_int) -> c_int;
-    fcntl: fn(c_int, c_int, *mut c_void) -> c_int;
-    fcntl64: fn(c_int, c_int, *mut c_void) -> c_int;
-    recvmsg: fn(c_int, *mut msghdr, c_int) -> ssize_t;
-    recvmmsg: fn(c_int, *mut mmsghdr, c_uint, c_int, *mut libc::timespec) -> c_int;
-    sendto: fn(c_int, *const c_void, usize, c_int, *const sockaddr, socklen_t) -> ssize_t;
-    sendmsg: fn(c_int, *const msghdr, c_int) -> ssize_t;
-    sendmmsg: fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int;
-    epoll_ctl: fn(c_int, c_int, c_int, *mut libc::epoll_event) -> c_int;
-    prctl: fn(c_int, *mut c_void, *mut c_void, *mut c_void, *mut c_void) -> c_int;
-    syscall: fn(c_long, usize, usize, usize, usize, usize, usize) -> c_long;
-    execve: fn(*const c_char, *const *const c_char, *const *const c_char) -> c_int;
-    execvpe: fn(*const c_char, *const *const c_char, *const *const c_char) -> c_int;
-    fexecve: fn(c_int, *const *const c_char, *const *const c_char) -> c_int;
-    execveat: fn(c_int, *const c_char, *const *const c_char, *const *const c_char, c_int) -> c_int;
-    posix_spawn: fn(*mut libc::pid_t, *const c_char, *const c_void, *const c_void, *const *mut c_char, *const *mut c_char) -> c_int;
-    posix_spawnp: fn(*mut libc::pid_t, *const c_char, *const c_void, *const c_void, *const *mut c_char, *const *mut c_char) -> c_int;
+    socket: "C" fn(c_int, c_int, c_int) -> c_int;
+    socketpair: "C-unwind" fn(c_int, c_int, c_int, *mut c_int) -> c_int;
+    bind: "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+    listen: "C-unwind" fn(c_int, c_int) -> c_int;
+    connect: "C-unwind" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+    accept: "C-unwind" fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
+    accept4: "C-unwind" fn(c_int, *mut sockaddr, *mut socklen_t, c_int) -> c_int;
+    getsockname: "C-unwind" fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
+    getpeername: "C-unwind" fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
+    getsockopt: "C-unwind" fn(c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int;
+    setsockopt: "C-unwind" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
+    close: "C-unwind" fn(c_int) -> c_int;
+    close_range: "C-unwind" fn(c_uint, c_uint, c_int) -> c_int;
+    closefrom: "C-unwind" fn(c_int) -> ();
+    dup: "C-unwind" fn(c_int) -> c_int;
+    dup2: "C-unwind" fn(c_int, c_int) -> c_int;
+    dup3: "C-unwind" fn(c_int, c_int, c_int) -> c_int;
+    fcntl: "C-unwind" fn(c_int, c_int, *mut c_void) -> c_int;
+    fcntl64: "C-unwind" fn(c_int, c_int, *mut c_void) -> c_int;
+    recvmsg: "C-unwind" fn(c_int, *mut msghdr, c_int) -> ssize_t;
+    recvmmsg: "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int, *mut libc::timespec) -> c_int;
+    sendto: "C-unwind" fn(c_int, *const c_void, usize, c_int, *const sockaddr, socklen_t) -> ssize_t;
+    sendmsg: "C-unwind" fn(c_int, *const msghdr, c_int) -> ssize_t;
+    sendmmsg: "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int;
+    epoll_ctl: "C-unwind" fn(c_int, c_int, c_int, *mut libc::epoll_event) -> c_int;
+    prctl: "C-unwind" fn(c_int, *mut c_void, *mut c_void, *mut c_void, *mut c_void) -> c_int;
+    syscall: "C-unwind" fn(c_long, usize, usize, usize, usize, usize, usize) -> c_long;
+    execve: "C" fn(*const c_char, *const *const c_char, *const *const c_char) -> c_int;
+    execvpe: "C" fn(*const c_char, *const *const c_char, *const *const c_char) -> c_int;
+    fexecve: "C" fn(c_int, *const *const c_char, *const *const c_char) -> c_int;
+    execveat: "C" fn(c_int, *const c_char, *const *const c_char, *const *const c_char, c_int) -> c_int;
+    posix_spawn: "C" fn(*mut libc::pid_t, *const c_char, *const c_void, *const c_void, *const *mut c_char, *const *mut c_char) -> c_int;
+    posix_spawnp: "C" fn(*mut libc::pid_t, *const c_char, *const c_void, *const c_void, *const *mut c_char, *const *mut c_char) -> c_int;
 }

@@ -262,15 +262,31 @@ pub fn epoll_add(ep: i32, fd: i32, events: u32, data: u64) -> Result<(), Errno> 
     Ok(())
 }
 
-/// Text in `buf`, with a NUL behind it; `None` if it does not fit.
-pub fn print<'a>(buf: &'a mut [u8], text: core::fmt::Arguments<'_>) -> Option<&'a [u8]> {
-    use std::io::Write;
-    let room = buf.len().checked_sub(1)?;
-    let mut to = buf.get_mut(..room)?;
-    to.write_fmt(text).ok()?;
-    let len = room - to.len();
-    *buf.get_mut(len)? = 0;
-    buf.get(..=len)
+/// `before`, a number and `after` in `buf`, with a NUL behind them; `None` if
+/// that does not fit.
+pub fn print<'a>(
+    buf: &'a mut [u8],
+    before: &[u8],
+    mut number: u64,
+    after: &[u8],
+) -> Option<&'a [u8]> {
+    let mut digits = [0u8; 20];
+    let mut from = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        from = from.saturating_sub(1);
+        if number == 0 {
+            break;
+        }
+    }
+    let digits = digits.get(from..)?;
+    let mut len = 0;
+    for byte in before.iter().chain(digits).chain(after).chain(b"\0") {
+        *buf.get_mut(len)? = *byte;
+        len += 1;
+    }
+    buf.get(..len)
 }
 
 /// openat(2) of a NUL-terminated path, close-on-exec.

@@ -158,6 +158,10 @@ pub fn stage() -> &'static Stage {
             fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
             to
         };
+        copy(
+            &exe.with_file_name("libbindgate_plain.so"),
+            root.join("lib/libbindgate_plain.so"),
+        );
         Stage {
             launcher: copy(
                 Path::new(env!("CARGO_BIN_EXE_bindgate")),

@@ -172,7 +172,7 @@ class Side:
                 if len(f) < 5:
                     continue
                 path = f[5].strip() if len(f) > 5 else '(anonymous)'
-                if not re.search(r'^/memfd:bindgate|libbindgate\.so|libgcc_s\.so|/witness\.so', path):
+                if not re.search(r'^/memfd:bindgate|libbindgate(_plain)?\.so|libgcc_s\.so|/witness\.so', path):
                     mine.add(f'{f[1]} ' + re.sub(r'/tmp/[\w./-]+', 'TMP', path))
             out.append(' | '.join(sorted(mine)))
         return sorted(set(out))

@@ -16,7 +16,7 @@ LINE = re.compile(r'(\d+) +\[([0-9a-f?]+)\] (.*)')
 RESUMED = re.compile(r'<\.\.\. \w+ resumed>\s?')
 PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
 # What the loader opens because of the preload.
-LOADED = re.compile(r'/libbindgate\.so"|/libgcc_s\.so\.1"|/witness\.so"')
+LOADED = re.compile(r'/libbindgate(_plain)?\.so"|/libgcc_s\.so\.1"|/witness\.so"')
 FORKS = ('clone', 'clone3', 'fork', 'vfork')
 EXECS = ('execve', 'execveat')
 # Calls that bind a socket or may do so.

@@ -282,7 +282,7 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
 }
 
 /// The next library's bind(2).
-type Next = unsafe extern "C-unwind" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+type Next = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
 
 /// bind(2), where a rule may have a say.
 ///

@@ -116,7 +116,7 @@ pub unsafe extern "C-unwind" fn fexecve(fd: c_int, argv: Strings, envp: Strings)
 
 /// `/proc/self/fd/N`, NUL-terminated.
 fn own_fd_path(fd: c_int, buf: &mut [u8; 32]) -> *const c_char {
-    let path = crate::sys::print(buf, format_args!("/proc/self/fd/{fd}"));
+    let path = crate::sys::print(buf, b"/proc/self/fd/", fd as u64, b"");
     path.map_or(null(), |path| path.as_ptr().cast())
 }
 

@@ -50,8 +50,8 @@ unsafe extern "C" {
 /// constructors of its libraries may have called hooks already.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static START: extern "C" fn() = {
-    extern "C" fn start() {
+static START: extern "C-unwind" fn() = {
+    extern "C-unwind" fn start() {
         let saved = errno();
         // Unless an earlier constructor made a hook do it, and perhaps installed
         // a filter since.
@@ -64,8 +64,8 @@ static START: extern "C" fn() = {
 /// Runs after the program's own exit handlers.
 #[used]
 #[unsafe(link_section = ".fini_array")]
-static END: extern "C" fn() = {
-    extern "C" fn end() {
+static END: extern "C-unwind" fn() = {
+    extern "C-unwind" fn end() {
         guard(Call::Fault, stage::RECORD, || {
             if let Some(run) = run::get() {
                 crate::emit::at_exit(run);

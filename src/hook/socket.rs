@@ -60,7 +60,7 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
 #[inline(never)]
 unsafe fn judged_socket(
     run: &Run,
-    next: unsafe extern "C-unwind" fn(c_int, c_int, c_int) -> c_int,
+    next: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
     (domain, ty, protocol): (c_int, c_int, c_int),
     made: SocketType,
     flags: u16,

@@ -56,7 +56,7 @@ pub fn join<'a>(buf: &'a mut [u8], parts: &[&[u8]]) -> Option<&'a [u8]> {
 
 /// `socket:[INODE]` as `/proc/PID/fd` shows it.
 pub fn link_text(inode: u64, buf: &mut [u8; 40]) -> &[u8] {
-    let text = sys::print(buf, format_args!("socket:[{inode}]")).unwrap_or(&[]);
+    let text = sys::print(buf, b"socket:[", inode, b"]").unwrap_or(&[]);
     text.strip_suffix(b"\0").unwrap_or(text)
 }
 

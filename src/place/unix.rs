@@ -167,24 +167,27 @@ impl Watches {
     /// `tfd:        5 events:       19 data:  5  pos:0 ino:… sdev:…`
     fn read(&mut self, ep: i32, inode: u64) {
         let mut path = [0u8; 48];
-        if let Some(path) = sys::print(&mut path, format_args!("/proc/self/fdinfo/{ep}")) {
+        if let Some(path) = sys::print(&mut path, b"/proc/self/fdinfo/", ep as u64, b"") {
             holders::each_line(path, |line| self.line(ep, line, inode));
         }
     }
 
     fn line(&mut self, ep: i32, line: &[u8], inode: u64) {
-        let Ok(line) = core::str::from_utf8(line) else {
-            return;
-        };
-        let field = |name: &str| {
-            let rest = line.get(line.find(name)? + name.len()..)?;
-            rest.split_ascii_whitespace().next()
+        let field = |name: &[u8], radix: u32| -> Option<u64> {
+            let at = line.windows(name.len()).position(|w| w == name)? + name.len();
+            let text = line.get(at..)?.trim_ascii_start();
+            let digits = || text.iter().map_while(|c| char::from(*c).to_digit(radix));
+            digits().next()?;
+            digits().try_fold(0u64, |n, digit| {
+                n.checked_mul(u64::from(radix))?
+                    .checked_add(u64::from(digit))
+            })
         };
         let parsed = (|| {
-            let target: i32 = field("tfd:")?.parse().ok()?;
-            let events = u32::from_str_radix(field("events:")?, 16).ok()?;
-            let data = u64::from_str_radix(field("data:")?, 16).ok()?;
-            let found = u64::from_str_radix(field(" ino:")?, 16).ok()?;
+            let target = i32::try_from(field(b"tfd:", 10)?).ok()?;
+            let events = field(b"events:", 16)? as u32;
+            let data = field(b"data:", 16)?;
+            let found = field(b" ino:", 16)?;
             (found == inode).then_some((ep, target, events, data))
         })();
         if let (Some(watch), Some(to)) = (parsed, self.all.get_mut(self.count)) {

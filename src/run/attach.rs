@@ -15,9 +15,9 @@ use super::{Found, Refused, Sink, complain};
 use crate::{process, sys};
 
 struct Ticket<'a> {
-    id_text: &'a [u8],
+    id_text: &'a [u8; 16],
     id: u64,
-    secret: &'a [u8],
+    secret: &'a [u8; 32],
     pid: u32,
     policy_fd: u32,
     state_fd: u32,
@@ -27,14 +27,11 @@ struct Ticket<'a> {
 impl Ticket<'_> {
     fn read(text: &[u8]) -> Option<Ticket<'_>> {
         let mut fields = text.split(|c| *c == b'.');
-        let id_text = fields.next()?;
-        let secret = fields.next()?;
+        let id_text: &[u8; 16] = fields.next()?.try_into().ok()?;
+        let secret = fields.next()?.try_into().ok()?;
         let mut number =
             || -> Option<u32> { core::str::from_utf8(fields.next()?).ok()?.parse().ok() };
         let (pid, policy_fd, state_fd) = (number()?, number()?, number()?);
-        if id_text.len() != 16 || secret.len() != 32 {
-            return None;
-        }
         Some(Ticket {
             id_text,
             id: u64::from_str_radix(core::str::from_utf8(id_text).ok()?, 16).ok()?,
@@ -50,7 +47,7 @@ impl Ticket<'_> {
 /// The run's policy and state.
 pub fn policy(text: &[u8]) -> Result<Option<Found>, Refused> {
     let Some(ticket) = Ticket::read(text) else {
-        complain(format_args!("BINDGATE_RUN is not what a launcher wrote"));
+        complain(&[b"BINDGATE_RUN is not what a launcher wrote"]);
         return Err(Refused);
     };
     let found = by_proc(&ticket).or_else(|| {
@@ -62,9 +59,7 @@ pub fn policy(text: &[u8]) -> Result<Option<Found>, Refused> {
     match found {
         Some(found) => Ok(Some(found)),
         None if ticket.enforces => {
-            complain(format_args!(
-                "this process cannot reach its run, and the policy enforces: not started"
-            ));
+            complain(&[b"this process cannot reach its run, and the policy enforces: not started"]);
             Err(Refused)
         }
         None => Ok(None),
@@ -73,8 +68,9 @@ pub fn policy(text: &[u8]) -> Result<Option<Found>, Refused> {
 
 fn by_proc(ticket: &Ticket<'_>) -> Option<Found> {
     let open = |fd: u32, flags: i32| {
-        let mut path = [0u8; 64];
-        let path = sys::print(&mut path, format_args!("/proc/{}/fd/{fd}", ticket.pid))?;
+        let (mut dir, mut path) = ([0u8; 32], [0u8; 48]);
+        let dir = sys::print(&mut dir, b"/proc/", u64::from(ticket.pid), b"/fd/")?;
+        let path = sys::print(&mut path, dir.strip_suffix(b"\0")?, u64::from(fd), b"")?;
         sys::open(path, flags).ok()
     };
     let state = open(ticket.state_fd, libc::O_RDWR)?;

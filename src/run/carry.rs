@@ -80,6 +80,14 @@ impl Carry {
     }
 }
 
+/// Is there a run to join, or a policy, or a log to write? If not, nobody
+/// wants anything of us.
+pub fn is_asked_for() -> bool {
+    [ENV_RUN, ENV_RULES, ENV_POLICY, ENV_LOG]
+        .iter()
+        .any(|name| find(name).is_some_and(|text| text.len() > name.len() + 2))
+}
+
 /// `NAME=value\0` in the environment as it is now.
 pub fn find(name: &str) -> Option<&'static [u8]> {
     // SAFETY: the list that libc keeps; it is read before `main`, when nothing

@@ -10,6 +10,7 @@ mod carry;
 mod plain;
 
 pub use carry::Carry;
+pub use plain::say;
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -178,6 +179,10 @@ fn start() -> Option<&'static Run> {
     crate::inject::start();
     let found = guard(Call::Fault, stage::HOOK, || {
         real::warm();
+        process::find_stack();
+        if !carry::is_asked_for() {
+            return Ok(None);
+        }
         process::start();
         if is_filtered() {
             process::prepare_for_seccomp();
@@ -186,7 +191,7 @@ fn start() -> Option<&'static Run> {
         set_up()
     });
     let found = found.unwrap_or_else(|| {
-        complain(format_args!("a fault at start-up: not started"));
+        complain(&[b"a fault at start-up: not started"]);
         Err(Refused)
     });
     match found {
@@ -248,7 +253,7 @@ fn set_up() -> Result<Option<Run>, Refused> {
     };
     name_program(&mut run);
     if run.sink == Sink::File && absolute(run.carry.log(), &mut run.log).is_none() {
-        complain(format_args!("BINDGATE_LOG: the path is too long"));
+        complain(&[b"BINDGATE_LOG: the path is too long"]);
         return Err(Refused);
     }
     Ok(Some(run))
@@ -340,13 +345,10 @@ fn is_filtered() -> bool {
 }
 
 /// Says on standard error why the program does not run.
-fn complain(what: core::fmt::Arguments<'_>) {
-    use core::fmt::Write;
-    struct Stderr;
-    impl Write for Stderr {
-        fn write_str(&mut self, s: &str) -> core::fmt::Result {
-            sys::write_all(2, s.as_bytes()).map_err(|_| core::fmt::Error)
-        }
+fn complain(what: &[&[u8]]) {
+    let _ = sys::write_all(2, b"bindgate: ");
+    for part in what {
+        let _ = sys::write_all(2, part);
     }
-    let _ = writeln!(Stderr, "bindgate: {what}");
+    let _ = sys::write_all(2, b"\n");
 }

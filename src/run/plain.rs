@@ -1,13 +1,18 @@
 //! A preload without a launcher: the policy comes from the environment.
 //!
-//! This is the one place of the shim that allocates: before `main`, with the
-//! program's own allocator. What it makes is copied to pages of its own that
-//! are then read-only.
+//! The compiler of policies and the text of records are in a library of their
+//! own, which lies beside this one and is loaded here, before `main`, if there
+//! is a policy or a log. It allocates with the program's own allocator; what it
+//! makes lies on read-only pages.
 
 use bindgate_core::addr::Addr;
-use bindgate_core::policy::{self, Resolver, Source, View};
-use bindgate_core::run::{ENV_FORMAT, ENV_MOVED, ENV_OPTIONS, ENV_RULES, Moved, State, option};
-use core::sync::atomic::Ordering::Relaxed;
+use bindgate_core::plain;
+use bindgate_core::policy::View;
+use bindgate_core::run::{ENV_FORMAT, ENV_MOVED, ENV_OPTIONS, Moved, State, option};
+use core::sync::atomic::{
+    AtomicPtr,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use super::carry::{FORMAT, LOG, OPTIONS, POLICY, RULES, find};
 use super::{Carry, Found, Refused, Sink, complain};
@@ -24,23 +29,28 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
         b"" | b"text" => false,
         b"json" => true,
         _ => {
-            complain(format_args!("{ENV_FORMAT}: expected text or json"));
+            complain(&[ENV_FORMAT.as_bytes(), b": expected text or json"]);
             return Err(Refused);
         }
     };
     let options = options(carry.value(OPTIONS))?;
-    let words = compile(rules, file)?;
-    let words = lock(&words)?;
-    let view = View::new(words).map_err(|e| {
-        complain(format_args!(
-            "the policy does not fit its own layout: {e:?}"
-        ));
+    let words = compile(carry.library(), rules, file)?;
+    let view = View::new(words).map_err(|_| {
+        complain(&[b"the policy does not fit its own layout"]);
         Refused
     })?;
     let rw = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let at = sys::mmap(State::SIZE, rw, flags, -1).map_err(|e| {
-        complain(format_args!("no memory for the state: errno {}", e.0));
+        let mut text = [0; 64];
+        let text = sys::print(
+            &mut text,
+            b"no memory for the state: errno ",
+            e.0.into(),
+            b"",
+        );
+        let text = text.and_then(|text| text.strip_suffix(b"\0"));
+        complain(&[text.unwrap_or(b"")]);
         Refused
     })?;
     // SAFETY: fresh zeroed memory of that size, page-aligned, of atomics;
@@ -69,10 +79,12 @@ fn options(text: &[u8]) -> Result<u32, Refused> {
             .iter()
             .find(|(name, _)| name.as_bytes() == word);
         let Some((_, bit)) = known else {
-            complain(format_args!(
-                "{ENV_OPTIONS}: unknown word '{}': expected let-go, allow-unseen or observe, with commas between them",
-                std::string::String::from_utf8_lossy(word)
-            ));
+            complain(&[
+                ENV_OPTIONS.as_bytes(),
+                b": unknown word '",
+                word,
+                b"': expected let-go, allow-unseen or observe, with commas between them",
+            ]);
             return Err(Refused);
         };
         bits |= bit;
@@ -108,107 +120,94 @@ fn take_over(state: &State) {
     }
 }
 
-struct Users;
-
-impl Resolver for Users {
-    fn uid(&self, name: &str) -> Option<u32> {
-        // Not getpwnam: it may load name service modules and connect to
-        // daemons, in a process that has not reached its own main.
-        let text =
-            std::string::String::from_utf8_lossy(&slurp(b"/etc/passwd\0").ok()?).into_owned();
-        text.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next() == Some(name))
-                .then(|| fields.nth(1)?.parse().ok())
-                .flatten()
-        })
-    }
+/// The functions of the plain library, in a library that stays loaded.
+struct Plain {
+    compile: plain::Compile,
+    say: plain::Say,
 }
 
-fn compile(rules: &[u8], file: &[u8]) -> Result<std::vec::Vec<u64>, Refused> {
-    let mut path = file.to_vec();
-    path.push(0);
-    let text = if file.is_empty() {
-        std::vec::Vec::new()
-    } else {
-        slurp(&path).map_err(|e| {
-            complain(format_args!(
-                "{}: cannot read the policy: errno {}",
-                std::string::String::from_utf8_lossy(file),
-                e.0
-            ));
-            Refused
-        })?
-    };
-    let utf8 = |name: &str, bytes: &[u8]| {
-        std::string::String::from_utf8(bytes.to_vec()).map_err(|_| {
-            complain(format_args!("{name}: expected UTF-8 text"));
-            Refused
-        })
-    };
-    let name = utf8("BINDGATE_POLICY", file)?;
-    let (rules, text) = (utf8(ENV_RULES, rules)?, utf8(&name, &text)?);
-    let mut sources = std::vec::Vec::new();
-    if !rules.is_empty() {
-        sources.push(Source {
-            name: ENV_RULES,
-            text: &rules,
-        });
+static SAY: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Writes a line into `to`; its length. `None` if there is no such line.
+pub fn say(line: &plain::Line, to: &mut [u8]) -> Result<usize, isize> {
+    let say = SAY.load(Acquire);
+    if say.is_null() {
+        return Err(plain::FAILED);
     }
-    if !file.is_empty() {
-        sources.push(Source {
-            name: &name,
-            text: &text,
-        });
-    }
-    let parsed = policy::parse(&sources).map_err(|e| refuse(&e))?;
-    let (compiled, _warnings) = policy::compile(&parsed, &Users).map_err(|e| refuse(&e))?;
-    Ok(compiled.words)
+    // SAFETY: stored by `load`, of this type.
+    let say = unsafe { core::mem::transmute::<*mut core::ffi::c_void, plain::Say>(say) };
+    // SAFETY: the line points to things that are borrowed at least as long as
+    // it; `to` is as long as it says.
+    let len = unsafe { say(line, to.as_mut_ptr(), to.len()) };
+    usize::try_from(len).map_err(|_| len)
 }
 
-fn refuse(diagnostics: &[policy::Diagnostic]) -> Refused {
-    for diagnostic in diagnostics {
-        complain(format_args!("{diagnostic}"));
-    }
-    Refused
-}
-
-/// Copies the words to pages of their own and makes those read-only.
-fn lock(words: &[u64]) -> Result<&'static [u64], Refused> {
-    let len = words.len() * 8;
-    let rw = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    let at = sys::mmap(len.max(1), rw, flags, -1).map_err(|e| {
-        complain(format_args!("no memory for the policy: errno {}", e.0));
-        Refused
-    })?;
-    // SAFETY: fresh memory of that size, page-aligned, never unmapped and
-    // after mprotect never written.
+/// Loads the plain library, which lies beside this one.
+fn load(own: &[u8]) -> Option<Plain> {
+    let dir = own.iter().rposition(|c| *c == b'/').map_or(0, |at| at + 1);
+    let mut path = [0u8; 1024];
+    let (before, name) = path.split_at_mut_checked(dir)?;
+    before.copy_from_slice(own.get(..dir)?);
+    name.get_mut(..plain::LIBRARY.len())?
+        .copy_from_slice(plain::LIBRARY);
+    // SAFETY: a NUL-terminated path and two NUL-terminated names; the symbols
+    // have these types where they have these names.
     unsafe {
-        core::ptr::copy_nonoverlapping(words.as_ptr(), at.cast(), words.len());
-        libc::mprotect(at, len, libc::PROT_READ);
-        Ok(core::slice::from_raw_parts(at.cast(), words.len()))
+        let library = libc::dlopen(path.as_ptr().cast(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        if library.is_null() {
+            return None;
+        }
+        let compile = libc::dlsym(library, plain::COMPILE.as_ptr());
+        let say = libc::dlsym(library, plain::SAY.as_ptr());
+        if compile.is_null() || say.is_null() {
+            return None;
+        }
+        Some(Plain {
+            compile: core::mem::transmute::<*mut core::ffi::c_void, plain::Compile>(compile),
+            say: core::mem::transmute::<*mut core::ffi::c_void, plain::Say>(say),
+        })
     }
 }
 
-fn slurp(path: &[u8]) -> Result<std::vec::Vec<u8>, sys::Errno> {
-    let fd = sys::open(path, libc::O_RDONLY)?;
-    let mut all = std::vec::Vec::new();
-    let mut buf = [0; 4096];
-    let read = loop {
-        match sys::read(fd, &mut buf) {
-            Ok(0) => break Ok(all),
-            Ok(n) => all.extend_from_slice(buf.get(..n).unwrap_or(&[])),
-            Err(e) => break Err(e),
-        }
+fn compile(library: &[u8], rules: &[u8], file: &[u8]) -> Result<&'static [u64], Refused> {
+    let Some(functions) = load(library) else {
+        let name = plain::LIBRARY.strip_suffix(b"\0").unwrap_or(b"");
+        complain(&[name, b" of this version is not beside ", library]);
+        return Err(Refused);
     };
-    sys::close(fd);
-    read
+    SAY.store(functions.say as *mut core::ffi::c_void, Release);
+    let texts = plain::Texts {
+        rules: rules.into(),
+        file: file.into(),
+    };
+    let mut count = 0;
+    // SAFETY: both are there; the words stay.
+    unsafe {
+        let words = (functions.compile)(&raw const texts, &raw mut count);
+        if words.is_null() {
+            // It has said why.
+            return Err(Refused);
+        }
+        Ok(core::slice::from_raw_parts(words, count))
+    }
 }
 
 fn unprivileged_start() -> u16 {
-    slurp(b"/proc/sys/net/ipv4/ip_unprivileged_port_start\0")
+    let mut buf = [0; 16];
+    let len = match sys::open(
+        b"/proc/sys/net/ipv4/ip_unprivileged_port_start\0",
+        libc::O_RDONLY,
+    ) {
+        Ok(fd) => {
+            let len = sys::read(fd, &mut buf).unwrap_or(0);
+            sys::close(fd);
+            len
+        }
+        Err(_) => 0,
+    };
+    let text = buf.get(..len).unwrap_or(&[]).trim_ascii();
+    core::str::from_utf8(text)
         .ok()
-        .and_then(|text| core::str::from_utf8(&text).ok()?.trim().parse().ok())
+        .and_then(|text| text.parse().ok())
         .unwrap_or(1024)
 }

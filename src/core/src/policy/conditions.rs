@@ -63,7 +63,7 @@ pub(super) fn recall(cache: &[AtomicU8], n: u32, i: u32) -> Option<bool> {
 
 /// Calls `f` with each condition that holds. False if the memory is not
 /// filled.
-pub(super) fn each(cache: &[AtomicU8], n: u32, f: &mut dyn FnMut(u32)) -> bool {
+pub(super) fn each(cache: &[AtomicU8], n: u32, f: &mut impl FnMut(u32)) -> bool {
     if !filled(cache) {
         return false;
     }

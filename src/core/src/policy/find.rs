@@ -29,7 +29,7 @@ impl<'a> View<'a> {
         key: &Key,
         q: Option<&Query<'_>>,
         limit: &Cell<u32>,
-        visit: &mut dyn FnMut(u64, bool) -> Next,
+        visit: &mut impl FnMut(u64, bool) -> Next,
     ) {
         let place = op.index() * Class::COUNT + key.class as usize;
         let place = at(self.section(section::DIRECTORY), place);
@@ -69,7 +69,7 @@ impl<'a> View<'a> {
     }
 
     /// Shows one cell's list for the port.
-    fn segment(&self, cell: u64, key: &Key, visit: &mut dyn FnMut(u64, bool) -> Next) {
+    fn segment(&self, cell: u64, key: &Key, visit: &mut impl FnMut(u64, bool) -> Next) {
         let place = u64::from(upper(cell)) << 32 | cell & cell_flag::COUNT;
         let segments = part(self.section(section::SEGMENTS), place);
         let check_ports = cell & cell_flag::CHECK_PORTS != 0;

@@ -1,10 +1,10 @@
 //! Where a moved socket goes: the real address from the virtual one.
 
-use core::fmt::Write;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{Addr, UnixKind, UnixName, VMADDR_ANY, af};
 use crate::socket::KindSet;
+use crate::text::{self, Out};
 
 /// Words of a target: host | port << 8; number or offset; two words with an
 /// address or a template.
@@ -129,18 +129,18 @@ impl Target<'_> {
                 continue;
             }
             match rest.next()? {
-                b'p' if addr.is_auto() => out.write_str("auto").ok()?,
-                b'p' => write!(out, "{}", addr.port()?).ok()?,
+                b'p' if addr.is_auto() => out.write("auto")?,
+                b'p' => text::decimal(addr.port()?, &mut out)?,
                 b'a' => match *addr {
-                    Addr::Inet { ip, .. } => write!(out, "{}", Ipv4Addr::from(ip)).ok()?,
-                    Addr::Inet6 { ip, .. } => write!(out, "{}", Ipv6Addr::from(ip)).ok()?,
+                    Addr::Inet { ip, .. } => text::v4(ip, &mut out)?,
+                    Addr::Inet6 { ip, .. } => text::v6(ip, &mut out)?,
                     Addr::Vsock {
                         cid: VMADDR_ANY, ..
-                    } => out.write_str("any").ok()?,
-                    Addr::Vsock { cid, .. } => write!(out, "{cid}").ok()?,
+                    } => out.write("any")?,
+                    Addr::Vsock { cid, .. } => text::decimal(cid, &mut out)?,
                     _ => return None,
                 },
-                b't' => out.write_str(kind_name(kinds, addr)).ok()?,
+                b't' => out.write(kind_name(kinds, addr))?,
                 b'%' => out.push(b'%')?,
                 _ => return None,
             }
@@ -186,11 +186,9 @@ impl Name {
     }
 }
 
-impl Write for Name {
-    fn write_str(&mut self, s: &str) -> core::fmt::Result {
-        s.bytes()
-            .try_for_each(|b| self.push(b))
-            .ok_or(core::fmt::Error)
+impl Out for Name {
+    fn byte(&mut self, b: u8) -> Option<()> {
+        self.push(b)
     }
 }
 

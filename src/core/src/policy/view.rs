@@ -123,6 +123,12 @@ impl<'a> View<'a> {
     /// rules never touches.
     pub const MAX_CONDITIONS: usize = conditions::bytes(MAX_RULES as u32) as usize;
 
+    /// The words that it reads.
+    #[must_use]
+    pub fn words(&self) -> &'a [u64] {
+        self.words
+    }
+
     /// Checks the header and the bounds of the sections.
     ///
     /// # Errors
@@ -332,7 +338,7 @@ impl<'a> View<'a> {
 
     /// What the policy says.
     #[must_use]
-    pub fn decide(&self, q: &Query<'_>, times: &dyn Times) -> Decision {
+    pub fn decide(&self, q: &Query<'_>, times: &(impl Times + ?Sized)) -> Decision {
         let key = Key::of(
             if q.op == Op::Socket { None } else { q.addr },
             q.v6only,
@@ -402,7 +408,7 @@ impl<'a> View<'a> {
         d
     }
 
-    fn takes(&self, rule: u32, times: &dyn Times) -> bool {
+    fn takes(&self, rule: u32, times: &(impl Times + ?Sized)) -> bool {
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
         if flags & rule_flag::TIMES == 0 {
             return true;
@@ -500,7 +506,7 @@ impl<'a> View<'a> {
     }
 
     /// Calls `f` with each condition that the program meets.
-    pub(super) fn each_condition(&self, q: &Query<'_>, f: &mut dyn FnMut(u32)) {
+    pub(super) fn each_condition(&self, q: &Query<'_>, f: &mut impl FnMut(u32)) {
         let n = self.condition_count();
         conditions::fill(self.cache, n, |c| self.evaluate(c, q));
         if !conditions::each(self.cache, n, f) {
@@ -510,7 +516,7 @@ impl<'a> View<'a> {
 
     /// As [`View::each_condition`], as far as the process remembers. False if
     /// it remembers nothing.
-    pub(super) fn each_known_condition(&self, f: &mut dyn FnMut(u32)) -> bool {
+    pub(super) fn each_known_condition(&self, f: &mut impl FnMut(u32)) -> bool {
         conditions::each(self.cache, self.condition_count(), f)
     }
 
