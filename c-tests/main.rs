@@ -10,6 +10,7 @@ mod cases;
 mod demo;
 mod filtered;
 mod hooks;
+mod neighbours;
 mod records;
 #[path = "support/mod.rs"]
 mod support;
@@ -20,6 +21,7 @@ fn main() {
         if support::emulator().is_some() {
             return trials;
         }
+        trials.extend(neighbours::trials());
         trials.extend(demo::trials());
         trials.extend(hooks::trials());
         trials.extend(records::trials());

@@ -205,6 +205,12 @@ pub fn compile_library(name: &str) -> Result<PathBuf, String> {
     compile_to(library, name, &["-shared", "-fPIC"])
 }
 
+/// The same to a program that is called `NAME` and `suffix`.
+pub fn compile_as(name: &str, suffix: &str, flags: &[&str]) -> Result<PathBuf, String> {
+    let program = stage().root.join("c").join(format!("{name}{suffix}"));
+    compile_to(program, name, flags)
+}
+
 fn compile_to(program: PathBuf, name: &str, flags: &[&str]) -> Result<PathBuf, String> {
     if program.exists() {
         return Ok(program);
