@@ -146,7 +146,9 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
             libc::EISCONN,
             libc::EINTR,
         ];
-        if !under_way.contains(&c_int::from(errno_after)) || is_dissolving(addr, len) {
+        if !under_way.contains(&c_int::from(errno_after))
+            || errno_after == 0 && is_dissolving(addr, len)
+        {
             fds::unbound(fd);
         }
     });
@@ -155,7 +157,7 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
 
 /// Was the address, which the kernel has read, of family `AF_UNSPEC`?
 fn is_dissolving(addr: *const sockaddr, len: socklen_t) -> bool {
-    memory::copy_addr(addr, len).is_ok_and(|raw| raw.family() == Some(af::UNSPEC))
+    memory::copy_addr_read_by_kernel(addr, len).is_some_and(|raw| raw.family() == Some(af::UNSPEC))
 }
 
 fn note(run: &Run, plan: Option<Connecting>, target: Option<RawAddr>, errno: u16) {
