@@ -158,8 +158,10 @@ pub fn stage() -> &'static Stage {
             fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
             to
         };
+        let library = std::env::var_os("BINDGATE_TEST_LIBRARY")
+            .map_or_else(|| exe.with_file_name("libbindgate.so"), PathBuf::from);
         copy(
-            &exe.with_file_name("libbindgate_plain.so"),
+            &library.with_file_name("libbindgate_plain.so"),
             root.join("lib/libbindgate_plain.so"),
         );
         Stage {
@@ -167,11 +169,7 @@ pub fn stage() -> &'static Stage {
                 Path::new(env!("CARGO_BIN_EXE_bindgate")),
                 root.join("bin/bindgate"),
             ),
-            library: copy(
-                &std::env::var_os("BINDGATE_TEST_LIBRARY")
-                    .map_or_else(|| exe.with_file_name("libbindgate.so"), PathBuf::from),
-                root.join("lib/libbindgate.so"),
-            ),
+            library: copy(&library, root.join("lib/libbindgate.so")),
             root,
         }
     })
