@@ -11,6 +11,8 @@ use core::panic::Location;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
+use std::io::Write;
+
 use bindgate_core::record::Call;
 
 use crate::sys;
@@ -40,9 +42,13 @@ fn wanted(call: Call, stage: u16, at: &Location<'_>) -> &'static [u8] {
     // `src/shim/../hook/…`: the package's directory is not where its files are.
     let file = at.file().rsplit("../").next().unwrap_or("");
     let name = format_args!("src/{file}:{} {} {stage}\n", at.line(), call.name());
-    let Some(line) = sys::print(&mut buf, name).and_then(|text| text.strip_suffix(b"\0")) else {
+    let room = buf.len();
+    let mut rest = &mut buf[..];
+    if rest.write_fmt(name).is_err() {
         return b"";
-    };
+    }
+    let len = room - rest.len();
+    let line = buf.get(..len).unwrap_or(&[]);
     if wanted == b"list" {
         let _ = sys::write_all(2, line);
         return b"";

@@ -47,7 +47,7 @@ const SETTINGS: [Setting; 4] = [
 ];
 
 /// Where the calls are made: arguments of the program.
-const PLACES: [&[&str]; 4] = [&["main"], &["child"], &["thread"], &["signal", "16384"]];
+const PLACES: [&[&str]; 4] = [&["main"], &["child"], &["thread"], &["signal", "24576"]];
 
 /// A call of `guard` in the source.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
