@@ -2,6 +2,7 @@
 //! it or above it can tell the two apart.
 
 mod policy;
+mod predicted;
 mod process;
 #[path = "../support/mod.rs"]
 mod support;
@@ -14,6 +15,7 @@ fn main() {
         let mut trials = process::trials();
         trials.extend(policy::trials());
         trials.extend(tamper::trials());
+        trials.extend(predicted::trials());
         trials.extend(terminal::trials());
         trials.extend(unseen::trials());
         trials

@@ -17,8 +17,8 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Reads it.
-pub fn read() -> Machine {
+/// Addresses and settings.
+pub fn host() -> Host {
     let mut host = Host {
         has_local_table: true,
         ..Host::EMPTY
@@ -34,6 +34,12 @@ pub fn read() -> Machine {
     let lo = lo.map_or(0, |d| d.index);
     addresses(&mut host, lo);
     settings(&mut host);
+    host
+}
+
+/// Reads it.
+pub fn read() -> Machine {
+    let host = host();
     let mut sockets = Vec::new();
     for (file, domain, ty) in [
         ("tcp", 2, 1),

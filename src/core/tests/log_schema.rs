@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
+use bindgate_core::model::{Errno, Step};
 use bindgate_core::record::{
     Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage,
 };
 use bindgate_core::render::{
-    Context, Detail, End, Event, RuleRef, RuleText, is_shown, json, json_event, text, text_event,
+    Answer, Context, Detail, End, Event, Holder, Predicted, RuleRef, RuleText, is_shown, json,
+    json_event, text, text_event,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -44,6 +46,7 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
         ("lost", with("### `lost`")),
         ("end", with("### `end`")),
         ("rule", table("A rule is an object:")),
+        ("prediction", table("A prediction is an object:")),
     ])
 }
 
@@ -54,6 +57,7 @@ fn is_of(value: &Value, ty: &str, schema: &BTreeMap<&str, Vec<(String, String)>>
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),
         "null" => value.is_null(),
+        "prediction" => value.is_object() && has_fields(value, "prediction", schema),
         "rule" => value.is_object() && has_fields(value, "rule", schema),
         _ => panic!("the table has a type {ty}"),
     })
@@ -145,6 +149,7 @@ proptest! {
             program: &program,
             rule,
             note: rule,
+            predicted: Some(Predicted::unknown("the socket's kind was not asked")),
             detail: Detail::Verbose,
             colour,
             utc_offset: 7200,
@@ -203,6 +208,7 @@ const NGINX: Context<'_> = Context {
     program: b"/usr/sbin/nginx",
     rule: None,
     note: None,
+    predicted: None,
     detail: Detail::Normal,
     colour: false,
     utc_offset: 0,
@@ -300,6 +306,70 @@ fn the_json_examples_are_what_is_rendered() {
     for line in [lost, end] {
         check(&line);
     }
+}
+
+/// A refused bind that the model had allowed.
+fn unforeseen() -> (Record, Predicted) {
+    let mut r = forwarded(bind(6, [0; 4], 80), RawAddr::EMPTY);
+    (r.errno, r.kernel) = (98, 98);
+    r.check = Check::InetCskGetPort;
+    r.flags |= flag::INFERRED;
+    let predicted = Predicted {
+        answer: Answer::Ok,
+        step: Some(Step::InetBindOk),
+        differs: true,
+        why: Some("somebody outside this run holds the port"),
+        holder: Some(Holder {
+            uid: 33,
+            inode: 48151,
+            pid: 0,
+        }),
+    };
+    (r, predicted)
+}
+
+#[test]
+fn predictions_are_as_documented() {
+    let (r, predicted) = unforeseen();
+    let context = Context {
+        predicted: Some(predicted),
+        ..NGINX
+    };
+    let (line, text) = rendered(&r, &context);
+    check(&line);
+    assert!(
+        line.contains(block("\"predicted\":{\"answer\":\"ok\"").trim_end()),
+        "{line}"
+    );
+    assert!(
+        text.contains(block("predicted: ok; the kernel says").trim_end()),
+        "{text}"
+    );
+    // What agrees is not worth a word, unless asked for.
+    let agrees = Predicted {
+        answer: Answer::Fails(Errno::EADDRINUSE),
+        step: Some(Step::CskConflict),
+        differs: false,
+        why: None,
+        holder: None,
+    };
+    let with = |detail| {
+        let context = Context {
+            predicted: Some(agrees),
+            detail,
+            ..NGINX
+        };
+        rendered(&r, &context).1
+    };
+    assert!(!with(Detail::Normal).contains("predicted"));
+    assert!(with(Detail::Verbose).contains("predicted EADDRINUSE by inet_csk_bind_conflict"));
+    let unknown = Context {
+        predicted: Some(Predicted::unknown("names of Unix sockets are not followed")),
+        ..NGINX
+    };
+    let (line, text) = rendered(&r, &unknown);
+    assert_eq!(check(&line)["predicted"]["answer"], "unknown");
+    assert!(!text.contains("predicted"));
 }
 
 #[test]

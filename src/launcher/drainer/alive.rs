@@ -96,7 +96,8 @@ impl Alive {
         pids.len() as u64
     }
 
-    fn slots(&self) -> impl Iterator<Item = (u32, ProcessInfo)> {
+    /// Slots that are taken, with who is there.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, ProcessInfo)> {
         let table = &self.state.processes;
         (1..=PROCESSES as u32).filter_map(|n| table.get(n).map(|info| (n, info)))
     }
@@ -141,6 +142,18 @@ impl Alive {
             }
         };
         process::exists(pid) && !self.is_other(pid, info.since)
+    }
+
+    /// The process of a slot by its number in our `/proc`, and when it
+    /// registered.
+    pub fn pid(&self, slot: u32) -> Option<(u32, u64)> {
+        let info = self.state.processes.get(slot)?;
+        let pid = if info.pid_ns == self.pid_ns || info.pid_ns == 0 {
+            info.pid
+        } else {
+            u32::try_from(self.pid_here(&info)).ok()?
+        };
+        (self.proc_is_ours && pid != 0).then_some((pid, info.since))
     }
 
     /// Is `pid` by now another process than registered at `since`, or one

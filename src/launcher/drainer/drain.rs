@@ -10,6 +10,7 @@ use bindgate_core::run::{Drain, Popped, option};
 
 use super::alive::Alive;
 use super::counter::Counter;
+use super::predict::Predictor;
 use super::{Report, Setup, Shared};
 use crate::launcher::cli::Format;
 use crate::launcher::sys;
@@ -67,6 +68,7 @@ pub struct Drainer {
     program: (u32, u64, Vec<u8>),
     offset: (u64, i32),
     counter: Counter,
+    predictor: Predictor,
     /// The log is over: what comes is counted, not written.
     closed: bool,
 }
@@ -97,6 +99,7 @@ impl Drainer {
             program: (0, 0, Vec::new()),
             offset: (u64::MAX, 0),
             counter: Counter::start(),
+            predictor: Predictor::new(),
             closed: false,
         }
     }
@@ -113,6 +116,7 @@ impl Drainer {
             let bell = header.doorbell.load(Acquire);
             let before = self.sums.records;
             self.counter.look();
+            self.predictor.meet(&self.alive);
             // Before the turn: what was in the ring when it was asked for has
             // to be written.
             flush |= self.shared.flush.swap(false, Acquire);
@@ -227,7 +231,9 @@ impl Drainer {
         }
         self.name(slot);
         let offset = self.offset(record.time_ns);
+        let predicted = self.predictor.predict(record, &self.alive);
         let context = Context {
+            predicted,
             program: &self.program.2,
             rule: RuleRef::find(&self.view, record.rule, record.call),
             note: RuleRef::find(&self.view, record.note, record.call),

@@ -9,6 +9,7 @@
 //! | [`door`] | hands the run's memory out, hears the launcher | door |
 //! | [`drain`] | takes records from the ring, renders them | main |
 //! | [`writer`] | writes them, to something that may block | writer |
+//! | [`predict`] | what the model says of a bind | main |
 //! | [`counter`] | what time it was | main |
 //! | [`alive`] | who of the run is still there | main |
 
@@ -16,6 +17,7 @@ mod alive;
 mod counter;
 mod door;
 mod drain;
+mod predict;
 mod writer;
 
 use std::os::fd::{AsRawFd, OwnedFd};

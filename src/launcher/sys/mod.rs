@@ -3,10 +3,12 @@
 //! | room | what lives there |
 //! |---|---|
 //! | this file | descriptors, memory, futexes, clocks |
+//! | [`diag`] | who has a port |
 //! | [`process`] | fork, exec, wait |
 //! | [`signal`] | signals blocked, waited for, passed on |
 //! | [`unix`] | the run's abstract name, descriptors over it |
 
+pub mod diag;
 pub mod process;
 pub mod signal;
 pub mod unix;

@@ -59,14 +59,14 @@ impl<'w> Object<'w> {
         self.w.write_char('"')
     }
 
-    fn maybe_word(&mut self, name: &str, value: Option<&str>) -> fmt::Result {
+    pub(super) fn maybe_word(&mut self, name: &str, value: Option<&str>) -> fmt::Result {
         match value {
             Some(value) => self.word(name, value),
             None => self.null(name),
         }
     }
 
-    fn truth(&mut self, name: &str, value: bool) -> fmt::Result {
+    pub(super) fn truth(&mut self, name: &str, value: bool) -> fmt::Result {
         self.name(name)?;
         self.w.write_str(if value { "true" } else { "false" })
     }
@@ -203,6 +203,13 @@ pub fn json(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::R
     o.maybe_bare("holder", (r.holder != 0).then_some(r.holder))?;
     o.maybe_bare("uid", (r.uid != u32::MAX).then_some(r.uid))?;
     o.maybe_word("reason", reason(r))?;
+    match &context.predicted {
+        Some(p) => {
+            o.name("predicted")?;
+            super::predicted::json(o.w, p)?;
+        }
+        None => o.null("predicted")?,
+    }
     o.close()?;
     w.write_char('\n')
 }

@@ -8,12 +8,14 @@ mod errno;
 mod event;
 mod json;
 mod names;
+mod predicted;
 mod text;
 mod time;
 
 pub use errno::errno;
 pub use event::{End, Event, json_event, text_event};
 pub use json::json;
+pub use predicted::{Answer, Holder, Predicted};
 pub use text::text;
 pub use time::{Civil, civil};
 
@@ -67,6 +69,8 @@ pub struct Context<'a> {
     pub rule: Option<RuleRef<'a>>,
     /// The first `note` rule that matched.
     pub note: Option<RuleRef<'a>>,
+    /// What the model says of a bind.
+    pub predicted: Option<Predicted>,
     /// How much a line of text says.
     pub detail: Detail,
     /// Colours, for a terminal.

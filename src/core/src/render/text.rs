@@ -5,7 +5,8 @@
 use core::fmt::{self, Display, Write};
 
 use super::names::{Address, exec_path, family, kind, protocol, reason};
-use super::{Context, Detail, Readable, RuleRef, civil, errno};
+use super::predicted::Difference;
+use super::{Context, Detail, Predicted, Readable, RuleRef, civil, errno};
 use crate::addr::af;
 use crate::elf::Class;
 use crate::record::{Call, Check, Identity, RULE_DEFAULT, Record, Verdict, flag, stage};
@@ -120,7 +121,7 @@ pub fn text(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::R
         }
     }
     if c.detail == Detail::Verbose {
-        put(w, c.colour, Look::Faint, Way(r))?;
+        put(w, c.colour, Look::Faint, Way(r, c.predicted))?;
     }
     w.write_char('\n')
 }
@@ -257,6 +258,14 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
     if let Some(reason) = reason(r) {
         list.add(reason)?;
     }
+    if let Some(predicted) = c.predicted.as_ref().filter(|p| p.differs) {
+        let kernel = match (r.kernel, errno(r.kernel)) {
+            (0, _) => "ok",
+            (_, Some((name, _))) => name,
+            (_, None) => "an error",
+        };
+        list.add(Difference { predicted, kernel })?;
+    }
     list.end()
 }
 
@@ -332,7 +341,7 @@ fn exec(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
 }
 
 /// The way through the house, for `-v`.
-struct Way<'a>(&'a Record);
+struct Way<'a>(&'a Record, Option<Predicted>);
 
 impl Display for Way<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -362,6 +371,17 @@ impl Display for Way<'_> {
                 (0, _) => f.write_str("; kernel ok")?,
                 (_, Some((name, _))) => write!(f, "; kernel {name}")?,
                 (n, None) => write!(f, "; kernel {n}")?,
+            }
+        }
+        match self.1 {
+            None => {}
+            Some(p) => {
+                write!(f, "; predicted {}", p.answer.name())?;
+                match (p.step, p.why) {
+                    (Some(step), None) => write!(f, " by {}", step.function())?,
+                    (_, Some(why)) if !p.differs => write!(f, " ({why})")?,
+                    _ => {}
+                }
             }
         }
         if r.tid != r.pid {
