@@ -593,6 +593,22 @@ impl NoSignals {
     }
 }
 
+/// Runs `part` while no signal reaches this thread; see [`NoSignals`].
+///
+/// A guard that is dropped costs more than it looks: its clean-up for a panic
+/// keeps the compiler from seeing, a few calls further up, that there is none.
+/// So only builds that can panic have it.
+pub fn without_signals<T>(part: impl FnOnce() -> T) -> T {
+    let held = NoSignals::hold();
+    #[cfg(not(any(debug_assertions, feature = "inject")))]
+    let held = core::mem::ManuallyDrop::new(held);
+    let done = part();
+    #[cfg(not(any(debug_assertions, feature = "inject")))]
+    let held = core::mem::ManuallyDrop::into_inner(held);
+    drop(held);
+    done
+}
+
 impl Drop for NoSignals {
     fn drop(&mut self) {
         let how = libc::SIG_SETMASK;

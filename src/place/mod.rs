@@ -73,7 +73,7 @@ pub fn plan(
     let Some(target) = target else {
         return refused(record, libc::EAFNOSUPPORT, refusal::FAMILY);
     };
-    let mut placing = Placing {
+    let placing = Placing {
         real: target.write(),
         virt: *virt,
         kind: if hide {
@@ -89,7 +89,20 @@ pub fn plan(
         // packets, a socket of another family, the table's entry.
         return refused(record, libc::EACCES, refusal::SECCOMP);
     }
-    let _held = sys::NoSignals::hold();
+    sys::without_signals(|| prepare(run, fd, placing, &target, hide, record))
+}
+
+/// The plan for a place; what has to be done before the bind is done.
+#[inline(never)]
+fn prepare(
+    run: &Run,
+    fd: i32,
+    mut placing: Placing,
+    target: &Addr,
+    hide: bool,
+    record: &mut Record,
+) -> Plan {
+    let socket = placing.socket;
     if fds::is_bound(fd) {
         // The kernel says EINVAL, as it would for the address asked for.
         return Plan::Place(placing);
