@@ -10,10 +10,12 @@
 //! | [`drain`] | takes records from the ring, renders them | main |
 //! | [`writer`] | writes them, to something that may block | writer |
 //! | [`predict`] | what the model says of a bind | main |
+//! | [`callers`] | who the processes are | main |
 //! | [`counter`] | what time it was | main |
 //! | [`alive`] | who of the run is still there | main |
 
 mod alive;
+mod callers;
 mod counter;
 mod door;
 mod drain;

@@ -18,6 +18,7 @@ use bindgate_core::render::{Answer, Holder, Predicted};
 use bindgate_core::socket::{SocketType, proto, ty};
 
 use super::alive::Alive;
+use super::callers::{Caller, Callers, NOBODY};
 use crate::launcher::simulate_machine;
 use crate::launcher::sys::diag::{self, Owner};
 
@@ -25,8 +26,6 @@ use crate::launcher::sys::diag::{self, Owner};
 const FRESH: Duration = Duration::from_secs(1);
 /// Where the kernel contradicts, this much.
 const FRESH_IN_DOUBT: Duration = Duration::from_millis(100);
-/// How often new processes are looked for.
-const MEET: Duration = Duration::from_millis(4);
 /// Questions to sock_diag in a second; an answer serves for a second.
 const QUESTIONS: u32 = 20;
 /// Answers that are kept.
@@ -36,7 +35,7 @@ const OWNERS: usize = 256;
 
 const EADDRINUSE: u16 = 98;
 
-mod why {
+pub(super) mod why {
     pub const ELSEWHERE: &str = "not asked of the kernel at a known address";
     pub const NO_KIND: &str = "the socket's kind was not asked";
     pub const FAMILY: &str = "names of this family are not followed";
@@ -57,19 +56,6 @@ mod why {
         "something that the model does not know refused: LSM, Landlock, cgroup, a capability";
     pub const ADDRESS: &str = "the address was not there then";
 }
-
-/// Who calls.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Caller {
-    uid: u32,
-    net_bind_service: bool,
-}
-
-/// Somebody without any privilege.
-const NOBODY: Caller = Caller {
-    uid: u32::MAX,
-    net_bind_service: false,
-};
 
 /// What the model's answer depends on, besides the host.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -100,19 +86,12 @@ struct Asked {
 pub struct Predictor {
     net: OwnedNet,
     host_at: Instant,
-    network: Option<std::path::PathBuf>,
-    users: Option<std::path::PathBuf>,
     answers: HashMap<Question, (Result<(), Errno>, Option<Step>)>,
-    callers: HashMap<u32, (u64, Instant, Result<Caller, &'static str>)>,
+    callers: Callers,
     own: HashMap<(bool, u16), Own>,
     asked: HashMap<(bool, u16), Asked>,
-    met: Instant,
     /// Questions in the running second.
     questions: (Instant, u32),
-}
-
-fn namespace(pid: &str, kind: &str) -> Option<std::path::PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()
 }
 
 impl Predictor {
@@ -121,29 +100,17 @@ impl Predictor {
         Predictor {
             net: OwnedNet::new(simulate_machine::host(), OWNERS as u32 + 1),
             host_at: Instant::now(),
-            network: namespace("self", "net"),
-            users: namespace("self", "user"),
             answers: HashMap::new(),
-            callers: HashMap::new(),
+            callers: Callers::new(),
             own: HashMap::new(),
             asked: HashMap::new(),
-            met: Instant::now(),
             questions: (Instant::now(), 0),
         }
     }
 
     /// Looks at the processes that are new: some end soon.
     pub fn meet(&mut self, alive: &Alive) {
-        if self.met.elapsed() < MEET {
-            return;
-        }
-        self.met = Instant::now();
-        for (slot, info) in alive.slots() {
-            let known = self.callers.get(&slot);
-            if known.is_none_or(|(since, ..)| *since != info.since) {
-                let _ = self.caller(slot, alive, FRESH);
-            }
-        }
+        self.callers.meet(alive, FRESH);
     }
 
     /// What the model says of a record; nothing of what is no bind(2) that the
@@ -196,7 +163,7 @@ impl Predictor {
             Err(why) if why == why::GONE && !privileged => Ok(None),
             Err(why) => Err(why),
         };
-        let caller = known(self.caller(r.process, alive, FRESH))?;
+        let caller = known(self.callers.of(r.process, alive, FRESH))?;
         let mut said = self.of_address(kind, addr, caller.unwrap_or(NOBODY));
         if agrees(said.0, r.kernel) {
             if r.kernel == 0 {
@@ -208,7 +175,7 @@ impl Predictor {
         if self.host_at.elapsed() > FRESH_IN_DOUBT {
             self.read_host();
         }
-        let caller = known(self.caller(r.process, alive, FRESH_IN_DOUBT))?.or(caller);
+        let caller = known(self.callers.of(r.process, alive, FRESH_IN_DOUBT))?.or(caller);
         said = self.of_address(kind, addr, caller.unwrap_or(NOBODY));
         if agrees(said.0, r.kernel) {
             if r.kernel == 0 {
@@ -247,66 +214,6 @@ impl Predictor {
         self.net.host = simulate_machine::host();
         self.host_at = Instant::now();
         self.answers.clear();
-    }
-
-    /// Who calls, from `/proc`.
-    fn caller(
-        &mut self,
-        slot: u32,
-        alive: &Alive,
-        fresh: Duration,
-    ) -> Result<Caller, &'static str> {
-        let Some((pid, since)) = alive.pid(slot) else {
-            return Err(why::GONE);
-        };
-        if let Some((of, at, caller)) = self.callers.get(&slot)
-            && *of == since
-            && at.elapsed() < fresh
-        {
-            return *caller;
-        }
-        let mut caller = self.look_at(pid);
-        if let (Err(why::GONE), Some((of, _, before))) = (caller, self.callers.get(&slot))
-            && *of == since
-        {
-            // It has ended: what was seen before is the best there is.
-            caller = *before;
-        }
-        self.callers.insert(slot, (since, Instant::now(), caller));
-        caller
-    }
-
-    fn look_at(&self, pid: u32) -> Result<Caller, &'static str> {
-        let pid = pid.to_string();
-        let same = |mine: &Option<std::path::PathBuf>, kind| match (namespace(&pid, kind), mine) {
-            (Some(theirs), Some(mine)) => Some(theirs == *mine),
-            _ => None,
-        };
-        match same(&self.network, "net") {
-            None => return Err(why::GONE),
-            Some(false) => return Err(why::NETWORK),
-            Some(true) => {}
-        }
-        if same(&self.users, "user") == Some(false) {
-            return Err(why::USERS);
-        }
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-        let status = status.map_err(|_| why::GONE)?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|l| l.strip_prefix(name))?;
-            line.split_whitespace().last()
-        };
-        // Real, effective, saved, file system.
-        let uid = field("Uid:").and_then(|n| n.parse().ok());
-        let capabilities = field("CapEff:").and_then(|n| u64::from_str_radix(n, 16).ok());
-        match (uid, capabilities) {
-            (Some(uid), Some(bits)) => Ok(Caller {
-                uid,
-                // CAP_NET_BIND_SERVICE
-                net_bind_service: bits >> 10 & 1 != 0,
-            }),
-            _ => Err(why::GONE),
-        }
     }
 
     /// What the model says while nobody has the port.

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `sock` | [`Sock`], one a place; free places are chained |
 //! | `tables` | 65,536 [`Bucket`]s for each of TCP, UDP and UDP-Lite with the owners of a port in the kernel's order, and a hash of groups with those of one address on it |
-//! | `class`, `counts` | what these owners are like, in numbers: a conflict is seen without looking at each of them |
+//! | `class`, `tally`, `counts` | what these owners are like, in numbers: a conflict is seen without looking at each of them |
 //! | `views`, `portmap` | which automatic ports are open to a socket, as trees of bits |
 //! | `memory` | where it all lies |
 
@@ -21,6 +21,7 @@ mod owned;
 mod portmap;
 mod sock;
 mod tables;
+mod tally;
 mod views;
 
 use bytemuck::{Pod, Zeroable};
@@ -34,7 +35,7 @@ pub use owned::OwnedNet;
 pub use portmap::PortMap;
 pub(super) use sock::Queue;
 pub use sock::{MAPPED_ANY, Sock, State, Table, mapped, unmapped};
-pub(super) use tables::meet;
+pub(super) use tally::meet;
 pub use views::VIEWS;
 
 use super::host::{Cred, Host};

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::class::{Asker, Class, Classes, Scope, Summary, each};
-use super::counts::Of;
+use super::class::{Classes, Scope, Summary, each};
+use super::tally::standing;
 use super::{Bucket, NONE, Net, PORTS, Sock, SockId, Table};
 use crate::model::linux::quirks;
 
@@ -11,7 +11,7 @@ use crate::model::linux::quirks;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(in crate::model) struct Group {
-    addr: [u8; 16],
+    pub(super) addr: [u8; 16],
     num: u32,
     table: Table,
     pad: [u8; 3],
@@ -20,14 +20,7 @@ pub(in crate::model) struct Group {
     prev: u32,
     head: u32,
     tail: u32,
-    sum: Summary,
-}
-
-/// How a socket counts among the owners of a port.
-type Standing = (Class, u32, u32);
-
-fn standing(s: &Sock) -> Standing {
-    (Class::of(s), s.dev, s.uid)
+    pub(super) sum: Summary,
 }
 
 /// Has the table buckets, one for each port?
@@ -36,7 +29,7 @@ fn has_buckets(table: Table) -> bool {
 }
 
 impl Net<'_> {
-    fn bucket_index(table: Table, port: u32) -> Option<u32> {
+    pub(super) fn bucket_index(table: Table, port: u32) -> Option<u32> {
         has_buckets(table).then(|| u32::from(table.0) * PORTS as u32 + port % PORTS as u32)
     }
 
@@ -84,7 +77,7 @@ impl Net<'_> {
     }
 
     /// Changes what no count depends on.
-    fn raw(&mut self, id: u32, change: impl FnOnce(&mut Sock)) {
+    pub(super) fn raw(&mut self, id: u32, change: impl FnOnce(&mut Sock)) {
         if let Some(s) = self.socks.get_mut(id as usize) {
             change(s);
         }
@@ -358,151 +351,6 @@ impl Net<'_> {
         self.refresh_views(s.table, s.num as u16, true);
     }
 
-    /// The two scopes that an owner counts in.
-    fn scopes(&self, id: SockId) -> Option<[Scope; 2]> {
-        let s = self.get(id);
-        Some([
-            Scope::Port(Self::bucket_index(s.table, s.num)?),
-            Scope::Group(s.bind2),
-        ])
-    }
-
-    pub(in crate::model) fn summary(&self, scope: Scope) -> Summary {
-        match scope {
-            Scope::Port(i) => self.buckets.get(i as usize).map(|b| b.sum),
-            Scope::Group(i) => self.groups.get(i as usize).map(|g| g.sum),
-        }
-        .unwrap_or(Summary::EMPTY)
-    }
-
-    fn set_summary(&mut self, scope: Scope, sum: Summary) {
-        match scope {
-            Scope::Port(i) => {
-                if let Some(b) = self.buckets.get_mut(i as usize) {
-                    b.sum = sum;
-                }
-            }
-            Scope::Group(i) => {
-                if let Some(g) = self.groups.get_mut(i as usize) {
-                    g.sum = sum;
-                }
-            }
-        }
-    }
-
-    fn enter(&mut self, id: SockId, (class, dev, uid): Standing) {
-        let Some(scopes) = self.scopes(id) else {
-            return;
-        };
-        for scope in scopes {
-            let mut sum = self.summary(scope);
-            let present = sum.present();
-            if present == 0 {
-                sum.dev = dev;
-                sum.uid = uid;
-                sum.mixed = 0;
-            } else if sum.mixed == 0 && (sum.dev, sum.uid) != (dev, uid) {
-                // Until now all were of one device and user.
-                for class in each(present) {
-                    let n = self.counts.get(scope, class, Of::ALL);
-                    for of in by_dev_and_uid(sum.dev, sum.uid) {
-                        self.counts.add(scope, class, of, n);
-                    }
-                }
-                sum.mixed = 1;
-            }
-            self.counts.add(scope, class, Of::ALL, 1);
-            if sum.mixed != 0 {
-                for of in by_dev_and_uid(dev, uid) {
-                    self.counts.add(scope, class, of, 1);
-                }
-            }
-            sum.set_present(present | class.bit());
-            self.set_summary(scope, sum);
-        }
-        let [port, _] = scopes;
-        let head = self.counts.head(port, class).wrapping_sub(1);
-        self.raw(id.0, |s| {
-            s.class_prev = NONE;
-            s.class_next = head;
-        });
-        self.raw(head, |h| h.class_prev = id.0);
-        self.counts.set_head(port, class, id.0 + 1);
-    }
-
-    fn leave(&mut self, id: SockId, (class, dev, uid): Standing) {
-        let Some(scopes) = self.scopes(id) else {
-            return;
-        };
-        let s = *self.get(id);
-        let [port, _] = scopes;
-        if s.class_prev == NONE {
-            self.counts
-                .set_head(port, class, s.class_next.wrapping_add(1));
-        }
-        self.raw(s.class_prev, |p| p.class_next = s.class_next);
-        self.raw(s.class_next, |n| n.class_prev = s.class_prev);
-        for scope in scopes {
-            let mut sum = self.summary(scope);
-            if sum.mixed != 0 {
-                for of in by_dev_and_uid(dev, uid) {
-                    self.counts.sub(scope, class, of);
-                }
-            }
-            if self.counts.sub(scope, class, Of::ALL) == 0 {
-                sum.set_present(sum.present() & !class.bit());
-                self.set_summary(scope, sum);
-            }
-        }
-    }
-
-    /// The class in which the asker itself counts in a scope.
-    pub(in crate::model) fn own_class(
-        &self,
-        scope: Scope,
-        asker: &Asker,
-        port: u32,
-    ) -> Option<Class> {
-        let within = match scope {
-            Scope::Port(_) => true,
-            Scope::Group(i) => self
-                .groups
-                .get(i as usize)
-                .is_some_and(|g| g.addr == asker.rcv6),
-        };
-        asker.own_class(port).filter(|_| within)
-    }
-
-    /// How many owners of a class have a device that meets the asker's, and
-    /// how many of those are its user's. It is not counted itself.
-    pub(in crate::model) fn tally(
-        &self,
-        scope: Scope,
-        sum: &Summary,
-        class: Class,
-        asker: &Asker,
-        port: u32,
-    ) -> (u32, u32) {
-        let own = u32::from(self.own_class(scope, asker, port) == Some(class));
-        if sum.mixed == 0 {
-            if !meet(sum.dev, asker.dev) {
-                return (0, 0);
-            }
-            let n = self.counts.get(scope, class, Of::ALL).saturating_sub(own);
-            return (n, if sum.uid == asker.uid { n } else { 0 });
-        }
-        let count = |uid: Option<u32>| {
-            let of = |dev| self.counts.get(scope, class, Of { dev, uid });
-            let n = if asker.dev == 0 {
-                of(None)
-            } else {
-                of(Some(0)).saturating_add(of(Some(asker.dev)))
-            };
-            n.saturating_sub(own)
-        };
-        (count(None), count(Some(asker.uid)))
-    }
-
     /// The scope of a port.
     pub(in crate::model) fn port_scope(table: Table, port: u32) -> Scope {
         Scope::Port(Self::bucket_index(table, port).unwrap_or(u32::MAX >> 1))
@@ -563,14 +411,4 @@ impl Net<'_> {
             Some((id, s))
         })
     }
-}
-
-/// The three finer counts that an owner is in, beside that of all.
-fn by_dev_and_uid(dev: u32, uid: u32) -> [Of; 3] {
-    [(Some(dev), None), (None, Some(uid)), (Some(dev), Some(uid))].map(|(dev, uid)| Of { dev, uid })
-}
-
-/// May both be bound to these devices?
-pub(in crate::model) fn meet(a: u32, b: u32) -> bool {
-    a == 0 || b == 0 || a == b
 }
