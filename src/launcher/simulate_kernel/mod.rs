@@ -43,6 +43,8 @@ pub fn pick(got: &Got, line: &Line) -> Pick {
         bytes.map(u32::from_ne_bytes)
     };
     let chosen = match (got.result, &line.call) {
+        // No port for a connection.
+        (Err(libc::EADDRNOTAVAIL), Call::Connect { .. }) => None,
         // A refused connect has chosen a port, too.
         (Ok(()), Call::Bind { .. } | Call::Listen) | (_, Call::Connect { .. }) => {
             match name.first() {
@@ -152,18 +154,6 @@ impl Kernel {
         let hand = self.players.get(line.process).copied().unwrap_or(0);
         let uid = self.uids.get(hand).copied().unwrap_or(0);
         Some(path::path_state(&path::path_of(line)?, uid))
-    }
-
-    /// The state of a TCP socket, by `TCP_INFO`.
-    #[allow(dead_code)]
-    pub fn tcp_state(&mut self, var: usize) -> Option<u8> {
-        let place = self.vars.get(var).copied().flatten()?;
-        let hand = self.hands.get_mut(place.hand)?.as_mut().ok()?;
-        let (value, len) = (hand.memory(&[0; 16]), hand.memory(&16u32.to_ne_bytes()));
-        let (level, name) = (libc::IPPROTO_TCP as u64, libc::TCP_INFO as u64);
-        let args = [place.fd as u64, level, name, value, len];
-        hand.one(libc::SYS_getsockopt, &args).ok()?;
-        hand.read(value, 1).first().copied()
     }
 
     /// Makes the call of a line.

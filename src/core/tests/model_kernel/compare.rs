@@ -9,6 +9,7 @@ use bindgate_core::model::script::{Call, Line, Outcome, Player, Script};
 use bindgate_core::model::{Errno, Pick, State, Step, Table};
 
 use crate::cover::Cover;
+use crate::diag::Which;
 use crate::draw::{self, Plan, Rng};
 use crate::kernel::{self, Got, Identity, Kernel};
 use crate::world::World;
@@ -25,6 +26,8 @@ pub struct Bench {
     cover: Cover,
     /// Sequences since the last whole dump.
     since_dump: u32,
+    /// The model had connections after the last call.
+    connections: bool,
 }
 
 /// Where the two disagreed.
@@ -76,13 +79,16 @@ fn cast() -> Vec<Identity> {
     draw::cast().iter().map(kernel::identity).collect()
 }
 
-/// TCP's number of a state.
+/// `TCP_LISTEN`
+const LISTEN: u8 = 10;
+
+/// TCP's number of a connection's state.
 fn number(state: State) -> Option<u8> {
     Some(match state {
         State::Established => 1,
-        State::SynSent => 2,
-        State::Close => 7,
-        State::Listen => 10,
+        State::FinWait2 => 5,
+        State::TimeWait => 6,
+        State::CloseWait => 8,
         _ => return None,
     })
 }
@@ -99,6 +105,7 @@ impl Bench {
             player: None,
             cover: Cover::default(),
             since_dump: 0,
+            connections: false,
         })
     }
 
@@ -154,6 +161,7 @@ impl Bench {
         if vsock && let Some(last) = kernel::vsock_probe() {
             player.net.net().core.vsock_next = last.wrapping_add(1);
         }
+        self.connections = false;
         let mut found = None;
         for (i, line) in script.lines.iter().enumerate() {
             let difference = self.step(script, line, count);
@@ -224,7 +232,8 @@ impl Bench {
         Ok(true)
     }
 
-    /// Waits until the kernel's connections are in the model's states.
+    /// Waits until the kernel's connections are in the model's states: those
+    /// without a descriptor as well, and as many children wait at listeners.
     fn settle(&mut self, line: &Line) -> Result<(), (String, String)> {
         let player = self.player.as_mut().expect("set by play");
         let moves = matches!(
@@ -234,37 +243,50 @@ impl Bench {
         if !moves {
             return Ok(());
         }
-        for var in 0.. {
-            if player.vars() <= var {
-                return Ok(());
-            }
-            let Some(id) = player.id(var) else {
-                continue;
-            };
-            let net = player.net.net();
+        let net = player.net.net();
+        let mut wanted = Vec::new();
+        let mut queued = 0;
+        for id in net.ids() {
             let s = net.get(id);
-            if s.table != Table::Tcp || s.kind.protocol == 262 {
-                continue;
-            }
-            let Some(wanted) = number(s.state) else {
-                continue;
-            };
-            let since = Instant::now();
-            loop {
-                let is = self.kernel.tcp_state(var);
-                if is == Some(wanted) {
-                    break;
-                }
-                if since.elapsed() > PATIENCE {
-                    return Err((
-                        format!("TCP state {wanted} of variable {var}"),
-                        format!("TCP state {is:?}"),
-                    ));
-                }
-                std::thread::yield_now();
+            if s.table == Table::Tcp && s.kind.protocol != 262 {
+                queued += u32::from(s.is_queued());
+                let half = s.awaits_fin();
+                let state = number(if half { State::FinWait2 } else { s.state });
+                wanted.extend(state.map(|state| (state, s.sport, s.dport)));
             }
         }
-        Ok(())
+        if wanted.is_empty() && !self.connections {
+            return Ok(());
+        }
+        self.connections = !wanted.is_empty();
+        wanted.sort_unstable();
+        let which = match line.call {
+            Call::Connect { .. } => Which::Listeners,
+            _ => Which::Connections,
+        };
+        let since = Instant::now();
+        loop {
+            let found = self.world.diag.dump(which);
+            let found = found.map_err(|e| (String::new(), format!("sock_diag: {e}")))?;
+            let listeners = found.iter().filter(|f| f.state == LISTEN);
+            let waiting: u32 = listeners.map(|f| f.waiting).sum();
+            let mut is: Vec<_> = found
+                .iter()
+                .filter(|f| f.state != LISTEN)
+                .map(|f| (f.state, f.ports().0, f.ports().1))
+                .collect();
+            is.sort_unstable();
+            if is == wanted && (waiting == queued || which == Which::Connections) {
+                return Ok(());
+            }
+            if since.elapsed() > PATIENCE {
+                return Err((
+                    format!("TCP states and ports {wanted:?}, {queued} to be accepted"),
+                    format!("{is:?}, {waiting} to be accepted"),
+                ));
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Proves by a dump that nothing is left of a sequence; ends what is.
@@ -275,17 +297,19 @@ impl Bench {
         let since = Instant::now();
         self.since_dump += 1;
         let whole = now || self.since_dump >= WHOLE_DUMP;
+        let mut which = Which::Connections;
         if whole {
             self.since_dump = 0;
+            which = Which::All;
         }
         loop {
-            let found = self.world.diag.dump(whole);
+            let found = self.world.diag.dump(which);
             let found = found.map_err(|e| format!("sock_diag: {e}"))?;
             let Some(first) = found.first() else {
                 return Ok(());
             };
             self.cover
-                .event("a socket was left after a sequence, and ended");
+                .event("connections were left after a sequence, and ended");
             for socket in &found {
                 let _ = self.world.diag.destroy(socket);
             }

@@ -11,8 +11,21 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 
-/// `TCPF_BOUND_INACTIVE`
+/// `TCPF_BOUND_INACTIVE`, `TCPF_LISTEN`: the kernel looks through other tables
+/// for them, which are large.
 const BOUND_INACTIVE: u32 = 1 << 13;
+const LISTEN: u32 = 1 << 10;
+
+/// What a dump is to show.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// TCP connections in every state, waiting and half open ones too.
+    Connections,
+    /// TCP listeners as well.
+    Listeners,
+    /// TCP sockets that are bound only as well, and UDP's and UDP-Lite's.
+    All,
+}
 
 /// `struct inet_diag_sockid`: ports, addresses, device, cookie.
 const SOCKID: usize = 48;
@@ -24,22 +37,25 @@ pub struct Found {
     protocol: u8,
     pub state: u8,
     id: [u8; SOCKID],
+    /// A listener's children that wait to be accepted.
+    pub waiting: u32,
 }
 
 impl Found {
-    /// Its local port.
-    pub fn port(&self) -> u16 {
-        u16::from_be_bytes([self.id[0], self.id[1]])
+    /// Its ports, local and remote.
+    pub fn ports(&self) -> (u16, u16) {
+        let [a, b, c, d, ..] = self.id;
+        (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
     }
 }
 
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (protocol, family) = (self.protocol, self.family);
-        let (state, port) = (self.state, self.port());
+        let (state, (from, to)) = (self.state, self.ports());
         write!(
             f,
-            "protocol {protocol} family {family} state {state} port {port}"
+            "protocol {protocol} family {family} state {state} ports {from} {to}"
         )
     }
 }
@@ -132,16 +148,14 @@ impl Diag {
         }
     }
 
-    /// TCP sockets of both families in every state: waiting and half open
-    /// too. `whole`: those that are bound only, and UDP's and UDP-Lite's as
-    /// well.
-    pub fn dump(&self, whole: bool) -> io::Result<Vec<Found>> {
+    /// The sockets of both families.
+    pub fn dump(&self, which: Which) -> io::Result<Vec<Found>> {
         let mut found = Vec::new();
         let all = [libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_UDPLITE];
-        let (protocols, states) = if whole {
-            (&all[..], u32::MAX)
-        } else {
-            (&all[..1], !BOUND_INACTIVE)
+        let (protocols, states) = match which {
+            Which::Connections => (&all[..1], !(BOUND_INACTIVE | LISTEN)),
+            Which::Listeners => (&all[..1], !BOUND_INACTIVE),
+            Which::All => (&all[..], u32::MAX),
         };
         for &protocol in protocols {
             for family in [libc::AF_INET, libc::AF_INET6] {
@@ -160,6 +174,7 @@ impl Diag {
                         protocol,
                         state: body[1],
                         id,
+                        waiting: u32::from_ne_bytes([body[56], body[57], body[58], body[59]]),
                     });
                 })?;
             }

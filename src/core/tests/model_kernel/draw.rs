@@ -1,6 +1,6 @@
 //! Random sequences of calls.
 
-use bindgate_core::addr::{Addr, UnixName};
+use bindgate_core::addr::{Addr, RawAddr, UnixName};
 use bindgate_core::model::Opt;
 use bindgate_core::model::script::{Call, Caps, Line, Process, Script};
 
@@ -153,7 +153,9 @@ pub struct Drawer<'a> {
     sysctls: Sysctls,
     ports: Vec<u16>,
     kinds: Vec<Option<(i32, i32, i32)>>,
-    lingers: Vec<bool>,
+    /// The address that each variable was bound to last, and whether it was
+    /// told to listen.
+    bound: Vec<Option<(Vec<u8>, bool)>>,
     processes: usize,
     /// The process that made the descriptor of each variable.
     owners: Vec<usize>,
@@ -169,6 +171,10 @@ fn sysctls(rng: &mut Rng, theme: Theme) -> Sysctls {
             s.reserved = Some((lo + 1, lo + 1 + rng.below(2) as u16));
         }
         s.autobind_reuse = rng.chance(25);
+    }
+    if theme == Theme::Connect && rng.chance(40) {
+        let n = rng.of(&[1u16, 2, 3, 4, 5, 8]);
+        s.range = (40000, 40000 + n - 1);
     }
     if rng.chance(10) {
         s.nonlocal = rng.chance(50);
@@ -192,7 +198,7 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         Theme::Mixed,
         Theme::Mixed,
     ]);
-    let theme = if rng.chance(4) { Theme::Crowd } else { theme };
+    let theme = if rng.chance(5) { Theme::Crowd } else { theme };
     let sysctls = sysctls(rng, theme);
     let most = if rng.chance(15) { 20 } else { 5 };
     let mut vars = 6 + rng.below(most);
@@ -225,7 +231,7 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         sysctls,
         ports,
         kinds: vec![None; vars],
-        lingers: vec![false; vars],
+        bound: vec![None; vars],
         processes,
         owners: vec![0; vars],
     };
@@ -273,6 +279,7 @@ impl Drawer<'_> {
             () if crowd => i / 3,
             // Six sockets in at least two processes, then as it comes.
             () if i < 6 => i,
+            () if self.serves(i) => 0,
             () => self.rng.below(vars),
         };
         let mut process = match () {
@@ -286,13 +293,36 @@ impl Drawer<'_> {
             Some(kind) if crowd => {
                 process = self.owners[var];
                 if i % 3 == 1 {
-                    Call::Set(self.rng.of(&[Opt::ReuseAddr(true), Opt::ReusePort(true)]))
+                    Call::Set(Opt::ReuseAddr(true))
                 } else {
                     self.bind(kind)
                 }
             }
+            Some(kind) if self.serves(i) => {
+                process = 0;
+                self.owners[0] = 0;
+                if i == 6 {
+                    self.bind(kind)
+                } else {
+                    Call::Listen
+                }
+            }
             Some(kind) => self.call(var, kind),
         };
+        match &call {
+            Call::Bind { bytes, len: None } => self.bound[var] = Some((bytes.clone(), false)),
+            Call::Listen => {
+                if let Some((_, listens)) = &mut self.bound[var] {
+                    *listens = true;
+                }
+            }
+            Call::Close => {
+                self.kinds[var] = None;
+                self.bound[var] = None;
+            }
+            Call::Dup { of } => self.bound[var] = self.bound[*of].clone(),
+            _ => {}
+        }
         if matches!(
             call,
             Call::Socket { .. } | Call::File | Call::Dup { .. } | Call::Accept { .. }
@@ -308,6 +338,11 @@ impl Drawer<'_> {
         }
     }
 
+    /// Sequences about connections begin with a listener.
+    fn serves(&self, i: usize) -> bool {
+        self.theme == Theme::Connect && matches!(i, 6 | 7)
+    }
+
     fn socket(&mut self, var: usize) -> Call {
         if self.rng.below(400) == 0 {
             self.kinds[var] = Some((0, 0, 0));
@@ -315,6 +350,7 @@ impl Drawer<'_> {
         }
         let other = self.theme != Theme::Crowd && self.rng.chance(12);
         let (domain, ty, protocol) = match self.theme {
+            Theme::Connect if var == 0 => self.rng.of(&TCP[..2]),
             _ if self.rng.below(1000) == 0 => PACKET,
             // A little of everything everywhere.
             _ if other => match self.rng.below(4) {
@@ -335,7 +371,7 @@ impl Drawer<'_> {
             _ if self.rng.chance(60) => self.rng.of(&TCP),
             _ => self.rng.of(&UDP),
         };
-        self.lingers[var] = false;
+        self.bound[var] = None;
         if !ODD.contains(&(domain, ty, protocol)) {
             self.kinds[var] = Some((domain, ty, protocol));
         }
@@ -350,41 +386,83 @@ impl Drawer<'_> {
         }
     }
 
-    /// Connections always end by a reset: what lingers outlives a sequence.
+    /// What this theme does more often than others: connections.
     fn connection(&mut self, var: usize, kind: (i32, i32, i32)) -> Option<Call> {
-        if self.theme != Theme::Connect || !matches!(kind.0, 2 | 10) {
+        let connects = matches!(kind, (2 | 10, 1, 0) | (2 | 10, 2, 0 | 136));
+        if self.theme != Theme::Connect || !connects {
             return None;
         }
-        if !self.lingers[var] && kind.1 == 1 {
-            self.lingers[var] = true;
-            return Some(Call::Set(Opt::LingerZero(true)));
-        }
         Some(match self.rng.below(100) {
-            0..22 => Call::Connect {
-                bytes: if self.rng.chance(15) {
-                    vec![0; 16]
-                } else {
-                    let Call::Bind { bytes, .. } = self.bind(kind) else {
-                        return None;
-                    };
-                    if !may_answer(&bytes) {
-                        return None;
+            0..26 => Call::Connect {
+                bytes: match self.rng.below(100) {
+                    0..12 => vec![0; 16],
+                    12..75 => self.to_a_listener(kind)?,
+                    _ => {
+                        let Call::Bind { bytes, .. } = self.bind(kind) else {
+                            return None;
+                        };
+                        may_answer(&bytes).then_some(bytes)?
                     }
-                    bytes
                 },
             },
-            22..40 => {
-                let from = self.rng.below(self.kinds.len());
+            26..46 => {
+                let from = self.listener().unwrap_or(self.rng.below(self.kinds.len()));
                 if from == var || self.kinds[from].is_none() {
                     return None;
                 }
                 self.kinds[var] = self.kinds[from];
+                self.bound[var] = None;
                 Call::Accept { from }
             }
-            40..44 => Call::Shutdown(self.rng.below(3) as u8),
-            44..56 => Call::Listen,
+            46..56 => Call::Shutdown(self.rng.below(3) as u8),
+            56..61 => Call::Listen,
+            61..65 => Call::Set(Opt::LingerZero(self.rng.chance(70))),
+            65..70 => Call::Close,
             _ => return None,
         })
+    }
+
+    /// A variable that was told to listen.
+    fn listener(&mut self) -> Option<usize> {
+        let listens = |v: &usize| matches!(self.bound[*v], Some((_, true)));
+        let all: Vec<_> = (0..self.bound.len()).filter(listens).collect();
+        (!all.is_empty()).then(|| self.rng.of(&all))
+    }
+
+    /// An address where a listener should answer.
+    fn to_a_listener(&mut self, kind: (i32, i32, i32)) -> Option<Vec<u8>> {
+        let to = self.listener()?;
+        let (bytes, _) = self.bound[to].as_ref()?;
+        let (port, mut ip) = match RawAddr::new(bytes)?.read()? {
+            Addr::Inet {
+                ip: [a, b, c, d],
+                port,
+            } => (port, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d]),
+            Addr::Inet6 { ip, port, .. } => (port, ip),
+            _ => return None,
+        };
+        if ip[12..] == [0; 4] {
+            // A wildcard: of a dual-stack socket perhaps.
+            let four = ip[10] == 255 || kind.0 == 2 || self.rng.chance(30);
+            ip = [0; 16];
+            ip[15] = 1;
+            if four {
+                ip[10..].copy_from_slice(&[255, 255, 127, 0, 0, 1]);
+            }
+        }
+        let four = (ip[10] == 255).then(|| [ip[12], ip[13], ip[14], ip[15]]);
+        let addr = match (kind.0, four) {
+            (2, Some(ip)) => Addr::Inet { ip, port },
+            (2, None) => return None,
+            _ => Addr::Inet6 {
+                ip,
+                port,
+                flow: 0,
+                scope: 0,
+            },
+        };
+        let bytes = addr.write().bytes().to_vec();
+        may_answer(&bytes).then_some(bytes)
     }
 
     fn call(&mut self, var: usize, kind: (i32, i32, i32)) -> Call {
@@ -435,12 +513,12 @@ impl Drawer<'_> {
             81..84 => Opt::FreeBind(on),
             84..86 => Opt::Transparent(on),
             86..92 => Opt::NoPort(on),
-            92..97 => {
+            92..96 => {
                 let (lo, hi) = self.sysctls.range;
                 let near = [0, lo, lo + 1, hi, hi.wrapping_sub(1), 5, 65535];
                 Opt::PortRange(self.rng.of(&near), self.rng.of(&near))
             }
-            97..98 if kind.2 == 0 && kind.1 == 1 => Opt::Repair(on),
+            96..98 if kind.2 == 0 && kind.1 == 1 => Opt::Repair(on),
             _ if kind.2 != 262 => Opt::AttachReuseport,
             _ => Opt::ReusePort(on),
         }
@@ -511,7 +589,7 @@ impl Drawer<'_> {
                         let names = [
                             "a", "b", "c", "no/x", "a/x", ".", "sub/", "loop/x", "ro/x", "shut/x",
                         ];
-                        let path = format!("{}/{}", crate::world::DIR, self.rng.of(&names));
+                        let path = format!("{}/{}", crate::world::dir(), self.rng.of(&names));
                         UnixName::path(path.as_bytes())
                     }
                 };

@@ -1,6 +1,7 @@
 //! The namespace that sequences run in, and the same as the model's host.
 
 use std::io;
+use std::sync::OnceLock;
 
 use bindgate_core::model::host::{V4, V6};
 use bindgate_core::model::{Generation, Host};
@@ -18,8 +19,11 @@ pub struct World {
     pub diag: Diag,
 }
 
-/// Where sequences bind Unix paths.
-pub const DIR: &str = "/tmp/bindgate-model";
+/// Where sequences bind Unix paths: a directory of this process.
+pub fn dir() -> &'static str {
+    static DIR: OnceLock<String> = OnceLock::new();
+    DIR.get_or_init(|| format!("/tmp/bindgate-model-{}", std::process::id()))
+}
 
 /// `fd00::1`, an address of the bridge.
 pub const BRIDGE6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -47,6 +51,9 @@ impl World {
         kernel::device_up("br0")?;
         kernel::device_addr6(bridge, BRIDGE6)?;
         kernel::device_addr6(bridge, LINK6)?;
+        // A port in TIME_WAIT is not used again for connections, not after a
+        // second either.
+        sysctl("net.ipv4.tcp_tw_reuse", "0")?;
         // Nobody but the tests may hold a privileged port or a ping socket.
         sysctl("net.ipv4.ping_group_range", "0 1001")?;
         let mut host = Host::loopback(Generation::Linux6_18);
@@ -84,7 +91,7 @@ impl World {
             });
         }
         host.vsock.cid = kernel::vsock_cid();
-        std::fs::create_dir_all(DIR)?;
+        std::fs::create_dir_all(dir())?;
         let diag = Diag::new()?;
         Ok(World { host, bridge, diag })
     }
@@ -93,18 +100,19 @@ impl World {
     /// but root may enter, a loop of links.
     pub fn sweep(&self) -> io::Result<()> {
         use std::os::unix::fs::{PermissionsExt, symlink};
-        for entry in std::fs::read_dir(DIR)? {
+        let dir = dir();
+        for entry in std::fs::read_dir(dir)? {
             let path = entry?.path();
             if std::fs::remove_file(&path).is_err() {
                 std::fs::remove_dir_all(&path)?;
             }
         }
-        std::fs::create_dir(format!("{DIR}/sub"))?;
-        std::fs::create_dir(format!("{DIR}/ro"))?;
-        std::fs::create_dir(format!("{DIR}/shut"))?;
-        symlink("loop", format!("{DIR}/loop"))?;
+        std::fs::create_dir(format!("{dir}/sub"))?;
+        std::fs::create_dir(format!("{dir}/ro"))?;
+        std::fs::create_dir(format!("{dir}/shut"))?;
+        symlink("loop", format!("{dir}/loop"))?;
         let mode = |name: &str, mode: u32| {
-            std::fs::set_permissions(format!("{DIR}{name}"), PermissionsExt::from_mode(mode))
+            std::fs::set_permissions(format!("{dir}{name}"), PermissionsExt::from_mode(mode))
         };
         mode("", 0o777)?;
         mode("/ro", 0o755)?;
@@ -231,5 +239,11 @@ impl Sysctls {
         let (lo, hi) = self.ping_groups;
         say(true, "net.ipv4.ping_group_range", format!("{lo} {hi}"));
         lines
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(dir());
     }
 }

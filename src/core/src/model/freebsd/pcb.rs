@@ -45,7 +45,7 @@ fn has_v6(s: &Sock) -> bool {
 fn connected(s: &Sock) -> bool {
     matches!(
         s.state,
-        State::SynSent | State::Established | State::Closing | State::TimeWait
+        State::SynSent | State::Established | State::FinWait2 | State::CloseWait | State::TimeWait
     )
 }
 

@@ -211,7 +211,7 @@ fn step(net: &mut Net<'_>, dice: &mut Dice) {
         8 => {
             net.close(id);
         }
-        9 if net.get(id).state == State::Closing || dice.below(4) == 0 => {
+        9 if net.get(id).state == State::FinWait2 || dice.below(4) == 0 => {
             net.edit(id, |s| {
                 if s.table == Table::Tcp && s.hashed() {
                     s.state = State::TimeWait;

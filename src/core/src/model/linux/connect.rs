@@ -1,4 +1,4 @@
-//! connect(2), accept(2), shutdown(2), and how a connection ends.
+//! connect(2), accept(2). How a connection ends stands in [`close`](super::close).
 //!
 //! Only what stays on this host is modelled: a peer elsewhere is not ours to
 //! know. [`Step::ConnectNotModelled`] says so, and changes nothing.
@@ -13,11 +13,14 @@ use crate::socket::ty;
 
 /// Where a connect goes: addresses in IPv6 notation.
 #[derive(Clone, Copy)]
-struct Route {
-    src: [u8; 16],
-    dst: [u8; 16],
-    port: u16,
+pub(super) struct Route {
+    pub src: [u8; 16],
+    pub dst: [u8; 16],
+    pub port: u16,
 }
+
+const LOOPBACK4: u32 = 0x7f00_0001;
+const LOOPBACK6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 impl Net<'_> {
     /// connect(2), waiting for the outcome.
@@ -40,44 +43,55 @@ impl Net<'_> {
         let s = *self.get(id);
         let family = u16::from_ne_bytes(array(addr, 0));
         let port = u16::from_be_bytes(array(addr, 2));
-        if s.is_v6() && family == af::INET && s.table != Table::Tcp {
-            return Ok(None);
-        }
-        let least = if s.is_v6() { 24 } else { 16 };
+        // A UDP socket of IPv6 takes IPv4's addresses, TCP's does not.
+        let as_v4 = family == af::INET && (!s.is_v6() || s.table != Table::Tcp);
+        let least = if s.is_v6() && !as_v4 { 24 } else { 16 };
         if addr.len() < least {
             return cx.fail(Step::ConnectLength, Errno::EINVAL);
         }
-        if family != s.kind.domain {
+        if family != s.kind.domain && !as_v4 {
             return cx.fail(Step::ConnectFamily, Errno::EAFNOSUPPORT);
         }
-        let dst = if s.is_v6() {
-            array(addr, 8)
-        } else {
+        if as_v4 && s.is_v6() && s.v6only() {
+            return cx.fail(Step::ConnectFamily, Errno::EAFNOSUPPORT);
+        }
+        let mut dst = if as_v4 {
             mapped(u32::from_be_bytes(array(addr, 4)))
+        } else {
+            array(addr, 8)
         };
-        if s.dev != 0 || port == 0 || is_multicast(&dst) || super::needs_scope(&dst) {
+        if dst == [0; 16] {
+            // Nowhere is this host.
+            let four = unmapped(&s.rcv6).is_some();
+            dst = if four { mapped(LOOPBACK4) } else { LOOPBACK6 };
+        }
+        if s.dev != 0 || is_multicast(&dst) || super::needs_scope(&dst) {
             return Ok(None);
         }
         let host = &self.host;
         let bound = s.is_specific();
         if let Some(v4) = unmapped(&dst) {
-            if s.is_v6() && s.v6only() {
+            if s.is_v6() && !as_v4 && s.v6only() {
                 return cx.fail(Step::ConnectV6only, Errno::ENETUNREACH);
             }
-            let local = v4 != 0 && host.addr_type(v4) == AddrType::Local;
-            let from = unmapped(&s.rcv6);
-            if !local || (bound && from.is_none()) {
+            let from = unmapped(&s.rcv6).filter(|_| bound);
+            if bound && from.is_none() {
                 return Ok(None);
             }
-            let src = match from.filter(|_| bound) {
-                Some(src) if host.addr_type(src) == AddrType::Local => src,
-                Some(_) => return Ok(None),
-                None if v4 >> 24 == 127 => 0x7f00_0001,
+            // ip_route_output_key_hash_rcu: 0.0.0.0 is where it comes from.
+            let v4 = match (v4, from) {
+                (0, from) => from.unwrap_or(LOOPBACK4),
+                (v4, _) => v4,
+            };
+            let local = |a| host.addr_type(a) == AddrType::Local;
+            let src = match from {
+                Some(src) => src,
+                None if v4 >> 24 == 127 => LOOPBACK4,
                 None => v4,
             };
-            return Ok(Some(Route {
+            return Ok((local(v4) && local(src)).then_some(Route {
                 src: mapped(src),
-                dst,
+                dst: mapped(v4),
                 port,
             }));
         }
@@ -89,7 +103,7 @@ impl Net<'_> {
             return Ok(None);
         }
         let src = if bound { s.rcv6 } else { dst };
-        Ok((src == dst).then_some(Route { src, dst, port }))
+        Ok(Some(Route { src, dst, port }))
     }
 
     /// `inet_dgram_connect`, `__ip4_datagram_connect`, `__udp_disconnect`
@@ -143,7 +157,7 @@ impl Net<'_> {
             s.dev = 0;
         });
         if !s.addr_lock() {
-            self.reset(id);
+            self.inet_reset_saddr(id);
             if s.port_lock() && s.hashed() {
                 self.edit(id, |s| s.set_group(false));
             }
@@ -154,22 +168,15 @@ impl Net<'_> {
         }
     }
 
-    /// `inet_reset_saddr`, in the tables too.
-    fn reset(&mut self, id: SockId) {
-        let any = if self.get(id).is_v6() {
-            [0; 16]
-        } else {
-            mapped(0)
-        };
-        self.update_saddr(id, any);
-    }
-
     /// `__inet_stream_connect`
     fn inet_stream_connect(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
         if addr.len() < 2 {
             return cx.fail(Step::ConnectLength, Errno::EINVAL);
         }
         if u16::from_ne_bytes(array(addr, 0)) == af::UNSPEC {
+            if self.is_cut_off(id) {
+                return not_modelled(cx);
+            }
             self.abort(id, cx);
             self.tcp_disconnect(id);
             cx.pass(Step::TcpDisconnected);
@@ -190,28 +197,59 @@ impl Net<'_> {
             return not_modelled(cx);
         };
         // Its own port, TCP_REPAIR, a full queue.
-        if s.num == u32::from(route.port) || s.reuse == 2 || self.get(listener).queue.len > 12 {
+        let itself = s.num != 0 && s.num == u32::from(route.port);
+        if itself || s.reuse == 2 || self.get(listener).queue.len > 12 {
             return not_modelled(cx);
+        }
+        if s.num != 0 {
+            // TIME_WAIT with a peer that has not closed yet would answer; one
+            // on the other side with nobody listening as well.
+            let half = self.met(id, s.num, &route).is_some_and(|old| {
+                let old = self.get(old);
+                old.awaits_fin()
+            });
+            if half || (listener.0 == NONE && self.far_time_wait(s.num, &route).is_some()) {
+                return not_modelled(cx);
+            }
         }
         self.edit(id, |s| {
             s.set_mapped_ops(s.mapped_ops() | (s.is_v6() && four))
         });
-        self.inet_hash_connect(id, &route, cx)?;
+        if let Err(e) = self.inet_hash_connect(id, &route, cx) {
+            // tcp_v4_connect: from SYN_SENT back.
+            self.edit(id, |s| s.state = State::SynSent);
+            self.tcp_disconnect(id);
+            return Err(e);
+        }
         self.edit(id, |s| {
             s.daddr = route.dst;
             s.dport = route.port;
             s.sport = s.num as u16;
         });
+        // tcp_timewait_state_process: the SYN takes the place of what waits at
+        // the other end.
+        if let Some(old) = self.far_time_wait(self.get(id).num, &route) {
+            if listener.0 == NONE {
+                return not_modelled(cx);
+            }
+            self.forget(old);
+            cx.pass(Step::ConnectTwSyn);
+        }
         if listener.0 == NONE {
             // tcp_reset, then tcp_disconnect.
+            self.edit(id, |s| s.state = State::SynSent);
             self.tcp_disconnect(id);
             return cx.fail(Step::ConnectRefused, Errno::ECONNREFUSED);
         }
-        self.tcp_v4_syn_recv_sock(id, listener, &route, cx)?;
+        let child = self.tcp_v4_syn_recv_sock(id, listener, &route, cx)?;
         self.edit(id, |s| {
             s.state = State::Established;
             s.set_connected(true);
         });
+        if self.get(listener).send_shutdown() {
+            // tcp_rcv_state_process: what the child has inherited.
+            self.tcp_send_fin(child, cx);
+        }
         cx.pass(Step::ConnectOk);
         Ok(())
     }
@@ -243,60 +281,6 @@ impl Net<'_> {
         (best.2 <= 1).then_some(best.1)
     }
 
-    /// Is the connection there already (`__inet_check_established`)?
-    fn established(&self, id: SockId, port: u32, route: &Route) -> bool {
-        self.at_addr(Table::Tcp, port, route.src)
-            .any(|(o, s)| o != id && s.daddr == route.dst && s.dport == route.port)
-    }
-
-    /// `__inet_hash_connect`: a port that nobody has bound.
-    fn inet_hash_connect(&mut self, id: SockId, route: &Route, cx: &mut Ctx) -> Result<(), Errno> {
-        let s = *self.get(id);
-        if s.num != 0 {
-            if self.established(id, s.num, route) {
-                return cx.fail(Step::ConnectTuple, Errno::EADDRNOTAVAIL);
-            }
-            self.update_saddr(id, route.src);
-            return Ok(());
-        }
-        let (lo, hi) = self.inet_sk_get_local_port_range(id);
-        let open = |net: &Self, port: u16| {
-            let b = net.bucket(Table::Tcp, u32::from(port));
-            !net.host.sysctl.is_reserved(port)
-                && (b.count == 0
-                    || (b.fastreuse < 0
-                        && b.fastreuseport < 0
-                        && !net.established(id, u32::from(port), route)))
-        };
-        let observed = match cx.pick {
-            Pick::Observed(Some(p)) => u16::try_from(p).ok(),
-            _ => None,
-        };
-        let found = observed
-            .filter(|p| (lo..=hi).contains(p) && open(self, *p))
-            .or_else(|| self.unowned(Table::Tcp, lo, hi))
-            .or_else(|| (lo..=hi).step_by(2).find(|p| open(self, *p)))
-            .or_else(|| (lo..=hi).find(|p| open(self, *p)));
-        let Some(port) = found else {
-            return cx.fail(Step::ConnectNoPort, Errno::EADDRNOTAVAIL);
-        };
-        let new = self.bucket(Table::Tcp, u32::from(port)).count == 0;
-        self.edit(id, |s| {
-            s.set_rcv(route.src);
-            s.num = u32::from(port);
-            s.set_connect_bind(true);
-        });
-        self.inet_bind_hash(id);
-        if new {
-            self.edit_bucket(Table::Tcp, u32::from(port), |b| {
-                b.fastreuse = -1;
-                b.fastreuseport = -1;
-            });
-        }
-        cx.pass(Step::ConnectPort);
-        Ok(())
-    }
-
     /// `tcp_v4_syn_recv_sock`, `__inet_inherit_port`: the listener's child.
     fn tcp_v4_syn_recv_sock(
         &mut self,
@@ -304,7 +288,7 @@ impl Net<'_> {
         listener: SockId,
         route: &Route,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<SockId, Errno> {
         let l = *self.get(listener);
         let peer = self.get(id).num as u16;
         let mut child = l;
@@ -336,11 +320,11 @@ impl Net<'_> {
             l.queue.len += 1;
         });
         self.edit(id, |s| s.peer = child.0);
-        Ok(())
+        Ok(child)
     }
 
     /// `reqsk_queue_remove`
-    fn reqsk_queue_remove(&mut self, listener: SockId) -> Option<SockId> {
+    pub(super) fn reqsk_queue_remove(&mut self, listener: SockId) -> Option<SockId> {
         let first = self.get(listener).queue.first;
         if first == NONE {
             return None;
@@ -379,8 +363,13 @@ impl Net<'_> {
         cx: &mut Ctx,
     ) -> Result<SockId, Errno> {
         let l = self.get(listener);
-        if l.table != Table::Tcp || l.is_mptcp() {
-            return not_modelled(cx);
+        let accepts = match l.kind.domain {
+            af::INET | af::INET6 => l.table == Table::Tcp,
+            af::UNIX | af::VSOCK => matches!(l.kind.ty, ty::STREAM | ty::SEQPACKET),
+            _ => false,
+        };
+        if !accepts {
+            return cx.fail(Step::AcceptUnsupported, Errno::EOPNOTSUPP);
         }
         if l.state != State::Listen {
             return cx.fail(Step::AcceptState, Errno::EINVAL);
@@ -396,89 +385,8 @@ impl Net<'_> {
         cx.pass(Step::AcceptOk);
         Ok(child)
     }
-
-    /// shutdown(2): `inet_shutdown`.
-    pub fn shutdown(&mut self, id: SockId, how: u8) -> Answer<()> {
-        let mut cx = Ctx::new(Pick::Random(0));
-        let result = self.inet_shutdown(id, how, &mut cx);
-        Answer::of(result, &cx)
-    }
-
-    fn inet_shutdown(&mut self, id: SockId, how: u8, cx: &mut Ctx) -> Result<(), Errno> {
-        let s = *self.get(id);
-        let known = matches!(s.kind.domain, af::INET | af::INET6)
-            && s.kind.ty != ty::RAW
-            && s.table != Table::Ping
-            && !s.is_mptcp();
-        match s.state {
-            _ if !known => return not_modelled(cx),
-            State::Close if s.connected() => return not_modelled(cx),
-            State::Close => return cx.fail(Step::ShutdownNotConnected, Errno::ENOTCONN),
-            State::Listen if how != 1 => {
-                self.abort(id, cx);
-                self.tcp_disconnect(id);
-            }
-            State::Listen => {}
-            _ if s.table == Table::Tcp => return not_modelled(cx),
-            _ => {}
-        }
-        cx.pass(Step::ShutdownOk);
-        Ok(())
-    }
-
-    /// A connection ends by a reset, or a listener with all that waits at it:
-    /// `tcp_reset`, `inet_csk_listen_stop`.
-    pub(super) fn abort(&mut self, id: SockId, cx: &mut Ctx) {
-        let s = *self.get(id);
-        if s.table != Table::Tcp {
-            return;
-        }
-        if s.state == State::Listen {
-            self.edit(id, |s| s.set_group(false));
-            while let Some(child) = self.reqsk_queue_remove(id) {
-                self.abort(child, cx);
-                self.inet_put_port(child);
-                self.release(child);
-            }
-        } else if s.state == State::Established && s.peer != NONE {
-            let peer = SockId(s.peer);
-            self.edit(id, |s| s.peer = NONE);
-            self.tcp_done(peer);
-            cx.pass(Step::TcpReset);
-        }
-    }
-
-    /// `tcp_done` of the side that is told: closed, and the port is given back
-    /// unless bind() had asked for it.
-    fn tcp_done(&mut self, id: SockId) {
-        let s = *self.get(id);
-        self.edit(id, |s| {
-            s.peer = NONE;
-            s.state = State::Close;
-        });
-        if !s.port_lock() {
-            self.inet_put_port(id);
-        }
-    }
-
-    /// `tcp_disconnect`
-    fn tcp_disconnect(&mut self, id: SockId) {
-        let s = *self.get(id);
-        self.edit(id, |s| {
-            s.state = State::Close;
-            s.set_connected(false);
-            s.daddr = [0; 16];
-            s.dport = 0;
-        });
-        if !s.addr_lock() {
-            self.reset(id);
-        }
-        if !s.port_lock() {
-            self.inet_put_port(id);
-        }
-    }
 }
 
-fn not_modelled<T>(cx: &mut Ctx) -> Result<T, Errno> {
+pub(super) fn not_modelled<T>(cx: &mut Ctx) -> Result<T, Errno> {
     cx.fail(Step::ConnectNotModelled, Errno::EOPNOTSUPP)
 }

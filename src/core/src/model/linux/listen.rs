@@ -46,7 +46,7 @@ impl Net<'_> {
             cx.pass(Step::ListenConflict);
             return Err(e);
         }
-        self.edit(id, |s| s.set_group(s.group() | s.reuseport()));
+        self.reuseport_add_sock(id, |s| s.state == State::Listen);
         self.mptcp_copy_inaddrs(id);
         cx.pass(Step::ListenOk);
         debug_assert!(self.get(id).table == Table::Tcp);

@@ -6,7 +6,9 @@
 mod auto;
 #[cfg(test)]
 mod by_class_tests;
+mod close;
 mod connect;
+mod hash_connect;
 mod inet;
 mod listen;
 mod netlink;
@@ -22,7 +24,7 @@ mod vsock;
 pub(super) use inet::needs_scope;
 pub use unix::PathState;
 
-use super::net::{Ctx, NONE, Net, SockId, State, Table};
+use super::net::{Ctx, Net, SockId, State, Table};
 use super::step::Step;
 use super::{Answer, Cred, Errno, Fd, Pick, Pointer};
 use crate::addr::{STORAGE, af};
@@ -76,33 +78,6 @@ impl Net<'_> {
     /// dup(2), fork(2), a descriptor received: one more reference.
     pub fn dup(&mut self, id: SockId) {
         self.edit(id, |s| s.refs += 1);
-    }
-
-    /// close(2) of one descriptor: the last one ends the socket
-    /// (`inet_release`, `udp_lib_unhash`, `inet_put_port`).
-    pub fn close(&mut self, id: SockId) -> Answer<()> {
-        let mut cx = Ctx::new(Pick::Random(0));
-        self.edit(id, |s| s.refs = s.refs.saturating_sub(1));
-        if self.get(id).refs > 0 {
-            cx.pass(Step::CloseShared);
-        } else {
-            let s = *self.get(id);
-            if s.table == Table::Tcp && s.peer != NONE && !s.linger_zero() {
-                // tcp_fin: FIN_WAIT, later TIME_WAIT. Its descriptor is gone;
-                // the port remains an owner until the caller says otherwise.
-                self.edit(id, |s| s.state = State::Closing);
-                cx.pass(Step::CloseLingers);
-                return Answer::of(Ok(()), &cx);
-            }
-            self.abort(id, &mut cx);
-            if self.get(id).hashed() {
-                cx.pass(Step::ClosePutPort);
-                self.inet_put_port(id);
-            }
-            cx.pass(Step::CloseDone);
-            self.release(id);
-        }
-        Answer::of(Ok(()), &cx)
     }
 
     /// Takes a socket out of the tables, whatever it is: what is left of a

@@ -262,6 +262,40 @@ impl Net<'_> {
         }
     }
 
+    /// `udp_reuseport_add_sock`, `inet_reuseport_add_sock`: a socket with
+    /// SO_REUSEPORT joins the group of the first one that is like it, which
+    /// gets one by this if it was bound before it had the option.
+    pub(super) fn reuseport_add_sock(&mut self, id: SockId, counts: impl Fn(&Sock) -> bool) {
+        let s = *self.get(id);
+        if !s.reuseport() {
+            return;
+        }
+        let scope = Self::port_scope(s.table, s.num);
+        let some = self.summary(scope).present() & REUSEPORT != 0;
+        let like = |(o, other): &(SockId, &Sock)| {
+            *o != id
+                && counts(other)
+                && other.is_v6() == s.is_v6()
+                && other.v6only() == s.v6only()
+                && other.dev == s.dev
+                && other.reuseport()
+                && other.uid == s.uid
+                && if s.is_v6() {
+                    ipv6_rcv_saddr_equal(&s.side(), &other.side(), false, false)
+                } else {
+                    ipv4_rcv_saddr_equal(&s.side(), &other.side(), false, false)
+                }
+        };
+        let first = match some {
+            true => self.owners(s.table, s.num).find(like).map(|(o, _)| o),
+            false => None,
+        };
+        self.edit(id, |s| s.set_group(true));
+        if let Some(first) = first {
+            self.edit(first, |o| o.set_group(true));
+        }
+    }
+
     /// `inet_csk_update_fastreuse`
     fn inet_csk_update_fastreuse(&mut self, id: SockId, port: u16, cx: &mut Ctx) {
         let s = *self.get(id);

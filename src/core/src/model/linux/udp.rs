@@ -64,10 +64,8 @@ impl Net<'_> {
             self.udp_check(id, snum, cx)?;
             snum
         };
-        self.edit(id, |s| {
-            s.num = u32::from(port);
-            s.set_group(s.group() | s.reuseport());
-        });
+        self.edit(id, |s| s.num = u32::from(port));
+        self.reuseport_add_sock(id, |_| true);
         self.inet_bind_hash(id);
         Ok(())
     }

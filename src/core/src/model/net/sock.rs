@@ -39,9 +39,11 @@ impl State {
     pub const Listen: State = State(1);
     pub const SynSent: State = State(2);
     pub const Established: State = State(3);
-    /// Closed by this side first, or by the other: still an owner.
-    pub const Closing: State = State(4);
+    /// This side has sent its FIN, the other has not.
+    pub const FinWait2: State = State(4);
     pub const TimeWait: State = State(5);
+    /// The other side has sent its FIN, this one has not.
+    pub const CloseWait: State = State(6);
 }
 
 /// A listener's accept queue.
@@ -175,6 +177,8 @@ flags! {
     16 dropped set_dropped;
     /// FreeBSD: the creator was privileged.
     17 root set_root;
+    /// `SEND_SHUTDOWN` in `sk_shutdown`
+    18 send_shutdown set_send_shutdown;
 }
 
 /// `::ffff:0.0.0.0`
@@ -325,6 +329,19 @@ impl Sock {
 }
 
 impl Sock {
+    /// Is it a child that nobody has accepted yet?
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.parent != NONE
+    }
+
+    /// In TIME_WAIT, but the other side has not sent its FIN (`tw_substate`
+    /// FIN_WAIT2)?
+    #[must_use]
+    pub fn awaits_fin(&self) -> bool {
+        self.state == State::TimeWait && self.peer != NONE
+    }
+
     /// The name of a Unix socket.
     #[must_use]
     pub fn unix_name(&self) -> Option<UnixName> {

@@ -1,0 +1,251 @@
+//! close(2), shutdown(2), and how a TCP connection ends: by a reset, or by a
+//! FIN of each side.
+//!
+//! Packets between two sockets of one host arrive at once, so that the states
+//! in which a side only waits for an acknowledgement are passed through within
+//! the call: FIN_WAIT1, CLOSING, LAST_ACK. What is left in TIME_WAIT is an
+//! owner of the port without descriptors, until its minute is over
+//! ([`Net::forget`]).
+
+use super::connect::not_modelled;
+use crate::addr::af;
+use crate::model::net::{Ctx, NONE, Net, SockId, State, Table, mapped};
+use crate::model::step::Step;
+use crate::model::{Answer, Errno, Pick};
+
+impl Net<'_> {
+    /// close(2) of one descriptor: the last one ends the socket
+    /// (`inet_release`, `udp_lib_unhash`, `inet_put_port`).
+    pub fn close(&mut self, id: SockId) -> Answer<()> {
+        let mut cx = Ctx::new(Pick::Random(0));
+        self.edit(id, |s| s.refs = s.refs.saturating_sub(1));
+        let result = if self.get(id).refs > 0 {
+            cx.pass(Step::CloseShared);
+            Ok(())
+        } else if self.is_cut_off(id) {
+            not_modelled(&mut cx)
+        } else {
+            self.tcp_close(id, &mut cx);
+            Ok(())
+        };
+        Answer::of(result, &cx)
+    }
+
+    /// `__tcp_close`, and what closing is for the other families.
+    fn tcp_close(&mut self, id: SockId, cx: &mut Ctx) {
+        let s = *self.get(id);
+        if s.table == Table::Tcp && s.reuse == 2 {
+            // TCP_REPAIR: the other side hears nothing.
+            self.unpair(id);
+        } else if s.linger_zero() || !self.is_connected(id) {
+            self.abort(id, cx);
+        } else {
+            self.tcp_send_fin(id, cx);
+            if self.get(id).state == State::FinWait2 {
+                // An orphan waits as a small socket of its own.
+                cx.pass(Step::CloseLingers);
+                self.tcp_time_wait(id, SockId(self.get(id).peer));
+            }
+        }
+        if self.get(id).hashed() {
+            cx.pass(Step::ClosePutPort);
+            self.inet_put_port(id);
+        }
+        cx.pass(Step::CloseDone);
+        self.release(id);
+    }
+
+    /// shutdown(2): `inet_shutdown`.
+    pub fn shutdown(&mut self, id: SockId, how: u8) -> Answer<()> {
+        let mut cx = Ctx::new(Pick::Random(0));
+        let result = self.inet_shutdown(id, how, &mut cx);
+        Answer::of(result, &cx)
+    }
+
+    fn inet_shutdown(&mut self, id: SockId, how: u8, cx: &mut Ctx) -> Result<(), Errno> {
+        let s = *self.get(id);
+        match s.kind.domain {
+            af::INET | af::INET6 => {}
+            // unix_shutdown: no state counts.
+            af::UNIX => {
+                cx.pass(Step::ShutdownOk);
+                return Ok(());
+            }
+            af::VSOCK => return cx.fail(Step::ShutdownNotConnected, Errno::ENOTCONN),
+            _ => return cx.fail(Step::ShutdownUnsupported, Errno::EOPNOTSUPP),
+        }
+        let known = !s.is_mptcp() || s.state == State::Close;
+        let write = how != 0;
+        match s.state {
+            _ if !known || self.is_cut_off(id) => return not_modelled(cx),
+            State::Close => {
+                // Remembered for the children of a later listen().
+                self.edit(id, |s| s.set_send_shutdown(s.send_shutdown() | write));
+                return cx.fail(Step::ShutdownNotConnected, Errno::ENOTCONN);
+            }
+            State::Listen if how != 1 => {
+                self.abort(id, cx);
+                self.tcp_disconnect(id);
+            }
+            State::Listen => {}
+            State::Established | State::CloseWait if s.table == Table::Tcp && write => {
+                cx.pass(Step::ShutdownFin);
+                self.tcp_send_fin(id, cx);
+            }
+            _ => {}
+        }
+        cx.pass(Step::ShutdownOk);
+        Ok(())
+    }
+
+    /// In a connection (`tcp_need_reset`)?
+    fn is_connected(&self, id: SockId) -> bool {
+        let s = self.get(id);
+        let states = [State::Established, State::FinWait2, State::CloseWait];
+        s.table == Table::Tcp && states.contains(&s.state)
+    }
+
+    /// Has a device come between the two ends of the connection?
+    pub(super) fn is_cut_off(&self, id: SockId) -> bool {
+        let away = |id: SockId| {
+            let dev = self.get(id).dev;
+            let devices = self.host.devices.as_slice();
+            dev != 0 && !devices.iter().any(|d| d.index == dev && d.loopback)
+        };
+        let peer = SockId(self.get(id).peer);
+        let waiting = || {
+            let mut at = self.get(id).queue.first;
+            core::iter::from_fn(move || {
+                let child = SockId(at);
+                at = self.get(child).queue_next;
+                (child.0 != NONE).then_some(child)
+            })
+            .any(|c| away(c) || away(SockId(self.get(c).peer)))
+        };
+        match self.get(id).state {
+            State::Listen => waiting(),
+            _ => self.is_connected(id) && peer.0 != NONE && (away(id) || away(peer)),
+        }
+    }
+
+    /// `tcp_send_fin`, its arrival and the acknowledgement.
+    pub(super) fn tcp_send_fin(&mut self, id: SockId, cx: &mut Ctx) {
+        let s = *self.get(id);
+        let peer = SockId(s.peer);
+        match s.state {
+            State::Established | State::CloseWait if peer.0 == NONE => {
+                // Nobody has heard of this connection: a reset comes back.
+                self.tcp_done(id);
+                cx.pass(Step::TcpReset);
+            }
+            State::Established => {
+                self.edit(id, |s| s.state = State::FinWait2);
+                self.edit(peer, |p| p.state = State::CloseWait);
+            }
+            State::CloseWait => {
+                // The other side is in FIN_WAIT2, or waits already.
+                if self.get(peer).state == State::TimeWait {
+                    self.edit(peer, |p| p.peer = NONE);
+                } else {
+                    self.tcp_time_wait(peer, SockId(NONE));
+                    self.tcp_done(peer);
+                }
+                cx.pass(Step::TcpTimeWait);
+                self.tcp_done(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// `tcp_time_wait`: a new owner of the port takes the place of the socket
+    /// in the connection. `peer` is there as long as it has not closed
+    /// (`tw_substate` FIN_WAIT2).
+    fn tcp_time_wait(&mut self, id: SockId, peer: SockId) {
+        let mut tw = *self.get(id);
+        tw.refs = 0;
+        tw.state = State::TimeWait;
+        tw.peer = peer.0;
+        tw.parent = NONE;
+        tw.set_hashed(false);
+        tw.set_group(false);
+        // Without room the port is free at once.
+        let tw = self.alloc(tw);
+        if let Some(tw) = tw {
+            self.inet_bind_hash(tw);
+        }
+        self.edit(peer, |p| p.peer = tw.map_or(NONE, |tw| tw.0));
+    }
+
+    /// A connection ends by a reset, or a listener with all that waits at it:
+    /// `tcp_reset`, `inet_csk_listen_stop`.
+    pub(super) fn abort(&mut self, id: SockId, cx: &mut Ctx) {
+        let s = *self.get(id);
+        if s.table == Table::Tcp && s.state == State::Listen {
+            self.edit(id, |s| s.set_group(false));
+            while let Some(child) = self.reqsk_queue_remove(id) {
+                self.abort(child, cx);
+                self.inet_put_port(child);
+                self.release(child);
+            }
+        } else if self.is_connected(id) && s.peer != NONE {
+            let peer = SockId(s.peer);
+            self.unpair(id);
+            if self.get(peer).state == State::TimeWait {
+                cx.pass(Step::TimeWaitReset);
+                self.forget(peer);
+            } else {
+                cx.pass(Step::TcpReset);
+                self.tcp_done(peer);
+            }
+        }
+    }
+
+    /// The two ends know nothing of each other any more.
+    fn unpair(&mut self, id: SockId) {
+        let peer = SockId(self.get(id).peer);
+        self.edit(peer, |p| p.peer = NONE);
+        self.edit(id, |s| s.peer = NONE);
+    }
+
+    /// `tcp_done`: closed, and the port is given back unless bind() had asked
+    /// for it.
+    fn tcp_done(&mut self, id: SockId) {
+        let s = *self.get(id);
+        self.edit(id, |s| {
+            s.peer = NONE;
+            s.state = State::Close;
+            s.set_send_shutdown(true);
+        });
+        if !s.port_lock() {
+            self.inet_put_port(id);
+        }
+    }
+
+    /// `tcp_disconnect`: a socket that is closed already keeps its port.
+    pub(super) fn tcp_disconnect(&mut self, id: SockId) {
+        let s = *self.get(id);
+        self.edit(id, |s| {
+            s.state = State::Close;
+            s.set_connected(false);
+            s.set_send_shutdown(false);
+            s.daddr = [0; 16];
+            s.dport = 0;
+        });
+        if !s.addr_lock() {
+            self.inet_reset_saddr(id);
+        }
+        if !s.port_lock() && s.state != State::Close {
+            self.inet_put_port(id);
+        }
+    }
+
+    /// `inet_reset_saddr`, in the tables too.
+    pub(super) fn inet_reset_saddr(&mut self, id: SockId) {
+        let any = if self.get(id).is_v6() {
+            [0; 16]
+        } else {
+            mapped(0)
+        };
+        self.update_saddr(id, any);
+    }
+}
