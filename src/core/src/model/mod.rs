@@ -20,6 +20,8 @@ mod errno;
 pub mod freebsd;
 pub mod host;
 pub mod linux;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod net;
 #[cfg(feature = "alloc")]
 pub mod script;

@@ -137,7 +137,6 @@ steps! {
     PacketMalformed = "packet_bind", "length or family";
     PacketNoDevice = "packet_do_bind", "no such device";
     PacketOk = "packet_do_bind", "bound";
-    ListenType = "inet_listen", "not a stream socket";
     ListenUnsupported = "sock_no_listen", "protocol cannot listen";
     ListenState = "inet_listen", "connected or connecting";
     ListenAgain = "__inet_listen_sk", "listening already";

@@ -28,6 +28,8 @@ pub struct Bench {
     since_dump: u32,
     /// The model had connections after the last call.
     connections: bool,
+    /// Lines of the last sequence on which both agreed.
+    played: usize,
 }
 
 /// Where the two disagreed.
@@ -106,6 +108,7 @@ impl Bench {
             cover: Cover::default(),
             since_dump: 0,
             connections: false,
+            played: 0,
         })
     }
 
@@ -138,6 +141,26 @@ impl Bench {
         Err(text)
     }
 
+    /// Plays a random sequence once: on how many lines did both agree, and was
+    /// that because they differed?
+    #[cfg(feature = "mutants")]
+    pub fn agrees(&mut self, rng: &mut Rng) -> (usize, bool) {
+        let mut plan = draw::plan(rng, &self.world);
+        self.world.unsure = true;
+        self.world.set_sysctls(&plan.sysctls).expect("sysctls");
+        plan.script.host = self.world.host;
+        let differs = self.play(&plan, false).is_some();
+        (self.played, differs)
+    }
+
+    /// Other processes, after something went wrong with these.
+    #[cfg(feature = "mutants")]
+    pub fn renew(&mut self) -> io::Result<()> {
+        self.kernel = Kernel::new(&cast())?;
+        self.player = None;
+        Ok(())
+    }
+
     fn play(&mut self, plan: &Plan, count: bool) -> Option<Difference> {
         let script = &plan.script;
         self.kernel.restart(script.vars.len(), &plan.players);
@@ -162,11 +185,12 @@ impl Bench {
             player.net.net().core.vsock_next = last.wrapping_add(1);
         }
         self.connections = false;
+        self.played = 0;
         let mut found = None;
         for (i, line) in script.lines.iter().enumerate() {
             let difference = self.step(script, line, count);
             match difference {
-                Ok(true) => {}
+                Ok(true) => self.played = i + 1,
                 Ok(false) => break,
                 Err((model, kernel)) => {
                     found = Some(Difference {
@@ -201,14 +225,21 @@ impl Bench {
         let got = self.kernel.play(line);
         let mut pick = kernel::pick(&got, line);
         // The counter of vsock ports is known, unless somebody else moved it.
-        let before = player.net.net().core.vsock_next;
         let auto_vsock = got.result.is_ok() && asks_vsock_port(line);
         if auto_vsock && let Pick::Observed(Some(port)) = pick {
-            let ahead = port.wrapping_sub(before);
-            if ahead < 256 {
-                pick = Pick::Random(0);
+            let net = player.net.net();
+            let mut next = net.core.vsock_next;
+            while next != port
+                && net.ids().any(|id| {
+                    let s = net.get(id);
+                    s.table == Table::Vsock && s.num == next
+                })
+            {
+                next = next.wrapping_add(1);
             }
-            if count && ahead >= 256 {
+            if next == port {
+                pick = Pick::Random(0);
+            } else if count {
                 self.cover
                     .event("somebody else moved the counter of vsock ports");
             }

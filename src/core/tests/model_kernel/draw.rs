@@ -4,6 +4,7 @@ use bindgate_core::addr::{Addr, RawAddr, UnixName};
 use bindgate_core::model::Opt;
 use bindgate_core::model::script::{Call, Caps, Line, Process, Script};
 
+use crate::kernel;
 use crate::world::{BRIDGE6, LINK6, Sysctls, World};
 
 /// xorshift: small, fast, the same everywhere.
@@ -53,6 +54,12 @@ pub enum Theme {
     Others,
     /// More UDP sockets on a port than its list is searched for.
     Crowd,
+    /// A connection, and the same once more.
+    Again,
+    /// One TCP port and its options, changed before and after.
+    Cache,
+    /// No automatic vsock port in all the tries.
+    VsockFull,
     /// Everything.
     Mixed,
 }
@@ -156,6 +163,8 @@ pub struct Drawer<'a> {
     /// The address that each variable was bound to last, and whether it was
     /// told to listen.
     bound: Vec<Option<(Vec<u8>, bool)>>,
+    /// Calls that are made before those that are drawn, the last one first.
+    directed: Vec<(usize, Call)>,
     processes: usize,
     /// The process that made the descriptor of each variable.
     owners: Vec<usize>,
@@ -199,6 +208,12 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         Theme::Mixed,
     ]);
     let theme = if rng.chance(5) { Theme::Crowd } else { theme };
+    let theme = match rng.below(1000) {
+        0..30 => Theme::Again,
+        30 => Theme::VsockFull,
+        31..110 => Theme::Cache,
+        _ => theme,
+    };
     let sysctls = sysctls(rng, theme);
     let most = if rng.chance(15) { 20 } else { 5 };
     let mut vars = 6 + rng.below(most);
@@ -218,7 +233,16 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
     if theme == Theme::Crowd {
         ports = vec![5000, 5000 + 16384];
     }
+    if theme == Theme::Cache {
+        ports = vec![5000];
+    }
+    if theme == Theme::VsockFull {
+        vars = 25;
+    }
     let mut calls = 20 + rng.below(41);
+    if theme == Theme::VsockFull {
+        calls = 52 + rng.below(9);
+    }
     if theme == Theme::Crowd {
         calls = 40 + rng.below(21);
     }
@@ -232,9 +256,11 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         ports,
         kinds: vec![None; vars],
         bound: vec![None; vars],
+        directed: Vec::new(),
         processes,
         owners: vec![0; vars],
     };
+    d.direct();
     let lines = (0..calls).map(|i| d.line(i)).collect();
     let script = Script {
         host: world.host,
@@ -274,40 +300,25 @@ fn troupe(rng: &mut Rng) -> (Vec<Process>, Vec<usize>) {
 impl Drawer<'_> {
     fn line(&mut self, i: usize) -> Line {
         let vars = self.kinds.len();
-        let crowd = self.theme == Theme::Crowd && i < 36;
-        let var = match () {
-            () if crowd => i / 3,
+        let (var, directed) = match self.directed.pop() {
+            Some((var, call)) => (var, Some(call)),
             // Six sockets in at least two processes, then as it comes.
-            () if i < 6 => i,
-            () if self.serves(i) => 0,
-            () => self.rng.below(vars),
+            None if i < 6 => (i, None),
+            None => (self.rng.below(vars), None),
         };
-        let mut process = match () {
+        let process = match () {
             () if i < 2 => i,
+            () if matches!(directed, Some(Call::Socket { .. })) => self.rng.below(self.processes),
             // Mostly its own process, sometimes one that has it passed.
-            () if self.kinds[var].is_some() && self.rng.chance(80) => self.owners[var],
+            () if self.kinds[var].is_some() && (directed.is_some() || self.rng.chance(80)) => {
+                self.owners[var]
+            }
             () => self.rng.below(self.processes),
         };
-        let call = match self.kinds[var] {
-            None => self.socket(var),
-            Some(kind) if crowd => {
-                process = self.owners[var];
-                if i % 3 == 1 {
-                    Call::Set(Opt::ReuseAddr(true))
-                } else {
-                    self.bind(kind)
-                }
-            }
-            Some(kind) if self.serves(i) => {
-                process = 0;
-                self.owners[0] = 0;
-                if i == 6 {
-                    self.bind(kind)
-                } else {
-                    Call::Listen
-                }
-            }
-            Some(kind) => self.call(var, kind),
+        let call = match (directed, self.kinds[var]) {
+            (Some(call), _) => call,
+            (None, None) => self.socket(var),
+            (None, Some(kind)) => self.call(var, kind),
         };
         match &call {
             Call::Bind { bytes, len: None } => self.bound[var] = Some((bytes.clone(), false)),
@@ -338,9 +349,105 @@ impl Drawer<'_> {
         }
     }
 
-    /// Sequences about connections begin with a listener.
-    fn serves(&self, i: usize) -> bool {
-        self.theme == Theme::Connect && matches!(i, 6 | 7)
+    /// How a sequence of this theme begins.
+    fn direct(&mut self) {
+        let mut calls = match self.theme {
+            Theme::Connect => self.serve(),
+            Theme::Crowd => self.crowd(),
+            Theme::Again => self.again(),
+            Theme::VsockFull => fill_vsock(),
+            _ => Vec::new(),
+        };
+        calls.reverse();
+        self.directed = calls;
+    }
+
+    fn make(&mut self, var: usize, kind: (i32, i32, i32)) -> (usize, Call) {
+        self.kinds[var] = Some(kind);
+        let (domain, ty, protocol) = kind;
+        let call = Call::Socket {
+            domain,
+            ty,
+            protocol,
+        };
+        (var, call)
+    }
+
+    /// A listener, and five others.
+    fn serve(&mut self) -> Vec<(usize, Call)> {
+        let kind = self.rng.of(&TCP[..2]);
+        let mut calls = vec![self.make(0, kind)];
+        for var in 1..6 {
+            calls.push((var, self.socket(var)));
+        }
+        calls.push((0, self.bind(kind)));
+        if self.rng.chance(8) {
+            // What its children inherit.
+            calls.push((0, Call::Shutdown(self.rng.of(&[1, 2]))));
+        }
+        calls.push((0, Call::Listen));
+        calls
+    }
+
+    /// Twelve UDP sockets on two ports of one slot of the kernel's table.
+    fn crowd(&mut self) -> Vec<(usize, Call)> {
+        let mut calls = Vec::new();
+        for var in 0..12 {
+            let kind = self.rng.of(&UDP[..2]);
+            calls.push(self.make(var, kind));
+            calls.push((var, Call::Set(Opt::ReuseAddr(true))));
+            calls.push((var, self.bind(kind)));
+        }
+        calls
+    }
+
+    /// A connection from a fixed port; it ends in one way or another; the same
+    /// connection again.
+    fn again(&mut self) -> Vec<(usize, Call)> {
+        let kind = self.rng.of(&TCP[..2]);
+        let mut one = [0; 16];
+        one[15] = 1;
+        let at = |port| {
+            let addr = match kind.0 {
+                2 => Addr::Inet {
+                    ip: [127, 0, 0, 1],
+                    port,
+                },
+                _ => Addr::Inet6 {
+                    ip: one,
+                    port,
+                    flow: 0,
+                    scope: 0,
+                },
+            };
+            addr.write().bytes().to_vec()
+        };
+        let bind = |port| Call::Bind {
+            bytes: at(port),
+            len: None,
+        };
+        let mut calls: Vec<_> = (0..6).map(|var| self.make(var, kind)).collect();
+        let on = Call::Set(Opt::ReuseAddr(true));
+        let connect = Call::Connect { bytes: at(5000) };
+        calls.extend([(0, bind(5000)), (0, Call::Listen), (1, on.clone())]);
+        calls.extend([(1, bind(5001)), (1, connect.clone())]);
+        calls.push((2, Call::Accept { from: 0 }));
+        let (first, second) = self.rng.of(&[(1, 2), (2, 1)]);
+        let how = |d: &mut Self| match d.rng.below(4) {
+            0 => Call::Shutdown(d.rng.of(&[1, 2])),
+            _ => Call::Close,
+        };
+        for (var, percent) in [(first, 80), (second, 75)] {
+            if self.rng.chance(percent) {
+                calls.push((var, how(self)));
+            }
+        }
+        if self.rng.chance(20) {
+            calls.push((0, Call::Close));
+        }
+        calls.extend([(3, on), (3, bind(5001)), (3, connect)]);
+        calls.push((4, Call::Accept { from: 0 }));
+        calls
     }
 
     fn socket(&mut self, var: usize) -> Call {
@@ -350,7 +457,6 @@ impl Drawer<'_> {
         }
         let other = self.theme != Theme::Crowd && self.rng.chance(12);
         let (domain, ty, protocol) = match self.theme {
-            Theme::Connect if var == 0 => self.rng.of(&TCP[..2]),
             _ if self.rng.below(1000) == 0 => PACKET,
             // A little of everything everywhere.
             _ if other => match self.rng.below(4) {
@@ -359,9 +465,10 @@ impl Drawer<'_> {
                 _ => self.rng.of(&OTHERS),
             },
             Theme::Crowd => self.rng.of(&UDP[..2]),
+            Theme::Cache => self.rng.of(&[TCP[0], TCP[0], TCP[1]]),
             Theme::Tcp => self.rng.of(&TCP),
             Theme::Udp => self.rng.of(&UDP),
-            Theme::Connect => {
+            Theme::Connect | Theme::Again => {
                 self.rng
                     .of(&[(2, 1, 0), (2, 1, 0), (10, 1, 0), (2, 2, 0), (10, 2, 0)])
             }
@@ -389,14 +496,14 @@ impl Drawer<'_> {
     /// What this theme does more often than others: connections.
     fn connection(&mut self, var: usize, kind: (i32, i32, i32)) -> Option<Call> {
         let connects = matches!(kind, (2 | 10, 1, 0) | (2 | 10, 2, 0 | 136));
-        if self.theme != Theme::Connect || !connects {
+        if !matches!(self.theme, Theme::Connect | Theme::Again) || !connects {
             return None;
         }
         Some(match self.rng.below(100) {
             0..26 => Call::Connect {
                 bytes: match self.rng.below(100) {
                     0..12 => vec![0; 16],
-                    12..75 => self.to_a_listener(kind)?,
+                    12..75 => self.where_one_listens(kind)?,
                     _ => {
                         let Call::Bind { bytes, .. } = self.bind(kind) else {
                             return None;
@@ -430,7 +537,7 @@ impl Drawer<'_> {
     }
 
     /// An address where a listener should answer.
-    fn to_a_listener(&mut self, kind: (i32, i32, i32)) -> Option<Vec<u8>> {
+    fn where_one_listens(&mut self, kind: (i32, i32, i32)) -> Option<Vec<u8>> {
         let to = self.listener()?;
         let (bytes, _) = self.bound[to].as_ref()?;
         let (port, mut ip) = match RawAddr::new(bytes)?.read()? {
@@ -484,15 +591,22 @@ impl Drawer<'_> {
                 self.kinds[var] = self.kinds[of];
                 Call::Dup { of }
             }
-            _ => {
-                self.kinds[var] = None;
-                Call::Close
-            }
+            88 => Call::Shutdown(self.rng.below(3) as u8),
+            89 if self.rng.chance(50) => Call::Accept {
+                from: self.rng.below(self.kinds.len()),
+            },
+            _ => Call::Close,
         }
     }
 
     fn option(&mut self, kind: (i32, i32, i32)) -> Opt {
         let on = self.rng.chance(65);
+        if self.theme == Theme::Cache && self.rng.chance(90) {
+            return match self.rng.below(10) {
+                0..3 => Opt::ReuseAddr(on),
+                _ => Opt::ReusePort(on),
+            };
+        }
         if !matches!(kind.0, 2 | 10) || kind.1 == 3 || matches!(kind.2, 1 | 58) {
             return match self.rng.below(10) {
                 0..6 => Opt::ReuseAddr(on),
@@ -505,6 +619,10 @@ impl Drawer<'_> {
             0..30 => Opt::ReuseAddr(on),
             30..62 => Opt::ReusePort(on),
             62..74 => Opt::V6Only(self.rng.chance(50)),
+            // Not on what may be connected: packets would lose their way.
+            74..80 if kind.1 == 1 && matches!(self.theme, Theme::Connect | Theme::Again) => {
+                Opt::ReuseAddr(on)
+            }
             74..80 => {
                 let dev = self.world.bridge as i32;
                 Opt::BindToIfIndex(self.rng.of(&[0, 1, dev, dev, 77, -1]))
@@ -547,7 +665,9 @@ impl Drawer<'_> {
             [8, 8, 8, 8],
             [127, 0, 0, 6],
         ];
-        if self.rng.chance(92) {
+        if self.theme == Theme::Cache {
+            self.rng.of(&common[..2])
+        } else if self.rng.chance(92) {
             self.rng.of(&common)
         } else {
             self.rng.of(&rare)
@@ -668,4 +788,37 @@ fn may_answer(bytes: &[u8]) -> bool {
         },
         _ => true,
     }
+}
+
+/// Takes the vsock ports that the kernel would try next, all of its tries.
+fn fill_vsock() -> Vec<(usize, Call)> {
+    // Not while somebody else counts on the counter. The comparison asks for a
+    // port, too, before it begins.
+    let _alone = kernel::vsock_lock();
+    let next = kernel::vsock_probe().unwrap_or(20000).wrapping_add(2);
+    let mut calls = Vec::new();
+    for var in 0..25 {
+        let socket = Call::Socket {
+            domain: 40,
+            ty: 1,
+            protocol: 0,
+        };
+        let port = if var < 24 {
+            next.wrapping_add(var as u32)
+        } else {
+            u32::MAX
+        };
+        let addr = Addr::Vsock {
+            cid: u32::MAX,
+            port,
+            flags: 0,
+        };
+        // The machine's own services.
+        if matches!(port, 0..1024 | 2024 | 5001 | 5002) {
+            continue;
+        }
+        let bytes = addr.write().bytes().to_vec();
+        calls.extend([(var, socket), (var, Call::Bind { bytes, len: None })]);
+    }
+    calls
 }

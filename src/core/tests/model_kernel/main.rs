@@ -11,6 +11,8 @@ mod diag;
 mod draw;
 #[path = "../../../launcher/simulate_kernel/mod.rs"]
 mod kernel;
+#[cfg(feature = "mutants")]
+mod mutate;
 mod world;
 
 use std::process::ExitCode;
@@ -27,6 +29,7 @@ model_kernel [OPTION VALUE]...
     --differences N   how many differences end it (1)
     --report          print what was drawn and reached
     --progress N      say every N sequences how far it is
+    --mutants FILE    break each branch that FILE lists (scripts/mutate-model)
 ";
 
 struct Arguments {
@@ -36,6 +39,8 @@ struct Arguments {
     differences: u64,
     progress: u64,
     report: bool,
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code))]
+    mutants: Option<String>,
 }
 
 fn arguments() -> Result<Option<Arguments>, String> {
@@ -46,6 +51,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
         differences: 1,
         progress: 0,
         report: false,
+        mutants: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -59,6 +65,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
             "--seconds" => a.seconds = Some(number()?),
             "--differences" => a.differences = number()?,
             "--progress" => a.progress = number()?,
+            "--mutants" => a.mutants = words.next(),
             "--report" => a.report = true,
             "--help" => return Err(HELP.into()),
             // As `cargo test -- FILTER` calls every test.
@@ -98,6 +105,17 @@ fn run(a: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    #[cfg(feature = "mutants")]
+    if let Some(list) = &a.mutants {
+        return match mutate::run(&mut bench, list, a.seed, a.sequences) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(e) => {
+                eprintln!("{list}: {e}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let since = Instant::now();
     let until = a.seconds.map(|s| since + Duration::from_secs(s));
     let mut differences = 0;

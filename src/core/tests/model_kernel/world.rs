@@ -17,6 +17,8 @@ pub struct World {
     pub bridge: u32,
     /// What the kernel has here.
     pub diag: Diag,
+    /// Somebody else may have changed the sysctls.
+    pub unsure: bool,
 }
 
 /// Where sequences bind Unix paths: a directory of this process.
@@ -93,7 +95,12 @@ impl World {
         host.vsock.cid = kernel::vsock_cid();
         std::fs::create_dir_all(dir())?;
         let diag = Diag::new()?;
-        Ok(World { host, bridge, diag })
+        Ok(World {
+            host,
+            bridge,
+            diag,
+            unsure: false,
+        })
     }
 
     /// Empties the directory of Unix paths: a subdirectory, one that nobody
@@ -121,8 +128,9 @@ impl World {
 
     /// Sets the sysctls that sequences vary, in the kernel and in the host.
     pub fn set_sysctls(&mut self, wanted: &Sysctls) -> io::Result<()> {
+        let unsure = std::mem::take(&mut self.unsure);
         let s = &mut self.host.sysctl;
-        if s.local_port_range != wanted.range {
+        if unsure || s.local_port_range != wanted.range {
             sysctl(
                 "net.ipv4.ip_local_port_range",
                 &format!("{} {}", wanted.range.0, wanted.range.1),
@@ -130,7 +138,7 @@ impl World {
             s.local_port_range = wanted.range;
         }
         let reserved: Vec<_> = wanted.reserved.into_iter().collect();
-        if s.reserved_ports.as_slice() != reserved {
+        if unsure || s.reserved_ports.as_slice() != reserved {
             let text = wanted
                 .reserved
                 .map_or(String::from("\n"), |(a, b)| format!("{a}-{b}"));
@@ -159,17 +167,17 @@ impl World {
             (&mut s.bindv6only, wanted.bindv6only, "net.ipv6.bindv6only"),
         ];
         for (now, wanted, name) in flags {
-            if *now != wanted {
+            if unsure || *now != wanted {
                 sysctl(name, if wanted { "1" } else { "0" })?;
                 *now = wanted;
             }
         }
-        if s.ping_groups != wanted.ping_groups {
+        if unsure || s.ping_groups != wanted.ping_groups {
             let (lo, hi) = wanted.ping_groups;
             sysctl("net.ipv4.ping_group_range", &format!("{lo} {hi}"))?;
             s.ping_groups = wanted.ping_groups;
         }
-        if s.unprivileged_start != wanted.unprivileged {
+        if unsure || s.unprivileged_start != wanted.unprivileged {
             sysctl(
                 "net.ipv4.ip_unprivileged_port_start",
                 &wanted.unprivileged.to_string(),

@@ -34,10 +34,7 @@ impl Net<'_> {
     /// `__tcp_close`, and what closing is for the other families.
     fn tcp_close(&mut self, id: SockId, cx: &mut Ctx) {
         let s = *self.get(id);
-        if s.table == Table::Tcp && s.reuse == 2 {
-            // TCP_REPAIR: the other side hears nothing.
-            self.unpair(id);
-        } else if s.linger_zero() || !self.is_connected(id) {
+        if s.linger_zero() || !self.is_connected(id) {
             self.abort(id, cx);
         } else {
             self.tcp_send_fin(id, cx);
@@ -105,13 +102,10 @@ impl Net<'_> {
         s.table == Table::Tcp && states.contains(&s.state)
     }
 
-    /// Has a device come between the two ends of the connection?
+    /// Has the connection lost its way: an end that is in TCP_REPAIR, or that
+    /// takes packets of one device only?
     pub(super) fn is_cut_off(&self, id: SockId) -> bool {
-        let away = |id: SockId| {
-            let dev = self.get(id).dev;
-            let devices = self.host.devices.as_slice();
-            dev != 0 && !devices.iter().any(|d| d.index == dev && d.loopback)
-        };
+        let away = |id: SockId| self.get(id).dev != 0 || self.get(id).repair();
         let peer = SockId(self.get(id).peer);
         let waiting = || {
             let mut at = self.get(id).queue.first;

@@ -103,7 +103,9 @@ impl Net<'_> {
             return Ok(None);
         }
         let src = if bound { s.rcv6 } else { dst };
-        Ok(Some(Route { src, dst, port }))
+        // Between ::1 and another address packets are dropped.
+        let same = (src == LOOPBACK6) == (dst == LOOPBACK6);
+        Ok(same.then_some(Route { src, dst, port }))
     }
 
     /// `inet_dgram_connect`, `__ip4_datagram_connect`, `__udp_disconnect`
@@ -196,9 +198,9 @@ impl Net<'_> {
         let Some(listener) = self.inet_lookup_listener(&route, four) else {
             return not_modelled(cx);
         };
-        // Its own port, TCP_REPAIR, a full queue.
+        // Its own port, TCP_REPAIR, one that came from accept(), a full queue.
         let itself = s.num != 0 && s.num == u32::from(route.port);
-        if itself || s.reuse == 2 || self.get(listener).queue.len > 12 {
+        if itself || s.repair() || s.accepted() || self.get(listener).queue.len > 12 {
             return not_modelled(cx);
         }
         if s.num != 0 {
@@ -216,7 +218,11 @@ impl Net<'_> {
             s.set_mapped_ops(s.mapped_ops() | (s.is_v6() && four))
         });
         if let Err(e) = self.inet_hash_connect(id, &route, cx) {
-            // tcp_v4_connect: from SYN_SENT back.
+            // tcp_v4_connect: from SYN_SENT back, with the address that it
+            // would have had if bind() has ever fixed one.
+            if !s.is_specific() {
+                self.update_saddr(id, route.src);
+            }
             self.edit(id, |s| s.state = State::SynSent);
             self.tcp_disconnect(id);
             return Err(e);
@@ -268,7 +274,7 @@ impl Net<'_> {
             if !exact && !wild {
                 continue;
             }
-            if s.dev != 0 || s.is_mptcp() || s.mapped_ops() {
+            if s.dev != 0 || s.is_mptcp() || s.mapped_ops() || s.repair() {
                 return None;
             }
             let score = 1 + u32::from(exact) * 4 + u32::from(four && !s.is_v6());
@@ -302,6 +308,7 @@ impl Net<'_> {
         child.queue = Queue::EMPTY;
         child.num = u32::from(route.port);
         child.set_connected(true);
+        child.set_accepted(true);
         child.set_group(false);
         child.set_hashed(false);
         child.set_port_lock(false);

@@ -94,7 +94,10 @@ impl Net<'_> {
                 if !cred.net_admin || s.state == State::Listen {
                     return cx.fail(Step::OptRepairPerm, Errno::EPERM);
                 }
-                self.edit(id, |s| s.reuse = if on { 2 } else { 0 });
+                self.edit(id, |s| {
+                    s.set_repair(on);
+                    s.reuse = if on { 2 } else { 0 };
+                });
             }
             Opt::AttachReuseport if s.is_mptcp() => {
                 return cx.fail(Step::OptUnknown, Errno::EOPNOTSUPP);

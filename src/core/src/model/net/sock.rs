@@ -179,6 +179,10 @@ flags! {
     17 root set_root;
     /// `SEND_SHUTDOWN` in `sk_shutdown`
     18 send_shutdown set_send_shutdown;
+    /// `TCP_REPAIR`
+    19 repair set_repair;
+    /// It came from accept().
+    20 accepted set_accepted;
 }
 
 /// `::ffff:0.0.0.0`

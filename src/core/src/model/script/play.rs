@@ -37,6 +37,8 @@ pub struct Player {
     vars: Vec<Option<SockId>>,
     /// Variables that hold a descriptor of something else than a socket.
     files: Vec<bool>,
+    /// The model lost track in this call.
+    lost: bool,
 }
 
 impl Player {
@@ -51,6 +53,7 @@ impl Player {
             paths: Vec::new(),
             vars: vec![None; script.vars.len()],
             files: vec![false; script.vars.len()],
+            lost: false,
         }
     }
 
@@ -69,13 +72,18 @@ impl Player {
         self.net.host = script.host;
     }
 
-    /// Closes whatever the variable holds.
-    pub fn close(&mut self, var: usize) {
+    /// Closes whatever the variable holds. False if the model does not know
+    /// what becomes of it.
+    pub fn close(&mut self, var: usize) -> bool {
         if let Some(file) = self.files.get_mut(var) {
             *file = false;
         }
-        if let Some(id) = self.vars.get_mut(var).and_then(Option::take) {
-            self.net.net().close(id);
+        match self.vars.get_mut(var).and_then(Option::take) {
+            Some(id) => {
+                let trail = self.net.net().close(id).trail;
+                trail.last() != Some(Step::ConnectNotModelled)
+            }
+            None => true,
         }
     }
 
@@ -104,6 +112,21 @@ impl Player {
 
     /// Makes the call of a line.
     pub fn play(&mut self, script: &Script, line: &Line, pick: Pick) -> Outcome {
+        self.lost = false;
+        let mut outcome = self.call(script, line, pick);
+        if self.lost {
+            // What the variable held before.
+            outcome.trail = Trail::one(Step::ConnectNotModelled);
+        }
+        outcome
+    }
+
+    /// The variable is about to hold something else.
+    fn replace(&mut self, var: usize) {
+        self.lost |= !self.close(var);
+    }
+
+    fn call(&mut self, script: &Script, line: &Line, pick: Pick) -> Outcome {
         let mut cred = script
             .processes
             .get(line.process)
@@ -143,14 +166,14 @@ impl Player {
         let not_socket = fails(Errno::ENOTSOCK, Step::SysBindNotSocket);
         match (&line.call, fd) {
             (Call::Close, Fd::NotSocket) => {
-                self.close(line.var);
+                self.replace(line.var);
                 return done;
             }
             (_, Fd::Bad) if needs_socket => return bad,
             (_, Fd::NotSocket) if needs_socket => return not_socket,
             (Call::Accept { from }, _) if self.id(*from).is_none() => {
                 let answer = if is_file(*from) { not_socket } else { bad };
-                self.close(line.var);
+                self.replace(line.var);
                 return answer;
             }
             _ => {}
@@ -163,14 +186,14 @@ impl Player {
                 protocol,
             } => {
                 let answer = net.socket(*domain, *ty, *protocol, &cred);
-                self.close(line.var);
+                self.replace(line.var);
                 if let Some(v) = self.vars.get_mut(line.var) {
                     *v = answer.result.ok();
                 }
                 self.done(answer)
             }
             Call::File => {
-                self.close(line.var);
+                self.replace(line.var);
                 if let Some(file) = self.files.get_mut(line.var) {
                     *file = true;
                 }
@@ -221,7 +244,7 @@ impl Player {
             Call::Accept { from } => {
                 let from = self.vars.get(*from).copied().flatten();
                 let answer = net.accept(from.unwrap_or(SockId(u32::MAX)), &cred);
-                self.close(line.var);
+                self.replace(line.var);
                 if let Some(v) = self.vars.get_mut(line.var) {
                     *v = answer.result.ok();
                 }
@@ -237,7 +260,7 @@ impl Player {
                 if let Some(from) = from {
                     net.dup(from);
                 }
-                self.close(line.var);
+                self.replace(line.var);
                 if let Some(v) = self.vars.get_mut(line.var) {
                     *v = from;
                 }
