@@ -9,6 +9,18 @@ use bindgate_core::model::{Errno, Host, Step};
 
 use crate::draw::Plan;
 
+/// Why a check cannot be reached on the machine's kernel, and where it has a
+/// script of its own.
+fn elsewhere(step: Step) -> Option<&'static str> {
+    Some(match step {
+        Step::CskFastReuse => "until 6.1: scripts/facts/fastreuse.old.sim",
+        Step::UnixAutobindFull => "needs a million sockets",
+        Step::NoRoom | Step::NotModelled => "none of a kernel's: model_elsewhere.rs",
+        step if format!("{step:?}").starts_with("Bsd") => "FreeBSD's: model_freebsd.rs",
+        _ => return None,
+    })
+}
+
 /// Counters by table and row.
 #[derive(Default)]
 pub struct Cover {
@@ -193,7 +205,12 @@ impl Cover {
         }
         println!("\nchecks of the model:");
         for (step, n) in Step::ALL.iter().zip(&self.steps) {
-            println!("{n:>12}  {step:?}  {step}");
+            let why = match (n, elsewhere(*step)) {
+                (0, Some(why)) => why,
+                (0, None) => "NOT REACHED",
+                _ => "",
+            };
+            println!("{n:>12}  {step:?}  {step}  {why}");
         }
     }
 }

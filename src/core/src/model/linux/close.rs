@@ -222,6 +222,7 @@ impl Net<'_> {
             s.state = State::Close;
             s.set_connected(false);
             s.set_send_shutdown(false);
+            s.set_ahead(false);
             s.daddr = [0; 16];
             s.dport = 0;
         });

@@ -144,6 +144,8 @@ impl Net<'_> {
             s.state = State::Established;
             s.daddr = route.dst;
             s.dport = route.port;
+            // udp_lib_hash4, which UDP-Lite has not.
+            s.set_group(s.group() && s.table != Table::Udp);
         });
         cx.pass(Step::UdpConnected);
         Ok(())
@@ -225,6 +227,7 @@ impl Net<'_> {
             }
             self.edit(id, |s| s.state = State::SynSent);
             self.tcp_disconnect(id);
+            self.edit(id, |n| n.set_send_shutdown(s.send_shutdown()));
             return Err(e);
         }
         self.edit(id, |s| {
@@ -235,7 +238,7 @@ impl Net<'_> {
         // tcp_timewait_state_process: the SYN takes the place of what waits at
         // the other end.
         if let Some(old) = self.far_time_wait(self.get(id).num, &route) {
-            if listener.0 == NONE {
+            if listener.0 == NONE || self.get(old).ahead() {
                 return not_modelled(cx);
             }
             self.forget(old);
@@ -296,8 +299,10 @@ impl Net<'_> {
         cx: &mut Ctx,
     ) -> Result<SockId, Errno> {
         let l = *self.get(listener);
-        let peer = self.get(id).num as u16;
+        let client = *self.get(id);
+        let peer = client.num as u16;
         let mut child = l;
+        child.set_ahead(client.ahead());
         child.state = State::Established;
         child.refs = 0;
         child.daddr = route.src;

@@ -49,6 +49,7 @@ impl Net<'_> {
                 // by the timestamps.
                 Some(old) if self.get(old).state == State::TimeWait => {
                     self.forget(old);
+                    self.edit(id, |s| s.set_ahead(true));
                     cx.pass(Step::ConnectTimeWait);
                 }
                 Some(_) => return cx.fail(Step::ConnectTuple, Errno::EADDRNOTAVAIL),

@@ -183,6 +183,9 @@ flags! {
     19 repair set_repair;
     /// It came from accept().
     20 accepted set_accepted;
+    /// Of a connection that began where one in TIME_WAIT was: its sequence
+    /// numbers are ahead of the clock, and a third one may find them so.
+    21 ahead set_ahead;
 }
 
 /// `::ffff:0.0.0.0`
