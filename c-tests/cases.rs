@@ -15,6 +15,8 @@
 //! //: exit N                … with this status, 0 if not said
 //! //: log 2 deny bind       the log has two such records (or: log some …)
 //! //: args A B              further arguments in this case, $DIR as in rules
+//! //: unwritten N           a plain preload says that so many lines of its log
+//!                           could not be written
 //! //: warns TEXT            the launcher warns of the rules, in these words
 //! //: only preload          not under the launcher as well (or: only run)
 //! ```
@@ -56,6 +58,7 @@ struct Case {
     stdout: Vec<String>,
     exit: u8,
     log: Vec<Count>,
+    unwritten: Option<u32>,
     warns: Option<String>,
     only: Option<Way>,
 }
@@ -167,6 +170,7 @@ fn parse(name: &str) -> File {
             ("same", Some(case)) => case.same = true,
             ("stdout", Some(case)) => case.stdout.push(rest.to_owned()),
             ("exit", Some(case)) => case.exit = rest.parse().expect("exit N"),
+            ("unwritten", Some(case)) => case.unwritten = Some(rest.parse().expect("unwritten N")),
             ("warns", Some(case)) => case.warns = Some(rest.to_owned()),
             ("only", Some(case)) if rest == "run" => case.only = Some(Way::Run),
             ("only", Some(case)) if rest == "preload" => case.only = Some(Way::Preload),
@@ -273,6 +277,11 @@ fn run_case(file: &File, case: &Case) -> Result<(), Failed> {
             if let (Some(words), Way::Run) = (&case.warns, way)
                 && outcome.stderr.contains(words)
             {
+                outcome.stderr.clear();
+            }
+            if let (Some(n), Way::Preload) = (case.unwritten, way) {
+                let words = format!("bindgate: {n} lines of the log could not be written\n");
+                same(&words, &outcome.stderr, "what is said of the log")?;
                 outcome.stderr.clear();
             }
             same(

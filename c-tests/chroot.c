@@ -2,6 +2,7 @@
 // in its children as well.
 //: user root
 //: case deny
+//: unwritten 6
 //: rule deny bind tcp *:8080
 //: rule move bind tcp *:8081 to loopback:18081
 //: stdout bind: EACCES

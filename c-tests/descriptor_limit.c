@@ -1,5 +1,6 @@
 // RLIMIT_NOFILE reached: the hooks need no descriptor.
 //: case deny
+//: unwritten 3
 //: rule deny bind tcp *:8080
 //: stdout socket at the limit: EMFILE
 //: stdout bind at the limit: EACCES

@@ -49,7 +49,37 @@ pub fn trials() -> Vec<Trial> {
         Some(_) => Trial::test(title, valgrind),
         None => support::skipped(title, "valgrind is not installed"),
     });
+    let title = "neighbours: a kernel without process_vm_writev";
+    trials.push(match support::which("strace") {
+        Some(_) => Trial::test(title, no_writev),
+        None => support::skipped(title, "strace is not installed"),
+    });
     trials
+}
+
+/// Where the name of a moved socket is to be written cannot be tried then: it
+/// is not written.
+fn no_writev() -> Result<(), Failed> {
+    let rule = "move bind tcp *:8080 to loopback:18080";
+    let preload = format!("LD_PRELOAD={}", support::stage().library.display());
+    let refuse = "inject=process_vm_writev:error=ENOSYS";
+    let strace = Run::new("strace").args(["-f", "-qq", "-o", "trace", "-e", refuse]);
+    let strace = strace
+        .args(["-E", &preload, "-E"])
+        .arg(format!("BINDGATE_RULES={rule}"));
+    let run = Run::new(compile("limit_filtered_name", &[])?).arg("18080");
+    let outcome = run.under(&strace).finish();
+    let expected = "stdout| bind: ok\n\
+                    stdout| name: EFAULT\n\
+                    stdout| name behind the filter: 127.0.0.1:18080 (16 bytes)\n\
+                    stdout| name of what it accepted: 127.0.0.1:18080 (16 bytes)\n\
+                    stdout| the client's peer: 127.0.0.1:18080 (16 bytes)\n\
+                    exit 0\n";
+    Ok(same(
+        expected,
+        &outcome.seen(),
+        "without process_vm_writev",
+    )?)
 }
 
 fn check(run: &Run) -> Result<(), Failed> {

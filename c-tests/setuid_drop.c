@@ -3,6 +3,7 @@
 //: user root
 //: unfiltered starts a program, in which the library starts too
 //: case deny
+//: unwritten 2
 //: rule deny bind tcp *:8080
 //: stdout as root: EACCES
 //: stdout as nobody: EACCES

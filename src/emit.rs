@@ -100,7 +100,7 @@ pub fn prepare(run: &Run) {
 /// The process is about to exit: what a plain preload could not write is said.
 pub fn at_exit(run: &Run) {
     if matches!(run.sink, Sink::Stderr | Sink::File) {
-        log::say_lost(run);
+        log::end(run);
     }
 }
 

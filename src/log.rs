@@ -5,7 +5,8 @@
 //! stayed open would be closed and its number reused by programs that close
 //! everything; the next line would land in their data. What could not be
 //! written (the disk full, the directory gone, no descriptor free) is counted,
-//! and said by the next line that can be written, or at exit.
+//! and said by the next line that can be written; at exit, if none can be, on
+//! standard error.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -22,6 +23,9 @@ use crate::sys;
 const LINE: usize = 768;
 /// Room for any line: two Unix paths, every byte of them escaped.
 const LONG_LINE: usize = 4096;
+/// In the count of lost lines: the last one was cut short, and what comes next
+/// is to begin on a line of its own.
+const TORN: u64 = 1 << 63;
 
 /// Appends the record to the log, if it is one that the log shows.
 #[inline(never)]
@@ -43,7 +47,7 @@ pub fn record(run: &Run, record: &Record) {
 
 /// Says how many lines could not be written, if there are any.
 pub fn say_lost(run: &Run) {
-    let count = run.state.header.lost.swap(0, Relaxed);
+    let count = take_lost(run);
     if count == 0 {
         return;
     }
@@ -54,6 +58,33 @@ pub fn say_lost(run: &Run) {
     if append::<LINE>(run, &line) != Some(true) {
         run.state.header.lost.fetch_add(count, Relaxed);
     }
+}
+
+/// The process is about to exit: says what is lost, if need be on standard
+/// error, if that is still the one of the start.
+pub fn end(run: &Run) {
+    say_lost(run);
+    if run.stderr.is_none() || process::is_under_seccomp() {
+        return;
+    }
+    let stderr = sys::fstat(2).ok().map(|st| (st.st_dev, st.st_ino));
+    if stderr != run.stderr {
+        return;
+    }
+    let (count, mut text) = (take_lost(run), [0; 80]);
+    let after = match count {
+        0 => return,
+        1 => &b" line of the log could not be written\n"[..],
+        _ => b" lines of the log could not be written\n",
+    };
+    let text = sys::print(&mut text, b"bindgate: ", count, after);
+    let text = text.and_then(|text| text.strip_suffix(b"\0"));
+    sys::write_all(2, text.unwrap_or(b""));
+}
+
+/// How many lines are lost and not said to be; now they are.
+fn take_lost(run: &Run) -> u64 {
+    run.state.header.lost.fetch_and(TORN, Relaxed) & !TORN
 }
 
 /// A line that has yet to be told what it is about.
@@ -83,15 +114,15 @@ fn append<const N: usize>(run: &Run, line: &Line) -> Option<bool> {
         // An open could be this process's last call.
         return Some(false);
     }
-    let mut bytes = [0; N];
-    let len = match run::say(line, &mut bytes) {
+    let mut bytes = [b'\n'; N];
+    let len = match run::say(line, bytes.get_mut(1..).unwrap_or(&mut [])) {
         Ok(len) => len,
         Err(plain::TOO_LONG) => return None,
         Err(_) => return Some(false),
     };
-    let bytes = bytes.get(..len).unwrap_or(&[]);
+    let bytes = bytes.get(..=len).unwrap_or(&[]);
     if run.sink == Sink::Stderr {
-        return Some(sys::write_all(2, bytes).is_ok());
+        return Some(write(run, 2, bytes));
     }
     let _held = sys::NoSignals::hold();
     // A pipe that nobody reads must not hold a program up with its signals
@@ -100,7 +131,21 @@ fn append<const N: usize>(run: &Run, line: &Line) -> Option<bool> {
     let Ok(fd) = sys::open_at(libc::AT_FDCWD, run.log_path(), flags, 0o644) else {
         return Some(false);
     };
-    let written = sys::write_all(fd, bytes);
+    let written = write(run, fd, bytes);
     sys::close(fd);
-    Some(written.is_ok())
+    Some(written)
+}
+
+/// Writes a line, which has a line feed at both ends: the first is for one
+/// before it that was cut short.
+fn write(run: &Run, fd: i32, line: &[u8]) -> bool {
+    let lost = &run.state.header.lost;
+    let torn = lost.fetch_and(!TORN, Relaxed) & TORN != 0;
+    let bytes = line.get(usize::from(!torn)..).unwrap_or(&[]);
+    let done = sys::write_all(fd, bytes);
+    // Of a line feed alone nothing is torn.
+    if done < bytes.len() && (done > usize::from(torn) || done == 0 && torn) {
+        lost.fetch_or(TORN, Relaxed);
+    }
+    done == bytes.len()
 }

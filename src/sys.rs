@@ -316,16 +316,19 @@ pub fn pread(fd: i32, buf: &mut [u8], at: u64) -> Result<usize, Errno> {
     call!(libc::SYS_pread64, fd, buf.as_mut_ptr(), buf.len(), at)
 }
 
-/// write(2), all of it.
-pub fn write_all(fd: i32, mut buf: &[u8]) -> Result<(), Errno> {
-    while !buf.is_empty() {
-        match call!(libc::SYS_write, fd, buf.as_ptr(), buf.len()) {
-            Ok(n) => buf = buf.get(n..).unwrap_or(&[]),
+/// write(2), until all of it is written or no more can be; how many bytes are.
+pub fn write_all(fd: i32, buf: &[u8]) -> usize {
+    let mut done = 0;
+    while let Some(rest) = buf.get(done..)
+        && !rest.is_empty()
+    {
+        match call!(libc::SYS_write, fd, rest.as_ptr(), rest.len()) {
+            Ok(n) if n > 0 => done += n,
             Err(Errno(e)) if i32::from(e) == libc::EINTR => {}
-            Err(e) => return Err(e),
+            _ => break,
         }
     }
-    Ok(())
+    done
 }
 
 /// getdents64(2).

@@ -32,9 +32,9 @@ unsafe extern "C" fn look_up(name: *const c_char) -> usize {
         // There is a panic to be thrown, and nobody to throw it.
         // SAFETY: NUL-terminated, by the caller's word.
         let name = unsafe { CStr::from_ptr(name) }.to_bytes();
-        let _ = crate::sys::write_all(2, b"bindgate: the unwinder lacks ");
-        let _ = crate::sys::write_all(2, name);
-        let _ = crate::sys::write_all(2, b"\n");
+        crate::sys::write_all(2, b"bindgate: the unwinder lacks ");
+        crate::sys::write_all(2, name);
+        crate::sys::write_all(2, b"\n");
         crate::sys::exit(bindgate_core::run::EXIT_CONFIG);
     }
     at as usize

@@ -301,6 +301,11 @@ fn in_namespaces<T: Send>(flags: libc::c_int, f: impl FnOnce() -> T + Send) -> T
 
 /// An empty tmpfs on `dir`, for a thread with mounts of its own.
 pub fn mount_tmpfs(dir: &str) {
+    mount_tmpfs_of(dir, c"mode=755");
+}
+
+/// The same with options of its own.
+pub fn mount_tmpfs_of(dir: &str, options: &CStr) {
     fs::create_dir_all(dir).unwrap();
     let dir = std::ffi::CString::new(dir).unwrap();
     // SAFETY: valid strings.
@@ -310,7 +315,7 @@ pub fn mount_tmpfs(dir: &str) {
             dir.as_ptr(),
             c"tmpfs".as_ptr(),
             0,
-            c"mode=755".as_ptr().cast(),
+            options.as_ptr().cast(),
         )
     };
     assert_eq!(r, 0, "mount {dir:?}: {}", io::Error::last_os_error());

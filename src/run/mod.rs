@@ -93,6 +93,9 @@ pub struct Run {
     script_len: usize,
     /// Absolute and NUL-terminated.
     log: [u8; 1024],
+    /// Which file standard error was at the start, where there is a log file:
+    /// its number may be another file's by the time of the exit.
+    pub stderr: Option<(u64, u64)>,
 }
 
 impl Run {
@@ -250,11 +253,15 @@ fn set_up() -> Result<Option<Run>, Refused> {
         script: [0; 1024],
         script_len: 0,
         log: [0; 1024],
+        stderr: None,
     };
     name_program(&mut run);
     if run.sink == Sink::File && absolute(run.carry.log(), &mut run.log).is_none() {
         complain(&[b"BINDGATE_LOG: the path is too long"]);
         return Err(Refused);
+    }
+    if run.sink == Sink::File {
+        run.stderr = sys::fstat(2).ok().map(|st| (st.st_dev, st.st_ino));
     }
     Ok(Some(run))
 }
@@ -346,9 +353,9 @@ fn is_filtered() -> bool {
 
 /// Says on standard error why the program does not run.
 fn complain(what: &[&[u8]]) {
-    let _ = sys::write_all(2, b"bindgate: ");
+    sys::write_all(2, b"bindgate: ");
     for part in what {
-        let _ = sys::write_all(2, part);
+        sys::write_all(2, part);
     }
-    let _ = sys::write_all(2, b"\n");
+    sys::write_all(2, b"\n");
 }

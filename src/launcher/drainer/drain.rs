@@ -322,8 +322,12 @@ impl Drainer {
         if self.closed {
             return;
         }
+        // What cannot be written is known when all else has been tried.
+        self.hand_over();
+        let shared = self.shared;
+        let unwritten = shared.writer.flush(|| beat(shared));
         let mut lost = Vec::new();
-        let header = &self.shared.state.header;
+        let header = &shared.state.header;
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default()
@@ -335,7 +339,7 @@ impl Drainer {
         end.lost += header.lost.load(Relaxed).min(1 << 40);
         end.faults = end.faults.max(header.faults.load(Relaxed).min(1 << 40));
         end.unseen = end.unseen.max(u64::from(header.unseen.load(Relaxed)));
-        end.unwritten = self.shared.writer.unwritten();
+        end.unwritten = unwritten;
         let same = |last: &End| {
             End {
                 time_ns: 0,

@@ -301,7 +301,8 @@ fn main(mut setup: Setup, control: OwnedFd) {
     };
     if spawn("bindgate-door", door::run).is_err()
         || spawn("bindgate-write", |shared, setup| {
-            shared.writer.run(&setup.target);
+            let is_text = setup.format == Format::Text;
+            shared.writer.run(&setup.target, is_text);
         })
         .is_err()
     {

@@ -116,11 +116,6 @@ impl Writer {
         queue.unwritten
     }
 
-    /// Lines that could not be written, so far.
-    pub fn unwritten(&self) -> u64 {
-        self.lock().unwritten
-    }
-
     /// Has the file opened anew before anything else is written.
     pub fn reopen(&self) {
         self.lock().reopen = true;
@@ -134,8 +129,8 @@ impl Writer {
         self.changed.notify_all();
     }
 
-    /// The thread.
-    pub fn run(&self, target: &Target) {
+    /// The thread. In a log of text it may put in a line of its own.
+    pub fn run(&self, target: &Target, is_text: bool) {
         let mut out = Out {
             fd: target.fd().unwrap_or(-1),
             owned: None,
@@ -161,10 +156,10 @@ impl Writer {
             drop(queue);
             let mut unwritten = 0;
             if let (true, Target::File(path, _)) = (reopen, target) {
-                out.reopen(path);
+                unwritten += out.reopen(path, is_text);
             }
             if !bytes.is_empty() {
-                unwritten = out.write(&bytes);
+                unwritten += out.write(&bytes);
                 bytes.clear();
             }
             let mut queue = self.lock();
@@ -185,7 +180,8 @@ struct Out {
 }
 
 impl Out {
-    fn reopen(&mut self, path: &Path) {
+    /// Opens the file anew; how many lines of ours could not be written.
+    fn reopen(&mut self, path: &Path, is_text: bool) -> u64 {
         // If that fails the old file is better than none.
         match open(path) {
             Ok(file) => {
@@ -193,10 +189,16 @@ impl Out {
                 self.fd = fd.as_raw_fd();
                 self.owned = Some(fd);
                 self.torn = false;
+                0
             }
             Err(e) => {
                 let line = format!("bindgate: {}: {e}; the log goes on here\n", path.display());
-                self.write(line.as_bytes());
+                log::warn!("{}", line.trim_end());
+                if is_text {
+                    self.write(line.as_bytes())
+                } else {
+                    0
+                }
             }
         }
     }
