@@ -4,9 +4,6 @@
 //! own hooks, touch `errno`, and be a cancellation point. Everything here is
 //! async-signal-safe. Rule 10 of the crate root says who may call what when.
 
-use core::ffi::c_void;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use bindgate_core::record::Words;
 
 /// An errno value.
@@ -66,9 +63,15 @@ macro_rules! call {
         args[..given.len()].copy_from_slice(given);
         // SAFETY: every pointer handed over below is to a live local of the
         // stated size, or to memory that the kernel itself checks.
-        check(unsafe { syscall6($n, args) })
+        $crate::sys::check(unsafe { $crate::sys::syscall6($n, args) })
     }};
 }
+
+mod memory;
+mod time;
+
+pub use memory::*;
+pub use time::*;
 
 /// One integer option. Errors are the kernel's.
 pub fn getsockopt_int(fd: i32, level: i32, name: i32) -> Result<i32, Errno> {
@@ -452,127 +455,6 @@ pub fn futex_wait(word: &core::sync::atomic::AtomicU32, seen: u32, millis: u64) 
     );
 }
 
-/// Nanoseconds of a clock, by the vDSO: no system call on an ordinary machine.
-pub fn clock(id: libc::clockid_t) -> u64 {
-    let mut ts = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    if crate::process::is_counter_forbidden() {
-        return clock_by_kernel(id);
-    }
-    // SAFETY: a live local; clock_gettime is async-signal-safe and, with a
-    // valid clock, leaves errno alone.
-    unsafe { libc::clock_gettime(id, &raw mut ts) };
-    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
-}
-
-/// The clock where the vDSO's would end the program. Once a seccomp filter
-/// forbids to ask, a record has the time of the one before it, and no wait for
-/// anybody is short enough.
-#[cold]
-fn clock_by_kernel(id: libc::clockid_t) -> u64 {
-    if crate::process::is_under_seccomp() {
-        return match id {
-            libc::CLOCK_REALTIME => LAST_TIME.load(Relaxed),
-            _ => u64::MAX,
-        };
-    }
-    let mut ts = [0i64; 2];
-    let _ = call!(libc::SYS_clock_gettime, id, &raw mut ts);
-    let now = ts[0] as u64 * 1_000_000_000 + ts[1] as u64;
-    if id == libc::CLOCK_REALTIME {
-        LAST_TIME.store(now, Relaxed);
-    }
-    now
-}
-
-/// Keeps the time for when it cannot be asked for any more.
-pub fn keep_time() {
-    LAST_TIME.store(clock(libc::CLOCK_REALTIME), Relaxed);
-}
-
-static LAST_TIME: AtomicU64 = AtomicU64::new(0);
-
-/// The processor's counter. Only where [`crate::process::has_counter`].
-#[inline]
-pub fn counter() -> u64 {
-    // SAFETY: reads a register that the program may read.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        core::arch::x86_64::_rdtsc()
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        let count: u64;
-        // SAFETY: as above.
-        unsafe {
-            core::arch::asm!("mrs {}, cntvct_el0", out(reg) count, options(nomem, nostack, preserves_flags));
-        }
-        count
-    }
-}
-
-/// May this thread read the processor's counter? Only x86 can forbid it.
-pub fn may_read_counter() -> bool {
-    if !cfg!(target_arch = "x86_64") {
-        return true;
-    }
-    let mut value = 0u32;
-    let asked = call!(libc::SYS_prctl, libc::PR_GET_TSC, &raw mut value);
-    // An error is an old kernel's, or a filter's: neither forbids it.
-    asked.is_err() || value == libc::PR_TSC_ENABLE as u32
-}
-
-/// Asks the processor for the cache line at `at` and the next one, to be
-/// written; where it cannot, for nothing.
-#[inline]
-pub fn prefetch_for_write<T>(at: &T) {
-    let at: *const T = at;
-    // SAFETY: a hint. It reads and writes nothing that the program could see,
-    // and faults on no address.
-    unsafe {
-        #[cfg(target_arch = "x86_64")]
-        core::arch::asm!(
-            "prefetchw [{0}]", "prefetchw [{0} + 64]", in(reg) at,
-            options(nostack, preserves_flags, readonly)
-        );
-        #[cfg(target_arch = "aarch64")]
-        core::arch::asm!(
-            "prfm pstl1keep, [{0}]", "prfm pstl1keep, [{0}, #64]", in(reg) at,
-            options(nostack, preserves_flags, readonly)
-        );
-    }
-}
-
-/// Maps `len` bytes; `fd` −1 for anonymous memory.
-pub fn mmap(len: usize, prot: i32, flags: i32, fd: i32) -> Result<*mut c_void, Errno> {
-    let at = call!(libc::SYS_mmap, 0, len, prot, flags, fd, 0)?;
-    Ok(core::ptr::with_exposed_provenance_mut(at))
-}
-
-/// Unmaps what [`mmap`] gave.
-///
-/// # Safety
-/// Nothing may use the memory afterwards.
-pub unsafe fn munmap(at: *mut c_void, len: usize) {
-    let _ = call!(libc::SYS_munmap, at, len);
-}
-
-/// madvise(2).
-pub fn madvise(at: *mut c_void, len: usize, advice: i32) -> Result<(), Errno> {
-    call!(libc::SYS_madvise, at, len, advice)?;
-    Ok(())
-}
-
-/// Is the 8-byte-aligned word around `at` readable? Asks the kernel to read it
-/// as a signal set with a `how` that it refuses, so nothing else happens.
-pub fn is_readable(at: usize) -> bool {
-    const BAD_HOW: i32 = !0;
-    let asked = call!(libc::SYS_rt_sigprocmask, BAD_HOW, at & !7, 0, 8);
-    asked != Err(Errno(libc::EFAULT as u16))
-}
-
 /// No signal reaches this thread while this lives: a handler that left by
 /// siglongjmp would leave behind what is held meanwhile, a descriptor above
 /// all. Not under a seccomp filter.
@@ -616,32 +498,6 @@ impl Drop for NoSignals {
     fn drop(&mut self) {
         let how = libc::SIG_SETMASK;
         let _ = call!(libc::SYS_rt_sigprocmask, how, &raw const self.0, 0, 8);
-    }
-}
-
-/// process_vm_writev(2) on ourselves: the kernel checks `to`, nobody else need.
-pub fn write_own_memory(to: *mut c_void, bytes: &[u8]) -> Result<(), Errno> {
-    let local = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: to,
-        iov_len: bytes.len(),
-    };
-    let written = call!(
-        libc::SYS_process_vm_writev,
-        getpid(),
-        &raw const local,
-        1,
-        &raw const remote,
-        1,
-        0
-    )?;
-    if written == bytes.len() {
-        Ok(())
-    } else {
-        Err(Errno(libc::EFAULT as u16))
     }
 }
 
