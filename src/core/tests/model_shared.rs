@@ -78,11 +78,29 @@ fn bind(net: &mut Net<'_>, uid: u32, ip: u32, port: u16, lots: u32) -> Result<So
     }
 }
 
+/// Waits until the other process has bound something, however the turns fall.
+fn meet(memory: &Mapped, host: &Host, uid: u32) {
+    let mut both = false;
+    for _ in 0..1_000_000 {
+        memory.with(host, |net| {
+            both = net.ids().any(|id| net.get(id).uid != uid)
+        });
+        if both {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(100));
+    }
+    panic!("the other process never came");
+}
+
 /// Binds automatic ports, and the other's ports in vain: how many of either.
 fn work(memory: &Mapped, host: &Host, uid: u32) -> (u32, u32) {
     let (mut own, mut refused) = (0, 0);
     let mut kept = Vec::new();
     for i in 0..4_000u32 {
+        if i == 100 {
+            meet(memory, host, uid);
+        }
         memory.with(host, |net| {
             if let Ok(s) = bind(net, uid, 0, 0, i.wrapping_mul(0x9e37_79b9) ^ uid) {
                 own += 1;
