@@ -38,9 +38,8 @@ pub fn emit(run: &Run, record: &mut Record) {
     }
 }
 
-/// Puts a call that was granted, and that no rule had a say in, into the ring:
-/// what [`emit`] does for the others, with as little as can be. Only where
-/// [`is_brief`].
+/// Puts a call that was allowed and granted into the ring: what [`emit`] does
+/// for the others, with as little as can be. Only where [`is_brief`].
 #[inline(always)]
 pub fn granted(run: &Run, mut record: Granted, asked: &Words, used: Option<&Words>) {
     if process::has_counter() {

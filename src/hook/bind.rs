@@ -265,14 +265,10 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
     };
     let short = guard(Call::Bind, stage::POLICY, || brief::is_bind(run, addr, len));
     match short {
-        Some(true) => {
-            emit::prepare(run);
-            // SAFETY: as the caller's.
-            let ret = unsafe { next(fd, addr, len) };
-            let passed = Passed::unasked(run);
-            // SAFETY: this is what the kernel said of that address.
-            unsafe { brief::bind(run, ret, (fd, addr, len), &passed, flags) }
-        }
+        // SAFETY: as the caller's.
+        Some(true) => unsafe {
+            passed_bind(run, next, (fd, addr, len), &Passed::unasked(run), flags)
+        },
         // SAFETY: as the caller's.
         Some(false) => unsafe { asked_bind(run, next, (fd, addr, len), flags) },
         // A fault: as if the shim were not there.
@@ -283,6 +279,25 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
 
 /// The next library's bind(2).
 type Next = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+
+/// bind(2), which is forwarded as it is.
+///
+/// # Safety
+/// As bind(2), which `next` is, but the address may be anything.
+#[inline(always)]
+unsafe fn passed_bind(
+    run: &Run,
+    next: Next,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    passed: &Passed,
+    flags: u16,
+) -> c_int {
+    emit::prepare(run);
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(fd, addr, len) };
+    // SAFETY: this is what the kernel said of that address.
+    unsafe { brief::bind(run, ret, (fd, addr, len), passed, flags) }
+}
 
 /// bind(2), where a rule may have a say.
 ///
@@ -299,13 +314,10 @@ unsafe fn asked_bind(
         brief::judge(run, fd, addr, len)
     });
     match judged {
-        Some(Judged::Passed(passed)) => {
-            emit::prepare(run);
-            // SAFETY: as the caller's.
-            let ret = unsafe { next(fd, addr, len) };
-            // SAFETY: this is what the kernel said of that address.
-            unsafe { brief::bind(run, ret, (fd, addr, len), &passed, flags) }
-        }
+        // SAFETY: as the caller's.
+        Some(Judged::Passed(passed)) => unsafe {
+            passed_bind(run, next, (fd, addr, len), &passed, flags)
+        },
         // SAFETY: as the caller's.
         Some(Judged::Asked(answer, asked)) => unsafe {
             judged_bind(run, next, (fd, addr, len), flags, Some((answer, asked)))

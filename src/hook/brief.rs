@@ -1,6 +1,6 @@
 //! The common case: a socket that no rule is about, a bind that the rules let
 //! pass. They are forwarded and noted with as little work as can be;
-//! whatever is out of the ordinary goes the long way through [`super::socket`].
+//! whatever is out of the ordinary goes the long way through [`super::socket`] and [`super::bind`].
 
 use core::ffi::c_int;
 

@@ -192,15 +192,8 @@ impl Ring {
 
     /// The position that the next writer will try, or one that lies a little
     /// behind it.
-    #[must_use]
-    pub fn tail(&self) -> u64 {
+    fn tail(&self) -> u64 {
         self.tail.0.load(Acquire)
-    }
-
-    /// The reader's position, as far as it was published.
-    #[must_use]
-    pub fn head(&self) -> u64 {
-        self.head.0.load(Acquire)
     }
 }
 
