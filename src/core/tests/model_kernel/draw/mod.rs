@@ -1,0 +1,236 @@
+//! Random sequences of calls.
+
+mod addresses;
+mod calls;
+mod cast;
+mod rng;
+mod scenes;
+
+pub use cast::cast;
+pub use rng::Rng;
+
+use bindgate_core::model::script::{Call, Line, Script};
+
+use crate::world::{Sysctls, World};
+
+/// What a sequence is about: narrow themes meet more often than wide ones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Theme {
+    /// One transport, few ports and addresses.
+    Tcp,
+    Udp,
+    /// Automatic ports in a small range.
+    Auto,
+    /// Connections on loopback.
+    Connect,
+    /// Unix sockets, vsock, netlink, raw, ping.
+    Others,
+    /// More UDP sockets on a port than its list is searched for.
+    Crowd,
+    /// A connection, and the same once more.
+    Again,
+    /// One TCP port and its options, changed before and after.
+    Cache,
+    /// No automatic vsock port in all the tries.
+    VsockFull,
+    /// Everything.
+    Mixed,
+}
+
+pub struct Plan {
+    pub theme: Theme,
+    pub sysctls: Sysctls,
+    pub script: Script,
+    /// Which of the [`cast`] plays each process.
+    pub players: Vec<usize>,
+}
+
+pub struct Drawer<'a> {
+    rng: &'a mut Rng,
+    world: &'a World,
+    theme: Theme,
+    sysctls: Sysctls,
+    ports: Vec<u16>,
+    kinds: Vec<Option<(i32, i32, i32)>>,
+    /// The address that each variable was bound to last, and whether it was
+    /// told to listen.
+    bound: Vec<Option<(Vec<u8>, bool)>>,
+    /// Calls that are made before those that are drawn, the last one first.
+    directed: Vec<(usize, Call)>,
+    processes: usize,
+    /// The process that made the descriptor of each variable.
+    owners: Vec<usize>,
+}
+
+fn sysctls(rng: &mut Rng, theme: Theme) -> Sysctls {
+    let mut s = Sysctls::DEFAULT;
+    if theme == Theme::Auto {
+        let lo = rng.of(&[40000u16, 40001]);
+        let n = rng.of(&[1u16, 2, 3, 4, 5, 6, 7, 8, 9, 12]);
+        s.range = (lo, lo + n - 1);
+        if rng.chance(20) {
+            s.reserved = Some((lo + 1, lo + 1 + rng.below(2) as u16));
+        }
+        s.autobind_reuse = rng.chance(25);
+    }
+    if theme == Theme::Connect && rng.chance(40) {
+        let n = rng.of(&[1u16, 2, 3, 4, 5, 8]);
+        s.range = (40000, 40000 + n - 1);
+    }
+    if rng.chance(10) {
+        s.nonlocal = rng.chance(50);
+        s.nonlocal6 = rng.chance(50);
+        s.bindv6only = rng.chance(50);
+        s.unprivileged = rng.of(&[0, 80, 81, 1024]);
+        s.ping_groups = rng.of(&[(0, 1001), (1, 0), (1000, 1000)]);
+    }
+    s
+}
+
+/// A sequence of 20 to 60 calls.
+pub fn plan(rng: &mut Rng, world: &World) -> Plan {
+    let theme = rng.of(&[
+        Theme::Tcp,
+        Theme::Tcp,
+        Theme::Udp,
+        Theme::Auto,
+        Theme::Others,
+        Theme::Connect,
+        Theme::Mixed,
+        Theme::Mixed,
+    ]);
+    let theme = if rng.chance(5) { Theme::Crowd } else { theme };
+    let theme = match rng.below(1000) {
+        0..30 => Theme::Again,
+        30 => Theme::VsockFull,
+        31..110 => Theme::Cache,
+        _ => theme,
+    };
+    let sysctls = sysctls(rng, theme);
+    let most = if rng.chance(15) { 20 } else { 5 };
+    let mut vars = 6 + rng.below(most);
+    if theme == Theme::Crowd {
+        vars = 14 + rng.below(5);
+    }
+    let mut ports = vec![5000 + rng.below(3) as u16];
+    if rng.chance(40) {
+        ports.push(ports[0] + 16384);
+    }
+    if rng.chance(30) {
+        ports.push(80);
+    }
+    if theme == Theme::Auto {
+        ports = vec![sysctls.range.0, sysctls.range.1];
+    }
+    if theme == Theme::Crowd {
+        ports = vec![5000, 5000 + 16384];
+    }
+    if theme == Theme::Cache {
+        ports = vec![5000];
+    }
+    if theme == Theme::VsockFull {
+        vars = 25;
+    }
+    let mut calls = 20 + rng.below(41);
+    if theme == Theme::VsockFull {
+        calls = 52 + rng.below(9);
+    }
+    if theme == Theme::Crowd {
+        calls = 40 + rng.below(21);
+    }
+    let (cast, players) = cast::troupe(rng);
+    let processes = cast.len();
+    let mut d = Drawer {
+        rng,
+        world,
+        theme,
+        sysctls,
+        ports,
+        kinds: vec![None; vars],
+        bound: vec![None; vars],
+        directed: Vec::new(),
+        processes,
+        owners: vec![0; vars],
+    };
+    d.direct();
+    let lines = (0..calls).map(|i| d.line(i)).collect();
+    let script = Script {
+        host: world.host,
+        sysctls: sysctls.lines(),
+        processes: cast,
+        vars: (0..vars).map(|i| format!("s{i}")).collect(),
+        lines,
+    };
+    Plan {
+        theme,
+        sysctls,
+        script,
+        players,
+    }
+}
+
+impl Drawer<'_> {
+    fn line(&mut self, i: usize) -> Line {
+        let vars = self.kinds.len();
+        let (var, directed) = match self.directed.pop() {
+            Some((var, call)) => (var, Some(call)),
+            // Six sockets in at least two processes, then as it comes.
+            None if i < 6 => (i, None),
+            None => (self.rng.below(vars), None),
+        };
+        let process = match () {
+            () if i < 2 => i,
+            () if matches!(directed, Some(Call::Socket { .. })) => self.rng.below(self.processes),
+            // Mostly its own process, sometimes one that has it passed.
+            () if self.kinds[var].is_some() && (directed.is_some() || self.rng.chance(80)) => {
+                self.owners[var]
+            }
+            () => self.rng.below(self.processes),
+        };
+        let call = match (directed, self.kinds[var]) {
+            (Some(call), _) => call,
+            (None, None) => self.socket(var),
+            (None, Some(kind)) => self.call(var, kind),
+        };
+        match &call {
+            Call::Bind { bytes, len: None } => self.bound[var] = Some((bytes.clone(), false)),
+            Call::Listen => {
+                if let Some((_, listens)) = &mut self.bound[var] {
+                    *listens = true;
+                }
+            }
+            Call::Close => {
+                self.kinds[var] = None;
+                self.bound[var] = None;
+            }
+            Call::Dup { of } => self.bound[var] = self.bound[*of].clone(),
+            _ => {}
+        }
+        if matches!(
+            call,
+            Call::Socket { .. } | Call::File | Call::Dup { .. } | Call::Accept { .. }
+        ) {
+            self.owners[var] = process;
+        }
+        Line {
+            process,
+            var,
+            call,
+            expect: None,
+            at: 0,
+        }
+    }
+
+    /// How a sequence of this theme begins.
+    fn direct(&mut self) {
+        let mut calls = match self.theme {
+            Theme::Connect => self.serve(),
+            Theme::Crowd => self.crowd(),
+            Theme::Again => self.again(),
+            Theme::VsockFull => scenes::fill_vsock(),
+            _ => Vec::new(),
+        };
+        calls.reverse();
+        self.directed = calls;
+    }
+}
