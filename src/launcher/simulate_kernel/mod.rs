@@ -20,6 +20,7 @@ pub use setup::*;
 
 const IP_LOCAL_PORT_RANGE: c_int = 51;
 const SO_BINDTOIFINDEX: c_int = 62;
+const SO_PASSPIDFD: c_int = 76;
 const SO_ATTACH_REUSEPORT_CBPF: c_int = 51;
 
 fn last_errno() -> i32 {
@@ -33,6 +34,18 @@ pub struct Got {
     pub result: Result<(), i32>,
     /// getsockname(2) afterwards, if the variable holds a socket.
     pub name: Option<Vec<u8>>,
+    /// getpeername(2) likewise, if that is a connected Unix socket.
+    pub peer: Option<Vec<u8>>,
+}
+
+impl Got {
+    fn fails(errno: i32) -> Got {
+        Got {
+            result: Err(errno),
+            name: None,
+            peer: None,
+        }
+    }
 }
 
 /// The kernel's choice, as far as a call leaves one to it.
@@ -149,11 +162,15 @@ impl Kernel {
         self.hands.iter_mut().flatten().for_each(Hand::go);
     }
 
-    /// What the file system says of the path of a bind.
+    /// What the file system says of the path of a bind or a connect.
     pub fn path_state(&self, line: &Line) -> Option<PathState> {
         let hand = self.players.get(line.process).copied().unwrap_or(0);
         let uid = self.uids.get(hand).copied().unwrap_or(0);
-        Some(path::path_state(&path::path_of(line)?, uid))
+        let path = path::path_of(line)?;
+        Some(match line.call {
+            Call::Connect { .. } => path::connect_state(&path, uid),
+            _ => path::path_state(&path, uid),
+        })
     }
 
     /// Makes the call of a line.
@@ -161,14 +178,8 @@ impl Kernel {
         let player = self.players.get(line.process).copied().unwrap_or(0);
         match self.hands.get(player) {
             Some(Ok(_)) => self.call(player, line),
-            Some(Err(e)) => Got {
-                result: Err(*e),
-                name: None,
-            },
-            None => Got {
-                result: Err(libc::ESRCH),
-                name: None,
-            },
+            Some(Err(e)) => Got::fails(*e),
+            None => Got::fails(libc::ESRCH),
         }
     }
 
@@ -200,14 +211,11 @@ impl Kernel {
     }
 
     fn call(&mut self, player: usize, line: &Line) -> Got {
-        let fails = |e| Got {
-            result: Err(e),
-            name: None,
-        };
         if line.call == Call::Close {
             return Got {
                 result: self.close(line.var),
                 name: None,
+                peer: None,
             };
         }
         let (Call::Dup { of: subject } | Call::Accept { from: subject }) = line.call else {
@@ -215,7 +223,7 @@ impl Kernel {
             if creates {
                 let hand = self.hands.get_mut(player).and_then(|h| h.as_mut().ok());
                 let Some(hand) = hand else {
-                    return fails(libc::ESRCH);
+                    return Got::fails(libc::ESRCH);
                 };
                 let made = match &line.call {
                     Call::Socket {
@@ -237,28 +245,30 @@ impl Kernel {
             }
             let (fd, lent) = match self.lend(player, line.var) {
                 Ok(lent) => lent,
-                Err(e) => return fails(e),
+                Err(e) => return Got::fails(e),
             };
             let Some(Ok(hand)) = self.hands.get_mut(player) else {
-                return fails(libc::ESRCH);
+                return Got::fails(libc::ESRCH);
             };
             let made = on_socket(hand, fd as u64, &line.call);
-            let name = name_of(hand, fd as u64);
+            let names = Names::of(hand, fd as u64);
             if lent {
                 hand.call(libc::SYS_close, &[fd as u64]);
             }
             hand.go();
+            let (name, peer) = names.read(hand);
             return Got {
                 result: hand.result(made).map(drop),
-                name: name.read(hand),
+                name,
+                peer,
             };
         };
         let (fd, lent) = match self.lend(player, subject) {
             Ok(lent) => lent,
-            Err(e) => return fails(e),
+            Err(e) => return Got::fails(e),
         };
         let Some(Ok(hand)) = self.hands.get_mut(player) else {
-            return fails(libc::ESRCH);
+            return Got::fails(libc::ESRCH);
         };
         let subject = fd as u64;
         let made = if matches!(line.call, Call::Dup { .. }) {
@@ -275,15 +285,12 @@ impl Kernel {
     /// The variable becomes what a call of the running request returns.
     fn keep(&mut self, player: usize, var: usize, made: u64) -> Got {
         let Some(Ok(hand)) = self.hands.get_mut(player) else {
-            return Got {
-                result: Err(libc::ESRCH),
-                name: None,
-            };
+            return Got::fails(libc::ESRCH);
         };
-        let name = name_of(hand, made);
+        let names = Names::of(hand, made);
         hand.go();
         let fd = hand.result(made);
-        let name = name.read(hand);
+        let (name, peer) = names.read(hand);
         let _ = self.close(var);
         if let (Ok(fd), Some(place)) = (fd, self.vars.get_mut(var)) {
             *place = Some(Place {
@@ -294,6 +301,7 @@ impl Kernel {
         Got {
             result: fd.map(drop),
             name,
+            peer,
         }
     }
 }
@@ -304,21 +312,43 @@ impl Drop for Kernel {
     }
 }
 
-/// getsockname(2) as part of a request.
+/// getsockname(2) and getpeername(2) as part of a request.
+struct Names {
+    own: Name,
+    peer: Name,
+}
+
+impl Names {
+    fn of(hand: &mut Hand, fd: u64) -> Names {
+        Names {
+            own: Name::of(hand, fd, libc::SYS_getsockname),
+            peer: Name::of(hand, fd, libc::SYS_getpeername),
+        }
+    }
+
+    /// The peer's only of a Unix socket.
+    fn read(&self, hand: &mut Hand) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let own = self.own.read(hand);
+        let unix = own.as_ref().is_some_and(|n| n.first() == Some(&1));
+        let peer = self.peer.read(hand).filter(|_| unix);
+        (own, peer)
+    }
+}
+
 struct Name {
     call: u64,
     at: u64,
     len: u64,
 }
 
-fn name_of(hand: &mut Hand, fd: u64) -> Name {
-    let at = hand.memory(&[0; 128]);
-    let len = hand.memory(&128u32.to_ne_bytes());
-    let call = hand.call(libc::SYS_getsockname, &[fd, at, len]);
-    Name { call, at, len }
-}
-
 impl Name {
+    fn of(hand: &mut Hand, fd: u64, number: libc::c_long) -> Name {
+        let at = hand.memory(&[0; 128]);
+        let len = hand.memory(&128u32.to_ne_bytes());
+        let call = hand.call(number, &[fd, at, len]);
+        Name { call, at, len }
+    }
+
     fn read(&self, hand: &mut Hand) -> Option<Vec<u8>> {
         hand.result(self.call).ok()?;
         let len = hand
@@ -358,7 +388,17 @@ fn on_socket(hand: &mut Hand, fd: u64, call: &Call) -> u64 {
             let wait = [0i64.to_ne_bytes(), 300_000i64.to_ne_bytes()].concat();
             set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &wait);
             let at = hand.memory(bytes);
-            hand.call(libc::SYS_connect, &[fd, at, bytes.len() as u64])
+            // A Unix listener whose queue is full: EAGAIN at once.
+            let unix = bytes.first() == Some(&1);
+            let how = libc::F_SETFL as u64;
+            if unix {
+                hand.call(libc::SYS_fcntl, &[fd, how, libc::O_NONBLOCK as u64]);
+            }
+            let made = hand.call(libc::SYS_connect, &[fd, at, bytes.len() as u64]);
+            if unix {
+                hand.call(libc::SYS_fcntl, &[fd, how, 0]);
+            }
+            made
         }
         Call::Shutdown(how) => hand.call(libc::SYS_shutdown, &[fd, u64::from(*how)]),
         // Made elsewhere.
@@ -389,6 +429,8 @@ fn set(hand: &mut Hand, fd: u64, opt: Opt) -> u64 {
             IP_LOCAL_PORT_RANGE,
             (u32::from(lo) | u32::from(hi) << 16) as i32,
         ),
+        Opt::PassCred(b) => (libc::SOL_SOCKET, libc::SO_PASSCRED, on(b)),
+        Opt::PassPidfd(b) => (libc::SOL_SOCKET, SO_PASSPIDFD, on(b)),
         Opt::Repair(b) => (libc::IPPROTO_TCP, libc::TCP_REPAIR, on(b)),
         Opt::BindToNoDevice => {
             let name = b"no-such-device\0";

@@ -122,6 +122,10 @@ pub enum Opt {
     Repair(bool),
     /// `SO_ATTACH_REUSEPORT_CBPF`
     AttachReuseport,
+    /// `SO_PASSCRED`
+    PassCred(bool),
+    /// `SO_PASSPIDFD`
+    PassPidfd(bool),
     /// FreeBSD's `IP_PORTRANGE`
     BsdPortRange(freebsd::PortRange),
     /// FreeBSD's `IP_BINDANY`

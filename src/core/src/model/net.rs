@@ -312,6 +312,19 @@ impl Net<'_> {
         }
     }
 
+    /// What getpeername(2) gives for a Unix socket: its peer's name, which a
+    /// peer that is closed still has. `None` for `ENOTCONN`, and for the other
+    /// families.
+    #[must_use]
+    pub fn unix_peer_name(&self, id: SockId) -> Option<UnixName> {
+        let s = self.get(id);
+        if s.table != Table::Unix || s.peer == NONE {
+            return None;
+        }
+        let peer = self.get(SockId(s.peer));
+        Some(peer.unix_name().unwrap_or(UnixName::AUTO))
+    }
+
     /// Enters a socket of somebody else, as sock_diag shows it. `None` if the
     /// table is full.
     pub fn adopt(&mut self, o: &Outside) -> Option<SockId> {

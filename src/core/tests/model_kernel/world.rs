@@ -104,7 +104,7 @@ impl World {
     }
 
     /// Empties the directory of Unix paths: a subdirectory, one that nobody
-    /// but root may enter, a loop of links.
+    /// but root may enter, a loop of links, a link to where a socket may be.
     pub fn sweep(&self) -> io::Result<()> {
         use std::os::unix::fs::{PermissionsExt, symlink};
         let dir = dir();
@@ -118,6 +118,7 @@ impl World {
         std::fs::create_dir(format!("{dir}/ro"))?;
         std::fs::create_dir(format!("{dir}/shut"))?;
         symlink("loop", format!("{dir}/loop"))?;
+        symlink("c", format!("{dir}/link"))?;
         let mode = |name: &str, mode: u32| {
             std::fs::set_permissions(format!("{dir}{name}"), PermissionsExt::from_mode(mode))
         };

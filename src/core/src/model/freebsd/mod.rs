@@ -128,7 +128,7 @@ impl Net<'_> {
         match self.path {
             PathState::Exists => return cx.fail(Step::BsdUnixExists, Errno::EADDRINUSE),
             PathState::Refused(e) => return cx.fail(Step::BsdUnixPath, e),
-            PathState::Free => {}
+            PathState::Free | PathState::Elsewhere => {}
         }
         let name = UnixName::path(path);
         self.edit(id, |s| {

@@ -22,6 +22,9 @@ impl Net<'_> {
         let result = if self.get(id).refs > 0 {
             cx.pass(Step::CloseShared);
             Ok(())
+        } else if self.get(id).table == Table::Unix {
+            self.unix_release_sock(id, &mut cx);
+            Ok(())
         } else if self.is_cut_off(id) {
             not_modelled(&mut cx)
         } else {
@@ -63,8 +66,10 @@ impl Net<'_> {
         let s = *self.get(id);
         match s.kind.domain {
             af::INET | af::INET6 => {}
-            // unix_shutdown: no state counts.
+            // unix_shutdown: no state counts. What it does to the other side
+            // no connect and no bind can see.
             af::UNIX => {
+                self.edit(id, |s| s.set_recv_shutdown(s.recv_shutdown() || how != 1));
                 cx.pass(Step::ShutdownOk);
                 return Ok(());
             }

@@ -24,7 +24,7 @@ const LOOPBACK6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 impl Net<'_> {
     /// connect(2), waiting for the outcome.
-    pub fn connect(&mut self, id: SockId, addr: &[u8], _cred: &Cred, pick: Pick) -> Answer<()> {
+    pub fn connect(&mut self, id: SockId, addr: &[u8], cred: &Cred, pick: Pick) -> Answer<()> {
         let mut cx = Ctx::new(pick);
         let s = self.get(id);
         let result = match (s.kind.domain, s.table) {
@@ -33,6 +33,7 @@ impl Net<'_> {
             (af::INET | af::INET6, Table::Udp | Table::UdpLite) => {
                 self.inet_dgram_connect(id, addr, &mut cx)
             }
+            (af::UNIX, _) => self.unix_connect(id, addr, cred, &mut cx),
             _ => not_modelled(&mut cx),
         };
         Answer::of(result, &cx)
@@ -323,16 +324,22 @@ impl Net<'_> {
             return cx.fail(Step::NoRoom, Errno::ENOBUFS);
         };
         self.inet_bind_hash(child);
-        self.edit(SockId(l.queue.last), |c| c.queue_next = child.0);
+        self.reqsk_queue_add(listener, child);
+        self.edit(id, |s| s.peer = child.0);
+        Ok(child)
+    }
+
+    /// `inet_csk_reqsk_queue_add`
+    pub(super) fn reqsk_queue_add(&mut self, listener: SockId, child: SockId) {
+        let last = SockId(self.get(listener).queue.last);
+        self.edit(last, |c| c.queue_next = child.0);
         self.edit(listener, |l| {
             if l.queue.first == NONE {
                 l.queue.first = child.0;
             }
             l.queue.last = child.0;
-            l.queue.len += 1;
+            l.queue.len = l.queue.len.saturating_add(1);
         });
-        self.edit(id, |s| s.peer = child.0);
-        Ok(child)
     }
 
     /// `reqsk_queue_remove`

@@ -19,6 +19,7 @@ mod socket;
 mod tcp;
 mod udp;
 mod unix;
+mod unix_connect;
 mod vsock;
 
 pub(super) use inet::needs_scope;

@@ -99,6 +99,15 @@ impl Net<'_> {
                     s.reuse = if on { 2 } else { 0 };
                 });
             }
+            // sk_may_scm_recv
+            Opt::PassCred(_) if !matches!(s.kind.domain, af::UNIX | af::NETLINK) => {
+                return cx.fail(Step::OptPassFamily, Errno::EOPNOTSUPP);
+            }
+            Opt::PassCred(on) => self.edit(id, |s| s.set_pass_cred(on)),
+            Opt::PassPidfd(_) if s.kind.domain != af::UNIX => {
+                return cx.fail(Step::OptPassFamily, Errno::EOPNOTSUPP);
+            }
+            Opt::PassPidfd(on) => self.edit(id, |s| s.set_pass_pidfd(on)),
             Opt::AttachReuseport if s.is_mptcp() => {
                 return cx.fail(Step::OptUnknown, Errno::EOPNOTSUPP);
             }

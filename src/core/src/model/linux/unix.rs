@@ -9,16 +9,24 @@ use crate::model::step::Step;
 use crate::model::{Errno, Pick};
 use crate::socket::ty;
 
-/// What the file system says of a path that a socket is to be bound to.
+/// What the file system says of a path that a socket is to be bound or
+/// connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PathState {
-    /// The parent is there and writable, the name is free.
+    /// Nothing has the name; for a bind, its parent is there and writable.
     Free,
-    /// Something has the name: `EEXIST` of `start_creating_path`.
+    /// Something has the name: `EEXIST` of `start_creating_path`. For a
+    /// connect, it may be written (`path_permission`).
     Exists,
     /// The look-up or the permission check fails so.
     Refused(Errno),
+    /// A socket that goes by another path as well: the model compares paths by
+    /// their bytes, and cannot say which it is.
+    Elsewhere,
 }
+
+/// In the place of a type: a path, which all types share.
+const PATH: u16 = 0;
 
 /// A name that the hash chains know: 16 bytes of type and length, and a hash.
 fn key(kind: u16, name: &[u8]) -> (u32, [u8; 16]) {
@@ -42,20 +50,29 @@ fn auto_name(n: u32) -> [u8; 5] {
     name
 }
 
+pub(super) fn family_of(addr: &[u8]) -> u16 {
+    match addr {
+        [a, b, ..] => u16::from_ne_bytes([*a, *b]),
+        _ => af::UNSPEC,
+    }
+}
+
+/// `unix_validate_addr`: what comes after the family, at least a byte.
+pub(super) fn unix_validate_addr<'a>(addr: &'a [u8], cx: &mut Ctx) -> Result<&'a [u8], Errno> {
+    if addr.len() <= 2 || addr.len() > 110 || family_of(addr) != af::UNIX {
+        return cx.fail(Step::UnixBindMalformed, Errno::EINVAL);
+    }
+    Ok(addr.get(2..).unwrap_or(&[]))
+}
+
 impl Net<'_> {
     /// `unix_bind`
     pub(super) fn unix_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
-        let family = match addr {
-            [a, b, ..] => u16::from_ne_bytes([*a, *b]),
-            _ => 0,
-        };
+        let family = family_of(addr);
         if addr.len() == 2 && family == af::UNIX {
             return self.unix_autobind(id, cx);
         }
-        if addr.len() <= 2 || addr.len() > 110 || family != af::UNIX {
-            return cx.fail(Step::UnixBindMalformed, Errno::EINVAL);
-        }
-        let name = addr.get(2..).unwrap_or(&[]);
+        let name = unix_validate_addr(addr, cx)?;
         match name.split_first() {
             Some((0, rest)) => self.unix_bind_abstract(id, rest, cx),
             _ => self.unix_bind_bsd(id, name, cx),
@@ -63,7 +80,7 @@ impl Net<'_> {
     }
 
     /// `unix_autobind`
-    fn unix_autobind(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn unix_autobind(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
         if self.get(id).has_name() {
             cx.pass(Step::UnixAutobindNamed);
             return Ok(());
@@ -77,7 +94,7 @@ impl Net<'_> {
         for i in 0..1 << 20 {
             let name = auto_name(start.wrapping_add(i) & 0xf_ffff);
             if self.unix_find(kind, &name).is_none() {
-                self.unix_name(id, UnixName::abstract_(&name), &name);
+                self.unix_name(id, kind, UnixName::abstract_(&name), &name);
                 cx.pass(Step::UnixAutobind);
                 return Ok(());
             }
@@ -88,14 +105,15 @@ impl Net<'_> {
     /// `unix_bind_abstract`
     fn unix_bind_abstract(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
         let s = self.get(id);
+        let kind = s.kind.ty;
         if s.has_name() {
             return cx.fail(Step::UnixAbstractBound, Errno::EINVAL);
         }
-        if let Some(holder) = self.unix_find(s.kind.ty, name) {
+        if let Some(holder) = self.unix_find(kind, name) {
             cx.holder = Some(holder);
             return cx.fail(Step::UnixAbstractInUse, Errno::EADDRINUSE);
         }
-        self.unix_name(id, UnixName::abstract_(name), name);
+        self.unix_name(id, kind, UnixName::abstract_(name), name);
         cx.pass(Step::UnixBound);
         Ok(())
     }
@@ -107,28 +125,34 @@ impl Net<'_> {
         match self.path {
             PathState::Exists => return cx.fail(Step::UnixPathExists, Errno::EADDRINUSE),
             PathState::Refused(e) => return cx.fail(Step::UnixPathRefused, e),
-            PathState::Free => {}
+            PathState::Free | PathState::Elsewhere => {}
         }
         if self.get(id).has_name() {
             return cx.fail(Step::UnixPathBound, Errno::EINVAL);
         }
-        let name = UnixName::path(path);
-        self.edit(id, |s| {
-            s.set_unix_name(name);
-        });
+        self.unix_name(id, PATH, UnixName::path(path), path);
         cx.pass(Step::UnixBound);
         Ok(())
     }
 
-    fn unix_find(&self, kind: u16, name: &[u8]) -> Option<SockId> {
+    /// `unix_find_socket_byname`
+    pub(super) fn unix_find(&self, kind: u16, name: &[u8]) -> Option<SockId> {
         let (hash, addr) = key(kind, name);
         self.at_addr(Table::Unix, hash, addr)
             .find(|(_, s)| s.is_abstract(name))
             .map(|(id, _)| id)
     }
 
-    fn unix_name(&mut self, id: SockId, name: Option<UnixName>, bytes: &[u8]) {
-        let (hash, addr) = key(self.get(id).kind.ty, bytes);
+    /// `unix_find_socket_byinode`, by the path that leads there.
+    pub(super) fn unix_find_path(&self, path: &[u8]) -> Option<SockId> {
+        let (hash, addr) = key(PATH, path);
+        self.at_addr(Table::Unix, hash, addr)
+            .find(|(_, s)| s.is_path(path))
+            .map(|(id, _)| id)
+    }
+
+    fn unix_name(&mut self, id: SockId, kind: u16, name: Option<UnixName>, bytes: &[u8]) {
+        let (hash, addr) = key(kind, bytes);
         self.edit(id, |s| {
             s.set_unix_name(name);
             s.num = hash;
@@ -145,6 +169,9 @@ impl Net<'_> {
         }
         if !s.has_name() {
             return cx.fail(Step::UnixListenUnbound, Errno::EINVAL);
+        }
+        if s.state == State::Established {
+            return cx.fail(Step::UnixListenState, Errno::EINVAL);
         }
         self.edit(id, |s| s.state = State::Listen);
         cx.pass(Step::ListenOk);

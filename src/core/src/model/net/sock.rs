@@ -81,7 +81,8 @@ pub struct Sock {
     /// `inet_num`, vsock port, netlink port id, packet ifindex.
     pub num: u32,
     /// The vsock CID, netlink groups, the packet protocol; for MPTCP the
-    /// device of the outer socket.
+    /// device of the outer socket; for a Unix socket how many others have it
+    /// as their peer.
     pub aux: u32,
     /// `sk_rcv_saddr`, `sk_v6_rcv_saddr`: for IPv4 sockets the latter is mapped.
     pub rcv4: u32,
@@ -186,6 +187,12 @@ flags! {
     /// Of a connection that began where one in TIME_WAIT was: its sequence
     /// numbers are ahead of the clock, and a third one may find them so.
     21 ahead set_ahead;
+    /// `RCV_SHUTDOWN` in a Unix socket's `sk_shutdown`
+    22 recv_shutdown set_recv_shutdown;
+    /// `SO_PASSCRED` (`sk_scm_credentials`)
+    23 pass_cred set_pass_cred;
+    /// `SO_PASSPIDFD` (`sk_scm_pidfd`)
+    24 pass_pidfd set_pass_pidfd;
 }
 
 /// `::ffff:0.0.0.0`
@@ -363,6 +370,11 @@ impl Sock {
     /// Is it this abstract name?
     pub(in crate::model) fn is_abstract(&self, name: &[u8]) -> bool {
         self.name_kind == 2 && self.name.get(..usize::from(self.name_len)) == Some(name)
+    }
+
+    /// Is it bound to this path?
+    pub(in crate::model) fn is_path(&self, path: &[u8]) -> bool {
+        self.name_kind == 1 && self.name.get(..usize::from(self.name_len)) == Some(path)
     }
 
     pub(in crate::model) fn set_unix_name(&mut self, name: Option<UnixName>) {

@@ -311,6 +311,8 @@ fn option(words: &[&str]) -> Result<Opt, String> {
             _ => return Err("SO_LINGER is zero or off".to_owned()),
         },
         "TCP_REPAIR" => Opt::Repair(on_off(value)?),
+        "SO_PASSCRED" => Opt::PassCred(on_off(value)?),
+        "SO_PASSPIDFD" => Opt::PassPidfd(on_off(value)?),
         "SO_ATTACH_REUSEPORT_CBPF" => Opt::AttachReuseport,
         "IP_PORTRANGE" => Opt::BsdPortRange(match *value {
             "default" => PortRange::Default,

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Call, Line, Script};
-use crate::addr::{Addr, STORAGE};
+use crate::addr::{Addr, STORAGE, UnixName, af};
 use crate::model::linux::PathState;
 use crate::model::{Answer, Errno, Fd, OwnedNet, Pick, Pointer, SockId, Step, Trail};
 
@@ -15,6 +15,8 @@ pub struct Outcome {
     pub result: Result<(), Errno>,
     /// The local address afterwards, of a call that succeeded on an open socket.
     pub name: Option<Addr>,
+    /// The name of a Unix socket's peer, if it has one.
+    pub peer: Option<UnixName>,
     /// The checks passed.
     pub trail: Trail,
     /// The variable of the socket that was in the way.
@@ -33,7 +35,8 @@ pub struct Player {
     /// What the file system says of the next path; asked of the paths that
     /// the script has bound itself if nobody does.
     pub path: Option<PathState>,
-    paths: Vec<Vec<u8>>,
+    /// What was bound to, and by which user.
+    paths: Vec<(Vec<u8>, u32)>,
     vars: Vec<Option<SockId>>,
     /// Variables that hold a descriptor of something else than a socket.
     files: Vec<bool>,
@@ -103,6 +106,7 @@ impl Player {
         Outcome {
             result: answer.result.map(|_| ()),
             name: None,
+            peer: None,
             trail: answer.trail,
             holder: answer
                 .holder
@@ -153,12 +157,14 @@ impl Player {
         let fails = |errno, step| Outcome {
             result: Err(errno),
             name: None,
+            peer: None,
             trail: Trail::one(step),
             holder: None,
         };
         let done = Outcome {
             result: Ok(()),
             name: None,
+            peer: None,
             trail: Trail::new(),
             holder: None,
         };
@@ -221,15 +227,18 @@ impl Player {
                     bytes: Some(&memory),
                     len: len.unwrap_or(bytes.len() as i32),
                 };
-                let known = self.paths.contains(bytes);
+                let path = path_of(bytes);
+                let known = path.is_some_and(|path| self.paths.iter().any(|(p, _)| p == path));
                 net.path = self.path.unwrap_or(if known {
                     PathState::Exists
                 } else {
                     PathState::Free
                 });
                 let answer = net.bind(fd, addr, &cred, pick);
-                if answer.trail.last() == Some(Step::UnixBound) && !known {
-                    self.paths.push(bytes.clone());
+                if let Some(path) = path
+                    && answer.trail.last() == Some(Step::UnixBound)
+                {
+                    self.paths.push((path.to_vec(), cred.uid));
                 }
                 self.done(answer)
             }
@@ -238,6 +247,18 @@ impl Player {
                 self.done(answer)
             }
             Call::Connect { bytes } => {
+                let owner = path_of(bytes).and_then(|path| {
+                    let known = self.paths.iter().find(|(p, _)| p == path);
+                    known.map(|(_, owner)| *owner)
+                });
+                net.path = self.path.unwrap_or(match owner {
+                    None => PathState::Free,
+                    // Mode 0755, as most umasks make it.
+                    Some(owner) if cred.uid != 0 && cred.uid != owner => {
+                        PathState::Refused(Errno::EACCES)
+                    }
+                    Some(_) => PathState::Exists,
+                });
                 let answer = net.connect(known, bytes, &cred, pick);
                 self.done(answer)
             }
@@ -277,10 +298,19 @@ impl Player {
                 self.done(answer)
             }
         };
-        let name = match self.id(line.var) {
-            Some(id) => Some(self.net.net().getsockname(id)),
-            _ => None,
-        };
-        Outcome { name, ..outcome }
+        let net = self.net.net();
+        let id = self.vars.get(line.var).copied().flatten();
+        Outcome {
+            name: id.map(|id| net.getsockname(id)),
+            peer: id.and_then(|id| net.unix_peer_name(id)),
+            ..outcome
+        }
     }
+}
+
+/// The path in the bytes of an address, if it holds one.
+fn path_of(bytes: &[u8]) -> Option<&[u8]> {
+    let (family, name) = bytes.split_first_chunk()?;
+    let path = name.split(|b| *b == 0).next()?;
+    (u16::from_ne_bytes(*family) == af::UNIX && !path.is_empty()).then_some(path)
 }

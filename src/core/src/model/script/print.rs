@@ -90,6 +90,8 @@ impl fmt::Display for Opt {
             Opt::PortRange(lo, hi) => write!(f, "IP_LOCAL_PORT_RANGE {lo}-{hi}"),
             Opt::LingerZero(b) => write!(f, "SO_LINGER {}", if b { "zero" } else { "off" }),
             Opt::Repair(b) => write!(f, "TCP_REPAIR {}", on(b)),
+            Opt::PassCred(b) => write!(f, "SO_PASSCRED {}", on(b)),
+            Opt::PassPidfd(b) => write!(f, "SO_PASSPIDFD {}", on(b)),
             Opt::AttachReuseport => write!(f, "SO_ATTACH_REUSEPORT_CBPF on"),
             Opt::BsdPortRange(r) => {
                 use crate::model::freebsd::PortRange;

@@ -73,6 +73,7 @@ impl Drawer<'_> {
                     _ => {
                         let names = [
                             "a", "b", "c", "no/x", "a/x", ".", "sub/", "loop/x", "ro/x", "shut/x",
+                            "link",
                         ];
                         let path = format!("{}/{}", crate::world::dir(), self.rng.of(&names));
                         UnixName::path(path.as_bytes())

@@ -5,6 +5,7 @@ use bindgate_core::model::Opt;
 use bindgate_core::model::script::Call;
 
 use super::addresses::may_answer;
+use super::unix::UNIX;
 use super::{Drawer, Theme};
 
 pub(super) const TCP: [(i32, i32, i32); 4] = [(2, 1, 0), (10, 1, 0), (2, 1, 262), (10, 1, 262)];
@@ -71,6 +72,7 @@ impl Drawer<'_> {
                     .of(&[(2, 1, 0), (2, 1, 0), (10, 1, 0), (2, 2, 0), (10, 2, 0)])
             }
             Theme::Others => self.rng.of(&OTHERS),
+            Theme::Unix | Theme::UnixFull => self.rng.of(&UNIX),
             _ if self.rng.chance(20) => self.rng.of(&OTHERS),
             _ if self.rng.chance(3) => self.rng.of(&ODD),
             _ if self.rng.chance(60) => self.rng.of(&TCP),
@@ -171,7 +173,8 @@ impl Drawer<'_> {
     }
 
     pub(super) fn call(&mut self, var: usize, kind: (i32, i32, i32)) -> Call {
-        if let Some(call) = self.connection(var, kind) {
+        let special = self.connection(var, kind);
+        if let Some(call) = special.or_else(|| self.unix_connection(var, kind)) {
             return call;
         }
         match self.rng.below(100) {
@@ -210,6 +213,7 @@ impl Drawer<'_> {
                 0..6 => Opt::ReuseAddr(on),
                 6..8 if kind.0 != 17 => Opt::ReusePort(on),
                 8..9 if matches!(kind.0, 2 | 10) => Opt::FreeBind(on),
+                8..9 if kind.0 != 17 => self.rng.of(&[Opt::PassCred(on), Opt::PassPidfd(on)]),
                 _ => Opt::ReuseAddr(!on),
             };
         }

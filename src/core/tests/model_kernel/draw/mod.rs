@@ -5,6 +5,7 @@ mod calls;
 mod cast;
 mod rng;
 mod scenes;
+mod unix;
 
 pub use cast::cast;
 pub use rng::Rng;
@@ -25,6 +26,10 @@ pub enum Theme {
     Connect,
     /// Unix sockets, vsock, netlink, raw, ping.
     Others,
+    /// Connections of Unix sockets.
+    Unix,
+    /// More of them than a listener's queue holds.
+    UnixFull,
     /// More UDP sockets on a port than its list is searched for.
     Crowd,
     /// A connection, and the same once more.
@@ -96,6 +101,7 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         Theme::Auto,
         Theme::Others,
         Theme::Connect,
+        Theme::Unix,
         Theme::Mixed,
         Theme::Mixed,
     ]);
@@ -104,6 +110,7 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         0..30 => Theme::Again,
         30 => Theme::VsockFull,
         31..110 => Theme::Cache,
+        110..114 => Theme::UnixFull,
         _ => theme,
     };
     let sysctls = sysctls(rng, theme);
@@ -131,8 +138,11 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
     if theme == Theme::VsockFull {
         vars = 25;
     }
+    if theme == Theme::UnixFull {
+        vars = 20;
+    }
     let mut calls = 20 + rng.below(41);
-    if theme == Theme::VsockFull {
+    if matches!(theme, Theme::VsockFull | Theme::UnixFull) {
         calls = 52 + rng.below(9);
     }
     if theme == Theme::Crowd {
@@ -227,6 +237,8 @@ impl Drawer<'_> {
             Theme::Connect => self.serve(),
             Theme::Crowd => self.crowd(),
             Theme::Again => self.again(),
+            Theme::Unix => self.serve_unix(),
+            Theme::UnixFull => self.fill_unix(),
             Theme::VsockFull => scenes::fill_vsock(),
             _ => Vec::new(),
         };
