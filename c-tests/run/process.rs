@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("run --exec keeps the process id", listen_pid),
         Trial::test("run --exec as process 1 of a container", process_one),
         Trial::test("run as process 1 of a container", launcher_as_process_one),
+        Trial::test("name spaces of its own", far_away),
         Trial::test("a process that cannot reach its run", unreachable),
         Trial::test("the log is reopened on SIGHUP and loses nothing", rotation),
     ]
@@ -230,12 +231,39 @@ fn launcher_as_process_one() -> Result<(), Failed> {
     Ok(())
 }
 
-/// In a network and a process namespace of their own processes see neither the
-/// run's name nor the launcher's `/proc`.
+/// In user, network and process name spaces of their own, as a browser's
+/// sandbox has them, processes see neither the run's abstract name nor the
+/// launcher's `/proc`: they come in by the socket in `/tmp`, which the run does
+/// not leave behind.
+fn far_away() -> Result<(), Failed> {
+    let script = "echo ${BINDGATE_RUN%%.*}; exec unshare -Urnfp --mount-proc \"$@\"";
+    let outcome = Run::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(compile("tcp_echo_server", &[])?)
+        .arg("8080")
+        .way(Way::Run)
+        .logged()
+        .launcher_arg("--wait")
+        .rule("deny bind tcp *:8080 with EACCES")
+        .finish();
+    let id = outcome.stdout.trim().to_owned();
+    let expected = format!("stdout| {id}\nstderr| bind: Permission denied\nexit 1\n");
+    same(&expected, &outcome.seen(), "a rule reaches it")?;
+    let records = outcome.records();
+    let binds = records.iter().filter(|r| r.text("call") == "bind");
+    same("1", &binds.count().to_string(), "recorded")?;
+    let file = std::path::PathBuf::from(format!("/tmp/.bindgate-{id}"));
+    until("the run's socket is gone", || {
+        (!file.exists()).then_some(())
+    })?;
+    Ok(())
+}
+
+/// Without that socket either.
 fn unreachable() -> Result<(), Failed> {
-    let away = ["unshare", "-nfp", "--mount-proc", "echo", "here"];
+    let script = "rm /tmp/.bindgate-${BINDGATE_RUN%%.*}; exec unshare -nfp --mount-proc echo here";
     let run = |rule| {
-        let run = Run::new(away[0]).args(&away[1..]).way(Way::Run).logged();
+        let run = Run::new("sh").args(["-c", script]).way(Way::Run).logged();
         run.rule(rule).finish().seen()
     };
     let observed = run("mode observe");

@@ -17,6 +17,7 @@ use bindgate_core::render::errno;
 use bindgate_core::run::{ENV_RUN, EXIT_CONFIG, option};
 
 use super::policy::{self, Source};
+use super::sys::doors::Doors;
 use super::sys::process::{self, Strings};
 use super::sys::{self, unix};
 use super::{Failure, complain};
@@ -77,7 +78,8 @@ pub fn find() -> Result<Option<Outer>, Failure> {
     let [id, secret, pid, policy, state, rest @ ..] = fields.as_slice() else {
         return Ok(None);
     };
-    let found = by_proc(id, pid, policy, state).or_else(|| by_name(id, secret));
+    let has_file = rest.get(1) == Some(&"f");
+    let found = by_proc(id, pid, policy, state).or_else(|| by_name(id, secret, has_file));
     if found.is_some() {
         return Ok(found);
     }
@@ -107,8 +109,8 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok()
 }
 
-fn by_name(id: &str, secret: &str) -> Option<Outer> {
-    let door = unix::connect(format!("bindgate/{id}").as_bytes()).ok()?;
+fn by_name(id: &str, secret: &str, has_file: bool) -> Option<Outer> {
+    let door = Doors::knock(id, has_file).ok()?;
     let mut hello = secret.as_bytes().to_vec();
     let pid = process::pid().to_ne_bytes();
     hello.extend(pid);

@@ -10,8 +10,9 @@ use bindgate_core::run::{State, option};
 
 use super::cli::{Format, Run};
 use super::drainer::{Counter, Handle, Setup, Target};
+use super::sys::doors::Doors;
 use super::sys::process::{self, Strings};
-use super::sys::{self, signal, unix};
+use super::sys::{self, signal};
 use super::{Failure, complain, exit, library, outer, policy, see, wait};
 
 /// Runs the program; the exit status.
@@ -44,7 +45,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         policy: memory_policy(compiled.words, options)?,
         state: memory_state()?,
         options,
-        listener: unix::listen(format!("bindgate/{:016x}", id.run).as_bytes())
+        doors: Doors::open(&format!("{:016x}", id.run))
             .map_err(|e| Failure::new(exit::SYSTEM, "the run's abstract Unix name", e))?,
         colour: run.format == Format::Text && colour(&target),
         target,
@@ -52,6 +53,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         wait: run.wait,
         detail,
     };
+    let file = if setup.doors.has_file() { ".f" } else { "" };
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
     let with_file = setup.target.is_file();
 
@@ -62,7 +64,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     // A process that cannot reach its run ends where the policy enforces.
     let mode = if enforcing { 'e' } else { 'o' };
     let name = format!(
-        "{:016x}.{secret}.{}.{policy_fd}.{state_fd}.{mode}",
+        "{:016x}.{secret}.{}.{policy_fd}.{state_fd}.{mode}{file}",
         id.run, drainer.pid
     );
     log::debug!("run {:016x}, log process {}", id.run, drainer.pid);

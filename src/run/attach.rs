@@ -1,15 +1,18 @@
 //! Joining the run of a launcher.
 //!
-//! `BINDGATE_RUN` is `ID.SECRET.PID.POLICY.STATE.MODE`: the run's id (16 hex
-//! digits), the word that opens it (32 hex digits), the drainer's pid and its
-//! two descriptors, and `e` if the policy enforces, `o` if it does not.
+//! `BINDGATE_RUN` is `ID.SECRET.PID.POLICY.STATE.MODE[.f]`: the run's id (16
+//! hex digits), the word that opens it (32 hex digits), the drainer's pid and
+//! its two descriptors, `e` if the policy enforces, `o` if it does not, and an
+//! `f` if the run has a socket in `/tmp`. Where it has none, one of that name
+//! is somebody else's.
 //!
-//! Two ways in: the drainer's descriptors under `/proc`, which needs no
-//! socket, and the run's abstract Unix name, which works after a change of
-//! user, in a chroot and in another mount or pid name space.
+//! Three ways in: the drainer's descriptors under `/proc`, which needs no
+//! socket; the run's abstract Unix name, which works after a change of user,
+//! in a chroot and in another mount or pid name space; and a Unix socket in
+//! `/tmp`, which works in another network name space too.
 
 use bindgate_core::policy::View;
-use bindgate_core::run::State;
+use bindgate_core::run::{DOOR, DOOR_FILE, State};
 
 use super::{Found, Refused, Sink, complain};
 use crate::{process, sys};
@@ -22,6 +25,7 @@ struct Ticket<'a> {
     policy_fd: u32,
     state_fd: u32,
     enforces: bool,
+    has_file: bool,
 }
 
 impl Ticket<'_> {
@@ -40,6 +44,7 @@ impl Ticket<'_> {
             policy_fd,
             state_fd,
             enforces: fields.next() != Some(b"o"),
+            has_file: fields.next() == Some(b"f"),
         })
     }
 }
@@ -94,11 +99,19 @@ fn by_name(ticket: &Ticket<'_>) -> Option<Found> {
 }
 
 fn ask(ticket: &Ticket<'_>, fd: i32) -> Option<Found> {
-    let mut name = [0u8; 2 + 1 + 9 + 16];
+    let mut name = [0u8; 2 + 1 + DOOR.len() + 16];
     name[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
-    name[3..12].copy_from_slice(b"bindgate/");
-    name[12..].copy_from_slice(ticket.id_text);
-    sys::connect(fd, &name).ok()?;
+    name[3..3 + DOOR.len()].copy_from_slice(DOOR);
+    name[3 + DOOR.len()..].copy_from_slice(ticket.id_text);
+    let named = sys::connect(fd, &name);
+    if named.is_err() && !ticket.has_file {
+        return None;
+    }
+    let mut path = [0u8; 2 + DOOR_FILE.len() + 16 + 1];
+    path[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
+    path[2..2 + DOOR_FILE.len()].copy_from_slice(DOOR_FILE);
+    path[2 + DOOR_FILE.len()..][..16].copy_from_slice(ticket.id_text);
+    named.or_else(|_| sys::connect(fd, &path)).ok()?;
     let mut hello = [0u8; 40];
     hello[..32].copy_from_slice(ticket.secret);
     hello[32..36].copy_from_slice(&sys::getpid().to_ne_bytes());

@@ -34,8 +34,9 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
     };
     let or_none = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
     loop {
+        let [name, file] = setup.doors.fds();
         let mut fds: Vec<RawFd> = vec![
-            setup.listener.as_raw_fd(),
+            name,
             if door.launcher {
                 shared.control.as_raw_fd()
             } else {
@@ -43,6 +44,7 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
             },
             or_none(hup.as_ref()),
             or_none(door.program.as_ref()),
+            file,
         ];
         fds.extend(door.waiting.iter().map(|(fd, _)| fd.as_raw_fd()));
         let patience = if door.waiting.is_empty() {
@@ -52,8 +54,8 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
         };
         let ready = sys::poll(&fds, patience);
         let is = |n: usize| ready.get(n).copied().unwrap_or(false);
-        door.hear(|n| is(4 + n));
-        if is(0) {
+        door.hear(|n| is(5 + n));
+        if is(0) || is(4) {
             door.open();
         }
         if is(1) {
@@ -76,7 +78,7 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
 impl Door {
     /// Lets in whoever knocks.
     fn open(&mut self) {
-        while let Ok(Some(fd)) = unix::accept(&self.setup.listener) {
+        while let Some(fd) = self.setup.doors.accept() {
             if let Some(fd) = self.answer(fd) {
                 self.waiting.push((fd, Instant::now()));
             }

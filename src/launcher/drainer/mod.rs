@@ -32,6 +32,7 @@ use bindgate_core::run::State;
 
 use super::cli::Format;
 use super::group::{self, Witness};
+use super::sys::doors::Doors;
 use super::sys::{self, process, unix};
 pub use counter::Counter;
 pub use writer::Target;
@@ -48,8 +49,8 @@ pub struct Setup {
     pub state: OwnedFd,
     /// Bits of [`bindgate_core::run::option`].
     pub options: u32,
-    /// The run's abstract name, listening.
-    pub listener: OwnedFd,
+    /// The run's names, listening.
+    pub doors: Doors,
     /// Where the log goes.
     pub target: Target,
     /// How it is written.
@@ -248,9 +249,9 @@ fn main(mut setup: Setup, control: OwnedFd) {
     let mut keep = vec![
         setup.policy.1.as_raw_fd(),
         setup.state.as_raw_fd(),
-        setup.listener.as_raw_fd(),
         control.as_raw_fd(),
     ];
+    keep.extend(setup.doors.fds().into_iter().filter(|fd| *fd >= 0));
     keep.extend(setup.target.fd());
     let debugging = log::log_enabled!(log::Level::Warn);
     if debugging {
@@ -275,6 +276,14 @@ fn main(mut setup: Setup, control: OwnedFd) {
         Ok(fd) => sys::replace(&fd, &mut setup.state).is_ok(),
         Err(_) => false,
     };
+    let setup: &'static Setup = Box::leak(Box::new(setup));
+    serve(setup, control, counted);
+    setup.doors.clear();
+}
+
+/// Serves the run to its end. `counted`: does the kernel tell when the
+/// drainer's open of the state is the last?
+fn serve(setup: &'static Setup, control: OwnedFd, counted: bool) {
     let Ok(state) = sys::map_state(&setup.state) else {
         return;
     };
@@ -289,7 +298,6 @@ fn main(mut setup: Setup, control: OwnedFd) {
         writer: writer::Writer::new(),
         control,
     }));
-    let setup: &'static Setup = Box::leak(Box::new(setup));
     let Ok(view) = View::new(&setup.policy.0) else {
         return;
     };

@@ -6,9 +6,11 @@
 //! | [`diag`] | who has a port |
 //! | [`process`] | fork, exec, wait |
 //! | [`signal`] | signals blocked, waited for, passed on |
-//! | [`unix`] | the run's abstract name, descriptors over it |
+//! | [`doors`] | the Unix names of a run |
+//! | [`unix`] | Unix sockets, descriptors over them |
 
 pub mod diag;
+pub mod doors;
 pub mod process;
 pub mod signal;
 pub mod unix;

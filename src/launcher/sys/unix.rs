@@ -1,4 +1,4 @@
-//! The run's abstract Unix name, and descriptors over it.
+//! Unix sockets that keep messages apart, and descriptors over them.
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -8,22 +8,24 @@ use super::{check, own};
 
 const KIND: i32 = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
 
-fn abstract_name(name: &[u8]) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+/// The address of an abstract name, which begins with a NUL, or of a path,
+/// which ends with one.
+fn address_of(name: &[u8]) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
     // SAFETY: all-zero is a value.
     let mut address: libc::sockaddr_un = unsafe { zeroed() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let room = address.sun_path.get_mut(1..=name.len());
+    let room = address.sun_path.get_mut(..name.len());
     let room = room.ok_or(io::ErrorKind::InvalidInput)?;
     for (to, from) in room.iter_mut().zip(name) {
         *to = *from as libc::c_char;
     }
-    let len = std::mem::offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
+    let len = std::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len();
     Ok((address, len as libc::socklen_t))
 }
 
-/// Listens on the abstract name, without blocking in [`accept`].
+/// Listens on a name, without blocking in [`accept`].
 pub fn listen(name: &[u8]) -> io::Result<OwnedFd> {
-    let (address, len) = abstract_name(name)?;
+    let (address, len) = address_of(name)?;
     // SAFETY: `address` is `len` bytes long at least.
     unsafe {
         let fd = own(libc::socket(libc::AF_UNIX, KIND | libc::SOCK_NONBLOCK, 0))?;
@@ -33,9 +35,9 @@ pub fn listen(name: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
-/// Connects to the abstract name.
+/// Connects to a name.
 pub fn connect(name: &[u8]) -> io::Result<OwnedFd> {
-    let (address, len) = abstract_name(name)?;
+    let (address, len) = address_of(name)?;
     // SAFETY: `address` is `len` bytes long at least.
     unsafe {
         let fd = own(libc::socket(libc::AF_UNIX, KIND, 0))?;

@@ -29,6 +29,12 @@ pub const COUNTERS: usize = 1024;
 
 /// Name of the environment variable that tells a process which run it is in.
 pub const ENV_RUN: &str = "BINDGATE_RUN";
+/// What a run's id (16 hex digits) follows in the abstract Unix name at which
+/// its log process hands out its memory.
+pub const DOOR: &[u8; 9] = b"bindgate/";
+/// The same in the path of a Unix socket, which other network name spaces
+/// reach too.
+pub const DOOR_FILE: &[u8; 15] = b"/tmp/.bindgate-";
 /// Rules for a plain preload, as the policy language writes them.
 pub const ENV_RULES: &str = "BINDGATE_RULES";
 /// Policy file for a plain preload.
