@@ -72,7 +72,9 @@ pub struct Bucket {
     pub fastuid: u32,
     pub fast4: u32,
     pub fast6: [u8; 16],
-    pad: u32,
+    /// The list of the owners' class, one more than the first's number, while
+    /// they are all alike; the counts have the lists otherwise.
+    class_head: u32,
     sum: Summary,
 }
 
@@ -90,7 +92,7 @@ impl Bucket {
         fastuid: 0,
         fast4: 0,
         fast6: [0; 16],
-        pad: 0,
+        class_head: 0,
         sum: Summary::EMPTY,
     };
 }
@@ -148,6 +150,7 @@ pub struct Core {
     owned: [u32; 4],
     pub(super) taken: [PortMap; 4],
     views: [views::View; VIEWS],
+    closed: [PortMap; VIEWS],
 }
 
 impl Core {
@@ -168,6 +171,7 @@ impl Core {
             owned: [0; 4],
             taken: [PortMap::EMPTY; 4],
             views: [views::View::NONE; VIEWS],
+            closed: [PortMap::EMPTY; VIEWS],
         }
     }
 }

@@ -6,7 +6,7 @@ use super::tcp::{Look, inet_bind_conflict, inet_rcv_saddr_equal};
 use super::udp::{meets, shares};
 use crate::addr::af;
 use crate::model::host::Host;
-use crate::model::net::{Asker, MAPPED_ANY, Net, Sock, mapped};
+use crate::model::net::{ALL, Asker, MAPPED_ANY, Net, Sock, mapped};
 use crate::model::{
     Cred, Errno, Fd, Generation, Opt, OwnedNet, Pick, Pointer, SockId, State, Table,
 };
@@ -106,6 +106,16 @@ fn check(net: &mut Net<'_>, dice: &mut Dice) {
         None => Asker::of(SockId(u32::MAX), &s),
     };
     for port in PORTS {
+        // The classes' lists hold each owner once.
+        let at = |id: &SockId| id.0;
+        let mut listed: Vec<SockId> = net
+            .of_classes(table, u32::from(port), ALL)
+            .map(|(o, _)| o)
+            .collect();
+        let mut owners: Vec<SockId> = net.owners(table, u32::from(port)).map(|(o, _)| o).collect();
+        listed.sort_by_key(at);
+        owners.sort_by_key(at);
+        assert_eq!(listed, owners, "port {port}");
         if table == Table::Tcp {
             for (relax, reuseport_ok) in [(true, true), (true, false), (false, false)] {
                 let look = Look {

@@ -108,7 +108,11 @@ pub struct Summary {
     /// Owners have had different devices or users since the last time that
     /// there were none: the counts by device and user are kept.
     pub(super) mixed: u32,
-    pad: u32,
+    /// How many owners there are, as long as they are of one class, device and
+    /// user, as nearly all ports' and addresses' are: then no count is kept
+    /// elsewhere, and whoever looks at the owners need not look further than
+    /// this. 0 once that has changed, until none is left.
+    pub(super) alike: u32,
 }
 
 impl Summary {
@@ -117,7 +121,7 @@ impl Summary {
         dev: 0,
         uid: 0,
         mixed: 0,
-        pad: 0,
+        alike: 0,
     };
 
     pub(in crate::model) fn mixed(&self) -> u32 {

@@ -389,7 +389,7 @@ impl Net<'_> {
     ) -> impl Iterator<Item = (SockId, &Sock)> {
         let scope = Self::port_scope(table, port);
         each(self.summary(scope).present() & classes).flat_map(move |class| {
-            let head = self.counts.head(scope, class).wrapping_sub(1);
+            let head = self.class_head(scope, class).wrapping_sub(1);
             self.list(head, |s| s.class_next)
         })
     }

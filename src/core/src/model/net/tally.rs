@@ -44,69 +44,139 @@ impl Net<'_> {
         }
     }
 
-    pub(super) fn enter(&mut self, id: SockId, (class, dev, uid): Standing) {
+    pub(super) fn enter(&mut self, id: SockId, standing: Standing) {
         let Some(scopes) = self.scopes(id) else {
             return;
         };
         for scope in scopes {
-            let mut sum = self.summary(scope);
-            let present = sum.present();
-            if present == 0 {
-                sum.dev = dev;
-                sum.uid = uid;
-                sum.mixed = 0;
-            } else if sum.mixed == 0 && (sum.dev, sum.uid) != (dev, uid) {
-                // Until now all were of one device and user.
-                for class in each(present) {
-                    let n = self.counts.get(scope, class, Of::ALL);
-                    for of in by_dev_and_uid(sum.dev, sum.uid) {
-                        self.counts.add(scope, class, of, n);
-                    }
-                }
-                sum.mixed = 1;
-            }
-            self.counts.add(scope, class, Of::ALL, 1);
-            if sum.mixed != 0 {
-                for of in by_dev_and_uid(dev, uid) {
-                    self.counts.add(scope, class, of, 1);
-                }
-            }
-            sum.set_present(present | class.bit());
-            self.set_summary(scope, sum);
+            self.count_in(scope, standing);
         }
         let [port, _] = scopes;
-        let head = self.counts.head(port, class).wrapping_sub(1);
+        let (class, ..) = standing;
+        let head = self.class_head(port, class).wrapping_sub(1);
         self.raw(id.0, |s| {
             s.class_prev = NONE;
             s.class_next = head;
         });
         self.raw(head, |h| h.class_prev = id.0);
-        self.counts.set_head(port, class, id.0 + 1);
+        self.set_class_head(port, class, id.0 + 1);
     }
 
-    pub(super) fn leave(&mut self, id: SockId, (class, dev, uid): Standing) {
+    fn count_in(&mut self, scope: Scope, (class, dev, uid): Standing) {
+        let mut sum = self.summary(scope);
+        let present = sum.present();
+        if present == 0 {
+            sum.dev = dev;
+            sum.uid = uid;
+            sum.mixed = 0;
+            sum.alike = 1;
+            sum.set_present(class.bit());
+            self.set_summary(scope, sum);
+            self.set_class_head(scope, class, 0);
+            return;
+        }
+        let as_they_are = sum.mixed == 0 && (sum.dev, sum.uid) == (dev, uid);
+        if sum.alike != 0 {
+            if as_they_are && present == class.bit() {
+                sum.alike = sum.alike.saturating_add(1);
+                self.set_summary(scope, sum);
+                return;
+            }
+            // Until now all were alike.
+            for old in each(present) {
+                let head = self.class_head(scope, old);
+                self.counts.add(scope, old, Of::ALL, sum.alike);
+                self.counts.set_head(scope, old, head);
+            }
+            sum.alike = 0;
+        }
+        if sum.mixed == 0 && !as_they_are {
+            // Until now all were of one device and user.
+            for class in each(present) {
+                let n = self.counts.get(scope, class, Of::ALL);
+                for of in by_dev_and_uid(sum.dev, sum.uid) {
+                    self.counts.add(scope, class, of, n);
+                }
+            }
+            sum.mixed = 1;
+        }
+        self.counts.add(scope, class, Of::ALL, 1);
+        if sum.mixed != 0 {
+            for of in by_dev_and_uid(dev, uid) {
+                self.counts.add(scope, class, of, 1);
+            }
+        }
+        sum.set_present(present | class.bit());
+        self.set_summary(scope, sum);
+    }
+
+    pub(super) fn leave(&mut self, id: SockId, standing: Standing) {
         let Some(scopes) = self.scopes(id) else {
             return;
         };
-        let s = *self.get(id);
+        let (prev, next) = (self.get(id).class_prev, self.get(id).class_next);
         let [port, _] = scopes;
-        if s.class_prev == NONE {
-            self.counts
-                .set_head(port, class, s.class_next.wrapping_add(1));
+        let (class, ..) = standing;
+        if prev == NONE {
+            self.set_class_head(port, class, next.wrapping_add(1));
         }
-        self.raw(s.class_prev, |p| p.class_next = s.class_next);
-        self.raw(s.class_next, |n| n.class_prev = s.class_prev);
+        self.raw(prev, |p| p.class_next = next);
+        self.raw(next, |n| n.class_prev = prev);
         for scope in scopes {
-            let mut sum = self.summary(scope);
-            if sum.mixed != 0 {
-                for of in by_dev_and_uid(dev, uid) {
-                    self.counts.sub(scope, class, of);
-                }
+            self.count_out(scope, standing);
+        }
+    }
+
+    fn count_out(&mut self, scope: Scope, (class, dev, uid): Standing) {
+        let mut sum = self.summary(scope);
+        if sum.alike != 0 {
+            sum.alike -= 1;
+            if sum.alike == 0 {
+                sum.set_present(0);
             }
-            if self.counts.sub(scope, class, Of::ALL) == 0 {
-                sum.set_present(sum.present() & !class.bit());
-                self.set_summary(scope, sum);
+            self.set_summary(scope, sum);
+            return;
+        }
+        if sum.mixed != 0 {
+            for of in by_dev_and_uid(dev, uid) {
+                self.counts.sub(scope, class, of);
             }
+        }
+        if self.counts.sub(scope, class, Of::ALL) == 0 {
+            sum.set_present(sum.present() & !class.bit());
+            self.set_summary(scope, sum);
+        }
+    }
+
+    /// How many owners of a class a scope has.
+    fn number(&self, scope: Scope, sum: &Summary, class: Class) -> u32 {
+        match sum.alike {
+            0 => self.counts.get(scope, class, Of::ALL),
+            n if sum.present() == class.bit() => n,
+            _ => 0,
+        }
+    }
+
+    /// The first of a port's owners of a class, one more than its number; 0
+    /// for none. Only ports have these lists.
+    pub(super) fn class_head(&self, scope: Scope, class: Class) -> u32 {
+        let Scope::Port(i) = scope else {
+            return 0;
+        };
+        match self.buckets.get(i as usize) {
+            Some(b) if b.sum.alike == 0 => self.counts.head(scope, class),
+            Some(b) if b.sum.present() == class.bit() => b.class_head,
+            _ => 0,
+        }
+    }
+
+    fn set_class_head(&mut self, scope: Scope, class: Class, head: u32) {
+        let Scope::Port(i) = scope else {
+            return;
+        };
+        match self.buckets.get_mut(i as usize) {
+            Some(b) if b.sum.alike != 0 => b.class_head = head,
+            _ => self.counts.set_head(scope, class, head),
         }
     }
 
@@ -142,7 +212,7 @@ impl Net<'_> {
             if !meet(sum.dev, asker.dev) {
                 return (0, 0);
             }
-            let n = self.counts.get(scope, class, Of::ALL).saturating_sub(own);
+            let n = self.number(scope, sum, class).saturating_sub(own);
             return (n, if sum.uid == asker.uid { n } else { 0 });
         }
         let count = |uid: Option<u32>| {

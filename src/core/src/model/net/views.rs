@@ -18,7 +18,8 @@ pub const VIEWS: usize = 8;
 /// costs next to nothing: it will be there when ports get short.
 const FEW: u32 = 64;
 
-/// One asker's closed ports.
+/// One asker. Its map of closed ports lies elsewhere: all the askers, which
+/// every bind looks at, lie close together.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(in crate::model) struct View {
@@ -28,7 +29,6 @@ pub(in crate::model) struct View {
     live: u32,
     /// When it was asked last, on the clock of all views.
     stamp: u32,
-    closed: PortMap,
 }
 
 impl View {
@@ -37,7 +37,6 @@ impl View {
         relax: 0,
         live: 0,
         stamp: 0,
-        closed: PortMap::EMPTY,
     };
 }
 
@@ -81,7 +80,9 @@ impl Net<'_> {
             v.relax = u32::from(relax);
             v.live = 1;
             v.stamp = clock;
-            v.closed = PortMap::EMPTY;
+        }
+        if let Some(closed) = self.core.closed.get_mut(i) {
+            *closed = PortMap::EMPTY;
         }
         let table = usize::from(asker.table.0);
         for w in 0..1024u32 {
@@ -94,9 +95,9 @@ impl Net<'_> {
                 let port = (w << 6 | bits.trailing_zeros()) as u16;
                 bits &= bits - 1;
                 if self.auto_closed(asker, port, relax)
-                    && let Some(v) = self.core.views.get_mut(i)
+                    && let Some(closed) = self.core.closed.get_mut(i)
                 {
-                    v.closed.set(port, true);
+                    closed.set(port, true);
                 }
             }
         }
@@ -106,7 +107,7 @@ impl Net<'_> {
     /// The closed ports of a view.
     pub(in crate::model) fn closed(&self, view: usize) -> &PortMap {
         const EMPTY: PortMap = PortMap::EMPTY;
-        self.core.views.get(view).map_or(&EMPTY, |v| &v.closed)
+        self.core.closed.get(view).unwrap_or(&EMPTY)
     }
 
     /// An owner of the port came, or went: what do the views say now?
@@ -116,14 +117,14 @@ impl Net<'_> {
                 return;
             };
             // A closed port is not opened by one more owner, nor the reverse.
-            if v.live == 0 || v.asker.table != table || v.closed.has(port) == came {
+            if v.live == 0 || v.asker.table != table || self.closed(i).has(port) == came {
                 continue;
             }
             let (asker, relax) = (v.asker, v.relax != 0);
             if self.auto_closed(&asker, port, relax) == came
-                && let Some(v) = self.core.views.get_mut(i)
+                && let Some(closed) = self.core.closed.get_mut(i)
             {
-                v.closed.set(port, came);
+                closed.set(port, came);
             }
         }
     }
