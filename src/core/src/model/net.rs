@@ -27,7 +27,7 @@ mod views;
 use bytemuck::{Pod, Zeroable};
 
 pub(super) use class::{
-    ALL, Asker, Classes, LISTEN, REUSE, REUSEPORT, Scope, TIME_WAIT, V6ONLY, each,
+    ALL, Asker, Class, Classes, LISTEN, REUSE, REUSEPORT, Scope, TIME_WAIT, V6ONLY, each,
 };
 pub use memory::MOST_SOCKETS;
 #[cfg(feature = "alloc")]
@@ -48,6 +48,9 @@ use class::Summary;
 
 /// No socket.
 pub const NONE: u32 = u32::MAX;
+
+/// Owners that are looked at one by one to name the one in the way.
+pub(super) const NAMED: usize = 64;
 
 /// A socket of a [`Net`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
@@ -351,6 +354,7 @@ impl Net<'_> {
         sock.set_reuseport(o.reuseport);
         sock.set_v6only(o.v6only);
         sock.dev = o.dev;
+        sock.set_freebsd(self.host.generation.is_freebsd());
         let id = self.alloc(sock)?;
         if o.port != 0 {
             self.inet_bind_hash(id);

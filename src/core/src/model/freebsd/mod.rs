@@ -4,9 +4,14 @@
 //! It shares sockets, tables and trails with [`super::linux`]; what differs is
 //! the order of the checks and how the owners of a port are judged.
 
+#[cfg(test)]
+mod by_class_tests;
+mod class;
 mod pcb;
 pub mod quirks;
 mod socket;
+
+pub(super) use class::class_of;
 
 use super::linux::PathState;
 use super::net::{Ctx, Net, Sock, SockId, State, Table};

@@ -1,18 +1,19 @@
 //! `in_pcbbind`, `in6_pcbbind` and the look-ups behind them.
 
+use super::class::{ANY_FOUR, ANY_OF_V6_SOCKETS, CONNECTED, Met, Stopping, View, with_options};
 use super::{PortRange, quirks};
 use crate::addr::af;
-use crate::model::net::{Ctx, Net, Sock, SockId, State, mapped, unmapped};
+use crate::model::net::{Asker, Ctx, Net, Sock, SockId, State, mapped, unmapped};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, Pick};
 use crate::socket::ty;
 
 /// Bits of `so_options`, as far as they decide.
-const ADDR: u8 = 1;
-const PORT: u8 = 2;
-const LB: u8 = 4;
+pub(super) const ADDR: u8 = 1;
+pub(super) const PORT: u8 = 2;
+pub(super) const LB: u8 = 4;
 
-fn options(s: &Sock) -> u8 {
+pub(super) fn options(s: &Sock) -> u8 {
     u8::from(s.reuse != 0) * ADDR + u8::from(s.reuseport()) * PORT + u8::from(s.reuseport_lb()) * LB
 }
 
@@ -32,55 +33,11 @@ fn family_of(b: &[u8]) -> u16 {
     u16::from_ne_bytes(bytes.unwrap_or([0; 2]))
 }
 
-/// `INP_IPV4`: may the socket have IPv4 peers?
-fn has_v4(s: &Sock) -> bool {
-    s.kind.domain == af::INET || (!s.v6only() && (s.rcv6 == [0; 16] || unmapped(&s.rcv6).is_some()))
-}
-
-/// `INP_IPV6`
-fn has_v6(s: &Sock) -> bool {
-    s.kind.domain == af::INET6 && unmapped(&s.rcv6).is_none()
-}
-
-fn connected(s: &Sock) -> bool {
+pub(super) fn connected(s: &Sock) -> bool {
     matches!(
         s.state,
         State::SynSent | State::Established | State::FinWait2 | State::CloseWait | State::TimeWait
     )
-}
-
-/// The view that a look-up has: of IPv4 or of IPv6 sockets.
-#[derive(Clone, Copy, PartialEq)]
-enum View {
-    Four(u32),
-    Six([u8; 16]),
-}
-
-impl View {
-    fn sees(self, s: &Sock) -> bool {
-        match self {
-            View::Four(_) => has_v4(s),
-            View::Six(_) => has_v6(s),
-        }
-    }
-
-    fn equals(self, s: &Sock) -> bool {
-        match self {
-            View::Four(a) => s.rcv4 == a,
-            View::Six(a) => s.rcv6 == a,
-        }
-    }
-
-    fn is_any(self) -> bool {
-        matches!(self, View::Four(0)) || self == View::Six([0; 16])
-    }
-
-    fn any_of(self, s: &Sock) -> bool {
-        match self {
-            View::Four(_) => s.rcv4 == 0,
-            View::Six(_) => s.rcv6 == [0; 16],
-        }
-    }
 }
 
 impl Net<'_> {
@@ -95,54 +52,27 @@ impl Net<'_> {
         })
     }
 
-    /// `in_pcblookup_local` without wildcards: unconnected, this very address.
-    fn lookup_exact(&self, id: SockId, port: u16, view: View) -> Option<SockId> {
-        let table = self.get(id).table;
-        self.owners(table, u32::from(port))
-            .find(|(o, s)| *o != id && !connected(s) && view.sees(s) && view.equals(s))
-            .map(|(o, _)| o)
-    }
-
-    /// `in_pcblookup_local` with wildcards: the best of all that overlap.
-    fn lookup_wild(&self, id: SockId, port: u16, view: View) -> Option<SockId> {
-        let table = self.get(id).table;
-        let mut best: Option<(u32, SockId)> = None;
-        for (o, s) in self.owners(table, u32::from(port)) {
-            let one_wild = view.is_any() != view.any_of(s);
-            if o == id || !view.sees(s) || !(view.equals(s) || one_wild) {
-                continue;
-            }
-            let dual = matches!(view, View::Four(_)) && has_v6(s);
-            let cost = u32::from(dual) * 3 + u32::from(connected(s)) + u32::from(one_wild);
-            if best.is_none_or(|(c, _)| cost < c) {
-                best = Some((cost, o));
-            }
-        }
-        best.map(|(_, o)| o)
-    }
-
-    fn lookup(&self, id: SockId, port: u16, view: View) -> Option<SockId> {
-        if options(self.get(id)) == 0 {
-            self.lookup_wild(id, port, view)
-        } else {
-            self.lookup_exact(id, port, view)
-        }
-    }
-
     /// The test of another user's socket, in `in_pcbbind_avail`.
-    fn other_user(&self, id: SockId, port: u16, view: View) -> Option<SockId> {
+    fn other_user(&self, id: SockId, a: &Asker, port: u16, view: View) -> Met {
         let s = self.get(id);
         if s.root() {
-            return None;
+            return Met::Passes;
         }
-        let t = self.lookup_wild(id, port, view)?;
-        let o = self.get(t);
-        let counts = s.kind.ty != ty::STREAM || !connected(o);
-        let spared = quirks::wildcards_of_users_share(self.host.generation)
-            && view.is_any()
-            && view.any_of(o)
-            && o.reuseport();
-        (counts && !spared && o.uid != s.uid).then_some(t)
+        let Some(best) = self.in_pcblookup_local(a, port, view, true) else {
+            return Met::Passes;
+        };
+        let mut spared = 0;
+        if s.kind.ty == ty::STREAM {
+            spared |= CONNECTED;
+        }
+        if quirks::wildcards_of_users_share(self.host.generation) && view.is_any() {
+            spared |= view.any() & with_options(PORT);
+        }
+        let stopping = Stopping {
+            classes: !spared,
+            other_user: true,
+        };
+        self.meet_best(a, port, &best, stopping)
     }
 
     /// `in_pcbbind_avail`: may this socket have address and port?
@@ -170,36 +100,37 @@ impl Net<'_> {
                 mask |= ADDR | LB;
             }
         }
+        let asker = Asker::of(id, s);
         let six = s.kind.domain == af::INET6;
         let dual = view == View::Six([0; 16]) && !s.v6only();
         let views = [Some(view), dual.then_some(View::Four(0))];
         if !multicast {
             for v in views.into_iter().flatten() {
-                if let Some(t) = self.other_user(id, port, v) {
-                    cx.holder = Some(t);
+                if let Met::Stops(holder) = self.other_user(id, &asker, port, v) {
+                    cx.holder = holder;
                     return cx.fail(Step::BsdOtherUser, Errno::EADDRINUSE);
                 }
             }
         }
         for (i, v) in views.into_iter().enumerate() {
             let Some(v) = v else { continue };
-            let Some(t) = self.lookup(id, port, v) else {
+            // Wildcards count for a socket without options.
+            let Some(best) = self.in_pcblookup_local(&asker, port, v, own == 0) else {
                 continue;
             };
-            let o = self.get(t);
-            if mask & options(o) != 0 {
-                continue;
-            }
-            let o_six = o.kind.domain == af::INET6;
             let spared = match v {
                 // Two IPv6 sockets at the IPv4 wildcard: the IPv6 test speaks.
-                View::Four(0) if i == 0 => o.rcv4 == 0 && six && o_six,
+                View::Four(0) if i == 0 && six => ANY_OF_V6_SOCKETS,
                 // :: beside an IPv4 socket at exactly 0.0.0.0.
-                View::Four(0) => o.rcv4 == 0 && !o_six,
-                _ => false,
+                View::Four(0) if i == 1 => ANY_FOUR,
+                _ => 0,
             };
-            if !spared {
-                cx.holder = Some(t);
+            let stopping = Stopping {
+                classes: !(spared | with_options(mask)),
+                other_user: false,
+            };
+            if let Met::Stops(holder) = self.meet_best(&asker, port, &best, stopping) {
+                cx.holder = holder;
                 return cx.fail(Step::BsdInUse, Errno::EADDRINUSE);
             }
         }
@@ -353,6 +284,20 @@ impl Net<'_> {
         self.in_pcbinshash(id, port, cred, cx)
     }
 
+    /// Does `in_pcb_lport_dest` pass the port by for this asker
+    /// ([`Asker::in_general_on_freebsd`])?
+    pub(in crate::model) fn in_pcb_lport_closed(&self, a: &Asker, port: u16) -> bool {
+        let four = a.is_four();
+        let view = if four {
+            View::Four(a.rcv4)
+        } else {
+            View::Six(a.rcv6)
+        };
+        let dual = view == View::Six([0; 16]) && !a.v6only();
+        let owned = |view| self.in_pcblookup_local(a, port, view, !a.reuse()).is_some();
+        owned(view) || (dual && owned(View::Four(0)))
+    }
+
     /// `in_pcb_lport_dest`: an automatic port for the address that is set.
     pub(super) fn in_pcb_lport(
         &mut self,
@@ -375,24 +320,25 @@ impl Net<'_> {
             }
         };
         let n = u32::from(last) - u32::from(first) + 1;
-        let view = if has_v6(&s) {
-            View::Six(s.rcv6)
-        } else {
-            View::Four(s.rcv4)
+        let asker = Asker::of(id, &s).in_general_on_freebsd(options(&s) != 0);
+        let map = match self.cheap_view(&asker, false) {
+            Some(map) => map,
+            None => self.view(&asker, false),
         };
-        let dual = view == View::Six([0; 16]) && !s.v6only();
-        let free = |net: &Self, port: u16| {
-            net.lookup(id, port, view).is_none()
-                && !(dual && net.lookup(id, port, View::Four(0)).is_some())
+        let closed = self.closed(map);
+        let next = |from: u16, to: u16| {
+            let of_parity = |from: u16| closed.next_free(from, to, from & 1 == 1);
+            let other = from.checked_add(1).and_then(of_parity);
+            of_parity(from).into_iter().chain(other).min()
         };
         let start = match cx.pick {
             Pick::Random(r) => r % n,
             Pick::Observed(Some(p)) => p.saturating_sub(u32::from(first)) % n,
             Pick::Observed(None) => 0,
         };
-        let found = (0..n)
-            .map(|i| (u32::from(first) + (start + i) % n) as u16)
-            .find(|&port| free(self, port));
+        let start = (u32::from(first) + start) as u16;
+        let found = next(start, last)
+            .or_else(|| start.checked_sub(1).and_then(|before| next(first, before)));
         let Some(port) = found else {
             return cx.fail(Step::BsdNoPort, Errno::EADDRNOTAVAIL);
         };

@@ -168,6 +168,9 @@ impl Net<'_> {
 
     /// Does an owner keep the asker from getting this port automatically?
     pub(in crate::model) fn auto_closed(&self, asker: &Asker, port: u16, relax: bool) -> bool {
+        if self.host.generation.is_freebsd() {
+            return self.in_pcb_lport_closed(asker, port);
+        }
         if asker.table == Table::Tcp {
             let look = Look {
                 relax,

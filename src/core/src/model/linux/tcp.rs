@@ -3,8 +3,8 @@
 use super::quirks;
 use crate::model::Errno;
 use crate::model::net::{
-    ALL, Asker, Bucket, Classes, Ctx, LISTEN, MAPPED_ANY, Net, REUSE, REUSEPORT, Scope, Sock,
-    SockId, State, TIME_WAIT, Table, V6ONLY, each, meet, unmapped,
+    ALL, Asker, Bucket, Classes, Ctx, LISTEN, MAPPED_ANY, NAMED, Net, REUSE, REUSEPORT, Scope,
+    Sock, SockId, State, TIME_WAIT, Table, V6ONLY, each, meet, unmapped,
 };
 use crate::model::step::Step;
 
@@ -107,9 +107,6 @@ pub(super) fn inet_bind_conflict(s: &Asker, o: &Sock, look: Look) -> bool {
         !look.reuseport_ok || !by_reuseport
     }
 }
-
-/// Owners that are looked at one by one to name the one in the way.
-pub(super) const NAMED: usize = 64;
 
 /// Where a conflict was found.
 pub(super) struct Found {

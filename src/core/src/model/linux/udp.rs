@@ -1,9 +1,9 @@
 //! UDP's bind table: `udp_lib_get_port`.
 
-use super::tcp::{NAMED, inet_rcv_saddr_equal};
+use super::tcp::inet_rcv_saddr_equal;
 use crate::model::net::{
-    ALL, Asker, Classes, Ctx, MAPPED_ANY, Net, REUSE, REUSEPORT, Scope, Sock, SockId, V6ONLY, each,
-    meet,
+    ALL, Asker, Classes, Ctx, MAPPED_ANY, NAMED, Net, REUSE, REUSEPORT, Scope, Sock, SockId,
+    V6ONLY, each, meet,
 };
 use crate::model::step::Step;
 use crate::model::{Errno, Pick};

@@ -2,7 +2,7 @@
 //!
 //! Whether an owner stands in the way of a socket depends on few things: its
 //! kind of address, four options, its state, its device, its user. The first
-//! six make a [`Class`], one of 72. A port, and each address of a port, keeps
+//! six make a [`Class`], one of 72 (of 112 other ones on a FreeBSD host). A port, and each address of a port, keeps
 //! a [`Summary`]: which classes it has, and the device and user of its owners
 //! as long as all have the same. Only where they differ do the counts by
 //! device and user ([`Counts`]) have to be asked.
@@ -10,6 +10,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{NONE, Sock, SockId, State, Table, unmapped};
+use crate::model::freebsd;
 
 /// How many classes there are.
 pub(in crate::model) const CLASSES: u8 = 72;
@@ -59,6 +60,9 @@ pub(in crate::model) const TIME_WAIT: Classes = with(4, 2);
 
 impl Class {
     pub fn of(s: &Sock) -> Class {
+        if s.freebsd() {
+            return Class(freebsd::class_of(s));
+        }
         let kind = if s.rcv6 == [0; 16] {
             0
         } else if unmapped(&s.rcv6).is_some() {
@@ -244,6 +248,21 @@ impl Asker {
             any.uid = 0;
         }
         any
+    }
+
+    /// The same for a FreeBSD host's: there it only matters whether there is
+    /// any option at all.
+    pub fn in_general_on_freebsd(self, options: bool) -> Asker {
+        Asker {
+            id: NONE,
+            num: 0,
+            class: 0,
+            uid: 0,
+            reuse: u8::from(options),
+            reuseport: 0,
+            group: 0,
+            ..self
+        }
     }
 
     pub fn is_v6(&self) -> bool {

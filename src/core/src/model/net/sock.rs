@@ -193,6 +193,8 @@ flags! {
     23 pass_cred set_pass_cred;
     /// `SO_PASSPIDFD` (`sk_scm_pidfd`)
     24 pass_pidfd set_pass_pidfd;
+    /// A FreeBSD host's: its class is what matters to that one's rules.
+    25 freebsd set_freebsd;
 }
 
 /// `::ffff:0.0.0.0`

@@ -187,10 +187,13 @@ impl Net<'_> {
     }
 
     /// `inet_bind_hash`: enters the port's list and the address's; at the end
-    /// for an IPv6 UDP socket with `SO_REUSEPORT`.
+    /// for Linux's IPv6 UDP sockets with `SO_REUSEPORT`.
     pub(in crate::model) fn inet_bind_hash(&mut self, id: SockId) {
         let s = *self.get(id);
-        let at_end = s.is_v6() && s.reuseport() && matches!(s.table, Table::Udp | Table::UdpLite);
+        let at_end = s.is_v6()
+            && s.reuseport()
+            && matches!(s.table, Table::Udp | Table::UdpLite)
+            && !s.freebsd();
         if has_buckets(s.table) {
             let b = *self.bucket(s.table, s.num);
             let (prev, next) = if at_end {

@@ -1,0 +1,263 @@
+//! Owners in classes, as FreeBSD tells them apart, and the look-ups by them.
+//!
+//! `in_pcblookup_local` walks the owners of a port and finds the first of
+//! those that fit best. What it does with that one depends on its kind of
+//! address, its options, whether it is connected, and its user. So it need not
+//! be known which one it is, unless those that fit equally well differ in that.
+
+use super::pcb::{ADDR, LB, PORT, connected, options};
+use crate::addr::af;
+use crate::model::net::{
+    Asker, Class, Classes, NAMED, Net, Scope, Sock, SockId, each, mapped, unmapped,
+};
+
+/// `::`, for IPv4 too.
+const ANY_DUAL: Classes = kind(0);
+/// `::` with `IPV6_V6ONLY`.
+const ANY_SIX: Classes = kind(1);
+/// 0.0.0.0
+pub(super) const ANY_FOUR: Classes = kind(2);
+/// `::ffff:0.0.0.0`
+const ANY_MAPPED: Classes = kind(3);
+/// An IPv4 address, mapped or not.
+const FOUR: Classes = kind(4);
+/// An IPv6 address.
+const SIX: Classes = kind(5);
+// 6: a mapped address with IPV6_V6ONLY, which no look-up sees.
+
+/// `INP_IPV4`, of those at a wildcard.
+const ANY_OF_FOUR: Classes = ANY_DUAL | ANY_FOUR | ANY_MAPPED;
+/// `INP_IPV6`, of those at a wildcard.
+const ANY_OF_SIX: Classes = ANY_DUAL | ANY_SIX;
+/// IPv6 sockets whose IPv4 address is 0.
+pub(super) const ANY_OF_V6_SOCKETS: Classes = ANY_DUAL | ANY_SIX | ANY_MAPPED;
+
+/// A class is its kind of address, three options, and connected or not.
+const EACH_KIND: u32 = 16;
+pub(super) const CONNECTED: Classes = u128::MAX / 3 * 2;
+
+const fn kind(n: u32) -> Classes {
+    0xffff << (n * EACH_KIND)
+}
+
+/// The classes that have one of these options.
+pub(super) fn with_options(of: u8) -> Classes {
+    // A bit of four for each kind; the options are bits 1 to 3 of a class.
+    const ALL_KINDS: Classes = u128::MAX / 0xffff;
+    let one = |bit: u8, classes: Classes| if of & bit != 0 { classes } else { 0 };
+    ALL_KINDS * (one(ADDR, 0xcccc) | one(PORT, 0xf0f0) | one(LB, 0xff00))
+}
+
+/// The class of a FreeBSD host's socket.
+pub(in crate::model) fn class_of(s: &Sock) -> u8 {
+    let kind = if s.kind.domain == af::INET {
+        if s.rcv4 == 0 { 2 } else { 4 }
+    } else {
+        match unmapped(&s.rcv6) {
+            Some(_) if s.v6only() => 6,
+            Some(0) => 3,
+            Some(_) => 4,
+            None if s.rcv6 == [0; 16] => u8::from(s.v6only()),
+            None => 5,
+        }
+    };
+    kind * EACH_KIND as u8 + options(s) * 2 + u8::from(connected(s))
+}
+
+/// The view that a look-up has: of IPv4 or of IPv6 sockets.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum View {
+    Four(u32),
+    Six([u8; 16]),
+}
+
+impl View {
+    pub fn is_any(self) -> bool {
+        matches!(self, View::Four(0)) || self == View::Six([0; 16])
+    }
+
+    /// The classes of owners at the wildcard.
+    pub fn any(self) -> Classes {
+        match self {
+            View::Four(_) => ANY_OF_FOUR,
+            View::Six(_) => ANY_OF_SIX,
+        }
+    }
+
+    fn addr(self) -> [u8; 16] {
+        match self {
+            View::Four(a) => mapped(a),
+            View::Six(a) => a,
+        }
+    }
+
+    /// Owners at the very address that is asked for.
+    fn same(self) -> Classes {
+        match self {
+            _ if self.is_any() => self.any(),
+            View::Four(_) => FOUR,
+            View::Six(_) => SIX,
+        }
+    }
+
+    /// `wildcard` in `in_pcblookup_local`: what an unconnected owner of these
+    /// classes counts; a connected one counts one more, the least is the best.
+    fn costs(self) -> [(Classes, u32); 3] {
+        match self {
+            View::Four(0) => [(ANY_FOUR | ANY_MAPPED, 0), (FOUR, 1), (ANY_DUAL, 3)],
+            View::Four(_) => [(FOUR, 0), (ANY_FOUR | ANY_MAPPED, 1), (ANY_DUAL, 4)],
+            View::Six(a) if a == [0; 16] => [(ANY_OF_SIX, 0), (SIX, 1), (0, 0)],
+            View::Six(_) => [(SIX, 0), (ANY_OF_SIX, 1), (0, 0)],
+        }
+    }
+}
+
+/// The owners that a look-up finds equally good.
+#[derive(Clone, Copy)]
+pub(super) struct Best {
+    classes: Classes,
+    /// Where those are that must have the address asked for.
+    group: Option<u32>,
+    view: View,
+}
+
+impl Best {
+    /// The classes that must have the address asked for: the others are at the
+    /// wildcard, or may have any.
+    fn own(&self) -> Classes {
+        if self.view.is_any() {
+            0
+        } else {
+            self.view.same()
+        }
+    }
+
+    fn holds(&self, s: &Sock) -> bool {
+        let class = Class::of(s).bit() & self.classes;
+        class & !self.own() != 0 || (class != 0 && s.rcv6 == self.view.addr())
+    }
+
+    /// The scopes in which they are counted.
+    fn scopes(&self, port: Scope) -> impl Iterator<Item = (Scope, Classes)> {
+        let own = self.classes & self.own();
+        let there = self.group.map(|g| (Scope::Group(g), own));
+        [Some((port, self.classes & !own)), there]
+            .into_iter()
+            .flatten()
+            .filter(|(_, classes)| *classes != 0)
+    }
+}
+
+/// Which owners stand in the way, if the best one is of theirs.
+#[derive(Clone, Copy)]
+pub(super) struct Stopping {
+    pub classes: Classes,
+    /// Only those of another user.
+    pub other_user: bool,
+}
+
+/// What the best owner says.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Met {
+    Passes,
+    /// The owner, if it is among those that were looked at.
+    Stops(Option<SockId>),
+}
+
+impl Net<'_> {
+    /// `in_pcblookup_local` with or without `INPLOOKUP_WILDCARD`: unconnected
+    /// owners of this very address, or the best of all that overlap.
+    pub(super) fn in_pcblookup_local(
+        &self,
+        a: &Asker,
+        port: u16,
+        view: View,
+        wild: bool,
+    ) -> Option<Best> {
+        let port = u32::from(port);
+        if self.bucket(a.table, port).count == 0 {
+            return None;
+        }
+        let present = self.summary(Self::port_scope(a.table, port)).present();
+        let group = match view.is_any() {
+            true => None,
+            false => self.group(a.table, port, &view.addr()),
+        };
+        let seen = match group {
+            _ if view.is_any() => present,
+            Some(g) => {
+                (present & !view.same()) | (self.summary(Scope::Group(g)).present() & view.same())
+            }
+            None => present & !view.same(),
+        };
+        let best = |classes| Best {
+            classes,
+            group,
+            view,
+        };
+        if !wild {
+            let classes = seen & view.same() & !CONNECTED;
+            return (classes != 0).then(|| best(classes));
+        }
+        // No owner of another address overlaps a specific one.
+        (0..=5)
+            .map(|cost| {
+                view.costs()
+                    .into_iter()
+                    .fold(0, |found, (classes, unconnected)| {
+                        let fit = match cost {
+                            _ if cost == unconnected => !CONNECTED,
+                            _ if cost == unconnected + 1 => CONNECTED,
+                            _ => 0,
+                        };
+                        found | (seen & classes & fit)
+                    })
+            })
+            .find(|classes| *classes != 0)
+            .map(best)
+    }
+
+    /// Does the best owner stand in the way? The first of them in the port's
+    /// list is asked where they differ.
+    pub(super) fn meet_best(&self, a: &Asker, port: u16, best: &Best, stopping: Stopping) -> Met {
+        let port = u32::from(port);
+        let scope = Self::port_scope(a.table, port);
+        let (mut stop, mut pass) = (false, false);
+        for (scope, classes) in best.scopes(scope) {
+            pass |= classes & !stopping.classes != 0;
+            if !stopping.other_user {
+                stop |= classes & stopping.classes != 0;
+                continue;
+            }
+            let sum = self.summary(scope);
+            for class in each(classes & stopping.classes) {
+                let (n, same) = self.tally(scope, &sum, class, a, port);
+                stop |= n > same;
+                pass |= same > 0;
+            }
+        }
+        if !stop {
+            return Met::Passes;
+        }
+        let owners = self.owners(a.table, port);
+        let holds = |(_, s): &(SockId, &Sock)| best.holds(s);
+        if pass {
+            let mut owners = owners;
+            return match owners.find(holds) {
+                Some((o, s))
+                    if Class::of(s).bit() & stopping.classes != 0
+                        && !(stopping.other_user && s.uid == a.uid) =>
+                {
+                    Met::Stops(Some(o))
+                }
+                _ => Met::Passes,
+            };
+        }
+        let first = owners.take(NAMED).find(holds).or_else(|| {
+            self.of_classes(a.table, port, best.classes)
+                .take(NAMED)
+                .find(holds)
+        });
+        Met::Stops(first.map(|(o, _)| o))
+    }
+}
