@@ -79,7 +79,7 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
     let mut host = machine.host;
     let described = !parsed.host.is_empty();
     for line in &parsed.host {
-        apply(&mut host, &line.setting);
+        apply(&mut host, &line.setting).map_err(|why| Failure::new(exit::USAGE, "host", why))?;
     }
     let mut out = String::new();
     for call in &args.calls {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bindgate_core::addr::{Addr, af};
 use bindgate_core::model::host::Cred;
-use bindgate_core::model::{Errno, Fd, Generation, Host, Net, Opt, Pick, Pointer, SockId};
+use bindgate_core::model::script::parse;
+use bindgate_core::model::{Errno, Fd, Generation, Host, Net, Opt, Pick, Pointer, SockId, Step};
 
 const SOCKETS: u32 = 20_000;
 
@@ -196,6 +197,43 @@ fn a_full_table_says_so() {
     let mut short = vec![0; Net::words(3) - 1];
     assert!(Net::format(&mut short, 3, &host).is_none());
     assert!(Net::attach(&mut short, &host).is_none());
+}
+
+/// What TIME_WAIT would have kept is said to be lost.
+#[test]
+fn without_room_nothing_waits() {
+    let host = Host::loopback(Generation::Linux6_18);
+    for (room, lost) in [(3, true), (4, false)] {
+        let mut words = vec![0; Net::words(room)];
+        let mut net = Net::format(&mut words, room, &host).expect("room");
+        let listener = bind(&mut net, 1, 0x7f00_0001, 8080, 0).expect("room");
+        assert_eq!(net.listen(listener, Pick::Random(0)).result, Ok(()));
+        let cred = Cred::user(1);
+        let client = net.socket(2, 1, 0, &cred).result.expect("room");
+        let at = to(0x7f00_0001, 8080);
+        let done = net.connect(client, &at, &cred, Pick::Random(0));
+        assert_eq!(done.result, Ok(()));
+        let port = net.get(client).num as u16;
+        let closed = net.close(client);
+        assert_eq!(closed.trail.steps().contains(&Step::NoRoom), lost);
+        let waits = net.ids().any(|id| net.get(id).num == u32::from(port));
+        assert_ne!(waits, lost, "port {port}");
+    }
+}
+
+/// A host with more addresses than are kept is refused.
+#[test]
+fn addresses_that_do_not_fit_are_refused() {
+    let script = |n: u32| -> String {
+        (1..=n)
+            .map(|i| format!("host address 10.0.0.{i}/24\n"))
+            .collect()
+    };
+    // `lo` has one already.
+    let fresh = || Host::loopback(Generation::Linux6_18);
+    assert!(parse(&script(31), fresh()).is_ok());
+    let why = parse(&script(32), fresh()).expect_err("no room");
+    assert!(why.to_string().contains("at most 32 addresses"), "{why}");
 }
 
 /// Whatever is scribbled over the words, the model answers something and ends.

@@ -274,10 +274,12 @@ impl Trail {
         }
     }
 
+    /// Adds a check. If there is no room it takes the last one's place: the
+    /// check that decided is always there.
     pub(crate) fn push(&mut self, step: Step) {
-        if let Some(place) = self.steps.get_mut(usize::from(self.len)) {
+        self.len = (self.len + 1).min(Trail::MAX as u8);
+        if let Some(place) = self.steps.get_mut(usize::from(self.len) - 1) {
             *place = step;
-            self.len += 1;
         }
     }
 
@@ -307,5 +309,21 @@ impl fmt::Debug for Trail {
         f.debug_list()
             .entries(self.steps().iter().map(|s| s.function()))
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_trail_keeps_the_check_that_decided() {
+        let mut trail = Trail::new();
+        for _ in 0..Trail::MAX + 3 {
+            trail.push(Step::SockCreated);
+        }
+        trail.push(Step::CskConflict);
+        assert_eq!(trail.steps().len(), Trail::MAX);
+        assert_eq!(trail.last(), Some(Step::CskConflict));
     }
 }

@@ -44,7 +44,7 @@ impl Net<'_> {
             if self.get(id).state == State::FinWait2 {
                 // An orphan waits as a small socket of its own.
                 cx.pass(Step::CloseLingers);
-                self.tcp_time_wait(id, SockId(self.get(id).peer));
+                self.tcp_time_wait(id, SockId(self.get(id).peer), cx);
             }
         }
         if self.get(id).hashed() {
@@ -146,7 +146,7 @@ impl Net<'_> {
                 if self.get(peer).state == State::TimeWait {
                     self.edit(peer, |p| p.peer = NONE);
                 } else {
-                    self.tcp_time_wait(peer, SockId(NONE));
+                    self.tcp_time_wait(peer, SockId(NONE), cx);
                     self.tcp_done(peer);
                 }
                 cx.pass(Step::TcpTimeWait);
@@ -159,7 +159,7 @@ impl Net<'_> {
     /// `tcp_time_wait`: a new owner of the port takes the place of the socket
     /// in the connection. `peer` is there as long as it has not closed
     /// (`tw_substate` FIN_WAIT2).
-    fn tcp_time_wait(&mut self, id: SockId, peer: SockId) {
+    fn tcp_time_wait(&mut self, id: SockId, peer: SockId, cx: &mut Ctx) {
         let mut tw = *self.get(id);
         tw.refs = 0;
         tw.state = State::TimeWait;
@@ -167,10 +167,11 @@ impl Net<'_> {
         tw.parent = NONE;
         tw.set_hashed(false);
         tw.set_group(false);
-        // Without room the port is free at once.
         let tw = self.alloc(tw);
-        if let Some(tw) = tw {
-            self.inet_bind_hash(tw);
+        match tw {
+            Some(tw) => self.inet_bind_hash(tw),
+            // The port is free at once.
+            None => cx.pass(Step::NoRoom),
         }
         self.edit(peer, |p| p.peer = tw.map_or(NONE, |tw| tw.0));
     }

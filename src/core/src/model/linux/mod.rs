@@ -78,7 +78,7 @@ impl Net<'_> {
 
     /// dup(2), fork(2), a descriptor received: one more reference.
     pub fn dup(&mut self, id: SockId) {
-        self.edit(id, |s| s.refs += 1);
+        self.edit(id, |s| s.refs = s.refs.saturating_add(1));
     }
 
     /// Takes a socket out of the tables, whatever it is: what is left of a

@@ -136,7 +136,7 @@ impl Reader {
         let parsed = policy::parse(&[source])
             .map_err(|d| d.first().map_or(String::new(), |d| format!("{d}")))?;
         for line in &parsed.host {
-            apply(&mut self.script.host, &line.setting);
+            apply(&mut self.script.host, &line.setting)?;
             if let HostSetting::Privileged(yes) = line.setting
                 && let Some(root) = self.script.processes.first_mut()
             {
@@ -429,7 +429,11 @@ pub fn address(word: &str) -> Result<Vec<u8>, String> {
 }
 
 /// What a `host` line of the policy language says, on a [`Host`].
-pub fn apply(host: &mut Host, setting: &HostSetting) {
+///
+/// # Errors
+///
+/// The host has no room for so many addresses.
+pub fn apply(host: &mut Host, setting: &HostSetting) -> Result<(), String> {
     match setting {
         HostSetting::Cid(cid) => host.vsock.cid = Some(*cid),
         HostSetting::Addresses(list) => {
@@ -437,7 +441,7 @@ pub fn apply(host: &mut Host, setting: &HostSetting) {
                 host.add_device(2, b"eth0", false);
             }
             for (ip, prefix) in list {
-                match ip {
+                let fits = match ip {
                     IpAddr::V4(v4) => host.v4.push(V4 {
                         addr: u32::from(*v4),
                         prefix: *prefix,
@@ -449,6 +453,9 @@ pub fn apply(host: &mut Host, setting: &HostSetting) {
                         tentative: false,
                     }),
                 };
+                if !fits {
+                    return Err("a host has at most 32 addresses of each family".to_owned());
+                }
             }
         }
         HostSetting::Personality(Personality::Linux) => {
@@ -465,6 +472,7 @@ pub fn apply(host: &mut Host, setting: &HostSetting) {
         HostSetting::UnprivilegedStart(n) => host.sysctl.unprivileged_start = *n,
         HostSetting::AutomaticPorts(lo, hi) => host.sysctl.local_port_range = (*lo, *hi),
     }
+    Ok(())
 }
 
 /// Sets a sysctl by its name.
