@@ -75,6 +75,8 @@ class Side:
         if not args.directory:
             shutil.rmtree(cwd, ignore_errors=True)
             os.makedirs(os.path.join(cwd, 'tmp'))
+            for made in cwd, os.path.join(cwd, 'tmp'):
+                os.chmod(made, 0o777)
         env = dict(os.environ, PYTHONHASHSEED='0', PYTHONDONTWRITEBYTECODE='1')
         if not args.directory:
             env.update(TMPDIR=os.path.join(cwd, 'tmp'), HOME=cwd)
@@ -174,7 +176,9 @@ class Side:
                 path = f[5].strip() if len(f) > 5 else '(anonymous)'
                 if not re.search(r'^/memfd:bindgate|libbindgate(_plain)?\.so|libgcc_s\.so|/witness\.so', path):
                     mine.add(f'{f[1]} ' + re.sub(r'/tmp/[\w./-]+', 'TMP', path))
-            out.append(' | '.join(sorted(mine)))
+            # None: it was killed while it wrote them down.
+            if mine:
+                out.append(' | '.join(sorted(mine)))
         return sorted(set(out))
 
     def trace(self):

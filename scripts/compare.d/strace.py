@@ -194,7 +194,9 @@ def own_calls(calls, rules=False, places=False):
                     open_.update({n: text for n in got.split(', ')})
             elif what == 'close':
                 open_.pop(fd, None)
-        faults += [f'left open: {text}' for text in open_.values()]
+        # Who was killed in the middle of the shim's calls leaves nothing open.
+        if j < len(calls) or name(calls[-1].text).startswith('exit'):
+            faults += [f'left open: {text}' for text in open_.values()]
         i = j
     return reasons, faults
 

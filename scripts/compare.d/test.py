@@ -41,6 +41,8 @@ class OwnCalls(unittest.TestCase):
         opened = '!openat(AT_FDCWD, "/proc/7/fd/5", O_RDWR|O_CLOEXEC) = 3'
         self.assertEqual(self.faults(EXEC, opened, '!close(3) = 0', SOCKET), 0)
         self.assertEqual(self.faults(EXEC, opened, SOCKET), 1)
+        self.assertEqual(self.faults(EXEC, opened, '!exit_group(0) = ?'), 1)
+        self.assertEqual(self.faults(EXEC, opened), 0)
         self.assertEqual(self.faults(EXEC, opened, '!close(3) = 0', SOCKET, opened, '!close(3) = 0', BIND), 2)
 
     def test_exec(self):
