@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """scripts/compare notices what it is there to notice."""
+import importlib.machinery
+import importlib.util
 import os
 import stat
 import subprocess
@@ -80,6 +82,27 @@ class Read(unittest.TestCase):
             (0,): [('execve', False), ('openat', True), ('vfork', False), ('kill', False)],
             (0, 0): [('close', True), ('exit_group', False)],
         })
+
+
+class Judges(unittest.TestCase):
+    """What one odd run among four of each side is taken for."""
+
+    def verdict(self, what, *odd):
+        loader = importlib.machinery.SourceFileLoader('compare', os.path.join(HERE, '..', 'compare'))
+        compare = importlib.util.module_from_spec(importlib.util.spec_from_loader('compare', loader))
+        loader.exec_module(compare)
+        found = compare.Findings()
+        again = compare.compare_view(what, [['usual']] * 4, [[x] for x in (*odd, *['usual'] * (4 - len(odd)))], found)
+        self.assertFalse(again)
+        return list(found.differs)
+
+    def test_snapshots(self):
+        self.assertEqual(self.verdict('fds', 'odd'), [])
+        self.assertEqual(self.verdict('fds', 'odd', 'odd'), ['fds'])
+
+    def test_results(self):
+        self.assertEqual(self.verdict('stdout', 'odd'), ['stdout'])
+        self.assertEqual(self.verdict('status'), [])
 
 
 class Notices(unittest.TestCase):
