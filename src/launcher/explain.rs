@@ -121,6 +121,7 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
         let script = Script {
             host,
             sysctls: Vec::new(),
+            jails: Vec::new(),
             processes: vec![Process::new("caller", args.uid)],
             vars: vec!["s".into()],
             lines: Vec::new(),

@@ -8,10 +8,11 @@ use bindgate_core::addr::RawAddr;
 use bindgate_core::model::script::{self, Call, Expect, Line, Outcome, Player, Script};
 use bindgate_core::model::{Errno, Generation, Host, Pick};
 use clap::ValueEnum;
+use serde::Serialize;
 
 use super::cli::Format;
 use super::simulate_kernel::{self as kernel, Got, Kernel};
-use super::{Failure, exit};
+use super::{Failure, exit, simulate_machine};
 
 /// Sockets that a script may have open at once.
 const SOCKETS: usize = 4096;
@@ -46,7 +47,7 @@ enum System {
 impl System {
     fn generation(self) -> Generation {
         match self {
-            System::Linux => Generation::Linux6_18,
+            System::Linux => simulate_machine::running(),
             System::Freebsd => Generation::FreeBsd14_3,
         }
     }
@@ -162,13 +163,17 @@ fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
 /// The command.
 pub fn simulate(args: &Simulate) -> Result<i32, Failure> {
     let text = read(&args.script)?;
-    let mut script = script::parse(&text, Host::loopback(Generation::Linux6_18))
+    let mut script = script::parse(&text, Host::loopback(simulate_machine::running()))
         .map_err(|e| Failure::new(exit::CONFIG, args.script.display(), e))?;
     if let Some(system) = args.personality {
         script.host.generation = system.generation();
     }
     let mut rows = Vec::new();
     if args.kernel {
+        if let Some(jail) = script.jails.first() {
+            let no_jails = "jails are FreeBSD's, the kernel of this machine has none";
+            return Err(Failure::new(exit::CONFIG, format!("jail {jail}"), no_jails));
+        }
         for (outcome, other) in play_both(&script)? {
             rows.push(Row {
                 outcome,
@@ -181,7 +186,7 @@ pub fn simulate(args: &Simulate) -> Result<i32, Failure> {
         if !script.host.generation.is_freebsd() {
             bsd.host.generation = Generation::FreeBsd14_3;
         } else {
-            script.host.generation = Generation::Linux6_18;
+            script.host.generation = simulate_machine::running();
         }
         for (outcome, other) in play(&script).into_iter().zip(play(&bsd)) {
             rows.push(Row {
@@ -265,74 +270,88 @@ fn as_text(script: &Script, rows: &[Row], args: &Simulate) -> String {
 
 /// Do two systems differ? Automatic ports may.
 fn differ(a: &Told, b: Option<&Told>) -> bool {
-    b.is_some_and(|b| a.result != b.result)
+    fn address(told: &Told) -> Option<&str> {
+        let name = told.name.as_deref()?;
+        Some(name.rsplit_once(':').map_or(name, |(address, _)| address))
+    }
+    b.is_some_and(|b| a.result != b.result || (a.result == "ok" && address(a) != address(b)))
 }
 
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if c < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
+/// A result in JSON.
+#[derive(Serialize)]
+struct ToldJson<'a> {
+    result: &'a str,
+    name: Option<&'a str>,
+}
+
+impl<'a> From<&'a Told> for ToldJson<'a> {
+    fn from(told: &'a Told) -> Self {
+        ToldJson {
+            result: &told.result,
+            name: told.name.as_deref(),
         }
     }
-    out.push('"');
-    out
 }
 
-fn told_json(told: &Told) -> String {
-    let name = told.name.as_deref().map_or("null".to_owned(), quoted);
-    format!("{{\"result\":{},\"name\":{name}}}", quoted(&told.result))
+/// A call in JSON; docs/simulate.md describes it.
+#[derive(Serialize)]
+struct RowJson<'a> {
+    line: u32,
+    call: String,
+    model: ToldJson<'a>,
+    trail: Vec<String>,
+    holder: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<ToldJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freebsd: Option<ToldJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differs: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    met: Option<bool>,
 }
 
 fn as_json(script: &Script, rows: &[Row], args: &Simulate) -> String {
     let mut out = String::new();
     for (row, line) in rows.iter().zip(&script.lines) {
         let told = Told::of(&row.outcome);
-        let trail: Vec<_> = row
-            .outcome
-            .trail
-            .steps()
-            .iter()
-            .map(|s| quoted(&s.to_string()))
-            .collect();
-        let holder = row.outcome.holder.and_then(|h| script.vars.get(h));
-        let _ = write!(
-            out,
-            "{{\"line\":{},\"call\":{},\"model\":{},\"trail\":[{}],\"holder\":{}",
-            line.at,
-            quoted(&script.line_text(line)),
-            told_json(&told),
-            trail.join(","),
-            holder.map_or("null".to_owned(), |h| quoted(h)),
-        );
-        if let Some(other) = &row.other {
-            let name = if args.kernel { "kernel" } else { "freebsd" };
-            let differs = if args.kernel {
+        let other = row.other.as_ref();
+        let (kernel, freebsd) = if args.kernel {
+            (other, None)
+        } else {
+            (None, other)
+        };
+        let differs = |other: &Told| {
+            if args.kernel {
                 *other != told
             } else {
                 differ(&told, Some(other))
-            };
-            let _ = write!(
-                out,
-                ",\"{name}\":{},\"differs\":{differs}",
-                told_json(other)
-            );
-        }
-        if let (Some(expect), Some(met)) = (&line.expect, row.met) {
-            let _ = write!(
-                out,
-                ",\"expected\":{},\"met\":{met}",
-                quoted(&expect.to_string())
-            );
-        }
-        out.push_str("}\n");
+            }
+        };
+        let holder = row.outcome.holder.and_then(|h| script.vars.get(h));
+        let expected = line.expect.as_ref().filter(|_| row.met.is_some());
+        let json = RowJson {
+            line: line.at,
+            call: script.line_text(line),
+            model: ToldJson::from(&told),
+            trail: row
+                .outcome
+                .trail
+                .steps()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            holder: holder.map(String::as_str),
+            kernel: kernel.map(ToldJson::from),
+            freebsd: freebsd.map(ToldJson::from),
+            differs: other.map(differs),
+            expected: expected.map(ToString::to_string),
+            met: row.met,
+        };
+        // A struct of strings, numbers and flags always has a JSON form.
+        let _ = writeln!(out, "{}", serde_json::to_string(&json).unwrap_or_default());
     }
     out
 }

@@ -17,13 +17,18 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
+/// The running kernel's generation.
+pub fn running() -> Generation {
+    Generation::of_release(&text("/proc/sys/kernel/osrelease"))
+}
+
 /// Addresses and settings.
 pub fn host() -> Host {
     let mut host = Host {
         has_local_table: true,
         ..Host::EMPTY
     };
-    host.generation = Generation::Linux6_18;
+    host.generation = running();
     for (i, line) in (1u32..).zip(text("/proc/net/dev").lines().skip(2)) {
         let name = line.split(':').next().unwrap_or("").trim();
         let index = text(&format!("/sys/class/net/{name}/ifindex"));

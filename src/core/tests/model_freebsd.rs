@@ -162,3 +162,85 @@ fn freebsd_and_linux_answer_as_their_sources_say() {
     assert!(FACTS.len() >= 60, "{} facts", FACTS.len());
     assert!(differ >= 25, "{differ} where the two differ");
 }
+
+/// A jail with one address of each family, one with two IPv4 addresses only.
+const JAILS: &str = "\
+host address 10.0.0.2/24 10.0.0.3/24
+jail one 10.0.0.1 [fd00::1]
+jail two 10.0.0.2 10.0.0.3
+process in-one uid 0 jail one
+process also-one uid 0 jail one
+process in-two uid 0 jail two
+process low uid 1000 jail one
+";
+
+#[rustfmt::skip]
+/// The function of kern_jail.c, in_jail.c or in6_jail.c or who calls it; calls;
+/// what the last of them gives: an error or the local address.
+const JAILED: &[(&str, &str, &str)] = &[
+    ("prison_check_af", "in-two: s = socket tcp6", "EPROTONOSUPPORT"),
+    ("prison_check_af", "in-two: s = socket tcp", "0.0.0.0:0"),
+    ("prison_check_af", "in-two: s = socket unix", "unix:auto"),
+    ("prison_priv_check", "in-one: s = socket raw", "EPERM"),
+    ("prison_priv_check", "in-one: s = socket tcp; in-one: set s IP_BINDANY on", "EPERM"),
+    ("prison_priv_check", "in-one: s = socket tcp; in-one: bind s 10.0.0.1:80", "10.0.0.1:80"),
+    ("prison_priv_check", "low: s = socket tcp; low: bind s 10.0.0.1:80", "EACCES"),
+    ("prison_local_ip4", "in-one: s = socket tcp; in-one: bind s 0.0.0.0:80", "10.0.0.1:80"),
+    ("prison_local_ip4", "in-two: s = socket tcp; in-two: bind s 0.0.0.0:80", "0.0.0.0:80"),
+    ("prison_local_ip4", "in-one: s = socket tcp; in-one: bind s 127.0.0.1:80", "10.0.0.1:80"),
+    ("prison_local_ip4", "in-two: s = socket tcp; in-two: bind s 127.0.0.1:80", "10.0.0.2:80"),
+    ("prison_local_ip4", "in-two: s = socket tcp; in-two: bind s 10.0.0.3:80", "10.0.0.3:80"),
+    ("prison_check_ip4", "in-two: s = socket tcp; in-two: bind s 10.0.0.1:80", "EADDRNOTAVAIL"),
+    ("prison_check_ip4", "in-one: s = socket udp; in-one: bind s 224.0.0.1:5353", "EADDRNOTAVAIL"),
+    ("prison_local_ip4", "s = socket tcp; in-two: bind s 10.0.0.1:80", "EADDRNOTAVAIL"),
+    ("prison_local_ip6", "s = socket tcp6; in-two: bind s [::1]:80", "EAFNOSUPPORT"),
+    ("prison_local_ip6", "in-one: s = socket tcp6; in-one: bind s [::]:80", "[fd00::1]:80"),
+    ("prison_local_ip6", "in-one: s = socket tcp6; in-one: set s IPV6_V6ONLY off; in-one: bind s [::]:80", "[::]:80"),
+    ("prison_local_ip6", "in-one: s = socket tcp6; in-one: bind s [::1]:80", "[fd00::1]:80"),
+    ("prison_local_ip4", "in-one: s = socket tcp6; in-one: set s IPV6_V6ONLY off; in-one: bind s [::ffff:127.0.0.1]:80", "[::ffff:10.0.0.1]:80"),
+    ("in_pcbbind", "in-one: s = socket tcp; in-one: bind s 0.0.0.0:80; in-one: bind s 10.0.0.2:81", "EINVAL"),
+    ("prison_local_ip4", "host automatic-ports 40000-40000; in-one: s = socket tcp; in-one: listen s", "10.0.0.1:40000"),
+    // Who sees whom.
+    ("prison_equal_ip4", "s = socket tcp; bind s 0.0.0.0:80; in-one: t = socket tcp; in-one: bind t 0.0.0.0:80", "10.0.0.1:80"),
+    ("prison_equal_ip4", "in-two: s = socket tcp; in-two: bind s 0.0.0.0:80; in-one: t = socket tcp; in-one: bind t 0.0.0.0:80", "10.0.0.1:80"),
+    ("prison_equal_ip4", "in-one: s = socket tcp; in-one: bind s 0.0.0.0:80; also-one: t = socket tcp; also-one: bind t 0.0.0.0:80", "EADDRINUSE"),
+    ("prison_equal_ip4", "s = socket tcp; bind s 10.0.0.1:80; in-one: t = socket tcp; in-one: bind t 10.0.0.1:80", "10.0.0.1:80"),
+    ("prison_equal_ip4", "s = socket tcp; bind s 0.0.0.0:8000; low: t = socket tcp; low: set t SO_REUSEADDR on; low: bind t 10.0.0.1:8000", "10.0.0.1:8000"),
+    ("prison_equal_ip4", "host automatic-ports 40000-40000; s = socket tcp; bind s 0.0.0.0:40000; in-two: t = socket tcp; in-two: bind t 0.0.0.0:0", "0.0.0.0:40000"),
+    ("prison_equal_ip4", "host automatic-ports 40000-40000; in-two: s = socket tcp; in-two: bind s 0.0.0.0:0; in-two: t = socket tcp; in-two: bind t 0.0.0.0:0", "EADDRNOTAVAIL"),
+];
+
+#[test]
+fn jails_answer_as_their_source_says() {
+    let mut wrong = Vec::new();
+    for generation in [Generation::FreeBsd9_1, Generation::FreeBsd14_3] {
+        for (function, calls, wanted) in JAILED {
+            let text = format!("{HEAD}{JAILS}{}", calls.replace("; ", "\n"));
+            let script = parse(&text, Host::loopback(generation)).expect(calls);
+            let again = parse(&format!("{script}"), Host::loopback(generation)).expect("printed");
+            assert_eq!(
+                (&script.jails, &script.processes),
+                (&again.jails, &again.processes)
+            );
+            let mut player = Player::new(&script, 64);
+            let mut last = None;
+            for line in &script.lines {
+                last = Some(player.play(&script, line, Pick::Random(7)));
+            }
+            let last = last.expect("a call");
+            let got = match (last.result, last.name) {
+                (Ok(()), Some(name)) => format!("{name}"),
+                (Ok(()), None) => "ok".to_owned(),
+                (Err(e), _) => e.name().to_owned(),
+            };
+            if got != *wanted {
+                let steps = last.trail.steps();
+                wrong.push(format!(
+                    "{}: {function}: {calls}\n  {got}, not {wanted}; {steps:?}",
+                    generation.name()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

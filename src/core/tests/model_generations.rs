@@ -183,3 +183,20 @@ fn the_last_automatic_vsock_port() {
     assert_eq!(after(Generation::Linux2_6, 0), 1024);
     assert_eq!(after(Generation::Linux6_18, u32::MAX - 1), u32::MAX - 1);
 }
+
+#[test]
+fn a_release_belongs_to_the_newest_generation_that_is_not_newer() {
+    for (release, name) in [
+        ("2.6.27.62", "linux 2.6"),
+        ("2.6.32-754.el6.x86_64", "linux 6.1"),
+        ("5.15.0-91-generic", "linux 6.1"),
+        ("6.1.0-37-amd64", "linux 6.1"),
+        ("6.12.48+deb13-amd64", "linux 6.12"),
+        ("6.17.9", "linux 6.12"),
+        ("6.18.0-rc1", "linux 6.18"),
+        ("7.0", "linux 6.18"),
+        ("", "linux 6.1"),
+    ] {
+        assert_eq!(Generation::of_release(release).name(), name, "{release}");
+    }
+}

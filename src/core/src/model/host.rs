@@ -83,6 +83,24 @@ impl Generation {
             .map_or("?", |(n, _)| n)
     }
 
+    /// The generation that a Linux release belongs to, as uname(2) and
+    /// `/proc/sys/kernel/osrelease` write it (`6.12.48-amd64`): the newest that
+    /// is not newer. Releases from 2.6.28 on, where the first of the changes
+    /// since 2.6 came, count as 6.1; so does what is not understood.
+    #[must_use]
+    pub fn of_release(release: &str) -> Generation {
+        let mut numbers = release
+            .split(|c: char| !c.is_ascii_digit())
+            .map(|n| n.parse().unwrap_or(0u32));
+        let mut next = || numbers.next().unwrap_or(0);
+        match (next(), next(), next()) {
+            (2, ..=5, _) | (2, 6, ..=27) => Generation::Linux2_6,
+            (6, 18.., _) | (7.., _, _) => Generation::Linux6_18,
+            (6, 12.., _) => Generation::Linux6_12,
+            _ => Generation::Linux6_1,
+        }
+    }
+
     /// Is it a FreeBSD?
     #[must_use]
     pub const fn is_freebsd(self) -> bool {
@@ -123,6 +141,24 @@ pub struct Device {
     pub loopback: bool,
 }
 
+/// A FreeBSD jail that shares the host's network stack (not vnet) and has
+/// addresses of its own: jail(8), `ip4.addr`, `ip6.addr`.
+#[derive(Clone, Copy, Debug)]
+pub struct Jail {
+    /// Its IPv4 addresses, at most 4; a jail without any has no IPv4.
+    pub v4: List<u32, 4>,
+    /// Its IPv6 addresses, at most 4; a jail without any has no IPv6.
+    pub v6: List<[u8; 16], 4>,
+}
+
+impl Jail {
+    /// A jail without addresses.
+    pub const EMPTY: Jail = Jail {
+        v4: List::new(0),
+        v6: List::new([0; 16]),
+    };
+}
+
 /// Who calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cred {
@@ -140,6 +176,9 @@ pub struct Cred {
     pub init_net_bind_service: bool,
     /// Process id, for netlink.
     pub tgid: u32,
+    /// FreeBSD: the jail, as its place among [`Host::jails`] counted from 1; 0
+    /// for none. Linux's rules take no notice.
+    pub jail: u32,
 }
 
 impl Cred {
@@ -152,6 +191,7 @@ impl Cred {
         net_admin: true,
         init_net_bind_service: true,
         tgid: 1,
+        jail: 0,
     };
 
     /// A user without any capability.
@@ -165,6 +205,7 @@ impl Cred {
             net_admin: false,
             init_net_bind_service: false,
             tgid: 1,
+            jail: 0,
         }
     }
 }
@@ -252,6 +293,8 @@ pub struct Host {
     pub has_local_table: bool,
     /// FreeBSD: the callers are in capability mode.
     pub capability_mode: bool,
+    /// FreeBSD: jails, at most 8.
+    pub jails: List<Jail, 8>,
     /// Sysctls.
     pub sysctl: Sysctls,
     /// vsock.
@@ -289,6 +332,7 @@ impl Host {
         }),
         has_local_table: false,
         capability_mode: false,
+        jails: List::new(Jail::EMPTY),
         sysctl: Sysctls::DEFAULT,
         vsock: VsockHost {
             cid: None,

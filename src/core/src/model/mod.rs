@@ -28,7 +28,7 @@ pub mod script;
 mod step;
 
 pub use errno::Errno;
-pub use host::{AddrType, Cred, Generation, Host};
+pub use host::{AddrType, Cred, Generation, Host, Jail};
 #[cfg(feature = "alloc")]
 pub use net::OwnedNet;
 pub use net::{Core, MOST_SOCKETS, Net, Outside, Sock, SockId, State, Table, VIEWS};

@@ -45,6 +45,9 @@ pub struct Process {
     pub uid: u32,
     /// Its capabilities.
     pub caps: Caps,
+    /// FreeBSD: its jail, as its place in [`Script::jails`] counted from 1; 0
+    /// for none.
+    pub jail: u32,
 }
 
 impl Process {
@@ -55,6 +58,7 @@ impl Process {
             name: name.into(),
             uid,
             caps: Caps::of_user(uid),
+            jail: 0,
         }
     }
 
@@ -66,6 +70,7 @@ impl Process {
             init_net_bind_service: self.caps.net_bind_service,
             net_admin: self.caps.net_admin,
             net_raw: self.caps.net_raw,
+            jail: self.jail,
             ..Cred::user(self.uid)
         }
     }
@@ -142,6 +147,8 @@ pub struct Script {
     pub host: Host,
     /// Sysctls that it sets, by name, for a real kernel.
     pub sysctls: Vec<(String, String)>,
+    /// Names of the jails, in the order of [`Host::jails`].
+    pub jails: Vec<String>,
     /// Processes; the first is root's.
     pub processes: Vec<Process>,
     /// Names of the socket variables.

@@ -210,6 +210,7 @@ steps! {
     BsdNoType = "socreate", "no protocol of this type";
     BsdNoProtocol = "socreate", "type has no such protocol";
     BsdRawPerm = "rip_attach", "raw needs privilege";
+    BsdJailSocket = "prison_check_af", "the jail has no address of the family";
     BsdSocket = "socreate", "created";
     BsdRawLength = "rip_bind", "length is not that of sockaddr_in";
     BsdRawNotLocal = "rip_bind", "address is not an interface's";
@@ -233,6 +234,8 @@ steps! {
     BsdMulticast = "tcp_usr_bind", "multicast on a stream socket";
     BsdBound = "in_pcbbind", "has an address or port already";
     BsdNoAddress = "in_pcbbind_setup", "the host has no IPv4 address";
+    BsdJailFamily = "prison_local_ip4", "the jail has no address of the family";
+    BsdJailForeign = "prison_check_ip4", "address is not the jail's";
     BsdNotLocal = "in_pcbbind_setup", "address is not an interface's";
     BsdReserved = "in_pcbbind_setup", "reserved port without privilege";
     BsdOtherUser = "in_pcbbind_avail", "another user's socket overlaps";

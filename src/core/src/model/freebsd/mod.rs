@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod by_class_tests;
 mod class;
+mod jail;
 mod pcb;
 pub mod quirks;
 mod socket;
@@ -152,7 +153,14 @@ impl Net<'_> {
         match (s.kind.domain, s.kind.ty) {
             (af::INET | af::INET6, ty::STREAM) => {
                 if s.num == 0 {
-                    self.in_pcb_lport(id, &Cred::ROOT, cx)?;
+                    // As the socket's creator, not as who calls.
+                    let creator = Cred {
+                        jail: s.dev,
+                        ..Cred::ROOT
+                    };
+                    let local = self.prison_local_any(&s, &creator, cx)?;
+                    self.edit(id, |s| s.set_rcv(local));
+                    self.in_pcb_lport(id, &creator, cx)?;
                 }
             }
             (af::UNIX, ty::STREAM | ty::SEQPACKET) => {
@@ -190,7 +198,7 @@ impl Net<'_> {
                 |s, on| s.set_v6only(on)
             }
             Opt::BsdBindAny(on) if inet => {
-                if on && cred.uid != 0 {
+                if on && (cred.uid != 0 || cred.jail != 0) {
                     return cx.fail(Step::BsdBindAnyPerm, Errno::EPERM);
                 }
                 |s, on| s.set_bindany(on)

@@ -181,6 +181,7 @@ impl Net<'_> {
         if s.num != 0 || s.rcv4 != 0 {
             return cx.fail(Step::BsdBound, Errno::EINVAL);
         }
+        let ip = self.prison_local_ip4(ip, cred, cx)?;
         if !multicast && ip != 0 && !s.bindany() && !self.bsd_is_local4(ip) {
             return cx.fail(Step::BsdNotLocal, Errno::EADDRNOTAVAIL);
         }
@@ -266,6 +267,7 @@ impl Net<'_> {
         if link && scope != 0 && !host.has_device(scope) {
             return cx.fail(Step::Bsd6Scope, Errno::ENXIO);
         }
+        let ip = self.prison_local_ip6(ip, s.v6only(), cred, cx)?;
         if ip != [0; 16] && !multicast && !s.bindany() {
             let found = if link && scope == 0 {
                 false

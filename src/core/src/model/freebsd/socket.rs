@@ -41,7 +41,9 @@ impl Net<'_> {
                 cx.fail(Step::BsdNoProtocol, Errno::EPROTONOSUPPORT)
             };
         }
-        if kind == u32::from(ty::RAW) && cred.uid != 0 {
+        self.prison_check_af(domain as u16, cred, cx)?;
+        // Jails have no `allow.raw_sockets` unless they are given it.
+        if kind == u32::from(ty::RAW) && (cred.uid != 0 || cred.jail != 0) {
             return cx.fail(Step::BsdRawPerm, Errno::EPERM);
         }
         let made = SocketType::created(domain, kind as i32, protocol);
@@ -54,6 +56,7 @@ impl Net<'_> {
         // net.inet6.ip6.v6only is 1.
         sock.set_v6only(domain == i32::from(af::INET6));
         sock.set_root(cred.uid == 0);
+        sock.dev = cred.jail;
         sock.set_freebsd(true);
         match self.alloc(sock) {
             Some(id) => {

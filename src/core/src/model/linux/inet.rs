@@ -52,7 +52,7 @@ impl Net<'_> {
         port != 0 && port < start && !cred.net_bind_service
     }
 
-    /// `inet_bind_sk`
+    /// `inet_bind`, whose body is `inet_bind_sk` since 6.8.
     pub(super) fn inet_bind_sk(
         &mut self,
         id: SockId,

@@ -43,6 +43,9 @@ impl Net<'_> {
         Answer::of(result, &cx)
     }
 
+    /// `__sys_bind`. Between the address and the protocol's own bind the kernel
+    /// asks `security_socket_bind`: there bindgate's policy stands, which decides
+    /// before the model is asked.
     #[allow(non_snake_case)]
     fn __sys_bind(
         &mut self,

@@ -97,6 +97,7 @@ impl Net<'_> {
             .find_map(at)
     }
 
+    /// `__vsock_bind_connectible`, before 5.12 `__vsock_bind_stream`.
     #[allow(non_snake_case)]
     fn __vsock_bind_connectible(
         &mut self,

@@ -12,7 +12,7 @@ use super::{Call, Caps, Expect, Line, Process, Script};
 use crate::addr::{Addr, UnixName, VMADDR_ANY};
 use crate::model::freebsd::PortRange;
 use crate::model::host::{V4, V6};
-use crate::model::{Errno, Generation, Host, Opt};
+use crate::model::{Errno, Generation, Host, Jail, Opt};
 use crate::policy::{self, HostSetting, Personality};
 
 /// Why a script cannot be read.
@@ -46,6 +46,7 @@ pub fn parse(text: &str, host: Host) -> Result<Script, ScriptError> {
         script: Script {
             host,
             sysctls: Vec::new(),
+            jails: Vec::new(),
             processes: alloc::vec![root],
             vars: Vec::new(),
             lines: Vec::new(),
@@ -99,12 +100,19 @@ impl Reader {
                 self.script.sysctls.push(((*name).to_owned(), value));
                 Ok(())
             }
+            ["jail", name, addresses @ ..] => self.new_jail(name, addresses),
             ["process", name, "uid", uid, rest @ ..] => {
                 let mut process = Process::new(name, number(uid, "user id")?);
-                match rest {
-                    [] => {}
-                    ["with", list] => process.caps = capabilities(list)?,
-                    _ => return Err("after the user id comes: with CAPABILITIES".to_owned()),
+                for pair in rest.chunks(2) {
+                    match pair {
+                        ["with", list] => process.caps = capabilities(list)?,
+                        ["jail", jail] => process.jail = self.jail(jail)?,
+                        _ => {
+                            return Err(
+                                "after the user id come: with CAPABILITIES, jail NAME".to_owned()
+                            );
+                        }
+                    }
                 }
                 match self.script.processes.iter_mut().find(|p| p.name == *name) {
                     Some(p) => *p = process,
@@ -143,6 +151,36 @@ impl Reader {
                 *root = Process::new("root", if yes { 0 } else { 1000 });
             }
         }
+        Ok(())
+    }
+
+    /// The number of a jail, from 1.
+    fn jail(&self, name: &str) -> Result<u32, String> {
+        let place = self.script.jails.iter().position(|j| j == name);
+        place
+            .map(|p| p as u32 + 1)
+            .ok_or_else(|| format!("there is no jail '{name}'; declare it: jail {name} ADDRESS..."))
+    }
+
+    fn new_jail(&mut self, name: &str, addresses: &[&str]) -> Result<(), String> {
+        if self.jail(name).is_ok() {
+            return Err(format!("there is a jail '{name}' already"));
+        }
+        let mut jail = Jail::EMPTY;
+        for word in addresses {
+            let bare = word.trim_start_matches('[').trim_end_matches(']');
+            let room = match number(bare, "address")? {
+                IpAddr::V4(a) => jail.v4.push(a.to_bits()),
+                IpAddr::V6(a) => jail.v6.push(a.octets()),
+            };
+            if !room {
+                return Err("a jail has at most 4 addresses of a family".to_owned());
+            }
+        }
+        if !self.script.host.jails.push(jail) {
+            return Err("there are at most 8 jails".to_owned());
+        }
+        self.script.jails.push((*name).to_owned());
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Scripts as text.
 
 use core::fmt::{self, Write as _};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Call, Caps, Expect, Line, Script};
 use crate::addr::RawAddr;
@@ -166,10 +167,27 @@ impl fmt::Display for Script {
         for (name, value) in &self.sysctls {
             writeln!(f, "sysctl {name} = {value}")?;
         }
+        for (name, jail) in self.jails.iter().zip(self.host.jails.as_slice()) {
+            write!(f, "jail {name}")?;
+            for addr in jail.v4.as_slice() {
+                write!(f, " {}", Ipv4Addr::from_bits(*addr))?;
+            }
+            for addr in jail.v6.as_slice() {
+                write!(f, " [{}]", Ipv6Addr::from(*addr))?;
+            }
+            f.write_char('\n')?;
+        }
         for p in &self.processes {
             write!(f, "process {} uid {}", p.name, p.uid)?;
             if p.caps != Caps::of_user(p.uid) {
                 write!(f, " with {}", Names(p.caps))?;
+            }
+            let jail = p
+                .jail
+                .checked_sub(1)
+                .and_then(|j| self.jails.get(j as usize));
+            if let Some(jail) = jail {
+                write!(f, " jail {jail}")?;
             }
             f.write_char('\n')?;
         }

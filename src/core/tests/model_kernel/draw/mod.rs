@@ -167,6 +167,7 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
     let script = Script {
         host: world.host,
         sysctls: sysctls.lines(),
+        jails: Vec::new(),
         processes: cast,
         vars: (0..vars).map(|i| format!("s{i}")).collect(),
         lines,

@@ -1,0 +1,109 @@
+//! Jails that share the host's network stack: `prison_check_af` and
+//! `prison_local_ip4` of kern_jail.c, netinet/in_jail.c and netinet6/in6_jail.c.
+//!
+//! In outline: a jail has addresses of its own or none, and the default
+//! permissions (`allow.reserved_ports`, no `allow.raw_sockets`). Sockets of
+//! jails with other addresses never see each other (`prison_equal_ip4`,
+//! `prison_equal_ip6`), so the caller gives each jail a [`Net`] of its own, as
+//! [`crate::model::script::Player`] does. Which jail a socket was made in is in
+//! its `dev`, which FreeBSD's rules have no other use for.
+
+use crate::addr::af;
+use crate::model::host::{Host, Jail};
+use crate::model::net::{Ctx, Net, Sock, mapped};
+use crate::model::step::Step;
+use crate::model::{Cred, Errno};
+
+/// `127.0.0.1`
+const INADDR_LOOPBACK: u32 = 0x7f00_0001;
+/// `::1`
+const IN6ADDR_LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+fn jail(host: &Host, number: u32) -> Option<&Jail> {
+    host.jails.as_slice().get(number.checked_sub(1)? as usize)
+}
+
+/// The address that a jail turns `asked` into: its only one for the wildcard,
+/// its first one for the loopback address that it does not have.
+///
+/// # Errors
+/// Whether the jail has no address at all, or this one is foreign.
+fn local<A: Copy + PartialEq>(
+    own: &[A],
+    asked: A,
+    any: A,
+    loopback: A,
+    lone: bool,
+) -> Result<A, (Step, Errno)> {
+    match own {
+        [] => Err((Step::BsdJailFamily, Errno::EAFNOSUPPORT)),
+        [only] if lone && asked == any => Ok(*only),
+        _ if asked == any || own.contains(&asked) => Ok(asked),
+        [first, ..] if asked == loopback => Ok(*first),
+        _ => Err((Step::BsdJailForeign, Errno::EADDRNOTAVAIL)),
+    }
+}
+
+impl Net<'_> {
+    /// `prison_check_af`: has the caller's jail an address of this family?
+    pub(super) fn prison_check_af(
+        &self,
+        domain: u16,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), Errno> {
+        let none = jail(&self.host, cred.jail).is_some_and(|j| match domain {
+            af::INET => j.v4.as_slice().is_empty(),
+            af::INET6 => j.v6.as_slice().is_empty(),
+            _ => false,
+        });
+        if none {
+            return cx.fail(Step::BsdJailSocket, Errno::EPROTONOSUPPORT);
+        }
+        Ok(())
+    }
+
+    /// `prison_local_ip4`
+    pub(super) fn prison_local_ip4(
+        &self,
+        ip: u32,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<u32, Errno> {
+        let Some(j) = jail(&self.host, cred.jail) else {
+            return Ok(ip);
+        };
+        local(j.v4.as_slice(), ip, 0, INADDR_LOOPBACK, true)
+            .or_else(|(step, errno)| cx.fail(step, errno))
+    }
+
+    /// `prison_local_ip6`: a dual-stack wildcard stays one.
+    pub(super) fn prison_local_ip6(
+        &self,
+        ip: [u8; 16],
+        v6only: bool,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<[u8; 16], Errno> {
+        let Some(j) = jail(&self.host, cred.jail) else {
+            return Ok(ip);
+        };
+        local(j.v6.as_slice(), ip, [0; 16], IN6ADDR_LOOPBACK, v6only)
+            .or_else(|(step, errno)| cx.fail(step, errno))
+    }
+
+    /// The local address of a socket that gets a port without a bind(2): the
+    /// wildcard, as its jail sees it.
+    pub(super) fn prison_local_any(
+        &self,
+        s: &Sock,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<[u8; 16], Errno> {
+        if s.kind.domain == af::INET6 {
+            self.prison_local_ip6(s.rcv6, s.v6only(), cred, cx)
+        } else {
+            self.prison_local_ip4(s.rcv4, cred, cx).map(mapped)
+        }
+    }
+}
