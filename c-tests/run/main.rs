@@ -5,6 +5,7 @@ mod disk;
 mod policy;
 mod predicted;
 mod process;
+mod simulate;
 #[path = "../support/mod.rs"]
 mod support;
 mod tamper;
@@ -18,6 +19,7 @@ fn main() {
         trials.extend(policy::trials());
         trials.extend(tamper::trials());
         trials.extend(predicted::trials());
+        trials.extend(simulate::trials());
         trials.extend(terminal::trials());
         trials.extend(unseen::trials());
         trials

@@ -5,9 +5,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
-use bindgate_core::model::script::{Call, Line, Player, Process, Script, address, apply, kind_of};
-use bindgate_core::model::{Pick, Step};
-use bindgate_core::policy::{Decision, Implicit, Op, Query, Times, Verb};
+use bindgate_core::model::script::{
+    Call, Caps, Line, Player, Process, Script, address, apply, kind_of,
+};
+use bindgate_core::model::{Host, Pick, Step};
+use bindgate_core::policy::{Decision, HostSetting, Implicit, Op, Query, Times, Verb};
 use bindgate_core::record::RULE_DEFAULT;
 use bindgate_core::socket::SocketType;
 
@@ -72,14 +74,24 @@ fn read(call: &str) -> Result<Asked, Failure> {
 pub fn explain(args: &Explain) -> Result<i32, Failure> {
     let mut sources: Vec<_> = args.policy.iter().cloned().map(RuleSource::File).collect();
     sources.extend(args.rule.iter().cloned().map(RuleSource::Text));
-    let parsed = policy::parse(&policy::gather(&sources)?)?;
+    let mut parsed = policy::parse(&policy::gather(&sources)?)?;
+    // A run would refuse these; here they only say whose answers are wanted.
+    let lines = std::mem::take(&mut parsed.host);
     let compiled = policy::compile(&parsed)?;
     let view = compiled.view()?;
+    let described = !lines.is_empty();
     let machine = simulate_machine::read();
-    let mut host = machine.host;
-    let described = !parsed.host.is_empty();
-    for line in &parsed.host {
+    let mut host = if described {
+        Host::loopback(simulate_machine::running())
+    } else {
+        machine.host
+    };
+    let mut caller = Process::new("caller", args.uid);
+    for line in &lines {
         apply(&mut host, &line.setting).map_err(|why| Failure::new(exit::USAGE, "host", why))?;
+        if let HostSetting::Privileged(yes) = line.setting {
+            caller.caps = Caps::of_user(u32::from(!yes));
+        }
     }
     let mut out = String::new();
     for call in &args.calls {
@@ -122,7 +134,7 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
             host,
             sysctls: Vec::new(),
             jails: Vec::new(),
-            processes: vec![Process::new("caller", args.uid)],
+            processes: vec![caller.clone()],
             vars: vec!["s".into()],
             lines: Vec::new(),
         };

@@ -52,7 +52,7 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<(), Errno> {
-        let none = jail(&self.host, cred.jail).is_some_and(|j| match domain {
+        let none = jail(self.host, cred.jail).is_some_and(|j| match domain {
             af::INET => j.v4.as_slice().is_empty(),
             af::INET6 => j.v6.as_slice().is_empty(),
             _ => false,
@@ -70,7 +70,7 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<u32, Errno> {
-        let Some(j) = jail(&self.host, cred.jail) else {
+        let Some(j) = jail(self.host, cred.jail) else {
             return Ok(ip);
         };
         local(j.v4.as_slice(), ip, 0, INADDR_LOOPBACK, true)
@@ -85,7 +85,7 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<[u8; 16], Errno> {
-        let Some(j) = jail(&self.host, cred.jail) else {
+        let Some(j) = jail(self.host, cred.jail) else {
             return Ok(ip);
         };
         local(j.v6.as_slice(), ip, [0; 16], IN6ADDR_LOOPBACK, v6only)

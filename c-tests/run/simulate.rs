@@ -1,0 +1,355 @@
+//! `bindgate simulate` and `bindgate explain` from the command line.
+
+use std::fs;
+use std::path::Path;
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+
+use crate::support::{NOBODY, Outcome, Run, has_nobody, same, stage};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        Trial::test("simulate: the examples of its page", || page("simulate.md")),
+        Trial::test("simulate --both marks what differs", both),
+        Trial::test("simulate --personality", personality),
+        Trial::test("simulate --kernel agrees", || kernel(0)),
+        Trial::test(
+            "simulate --kernel: the model of another kernel differs",
+            differs,
+        ),
+        Trial::test("simulate --kernel refuses jails", jailed),
+        Trial::test("simulate: an expectation that is not met", unmet),
+        Trial::test("simulate: what cannot be read", broken),
+        Trial::test("simulate: every fact that is told of generations", facts),
+        Trial::test("explain: this machine", explain_here),
+        Trial::test(
+            "explain: a host that the policy describes",
+            explain_described,
+        ),
+        Trial::test("explain: what cannot be read", explain_broken),
+    ];
+    if has_nobody() {
+        let name = "simulate --kernel agrees: in a user namespace";
+        trials.push(Trial::test(name, || kernel(NOBODY)));
+    }
+    trials
+}
+
+const CONFLICT: &str = "\
+host automatic-ports 40000-40099
+a = socket tcp
+b = socket tcp
+set a SO_REUSEADDR on
+set b SO_REUSEADDR on
+bind a 127.0.0.1:8000
+bind b 127.0.0.1:8000
+listen a
+listen b
+c = socket udp
+bind c 0.0.0.0:0
+d = socket vsock
+";
+
+/// Runs the launcher with these arguments on a script.
+fn simulate(args: &[&str], script: &str, uid: u32) -> Outcome {
+    let run = Run::new(&stage().launcher).user(uid);
+    fs::write(run.dir().join("a.sim"), script).unwrap();
+    run.arg("simulate").args(args).arg("a.sim").finish()
+}
+
+fn json(outcome: &Outcome) -> Result<Vec<Value>, Failed> {
+    let parse = |line| serde_json::from_str(line).map_err(|e| format!("{e}: {line}").into());
+    outcome.stdout.lines().map(parse).collect()
+}
+
+/// Plays the console examples of a page of `docs` and compares what they print.
+fn page(name: &str) -> Result<(), Failed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(name);
+    let text = fs::read_to_string(path)?;
+    let run = Run::new(&stage().launcher);
+    let mut played = 0;
+    for block in text.split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap_or("");
+        for part in block.split("$ ").skip(1) {
+            let (command, output) = part.split_once('\n').unwrap_or((part, ""));
+            if let Some(file) = command.strip_prefix("cat ") {
+                fs::write(run.dir().join(file), output)?;
+            } else if let Some(rest) = command.strip_prefix("bindgate simulate ") {
+                let seen = run.fresh().in_dir(run.dir()).arg("simulate");
+                let seen = seen.args(rest.split_whitespace()).finish();
+                same(output.trim_end(), seen.stdout.trim_end(), &seen.seen())?;
+                played += 1;
+            }
+        }
+    }
+    if played == 0 {
+        return Err(format!("{name} has no example").into());
+    }
+    Ok(())
+}
+
+fn both() -> Result<(), Failed> {
+    let seen = simulate(&["--both"], CONFLICT, 0);
+    let marked = |call: &str| {
+        let line = seen.stdout.lines().find(|l| l.contains(call));
+        line.map(|l| l.starts_with('*'))
+    };
+    for (call, wanted) in [
+        ("bind a 127.0.0.1:8000", false),
+        ("bind b 127.0.0.1:8000", true),
+        // Both draw a port; which one is no difference.
+        ("bind c 0.0.0.0:0", false),
+        ("d = socket vsock", true),
+    ] {
+        same(
+            &format!("{:?}", Some(wanted)),
+            &format!("{:?}", marked(call)),
+            &seen.seen(),
+        )?;
+    }
+    let jail = "jail j 10.0.0.1\nhost address 10.0.0.1/24\nprocess p uid 0 jail j\n\
+                p: s = socket tcp\np: bind s 0.0.0.0:80\n";
+    let rows = json(&simulate(&["--both", "--format", "json"], jail, 0))?;
+    let differs: Vec<_> = rows.iter().map(|r| r["differs"].as_bool()).collect();
+    same(
+        "[Some(false), Some(true)]",
+        &format!("{differs:?}"),
+        "the address differs",
+    )?;
+    Ok(())
+}
+
+fn personality() -> Result<(), Failed> {
+    let on = |system| -> Result<String, Failed> {
+        let rows = json(&simulate(
+            &["--personality", system, "--format", "json"],
+            CONFLICT,
+            0,
+        ))?;
+        let second = rows.get(5).ok_or("six calls")?;
+        Ok(second["model"]["result"].to_string())
+    };
+    same("\"ok\"", &on("linux")?, "Linux shares by SO_REUSEADDR")?;
+    same("\"EADDRINUSE\"", &on("freebsd")?, "FreeBSD does not")?;
+    Ok(())
+}
+
+fn kernel(uid: u32) -> Result<(), Failed> {
+    let seen = simulate(&["--kernel", "--format", "json"], CONFLICT, uid);
+    same("exit 0", &seen.status, &seen.seen())?;
+    let rows = json(&seen)?;
+    same("11", &rows.len().to_string(), &seen.seen())?;
+    for row in rows {
+        same("false", &row["differs"].to_string(), &seen.seen())?;
+        same(
+            &row["model"].to_string(),
+            &row["kernel"].to_string(),
+            &seen.seen(),
+        )?;
+    }
+    Ok(())
+}
+
+fn differs() -> Result<(), Failed> {
+    let script = "host kernel linux 2.6\ns = socket tcp\nset s SO_REUSEPORT on\n";
+    let seen = simulate(&["--kernel"], script, 0);
+    same("exit 1", &seen.status, &seen.seen())?;
+    if !seen.stdout.contains("  ! kernel: ok") {
+        return Err(seen.seen().into());
+    }
+    Ok(())
+}
+
+fn jailed() -> Result<(), Failed> {
+    let seen = simulate(&["--kernel"], "jail j 10.0.0.1\ns = socket tcp\n", 0);
+    same("exit 78", &seen.status, &seen.seen())?;
+    if !seen.stderr.contains("jail j") || !seen.stdout.is_empty() {
+        return Err(seen.seen().into());
+    }
+    Ok(())
+}
+
+fn unmet() -> Result<(), Failed> {
+    let script = "s = socket tcp\nbind s 0.0.0.0:80   expect EACCES\n";
+    let seen = simulate(&[], script, 0);
+    same("exit 1", &seen.status, &seen.seen())?;
+    if !seen.stdout.contains("  ! line 2: expected EACCES") {
+        return Err(seen.seen().into());
+    }
+    Ok(())
+}
+
+fn broken() -> Result<(), Failed> {
+    for (script, words) in [
+        (
+            "s = socket tcp\nbnid s 0.0.0.0:80\n",
+            &["line 2", "expected a call"][..],
+        ),
+        ("s = socket tpc\n", &["line 1", "tpc"]),
+        ("bind s 0.0.0.0:80\n", &["line 1", "there is no socket 's'"]),
+        ("p: s = socket tcp\n", &["line 1", "process p uid N"]),
+        (
+            "s = socket tcp\nbind s 10.0.0:80\n",
+            &["line 2", "10.0.0:80"],
+        ),
+        (
+            "s = socket tcp\nset s SO_REUSEADR on\n",
+            &["line 2", "SO_REUSEADR"],
+        ),
+        (
+            "sysctl net.ipv4.tcp_fin = 1\n",
+            &["line 1", "net.ipv4.tcp_fin"],
+        ),
+        ("host adress 10.0.0.1/24\n", &["line 1", "adress"]),
+        (
+            "process p uid 0 jail j\n",
+            &["line 1", "there is no jail 'j'"],
+        ),
+        ("process p uid 0 with CAP_CHOWN\n", &["line 1", "CAP_CHOWN"]),
+        ("jail j 10.0.0.1\njail j 10.0.0.2\n", &["line 2", "already"]),
+        ("jail j 10.0.0\n", &["line 1", "10.0.0"]),
+    ] {
+        let seen = simulate(&[], script, 0);
+        same("exit 78", &seen.status, &seen.seen())?;
+        for word in words {
+            if !seen.stderr.contains(word) || !seen.stdout.is_empty() {
+                return Err(format!("{script}does not say {word:?}:\n{}", seen.seen()).into());
+            }
+        }
+    }
+    let missing = Run::new(&stage().launcher)
+        .args(["simulate", "nowhere.sim"])
+        .finish();
+    same("exit 78", &missing.status, &missing.seen())?;
+    Ok(())
+}
+
+/// Each script of `scripts/facts` says itself which kernel answers what.
+fn facts() -> Result<(), Failed> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/facts");
+    let mut played = 0;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let seen = Run::new(&stage().launcher)
+            .arg("simulate")
+            .arg(&path)
+            .finish();
+        same(
+            "exit 0",
+            &seen.status,
+            &format!("{}\n{}", path.display(), seen.seen()),
+        )?;
+        played += 1;
+    }
+    if played < 20 {
+        return Err(format!("only {played} scripts").into());
+    }
+    Ok(())
+}
+
+/// What `bindgate explain` says to each call: its policy and its model line.
+fn explain(run: Run, calls: &[(&str, &str, &str)]) -> Result<(), Failed> {
+    let seen = run.args(calls.iter().map(|(call, ..)| call)).finish();
+    same("exit 0", &seen.status, &seen.seen())?;
+    let said = |call: &str, what: &str| {
+        let mut lines = seen.stdout.lines();
+        let at = lines.find(|l| l.starts_with(&format!("{call}   (uid ")));
+        let block = at.map(|_| lines.take_while(|l| l.starts_with(' ')))?;
+        let line = block
+            .filter_map(|l| l.trim_start().strip_prefix(what))
+            .next()?;
+        Some(line.trim_start().to_owned())
+    };
+    for (call, policy, model) in calls {
+        let of_policy = said(call, "policy").unwrap_or_default();
+        let of_model = said(call, "model").unwrap_or_default();
+        if !of_policy.starts_with(policy) || of_model != *model {
+            return Err(format!("{call}: not {policy:?}, {model:?}\n{}", seen.seen()).into());
+        }
+    }
+    Ok(())
+}
+
+fn explain_here() -> Result<(), Failed> {
+    let run = Run::new(&stage().launcher).arg("explain");
+    let run = run.args(["-r", "move bind tcp *:82 to loopback:8082"]);
+    explain(
+        run,
+        &[
+            ("bind tcp 0.0.0.0:80", "allowed, by default", "EACCES"),
+            (
+                "bind tcp 0.0.0.0:82",
+                "moved to 127.0.0.1:8082, by rule",
+                "ok 127.0.0.1:8082",
+            ),
+            ("bind tcp 10.9.9.9:8000", "allowed", "EADDRNOTAVAIL"),
+            ("bind unix unix:@name", "allowed", "ok unix:@name"),
+        ],
+    )
+}
+
+fn explain_described() -> Result<(), Failed> {
+    let run = Run::new(&stage().launcher).arg("explain");
+    fs::write(
+        run.dir().join("policy"),
+        "host unprivileged-start 80\nhost address 10.9.9.9/24\nhost cid 7\n\
+         deny bind tcp *:81\nmove bind tcp *:82 to loopback:8082\n",
+    )?;
+    explain(
+        run.clone().args(["--policy", "policy"]),
+        &[
+            (
+                "bind tcp 0.0.0.0:80",
+                "allowed, by default",
+                "ok 0.0.0.0:80",
+            ),
+            ("bind tcp 0.0.0.0:79", "allowed, by default", "EACCES"),
+            (
+                "bind tcp 0.0.0.0:81",
+                "refused with EACCES, by rule: deny bind tcp *:81",
+                "",
+            ),
+            (
+                "bind tcp 0.0.0.0:82",
+                "moved to 127.0.0.1:8082",
+                "ok 127.0.0.1:8082",
+            ),
+            ("bind tcp 10.9.9.9:8000", "allowed", "ok 10.9.9.9:8000"),
+            ("bind tcp 10.9.9.8:8000", "allowed", "EADDRNOTAVAIL"),
+            ("bind vsock vsock:7:5000", "allowed", "ok vsock:7:5000"),
+            ("bind vsock vsock:8:5000", "allowed", "EADDRNOTAVAIL"),
+        ],
+    )?;
+    let privileged = run
+        .clone()
+        .args(["--policy", "policy", "-r", "host privileged"]);
+    explain(
+        privileged,
+        &[("bind tcp 0.0.0.0:79", "allowed", "ok 0.0.0.0:79")],
+    )?;
+    let bsd = run.args(["--policy", "policy", "-r", "host personality freebsd"]);
+    explain(
+        bsd,
+        &[("bind tcp 127.0.0.2:8000", "allowed", "EADDRNOTAVAIL")],
+    )
+}
+
+fn explain_broken() -> Result<(), Failed> {
+    for (args, word) in [
+        (&["bind tpc 0.0.0.0:80"][..], "tpc"),
+        (&["bind tcp 0.0.0:80"], "0.0.0:80"),
+        (&["-r", "dney bind tcp *:80", "bind tcp 0.0.0.0:80"], "dney"),
+    ] {
+        let seen = Run::new(&stage().launcher)
+            .arg("explain")
+            .args(args)
+            .finish();
+        if seen.status == "exit 0" || !seen.stderr.contains(word) {
+            return Err(format!("{args:?}: {}", seen.seen()).into());
+        }
+    }
+    Ok(())
+}
