@@ -124,12 +124,10 @@ impl Player {
             name: None,
             peer: None,
             trail: answer.trail,
-            holder: answer
-                .holder
-                .and_then(|h| {
-                    let mut vars = self.vars.iter().zip(&self.homes);
-                    vars.position(|(v, home)| *v == Some(h) && *home == self.home)
-                }),
+            holder: answer.holder.and_then(|h| {
+                let mut vars = self.vars.iter().zip(&self.homes);
+                vars.position(|(v, home)| *v == Some(h) && *home == self.home)
+            }),
         }
     }
 
@@ -148,7 +146,9 @@ impl Player {
         };
         let missing = (home as usize).saturating_sub(self.jails.len());
         self.jails.extend((0..missing).map(|_| None));
-        let place = home.checked_sub(1).and_then(|j| self.jails.get_mut(j as usize));
+        let place = home
+            .checked_sub(1)
+            .and_then(|j| self.jails.get_mut(j as usize));
         if let Some(place) = place {
             place.get_or_insert_with(|| OwnedNet::new(self.net.host, self.sockets));
         }
