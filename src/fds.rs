@@ -30,6 +30,8 @@ const TYPE_SHIFT: u32 = 3;
 const PROTOCOL_SHIFT: u32 = 7;
 const DOMAIN_SHIFT: u32 = 17;
 const COOKIE_SHIFT: u32 = 25;
+/// What an entry says of the socket's kind.
+const KIND: u64 = ((1 << COOKIE_SHIFT) - (1 << TYPE_SHIFT)) | VALID;
 /// Low bits of a cookie that an entry keeps. Cookies count up from 1, so two
 /// that agree in 39 bits are half a million million sockets apart.
 const COOKIE_MASK: u64 = (1 << 39) - 1;
@@ -105,6 +107,19 @@ pub fn made(fd: i32, socket: SocketType) {
     put(fd, Entry::of(socket, 0));
 }
 
+/// `fd` is a new connection: what is known of its listener is known of it. It
+/// never becomes another socket, so nobody will ask who watches it; saying now
+/// that somebody may spares epoll_ctl(2) to say it.
+#[inline]
+pub fn accepted(listener: i32, fd: i32) {
+    let from = get(listener);
+    if fd >= 0 && from.is_valid() {
+        put(fd, Entry(from.0 & KIND | BOUND | WATCHED));
+    } else {
+        forget(fd);
+    }
+}
+
 /// `fd` is gone, or is something that the hooks have not seen.
 #[inline]
 pub fn forget(fd: i32) {
@@ -123,18 +138,26 @@ pub fn forget_range(first: u32, last: u32) {
     }
 }
 
-/// `new` is another descriptor of what `old` is. In a vfork child, whose
+/// `new` is another descriptor of what `old` is.
+#[inline]
+pub fn copied(old: i32, new: i32) {
+    if (get(old).0 | get(new).0) != 0 {
+        copy(old, new);
+    }
+}
+
+/// As [`copied`], where one of them is a socket. In a vfork child, whose
 /// descriptors are its own and whose memory is its parent's, the parent may
 /// have another socket there: what took the place of one is asked about anew.
-pub fn copied(old: i32, new: i32) {
-    let (entry, replaced) = (get(old), get(new));
+#[inline(never)]
+fn copy(old: i32, new: i32) {
     if old == new {
         return;
     }
-    if replaced.is_valid() && !process::is_under_seccomp() {
+    if get(new).is_valid() && !process::is_under_seccomp() {
         forget(new);
-    } else if entry.0 != 0 || replaced.0 != 0 {
-        put(new, entry);
+    } else {
+        put(new, get(old));
     }
 }
 

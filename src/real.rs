@@ -4,65 +4,183 @@
 //! is libc unless somebody else preloads too. [`warm`] looks all of them up in
 //! the constructor; an earlier call looks up its own. The cell is a race, not
 //! a lock: two threads may both look up and get the same answer, and a signal
-//! handler or a forked child can never find it held.
+//! handler or a forked child can never find it held. It always holds somewhere
+//! to go to, so a hook with nothing to do is a jump.
 
-use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
-use core::num::NonZeroUsize;
+use core::arch::naked_asm;
+use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
-use once_cell::race::OnceNonZeroUsize;
+
+use crate::hook;
+
+/// Room for the longest name and its NUL.
+const NAME: usize = 16;
 
 /// A function of the next library.
+#[repr(C)]
 pub struct Real {
-    name: &'static CStr,
-    at: OnceNonZeroUsize,
+    /// Where to go: at first a stub that looks the function up.
+    at: AtomicPtr<c_void>,
+    name: [u8; NAME],
 }
 
-/// Stands for "the libc has no such function".
-const ABSENT: NonZeroUsize = NonZeroUsize::MAX;
+/// The name and a NUL. Here and not behind a pointer, which the loader would
+/// have to set right in every process.
+const fn name(text: &str) -> [u8; NAME] {
+    let (text, mut name, mut i) = (text.as_bytes(), [0; NAME], 0);
+    while i < text.len() {
+        name[i] = text[i];
+        i += 1;
+    }
+    assert!(i < NAME, "no room for the NUL");
+    name
+}
 
 impl Real {
-    const fn new(name: &'static CStr) -> Real {
-        Real {
-            name,
-            at: OnceNonZeroUsize::new(),
-        }
-    }
-
-    fn address(&self) -> Option<usize> {
-        let at = self.at.get_or_init(|| {
+    /// Looks the function up, and remembers it. What the running libc lacks is
+    /// [`absent`].
+    #[cold]
+    fn find(&self) -> *mut c_void {
+        let look_up = |name: *const c_char| {
             // SAFETY: a NUL-terminated name; RTLD_NEXT is a valid handle.
-            let at = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
-            NonZeroUsize::new(at as usize).unwrap_or(ABSENT)
-        });
-        (at != ABSENT).then_some(at.get())
+            unsafe { libc::dlsym(libc::RTLD_NEXT, name) }
+        };
+        let mut at = look_up(self.name.as_ptr().cast());
+        if at.is_null() && self.name == name("fcntl64") {
+            // A libc without the name has the same function under the other.
+            at = look_up(c"fcntl".as_ptr());
+        }
+        if at.is_null() {
+            at = absent as *const () as *mut c_void;
+        }
+        self.at.store(at, Relaxed);
+        at
     }
+}
+
+/// Stands for a function that the running libc lacks. As wide as the widest of
+/// their results.
+extern "C" fn absent() -> isize {
+    hook::absent() as isize
+}
+
+/// What [`resolve`] calls.
+extern "C" fn find(real: &Real) -> *mut c_void {
+    let before = hook::errno();
+    let at = real.find();
+    hook::set_errno(before);
+    at
+}
+
+/// Where the stubs of the functions that nobody has looked up yet jump to,
+/// with the [`Real`] in a register that no argument travels in: looks it up and
+/// goes on there, with every argument as it came.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn resolve() {
+    naked_asm!(
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "push rcx",
+        "push r8",
+        "push r9",
+        "sub rsp, 8",
+        "mov rdi, rax",
+        "call {find}",
+        "add rsp, 8",
+        "pop r9",
+        "pop r8",
+        "pop rcx",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "jmp rax",
+        find = sym find,
+    )
+}
+
+/// As on the other architecture.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+unsafe extern "C" fn resolve() {
+    naked_asm!(
+        "stp x29, x30, [sp, -80]!",
+        "stp x0, x1, [sp, 16]",
+        "stp x2, x3, [sp, 32]",
+        "stp x4, x5, [sp, 48]",
+        "stp x6, x7, [sp, 64]",
+        "mov x0, x16",
+        "bl {find}",
+        "mov x16, x0",
+        "ldp x0, x1, [sp, 16]",
+        "ldp x2, x3, [sp, 32]",
+        "ldp x4, x5, [sp, 48]",
+        "ldp x6, x7, [sp, 64]",
+        "ldp x29, x30, [sp], 80",
+        "br x16",
+        find = sym find,
+    )
 }
 
 macro_rules! reals {
     ($($name:ident: $abi:literal fn($($arg:ty),*) -> $ret:ty;)*) => {
+        /// The cells, by the names of their functions.
+        #[allow(non_upper_case_globals)]
+        pub mod cell {
+            use super::*;
+            $(
+                #[doc = concat!("Of `", stringify!($name), "`.")]
+                pub static $name: Real = Real {
+                    at: AtomicPtr::new(super::stub::$name as *const () as *mut c_void),
+                    name: name(stringify!($name)),
+                };
+            )*
+        }
+
+        /// Where the cells lead before their functions are known.
+        mod stub {
+            use super::*;
+            $(
+                #[unsafe(naked)]
+                pub unsafe extern "C" fn $name() {
+                    #[cfg(target_arch = "x86_64")]
+                    naked_asm!(
+                        "lea rax, [rip + {cell}]",
+                        "jmp {resolve}",
+                        cell = sym cell::$name,
+                        resolve = sym resolve,
+                    );
+                    #[cfg(target_arch = "aarch64")]
+                    naked_asm!(
+                        "adrp x16, {cell}",
+                        "add x16, x16, :lo12:{cell}",
+                        "b {resolve}",
+                        cell = sym cell::$name,
+                        resolve = sym resolve,
+                    );
+                }
+            )*
+        }
+
         $(
-            #[doc = concat!("The next `", stringify!($name), "`, if there is one.")]
-            #[inline]
-            pub fn $name() -> Option<unsafe extern $abi fn($($arg),*) -> $ret> {
-                static REAL: Real = Real::new(
-                    match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                        Ok(name) => name,
-                        Err(_) => panic!("a name with a NUL"),
-                    },
-                );
+            #[doc = concat!("The next `", stringify!($name), "`.")]
+            #[inline(always)]
+            pub fn $name() -> unsafe extern $abi fn($($arg),*) -> $ret {
+                let at = cell::$name.at.load(Relaxed);
                 // SAFETY: the symbol of this name has this C signature (its
-                // man page). "C-unwind" lets thread cancellation unwind
-                // through us; "C" are those that are no cancellation points.
-                REAL.address().map(|at| unsafe {
-                    core::mem::transmute::<usize, unsafe extern $abi fn($($arg),*) -> $ret>(at)
-                })
+                // man page), and what stands in for it takes any. "C-unwind"
+                // lets thread cancellation unwind through us; "C" are those
+                // that are no cancellation points.
+                unsafe { core::mem::transmute::<*mut c_void, unsafe extern $abi fn($($arg),*) -> $ret>(at) }
             }
         )*
 
         /// Looks up every function, so that no hook has to later.
         pub fn warm() {
-            $( let _ = $name(); )*
+            $( let _ = cell::$name.find(); )*
         }
     };
 }

@@ -9,7 +9,7 @@ use libc::{sockaddr, socklen_t};
 
 use super::brief::{self, Judged, Passed};
 use super::note::{answered, describe, enter, refusal};
-use super::{absent, errno, finish, outcome, query, refuse, uid};
+use super::{errno, finish, outcome, query, refuse, uid};
 use crate::faults::guard;
 use crate::fds::{self, Socket};
 use crate::place::{self, Placing};
@@ -256,9 +256,7 @@ pub fn note_bind(run: &Run, b: &mut Binding, errno: u16) {
 /// # Safety
 /// As bind(2), but the address may be anything.
 pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u16) -> c_int {
-    let Some(next) = real::bind() else {
-        return absent();
-    };
+    let next = real::bind();
     let Some(run) = run::get() else {
         // SAFETY: as the caller's.
         return unsafe { next(fd, addr, len) };

@@ -8,7 +8,7 @@ use bindgate_core::record::{Call, Check, Record, Verdict, flag, refusal, stage};
 use libc::{sockaddr, socklen_t};
 
 use super::note::{answered, describe, enter};
-use super::{absent, errno, finish, outcome, query, refuse, send, uid};
+use super::{errno, finish, outcome, query, refuse, send, uid};
 use crate::faults::guard;
 use crate::fds::Socket;
 use crate::run::{self, Run};
@@ -98,9 +98,7 @@ fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option
 /// As connect(2), but the address may be anything.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
-    let Some(next) = real::connect() else {
-        return absent();
-    };
+    let next = real::connect();
     let before = errno();
     let Some(run) = run::get() else {
         // SAFETY: as the caller's.

@@ -7,7 +7,7 @@ use core::ffi::{c_int, c_uint, c_void};
 use bindgate_core::record::{Call, stage};
 use libc::{cmsghdr, mmsghdr, msghdr, ssize_t};
 
-use super::{absent, errno, set_errno};
+use super::{errno, set_errno};
 use crate::faults::guard;
 use crate::{fds, process, real};
 
@@ -19,11 +19,8 @@ use crate::{fds, process, real};
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
     fds::forget(fd);
-    match real::close() {
-        // SAFETY: as the caller's.
-        Some(next) => unsafe { next(fd) },
-        None => absent(),
-    }
+    // SAFETY: as the caller's.
+    unsafe { real::close()(fd) }
 }
 
 /// close_range(2), which can also set close-on-exec instead.
@@ -32,14 +29,11 @@ pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
 /// As close_range(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-    let Some(next) = real::close_range() else {
-        return absent();
-    };
     if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 && first <= last {
         fds::forget_range(first, last);
     }
     // SAFETY: as the caller's.
-    unsafe { next(first, last, flags) }
+    unsafe { real::close_range()(first, last, flags) }
 }
 
 /// closefrom(3).
@@ -49,10 +43,8 @@ pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
     fds::forget_range(first.max(0) as c_uint, c_uint::MAX);
-    if let Some(next) = real::closefrom() {
-        // SAFETY: as the caller's.
-        unsafe { next(first) };
-    }
+    // SAFETY: as the caller's.
+    unsafe { real::closefrom()(first) }
 }
 
 /// dup(2).
@@ -61,11 +53,8 @@ pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
 /// As dup(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
-    let Some(next) = real::dup() else {
-        return absent();
-    };
     // SAFETY: as the caller's.
-    let new = unsafe { next(old) };
+    let new = unsafe { real::dup()(old) };
     if new >= 0 {
         fds::copied(old, new);
     }
@@ -78,11 +67,8 @@ pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
 /// As dup2(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
-    let Some(next) = real::dup2() else {
-        return absent();
-    };
     // SAFETY: as the caller's.
-    let ret = unsafe { next(old, new) };
+    let ret = unsafe { real::dup2()(old, new) };
     if ret >= 0 {
         fds::copied(old, new);
     }
@@ -95,11 +81,8 @@ pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
 /// As dup3(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
-    let Some(next) = real::dup3() else {
-        return absent();
-    };
     // SAFETY: as the caller's.
-    let ret = unsafe { next(old, new, flags) };
+    let ret = unsafe { real::dup3()(old, new, flags) };
     if ret >= 0 {
         fds::copied(old, new);
     }
@@ -114,11 +97,13 @@ pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_
 /// As fcntl(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fcntl(fd: c_int, cmd: c_int, arg: *mut c_void) -> c_int {
-    let Some(next) = real::fcntl() else {
-        return absent();
-    };
+    let next = real::fcntl();
+    if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+        // SAFETY: as the caller's.
+        return unsafe { duplicate(fd, cmd, arg, next) };
+    }
     // SAFETY: as the caller's.
-    duplicated(fd, cmd, unsafe { next(fd, cmd, arg) })
+    unsafe { next(fd, cmd, arg) }
 }
 
 /// fcntl(2) by the name that programs with 64-bit file offsets use.
@@ -127,19 +112,30 @@ pub unsafe extern "C-unwind" fn fcntl(fd: c_int, cmd: c_int, arg: *mut c_void) -
 /// As fcntl(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, cmd: c_int, arg: *mut c_void) -> c_int {
-    // A libc without the name has the same function under the other one.
-    let Some(next) = real::fcntl64().or_else(real::fcntl) else {
-        return absent();
-    };
+    let next = real::fcntl64();
+    if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+        // SAFETY: as the caller's.
+        return unsafe { duplicate(fd, cmd, arg, next) };
+    }
     // SAFETY: as the caller's.
-    duplicated(fd, cmd, unsafe { next(fd, cmd, arg) })
+    unsafe { next(fd, cmd, arg) }
 }
 
-fn duplicated(fd: c_int, cmd: c_int, ret: c_int) -> c_int {
-    if ret >= 0 && matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
-        fds::copied(fd, ret);
+/// The next library's fcntl(2).
+type Fcntl = unsafe extern "C-unwind" fn(c_int, c_int, *mut c_void) -> c_int;
+
+/// fcntl(2) with a command that makes another descriptor.
+///
+/// # Safety
+/// As fcntl(2), which `next` is.
+#[inline(never)]
+unsafe fn duplicate(fd: c_int, cmd: c_int, arg: *mut c_void, next: Fcntl) -> c_int {
+    // SAFETY: as the caller's.
+    let new = unsafe { next(fd, cmd, arg) };
+    if new >= 0 {
+        fds::copied(fd, new);
     }
-    ret
+    new
 }
 
 /// recvmsg(2): descriptors that arrive are nobody's we know.
@@ -148,9 +144,7 @@ fn duplicated(fd: c_int, cmd: c_int, ret: c_int) -> c_int {
 /// As recvmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
-    let Some(next) = real::recvmsg() else {
-        return absent() as ssize_t;
-    };
+    let next = real::recvmsg();
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, msg, flags) };
     if ret >= 0 {
@@ -172,9 +166,7 @@ pub unsafe extern "C-unwind" fn recvmmsg(
     flags: c_int,
     timeout: *mut libc::timespec,
 ) -> c_int {
-    let Some(next) = real::recvmmsg() else {
-        return absent();
-    };
+    let next = real::recvmmsg();
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, msgs, count, flags, timeout) };
     for n in 0..usize::try_from(ret).unwrap_or(0) {
@@ -240,9 +232,7 @@ pub unsafe extern "C-unwind" fn epoll_ctl(
     fd: c_int,
     event: *mut libc::epoll_event,
 ) -> c_int {
-    let Some(next) = real::epoll_ctl() else {
-        return absent();
-    };
+    let next = real::epoll_ctl();
     if op == libc::EPOLL_CTL_ADD {
         fds::watched(fd);
     }
@@ -262,21 +252,39 @@ pub unsafe extern "C-unwind" fn prctl(
     c: *mut c_void,
     d: *mut c_void,
 ) -> c_int {
-    let Some(next) = real::prctl() else {
-        return absent();
-    };
-    if option == libc::PR_SET_TSC && a as c_int == libc::PR_TSC_SIGSEGV {
+    if matches!(option, libc::PR_SET_TSC | libc::PR_SET_SECCOMP) {
+        // SAFETY: as the caller's.
+        return unsafe { restricting_prctl(option, a, b, c, d) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { real::prctl()(option, a, b, c, d) }
+}
+
+/// prctl(2) with an option that takes something away from us too.
+///
+/// # Safety
+/// As prctl(2).
+#[cold]
+#[inline(never)]
+unsafe fn restricting_prctl(
+    option: c_int,
+    a: *mut c_void,
+    b: *mut c_void,
+    c: *mut c_void,
+    d: *mut c_void,
+) -> c_int {
+    // SAFETY: as the caller's.
+    let call = || unsafe { real::prctl()(option, a, b, c, d) };
+    if option == libc::PR_SET_SECCOMP {
+        return filtering(|| call() as isize) as c_int;
+    }
+    if a as c_int == libc::PR_TSC_SIGSEGV {
         // From here on reading it is a SIGSEGV, in this thread and in those
         // that it starts.
         crate::sys::keep_time();
         process::forbid_counter();
     }
-    if option != libc::PR_SET_SECCOMP {
-        // SAFETY: as the caller's.
-        return unsafe { next(option, a, b, c, d) };
-    }
-    // SAFETY: as the caller's.
-    filtering(|| unsafe { next(option, a, b, c, d) } as isize) as c_int
+    call()
 }
 
 /// A call that may put the program under a seccomp filter.

@@ -13,7 +13,7 @@ use libc::pid_t;
 
 use super::carry::{Strings, with_environment};
 use super::unseen::examine;
-use super::{absent, environ, errno, refuse, set_errno};
+use super::{environ, errno, refuse, set_errno};
 use crate::faults::guard;
 use crate::memory::Pages;
 use crate::sys::Errno;
@@ -50,9 +50,7 @@ fn current() -> Strings {
 /// As execve(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int {
-    let Some(next) = real::execve() else {
-        return absent();
-    };
+    let next = real::execve();
     // SAFETY: as the caller's; the environment is theirs or ours.
     exec(path, envp, false, |envp| unsafe { next(path, argv, envp) })
 }
@@ -77,9 +75,7 @@ pub unsafe extern "C-unwind" fn execvpe(
     argv: Strings,
     envp: Strings,
 ) -> c_int {
-    let Some(next) = real::execvpe() else {
-        return absent();
-    };
+    let next = real::execvpe();
     // SAFETY: as the caller's; the environment is theirs or ours.
     exec(file, envp, true, |envp| unsafe { next(file, argv, envp) })
 }
@@ -100,9 +96,7 @@ pub unsafe extern "C-unwind" fn execvp(file: *const c_char, argv: Strings) -> c_
 /// As fexecve(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fexecve(fd: c_int, argv: Strings, envp: Strings) -> c_int {
-    let Some(next) = real::fexecve() else {
-        return absent();
-    };
+    let next = real::fexecve();
     if envp.is_null() {
         // Alone of its family it does not take that for an empty one: EINVAL.
         // SAFETY: as the caller's.
@@ -132,9 +126,7 @@ pub unsafe extern "C-unwind" fn execveat(
     envp: Strings,
     flags: c_int,
 ) -> c_int {
-    let Some(next) = real::execveat() else {
-        return absent();
-    };
+    let next = real::execveat();
     let mut buf = [0u8; 32];
     let looked_at = if flags & libc::AT_EMPTY_PATH != 0 {
         own_fd_path(dir, &mut buf)
@@ -159,9 +151,7 @@ macro_rules! spawning {
             argv: *const *mut c_char,
             envp: *const *mut c_char,
         ) -> c_int {
-            let Some(next) = real::$name() else {
-                return libc::ENOSYS;
-            };
+            let next = real::$name();
             let before = errno();
             let mut refused = true;
             let ret = exec(path, envp.cast(), $searched, |envp| {

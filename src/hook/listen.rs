@@ -11,7 +11,7 @@ use bindgate_core::socket::ty;
 
 use super::bind::{Binding, Plan, begin, judge, note_bind, settle};
 use super::note::{answered, describe, enter, refusal};
-use super::{absent, errno, finish, outcome, query, refuse, uid};
+use super::{errno, finish, outcome, query, refuse, uid};
 use crate::faults::guard;
 use crate::run::{self, Run};
 use crate::sys::{self, Errno};
@@ -96,9 +96,7 @@ fn decide_listen_rules(run: &Run, fd: c_int, l: &mut Listening) {
 /// As listen(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn listen(fd: c_int, backlog: c_int) -> c_int {
-    let Some(next) = real::listen() else {
-        return absent();
-    };
+    let next = real::listen();
     let before = errno();
     let Some(run) = run::get() else {
         // SAFETY: no pointers.

@@ -75,12 +75,14 @@ static END: extern "C-unwind" fn() = {
     end
 };
 
-fn errno() -> c_int {
+/// This thread's errno.
+pub fn errno() -> c_int {
     // SAFETY: a pointer to this thread's errno.
     unsafe { *libc::__errno_location() }
 }
 
-fn set_errno(value: c_int) {
+/// Sets this thread's errno.
+pub fn set_errno(value: c_int) {
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = value }
 }
@@ -104,7 +106,7 @@ fn outcome(ret: isize) -> u16 {
 }
 
 /// A function that the running libc lacks.
-fn absent() -> c_int {
+pub fn absent() -> c_int {
     set_errno(libc::ENOSYS);
     -1
 }

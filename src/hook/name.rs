@@ -1,6 +1,6 @@
 //! getsockname, getpeername, accept, getsockopt, setsockopt: what the program
 //! is told about its sockets. In a run without moved sockets each is the
-//! forward and one load.
+//! forward and one comparison.
 
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::Ordering::Relaxed;
@@ -10,7 +10,7 @@ use bindgate_core::record::{Call, stage};
 use bindgate_core::run::move_mark;
 use libc::{sockaddr, socklen_t};
 
-use super::{absent, errno, finish, outcome, refuse};
+use super::{errno, finish, outcome, refuse};
 use crate::faults::guard;
 use crate::run::{self, Run};
 use crate::sys::{self, Errno};
@@ -19,7 +19,8 @@ use crate::{fds, memory, place, real};
 /// The memory for an answer is not there, or cannot be written.
 const NOT_THERE: Errno = Errno(libc::EFAULT as u16);
 
-/// The run, if any of its sockets is elsewhere than its program thinks.
+/// The run, if any of its sockets is elsewhere than its program thinks: where
+/// [`run::has_moves`] cannot say no.
 fn moved_run() -> Option<&'static Run> {
     run::get().filter(|run| run.state.header.moves.load(Relaxed) > 0)
 }
@@ -34,9 +35,21 @@ pub unsafe extern "C-unwind" fn getsockname(
     addr: *mut sockaddr,
     len: *mut socklen_t,
 ) -> c_int {
-    let Some(next) = real::getsockname() else {
-        return absent();
-    };
+    if run::has_moves() {
+        // SAFETY: as the caller's.
+        return unsafe { virtual_getsockname(fd, addr, len) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { real::getsockname()(fd, addr, len) }
+}
+
+/// getsockname(2), of a socket that may be elsewhere.
+///
+/// # Safety
+/// As getsockname(2).
+#[cold]
+#[inline(never)]
+unsafe fn virtual_getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     let before = errno();
     let told = guard(Call::Bind, stage::IDENTIFY, || {
         let name = place::virtual_name(moved_run()?, fd)?;
@@ -48,7 +61,7 @@ pub unsafe extern "C-unwind" fn getsockname(
         Some(Ok(())) => finish(0, before, before),
         Some(Err(e)) => refuse(e),
         // SAFETY: as the caller's.
-        None => unsafe { next(fd, addr, len) },
+        None => unsafe { real::getsockname()(fd, addr, len) },
     }
 }
 
@@ -74,9 +87,22 @@ pub unsafe extern "C-unwind" fn getpeername(
     addr: *mut sockaddr,
     len: *mut socklen_t,
 ) -> c_int {
-    let Some(next) = real::getpeername() else {
-        return absent();
-    };
+    if run::has_moves() {
+        // SAFETY: as the caller's.
+        return unsafe { virtual_getpeername(fd, addr, len) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { real::getpeername()(fd, addr, len) }
+}
+
+/// getpeername(2), of a socket whose peer may be elsewhere.
+///
+/// # Safety
+/// As getpeername(2).
+#[cold]
+#[inline(never)]
+unsafe fn virtual_getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    let next = real::getpeername();
     let Some(run) = moved_run() else {
         // SAFETY: as the caller's.
         return unsafe { next(fd, addr, len) };
@@ -98,24 +124,14 @@ pub unsafe extern "C-unwind" fn getpeername(
     finish(ret, before, after)
 }
 
-/// A new connection: what is known of its listener is known of it.
-fn accepted(listener: c_int, fd: c_int) {
-    let from = fds::get(listener);
-    if fd >= 0 && from.is_valid() {
-        fds::made(fd, from.socket());
-        fds::bound(fd);
-    } else {
-        fds::forget(fd);
-    }
-}
-
-/// The run, if a Unix socket stands in for another one in it.
+/// The run, if a Unix socket stands in for another one in it: where
+/// [`run::has_unix_moves`] cannot say no.
 fn replaced_run() -> Option<&'static Run> {
     run::get().filter(|run| run.state.header.unix_moves.load(Relaxed) > 0)
 }
 
 macro_rules! accepting {
-    ($(#[$doc:meta])* $name:ident($($flags:ident: $ty:ty)?)) => {
+    ($(#[$doc:meta])* $name:ident, $virtual:ident($($flags:ident: $ty:ty)?)) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name(
@@ -124,13 +140,33 @@ macro_rules! accepting {
             len: *mut socklen_t,
             $($flags: $ty)?
         ) -> c_int {
-            let Some(next) = real::$name() else {
-                return absent();
-            };
+            if run::has_unix_moves() {
+                // SAFETY: as the caller's.
+                return unsafe { $virtual(listener, addr, len $(, $flags)?) };
+            }
+            // SAFETY: as the caller's.
+            let fd = unsafe { real::$name()(listener, addr, len $(, $flags)?) };
+            fds::accepted(listener, fd);
+            fd
+        }
+
+        /// The same, where the peer may be elsewhere.
+        ///
+        /// # Safety
+        /// As the caller's.
+        #[cold]
+        #[inline(never)]
+        unsafe fn $virtual(
+            listener: c_int,
+            addr: *mut sockaddr,
+            len: *mut socklen_t,
+            $($flags: $ty)?
+        ) -> c_int {
+            let next = real::$name();
             let Some(run) = replaced_run() else {
                 // SAFETY: as the caller's.
                 let fd = unsafe { next(listener, addr, len $(, $flags)?) };
-                accepted(listener, fd);
+                fds::accepted(listener, fd);
                 return fd;
             };
             let before = errno();
@@ -138,7 +174,7 @@ macro_rules! accepting {
             // SAFETY: as the caller's.
             let fd = unsafe { next(listener, addr, len $(, $flags)?) };
             let after = c_int::from(outcome(fd as isize));
-            accepted(listener, fd);
+            fds::accepted(listener, fd);
             if let (0.., Some(room), false) = (fd, room, addr.is_null()) {
                 let told = guard(Call::Listen, stage::IDENTIFY, || {
                     place::virtual_peer(run, fd)
@@ -161,14 +197,14 @@ accepting! {
     ///
     /// # Safety
     /// As accept(2).
-    accept()
+    accept, virtual_accept()
 }
 accepting! {
     /// accept4(2).
     ///
     /// # Safety
     /// As accept4(2).
-    accept4(flags: c_int)
+    accept4, virtual_accept4(flags: c_int)
 }
 
 /// setsockopt(2): an option of the family that the program believes in.
@@ -183,9 +219,28 @@ pub unsafe extern "C-unwind" fn setsockopt(
     value: *const c_void,
     len: socklen_t,
 ) -> c_int {
-    let Some(next) = real::setsockopt() else {
-        return absent();
-    };
+    if run::has_moves() {
+        // SAFETY: as the caller's.
+        return unsafe { virtual_setsockopt(fd, level, name, value, len) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { real::setsockopt()(fd, level, name, value, len) }
+}
+
+/// setsockopt(2), of a socket that may be elsewhere.
+///
+/// # Safety
+/// As setsockopt(2).
+#[cold]
+#[inline(never)]
+unsafe fn virtual_setsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: socklen_t,
+) -> c_int {
+    let next = real::setsockopt();
     let Some(run) = moved_run() else {
         // SAFETY: as the caller's.
         return unsafe { next(fd, level, name, value, len) };
@@ -235,9 +290,28 @@ pub unsafe extern "C-unwind" fn getsockopt(
     value: *mut c_void,
     len: *mut socklen_t,
 ) -> c_int {
-    let Some(next) = real::getsockopt() else {
-        return absent();
-    };
+    if run::has_moves() {
+        // SAFETY: as the caller's.
+        return unsafe { virtual_getsockopt(fd, level, name, value, len) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { real::getsockopt()(fd, level, name, value, len) }
+}
+
+/// getsockopt(2), of a socket that may be elsewhere.
+///
+/// # Safety
+/// As getsockopt(2).
+#[cold]
+#[inline(never)]
+unsafe fn virtual_getsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    len: *mut socklen_t,
+) -> c_int {
+    let next = real::getsockopt();
     let Some(run) = moved_run() else {
         // SAFETY: as the caller's.
         return unsafe { next(fd, level, name, value, len) };

@@ -1,7 +1,7 @@
 //! sendto, sendmsg, sendmmsg: a send on an unbound socket binds it.
 //!
-//! On any socket that has its port the price is one load of the descriptor
-//! cache.
+//! Where the send names no address, or the socket has its port, the price is at
+//! most one load of the descriptor cache.
 
 use core::ffi::{c_int, c_uint, c_void};
 
@@ -14,7 +14,7 @@ use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
 
 use super::bind::{Binding, Plan, judge, note_bind, settle as settle_bind};
 use super::note::describe;
-use super::{absent, errno, finish, outcome, set_errno};
+use super::{errno, finish, outcome, set_errno};
 use crate::faults::guard;
 use crate::run::{self, Run};
 use crate::sys::{self, Errno};
@@ -125,18 +125,26 @@ pub fn note(run: &Run, fd: c_int, b: Option<Binding>, connects: bool, errno: u16
 }
 
 macro_rules! sending {
-    ($(#[$doc:meta])* $name:ident($fd:ident, $($arg:ident: $ty:ty),*) -> $ret:ty, $call:expr, $connects:expr, $addressed:expr) => {
+    ($(#[$doc:meta])* $name:ident, $binding:ident($fd:ident, $($arg:ident: $ty:ty),*) -> $ret:ty,
+     $call:expr, $connects:expr, $plain:expr, $addressed:expr) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name($fd: c_int, $($arg: $ty),*) -> $ret {
-            let Some(next) = real::$name() else {
-                return absent() as $ret;
-            };
-            // The price on a socket that has its port.
-            if fds::get($fd).is_bound() {
+            if $plain || fds::get($fd).is_bound() {
                 // SAFETY: as the caller's.
-                return unsafe { next($fd, $($arg),*) };
+                return unsafe { real::$name()($fd, $($arg),*) };
             }
+            // SAFETY: as the caller's.
+            unsafe { $binding($fd, $($arg),*) }
+        }
+
+        /// The same, on a socket that may not have a port.
+        ///
+        /// # Safety
+        /// As the caller's.
+        #[inline(never)]
+        unsafe fn $binding($fd: c_int, $($arg: $ty),*) -> $ret {
+            let next = real::$name();
             let before = errno();
             let Some(run) = run::get() else {
                 // SAFETY: as the caller's.
@@ -166,16 +174,16 @@ sending! {
     ///
     /// # Safety
     /// As sendto(2).
-    sendto(fd, buf: *const c_void, size: usize, flags: c_int, addr: *const sockaddr, len: socklen_t) -> ssize_t,
-    Call::Sendto, flags & libc::MSG_FASTOPEN != 0, !addr.is_null()
+    sendto, binding_sendto(fd, buf: *const c_void, size: usize, flags: c_int, addr: *const sockaddr, len: socklen_t) -> ssize_t,
+    Call::Sendto, flags & libc::MSG_FASTOPEN != 0, addr.is_null(), true
 }
 sending! {
     /// sendmsg(2).
     ///
     /// # Safety
     /// As sendmsg(2).
-    sendmsg(fd, msg: *const msghdr, flags: c_int) -> ssize_t,
-    Call::Sendmsg, flags & libc::MSG_FASTOPEN != 0,
+    sendmsg, binding_sendmsg(fd, msg: *const msghdr, flags: c_int) -> ssize_t,
+    Call::Sendmsg, flags & libc::MSG_FASTOPEN != 0, false,
     memory::read(msg).is_some_and(|m| !m.msg_name.is_null())
 }
 sending! {
@@ -183,7 +191,7 @@ sending! {
     ///
     /// # Safety
     /// As sendmmsg(2).
-    sendmmsg(fd, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int,
-    Call::Sendmmsg, flags & libc::MSG_FASTOPEN != 0,
+    sendmmsg, binding_sendmmsg(fd, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int,
+    Call::Sendmmsg, flags & libc::MSG_FASTOPEN != 0, false,
     memory::read(msgs).is_some_and(|m| !m.msg_hdr.msg_name.is_null())
 }

@@ -7,7 +7,7 @@ use bindgate_core::record::{Call, Check, Record, stage};
 use bindgate_core::socket::SocketType;
 
 use super::note::{answered, describe, enter, refusal};
-use super::{absent, brief, errno, finish, query, refuse, uid};
+use super::{brief, errno, finish, query, refuse, uid};
 use crate::faults::guard;
 use crate::run::{self, Run};
 use crate::sys::Errno;
@@ -36,9 +36,7 @@ fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno
 /// # Safety
 /// As socket(2).
 pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -> c_int {
-    let Some(next) = real::socket() else {
-        return absent();
-    };
+    let next = real::socket();
     let Some(run) = run::get() else {
         // SAFETY: as the caller's.
         return unsafe { next(domain, ty, protocol) };
@@ -102,9 +100,7 @@ pub unsafe extern "C-unwind" fn socketpair(
     protocol: c_int,
     pair: *mut c_int,
 ) -> c_int {
-    let Some(next) = real::socketpair() else {
-        return absent();
-    };
+    let next = real::socketpair();
     let before = errno();
     let Some(run) = run::get() else {
         // SAFETY: as the caller's.

@@ -6,26 +6,13 @@
 //! that concern sockets take the way through Rust.
 
 use core::ffi::{c_int, c_long};
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bindgate_core::record::flag;
 
 use super::{bind, connect, descriptor, exec, listen, name, send, socket};
 use crate::real;
 
-/// Where the next `syscall` is; 0 until somebody looked.
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-
-extern "C-unwind" fn find_next() -> usize {
-    let before = super::errno();
-    let at = real::syscall().map_or(0, |f| f as usize);
-    NEXT.store(at, Relaxed);
-    super::set_errno(before);
-    at
-}
-
-/// The numbers that take the way through Rust lie between these two, or are
-/// one of the others that the assembler names.
+/// The numbers that take the way through Rust, and perhaps others.
 unsafe extern "C-unwind" fn dispatch(
     n: c_long,
     a: usize,
@@ -87,20 +74,58 @@ unsafe extern "C-unwind" fn dispatch(
             libc::SYS_close_range => descriptor::close_range(a as u32, b as u32, c as c_int),
             libc::SYS_dup3 => descriptor::dup3(a as c_int, b as c_int, c as c_int),
             libc::SYS_seccomp => {
-                let Some(next) = real::syscall() else {
-                    return c_long::from(super::absent());
-                };
+                let next = real::syscall();
                 return descriptor::filtering(|| next(n, a, b, c, d, e, f) as isize) as c_long;
             }
-            _ => {
-                return match real::syscall() {
-                    Some(next) => next(n, a, b, c, d, e, f),
-                    None => c_long::from(super::absent()),
-                };
-            }
+            _ => return real::syscall()(n, a, b, c, d, e, f),
         };
         c_long::from(ret)
     }
+}
+
+/// The numbers below 64 that take the way through Rust, as bits.
+#[cfg(target_arch = "x86_64")]
+const LOW: u64 = bits(
+    &[
+        libc::SYS_close,
+        libc::SYS_socket,
+        libc::SYS_connect,
+        libc::SYS_accept,
+        libc::SYS_sendto,
+        libc::SYS_sendmsg,
+        libc::SYS_recvmsg,
+        libc::SYS_bind,
+        libc::SYS_listen,
+        libc::SYS_getsockname,
+        libc::SYS_getpeername,
+        libc::SYS_socketpair,
+        libc::SYS_setsockopt,
+        libc::SYS_getsockopt,
+        libc::SYS_execve,
+    ],
+    0,
+);
+/// Those from `accept4` on, as bits; `close_range` stands alone.
+#[cfg(target_arch = "x86_64")]
+const HIGH: u64 = bits(
+    &[
+        libc::SYS_accept4,
+        libc::SYS_dup3,
+        libc::SYS_sendmmsg,
+        libc::SYS_seccomp,
+        libc::SYS_execveat,
+    ],
+    libc::SYS_accept4,
+);
+
+#[cfg(target_arch = "x86_64")]
+const fn bits(numbers: &[c_long], from: c_long) -> u64 {
+    let (mut bits, mut i) = (0, 0);
+    while i < numbers.len() {
+        bits |= 1 << (numbers[i] - from);
+        i += 1;
+    }
+    bits
 }
 
 /// syscall(2).
@@ -111,82 +136,32 @@ unsafe extern "C-unwind" fn dispatch(
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn syscall() {
-    // socket 41, connect 42, accept 43, sendto 44, sendmsg 46, recvmsg 47,
-    // bind 49 … getsockopt 55 lie together; the rest is compared one by one.
+    // The seventh argument lies where a Rust function expects it: just above
+    // the return address.
     core::arch::naked_asm!(
-        ".cfi_startproc",
-        "lea rax, [rdi - 41]",
-        "cmp rax, 14",
-        "jbe 2f",
-        "cmp rdi, {close}",
-        "je 2f",
-        "cmp rdi, {execve}",
-        "je 2f",
-        "cmp rdi, {accept4}",
-        "je 2f",
-        "cmp rdi, {dup3}",
-        "je 2f",
-        "cmp rdi, {sendmmsg}",
-        "je 2f",
-        "cmp rdi, {seccomp}",
-        "je 2f",
-        "cmp rdi, {execveat}",
-        "je 2f",
-        "cmp rdi, {close_range}",
-        "je 2f",
-        "mov rax, [rip + {next}]",
-        "test rax, rax",
-        "jz 3f",
-        "jmp rax",
-        // The seventh argument lies where a Rust function expects it: just
-        // above the return address.
+        "cmp rdi, 63",
+        "ja 2f",
+        "movabs rax, {low}",
+        "bt rax, rdi",
+        "jc {dispatch}",
+        "jmp qword ptr [rip + {next}]",
         "2:",
-        "jmp {dispatch}",
-        // Before anybody looked for the next function: look, with the
-        // arguments kept.
+        "lea rax, [rdi - {accept4}]",
+        "cmp rax, 63",
+        "ja 3f",
+        "movabs r11, {high}",
+        "bt r11, rax",
+        "jc {dispatch}",
         "3:",
-        "push rdi",
-        ".cfi_adjust_cfa_offset 8",
-        "push rsi",
-        ".cfi_adjust_cfa_offset 8",
-        "push rdx",
-        ".cfi_adjust_cfa_offset 8",
-        "push rcx",
-        ".cfi_adjust_cfa_offset 8",
-        "push r8",
-        ".cfi_adjust_cfa_offset 8",
-        "push r9",
-        ".cfi_adjust_cfa_offset 8",
-        "sub rsp, 8",
-        ".cfi_adjust_cfa_offset 8",
-        "call {find}",
-        "add rsp, 8",
-        ".cfi_adjust_cfa_offset -8",
-        "pop r9",
-        ".cfi_adjust_cfa_offset -8",
-        "pop r8",
-        ".cfi_adjust_cfa_offset -8",
-        "pop rcx",
-        ".cfi_adjust_cfa_offset -8",
-        "pop rdx",
-        ".cfi_adjust_cfa_offset -8",
-        "pop rsi",
-        ".cfi_adjust_cfa_offset -8",
-        "pop rdi",
-        ".cfi_adjust_cfa_offset -8",
-        "jmp rax",
-        ".cfi_endproc",
-        close = const libc::SYS_close,
-        execve = const libc::SYS_execve,
+        "cmp rdi, {close_range}",
+        "je {dispatch}",
+        "jmp qword ptr [rip + {next}]",
+        low = const LOW,
+        high = const HIGH,
         accept4 = const libc::SYS_accept4,
-        dup3 = const libc::SYS_dup3,
-        sendmmsg = const libc::SYS_sendmmsg,
-        seccomp = const libc::SYS_seccomp,
-        execveat = const libc::SYS_execveat,
         close_range = const libc::SYS_close_range,
-        next = sym NEXT,
+        next = sym real::cell::syscall,
         dispatch = sym dispatch,
-        find = sym find_next,
     )
 }
 
@@ -200,7 +175,6 @@ pub unsafe extern "C-unwind" fn syscall() {
 pub unsafe extern "C-unwind" fn syscall() {
     // socket 198 … recvmsg 212 lie together; the rest is compared one by one.
     core::arch::naked_asm!(
-        ".cfi_startproc",
         "sub x9, x0, 198",
         "cmp x9, 14",
         "b.ls 2f",
@@ -222,27 +196,9 @@ pub unsafe extern "C-unwind" fn syscall() {
         "b.eq 2f",
         "adrp x9, {next}",
         "ldr x9, [x9, :lo12:{next}]",
-        "cbz x9, 3f",
         "br x9",
         "2:",
         "b {dispatch}",
-        "3:",
-        "stp x29, x30, [sp, -80]!",
-        ".cfi_adjust_cfa_offset 80",
-        "stp x0, x1, [sp, 16]",
-        "stp x2, x3, [sp, 32]",
-        "stp x4, x5, [sp, 48]",
-        "str x6, [sp, 64]",
-        "bl {find}",
-        "mov x9, x0",
-        "ldp x0, x1, [sp, 16]",
-        "ldp x2, x3, [sp, 32]",
-        "ldp x4, x5, [sp, 48]",
-        "ldr x6, [sp, 64]",
-        "ldp x29, x30, [sp], 80",
-        ".cfi_adjust_cfa_offset -80",
-        "br x9",
-        ".cfi_endproc",
         close = const libc::SYS_close,
         execve = const libc::SYS_execve,
         accept4 = const libc::SYS_accept4,
@@ -251,8 +207,7 @@ pub unsafe extern "C-unwind" fn syscall() {
         seccomp = const libc::SYS_seccomp,
         execveat = const libc::SYS_execveat,
         close_range = const libc::SYS_close_range,
-        next = sym NEXT,
+        next = sym real::cell::syscall,
         dispatch = sym dispatch,
-        find = sym find_next,
     )
 }

@@ -15,8 +15,8 @@ pub use plain::say;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{
-    AtomicU8, AtomicU32,
-    Ordering::{AcqRel, Acquire, Release},
+    AtomicPtr, AtomicU8, AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use bindgate_core::policy::{Op, Times, View};
@@ -161,6 +161,39 @@ pub fn get() -> Option<&'static Run> {
     }
 }
 
+/// What stands for [`bindgate_core::run::Header::moves`] and its like until
+/// there is a run, or if there is none.
+static NOT_YET: AtomicU32 = AtomicU32::new(1);
+static NONE: AtomicU32 = AtomicU32::new(0);
+/// Where to see whether the run has moved sockets, and such as were moved to a
+/// Unix socket: for the hooks that have nothing to do without.
+static MOVES: AtomicPtr<AtomicU32> = AtomicPtr::new((&raw const NOT_YET).cast_mut());
+static UNIX_MOVES: AtomicPtr<AtomicU32> = AtomicPtr::new((&raw const NOT_YET).cast_mut());
+
+/// May a socket be elsewhere than its program thinks?
+#[inline(always)]
+pub fn has_moves() -> bool {
+    count(&MOVES) != 0
+}
+
+/// May a Unix socket stand in for another one?
+#[inline(always)]
+pub fn has_unix_moves() -> bool {
+    count(&UNIX_MOVES) != 0
+}
+
+#[inline(always)]
+fn count(of: &AtomicPtr<AtomicU32>) -> u32 {
+    // SAFETY: it only ever points to a static, or into the state, which is
+    // never unmapped.
+    unsafe { (*of.load(Acquire)).load(Relaxed) }
+}
+
+fn count_in(moves: &'static AtomicU32, unix_moves: &'static AtomicU32) {
+    MOVES.store((&raw const *moves).cast_mut(), Release);
+    UNIX_MOVES.store((&raw const *unix_moves).cast_mut(), Release);
+}
+
 /// Sets the run up: from the constructor, or from the first hooked call if
 /// that comes earlier.
 #[cold]
@@ -203,6 +236,10 @@ fn start() -> Option<&'static Run> {
             unsafe { (*RUN.0.get()).write(run) };
             PHASE.store(READY, Release);
             let run = get();
+            if let Some(run) = run {
+                let header = &run.state.header;
+                count_in(&header.moves, &header.unix_moves);
+            }
             if !sys::may_read_counter() {
                 process::forbid_counter();
             } else if run.is_some_and(|run| run.has_option(option::COUNTER)) {
@@ -218,6 +255,7 @@ fn start() -> Option<&'static Run> {
         }
         Ok(None) => {
             PHASE.store(WITHOUT, Release);
+            count_in(&NONE, &NONE);
             None
         }
         Err(Refused) => sys::exit(EXIT_CONFIG),
