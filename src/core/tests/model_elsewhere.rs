@@ -1,11 +1,12 @@
 //! Branches of the model that the kernel of most machines cannot reach: vsock's
-//! other transports, tables that are full. One script for each, with why.
+//! other transports, tables that are full; and connections by vsock, which no
+//! test makes, as somebody outside would be asked. One script for each, with why.
 //! Other generations have theirs in `scripts/facts`, FreeBSD has its own in
 //! `model_freebsd.rs`.
 
 use bindgate_core::model::host::VsockHost;
 use bindgate_core::model::script::{Player, parse};
-use bindgate_core::model::{Generation, Host, Pick, Step};
+use bindgate_core::model::{Errno, Generation, Host, Pick, Step};
 
 const NONE: VsockHost = VsockHost {
     cid: Some(3),
@@ -18,6 +19,15 @@ const LOOPBACK: VsockHost = VsockHost {
     ..NONE
 };
 const HYPERVISOR: VsockHost = VsockHost { host: true, ..NONE };
+const NOTHING: VsockHost = VsockHost { cid: None, ..NONE };
+const LOOPBACK_ONLY: VsockHost = VsockHost {
+    cid: None,
+    ..LOOPBACK
+};
+const HYPERVISOR_ONLY: VsockHost = VsockHost {
+    cid: None,
+    ..HYPERVISOR
+};
 const VMCI: VsockHost = VsockHost {
     datagram: true,
     ..NONE
@@ -47,8 +57,44 @@ const FACTS: &[Fact] = &[
     ("needs VMCI", VMCI, 8, "s = socket vsock-dgram", "ok", Step::SockCreated),
     ("needs VMCI", VMCI, 8, "s = socket vsock-dgram; listen s", "EOPNOTSUPP", Step::ListenUnsupported),
     ("needs VMCI, and its table is the hypervisor's", VMCI, 8, "s = socket vsock-dgram; bind s vsock:3:5000", "EOPNOTSUPP", Step::NotModelled),
+    ("connects to the outside", NONE, 8, "s = socket vsock; bind s vsock:any:5000; listen s; connect s vsock:2:80", "EINVAL", Step::VsockConnectListener),
+    ("connects to the outside", NONE, 8, "s = socket vsock; connect s vsock:2:80", "EOPNOTSUPP", Step::ConnectNotModelled),
+    ("connects to the outside", NONE, 8, "s = socket vsock; connect s hex:28000000", "EINVAL", Step::VsockMalformed),
+    ("connects to the outside", NONE, 8, "s = socket vsock; connect s hex:00000000000000000000000000000000", "EINVAL", Step::VsockMalformed),
+    ("connects to the outside", NONE, 8, "s = socket vsock; connect s hex:28000000500000000200000002000000", "EINVAL", Step::VsockMalformed),
+    ("connects to the outside", NONE, 8, "s = socket vsock; connect s vsock:2:80; bind s vsock:any:5000", "EINVAL", Step::VsockBound),
+    ("connects to the outside", NONE, 8, "s = socket vsock; bind s vsock:any:5000; connect s vsock:2:80; t = socket vsock; bind t vsock:any:5000", "EADDRINUSE", Step::VsockInUse),
+    ("a device decides whether it carries it", NONE, 8, "s = socket vsock-seqpacket; connect s vsock:2:80; bind s vsock:any:5000", "ok", Step::VsockBoundNow),
+    ("vsock_loopback carries it", LOOPBACK, 8, "s = socket vsock-seqpacket; connect s vsock:1:80; bind s vsock:any:5000", "EINVAL", Step::VsockBound),
+    ("vsock_loopback carries it", LOOPBACK, 8, "s = socket vsock-seqpacket; connect s vsock:3:80; bind s vsock:any:5000", "EINVAL", Step::VsockBound),
+    ("no transport at all", NOTHING, 8, "s = socket vsock; connect s vsock:2:80", "ENODEV", Step::VsockNoTransport),
+    ("no transport at all", NOTHING, 8, "s = socket vsock; connect s vsock:2:80; bind s vsock:any:5000", "ok", Step::VsockBoundNow),
+    ("vsock_loopback only: the host is here", LOOPBACK_ONLY, 8, "s = socket vsock; connect s vsock:2:80", "EOPNOTSUPP", Step::ConnectNotModelled),
+    ("vsock_loopback only", LOOPBACK_ONLY, 8, "s = socket vsock; connect s vsock:4:80", "ENODEV", Step::VsockNoTransport),
+    ("vhost_vsock only: it leads to guests", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s vsock:4:80", "EOPNOTSUPP", Step::ConnectNotModelled),
+    ("vhost_vsock only: not to a host", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s vsock:2:80", "ENODEV", Step::VsockNoTransport),
+    ("vhost_vsock only: VMADDR_FLAG_TO_HOST", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s hex:28000000500000000400000001000000", "ENODEV", Step::VsockNoTransport),
+    ("the hypervisor's table", VMCI, 8, "s = socket vsock-dgram; connect s vsock:2:80", "EOPNOTSUPP", Step::ConnectNotModelled),
     ("a kernel has room", NONE, 1, "s = socket tcp; t = socket tcp", "ENOBUFS", Step::NoRoom),
 ];
+
+/// `vsock_auto_bind` when the ports that it tries are all taken.
+#[test]
+fn no_port_for_a_vsock_connect() {
+    let mut text = String::new();
+    for i in 0..24 {
+        text += &format!("s{i} = socket vsock\nbind s{i} vsock:any:{}\n", 5000 + i);
+    }
+    text += "t = socket vsock\nconnect t vsock:2:80\n";
+    let mut script = parse(&text, Host::loopback(Generation::Linux6_18)).expect("a script");
+    script.host.vsock = NONE;
+    let mut player = Player::new(&script, 32);
+    player.net.net().core.vsock_next = 5000;
+    let play = |line| player.play(&script, line, Pick::Random(7));
+    let last = script.lines.iter().map(play).last().expect("lines");
+    assert_eq!(last.result, Err(Errno::EADDRNOTAVAIL));
+    assert_eq!(last.trail.last(), Some(Step::VsockNoPort));
+}
 
 #[test]
 fn what_no_kernel_shows_here() {

@@ -131,6 +131,8 @@ steps! {
     VsockAuto = "__vsock_bind_connectible", "automatic port";
     VsockNoPort = "__vsock_bind_connectible", "no automatic port in 24 tries";
     VsockBoundNow = "__vsock_bind_connectible", "bound";
+    VsockConnectListener = "vsock_connect", "a listener cannot connect";
+    VsockNoTransport = "vsock_assign_transport", "nothing carries connections to this CID";
     VsockListenUnbound = "vsock_listen", "has no port";
     RawBindLength = "raw_bind", "length, family or state";
     RawBindNotLocal = "raw_bind", "address is not local";
@@ -178,6 +180,10 @@ steps! {
     ConnectPort = "__inet_hash_connect", "automatic port";
     ConnectRefused = "tcp_reset", "nobody listens there";
     ConnectOk = "inet_stream_connect", "connected";
+    MptcpFallback = "mptcp_try_fallback", "the other side speaks TCP";
+    MptcpConnected = "mptcp_finish_connect", "both sides speak MPTCP";
+    MptcpLingers = "mptcp_start_tout_timer", "the subflow stays until the other side closes";
+    MptcpBusy = "__mptcp_nmpc_sk", "neither closed nor listening";
     ConnectNotModelled = "bindgate", "the model does not know this";
     UdpConnected = "__ip4_datagram_connect", "connected";
     UdpDisconnected = "__udp_disconnect", "disconnected, without a new look for conflicts";

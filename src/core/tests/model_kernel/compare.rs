@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bindgate_core::addr::{Addr, VMADDR_ANY};
 use bindgate_core::model::script::{Call, Line, Outcome, Player, Script};
-use bindgate_core::model::{Errno, Pick, State, Step, Table};
+use bindgate_core::model::{Errno, Pick, Sock, SockId, State, Step, Table};
 
 use crate::cover::Cover;
 use crate::diag::Which;
@@ -28,6 +28,9 @@ pub struct Bench {
     since_dump: u32,
     /// The model had connections after the last call.
     connections: bool,
+    /// The sequence has made an MPTCP connection: the kernel takes these down
+    /// in a worker of its own.
+    mptcp: bool,
     /// Lines of the last sequence on which both agreed.
     played: usize,
 }
@@ -86,6 +89,8 @@ fn cast() -> Vec<Identity> {
     draw::cast().iter().map(kernel::identity).collect()
 }
 
+/// `IPPROTO_MPTCP`
+const MPTCP: u16 = 262;
 /// `TCP_LISTEN`
 const LISTEN: u8 = 10;
 
@@ -113,6 +118,7 @@ impl Bench {
             cover: Cover::default(),
             since_dump: 0,
             connections: false,
+            mptcp: false,
             played: 0,
         })
     }
@@ -190,6 +196,7 @@ impl Bench {
             player.net.net().core.vsock_next = last.wrapping_add(1);
         }
         self.connections = false;
+        self.mptcp = false;
         self.played = 0;
         let mut found = None;
         for (i, line) in script.lines.iter().enumerate() {
@@ -270,6 +277,8 @@ impl Bench {
             return Ok(false);
         }
         same(&outcome, &got)?;
+        let mptcp = [Step::MptcpConnected, Step::MptcpFallback];
+        self.mptcp |= outcome.trail.steps().iter().any(|s| mptcp.contains(s));
         self.settle(line)?;
         Ok(true)
     }
@@ -290,10 +299,15 @@ impl Bench {
         let mut queued = 0;
         for id in net.ids() {
             let s = net.get(id);
-            if s.table == Table::Tcp && s.kind.protocol != 262 {
+            if s.table == Table::Tcp {
                 queued += u32::from(s.is_queued());
                 let half = s.awaits_fin();
-                let state = number(if half { State::FinWait2 } else { s.state });
+                let mut state = number(if half { State::FinWait2 } else { s.state });
+                // Subflows are closed when both sides have been.
+                let peer = net.get(SockId(s.peer));
+                if s.kind.protocol == MPTCP && peer.kind.protocol == MPTCP {
+                    state = state.map(|_| 1);
+                }
                 wanted.extend(state.map(|state| (state, s.sport, s.dport)));
             }
         }
@@ -319,13 +333,42 @@ impl Bench {
                 .collect();
             is.sort_unstable();
             if is == wanted && (waiting == queued || which == Which::Connections) {
-                return Ok(());
+                break;
             }
             if since.elapsed() > PATIENCE {
                 return Err((
                     format!("TCP states and ports {wanted:?}, {queued} to be accepted"),
                     format!("{is:?}, {waiting} to be accepted"),
                 ));
+            }
+            std::thread::yield_now();
+        }
+        if self.mptcp {
+            self.settle_bound(since)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits until what is bound without a connection is what the model has: a
+    /// subflow keeps its port until its outer socket's worker has run.
+    fn settle_bound(&mut self, since: Instant) -> Result<(), (String, String)> {
+        let player = self.player.as_mut().expect("set by play");
+        let net = player.net.net();
+        let bound = |s: &Sock| s.table == Table::Tcp && s.state == State::Close && s.hashed();
+        let ports = net.ids().map(|id| *net.get(id));
+        let mut wanted: Vec<_> = ports.filter(bound).map(|s| s.num as u16).collect();
+        wanted.sort_unstable();
+        loop {
+            let found = self.world.diag.dump(Which::Bound);
+            let found = found.map_err(|e| (String::new(), format!("sock_diag: {e}")))?;
+            let mut is: Vec<_> = found.iter().map(|f| f.ports().0).collect();
+            is.sort_unstable();
+            if is == wanted {
+                return Ok(());
+            }
+            if since.elapsed() > PATIENCE {
+                return Err((format!("bound ports {wanted:?}"), format!("{is:?}")));
             }
             std::thread::yield_now();
         }
@@ -338,7 +381,7 @@ impl Bench {
     fn empty(&mut self, now: bool) -> Result<(), String> {
         let since = Instant::now();
         self.since_dump += 1;
-        let whole = now || self.since_dump >= WHOLE_DUMP;
+        let whole = now || self.mptcp || self.since_dump >= WHOLE_DUMP;
         let mut which = Which::Connections;
         if whole {
             self.since_dump = 0;

@@ -15,6 +15,9 @@ fn elsewhere(step: Step) -> Option<&'static str> {
     Some(match step {
         Step::CskFastReuse => "until 6.1: scripts/facts/fastreuse.old.sim",
         Step::UnixAutobindFull => "needs a million sockets",
+        Step::VsockConnectListener | Step::VsockNoTransport => {
+            "nobody is asked by vsock: model_elsewhere.rs"
+        }
         Step::NoRoom | Step::NotModelled => "none of a kernel's: model_elsewhere.rs",
         step if format!("{step:?}").starts_with("Bsd") => "FreeBSD's: model_freebsd.rs",
         _ => return None,

@@ -23,6 +23,8 @@ pub enum Which {
     Connections,
     /// TCP listeners as well.
     Listeners,
+    /// TCP sockets that are bound only, and no others.
+    Bound,
     /// TCP sockets that are bound only as well, and UDP's and UDP-Lite's.
     All,
 }
@@ -155,6 +157,7 @@ impl Diag {
         let (protocols, states) = match which {
             Which::Connections => (&all[..1], !(BOUND_INACTIVE | LISTEN)),
             Which::Listeners => (&all[..1], !BOUND_INACTIVE),
+            Which::Bound => (&all[..1], BOUND_INACTIVE),
             Which::All => (&all[..], u32::MAX),
         };
         for &protocol in protocols {

@@ -25,7 +25,7 @@ impl Net<'_> {
         } else if self.get(id).table == Table::Unix {
             self.unix_release_sock(id, &mut cx);
             Ok(())
-        } else if self.is_cut_off(id) {
+        } else if self.is_cut_off(id) || (self.resets(id) && self.reset_meets_mptcp(id)) {
             not_modelled(&mut cx)
         } else {
             self.tcp_close(id, &mut cx);
@@ -37,11 +37,15 @@ impl Net<'_> {
     /// `__tcp_close`, and what closing is for the other families.
     fn tcp_close(&mut self, id: SockId, cx: &mut Ctx) {
         let s = *self.get(id);
-        if s.linger_zero() || !self.is_connected(id) {
+        if self.resets(id) {
             self.abort(id, cx);
         } else {
             self.tcp_send_fin(id, cx);
             if self.get(id).state == State::FinWait2 {
+                if s.is_mptcp() {
+                    cx.pass(Step::MptcpLingers);
+                    return;
+                }
                 // An orphan waits as a small socket of its own.
                 cx.pass(Step::CloseLingers);
                 self.tcp_time_wait(id, SockId(self.get(id).peer), cx);
@@ -53,6 +57,11 @@ impl Net<'_> {
         }
         cx.pass(Step::CloseDone);
         self.release(id);
+    }
+
+    /// Does closing send a reset, if anything?
+    fn resets(&self, id: SockId) -> bool {
+        self.get(id).linger_zero() || !self.is_connected(id)
     }
 
     /// shutdown(2): `inet_shutdown`.
@@ -76,10 +85,10 @@ impl Net<'_> {
             af::VSOCK => return cx.fail(Step::ShutdownNotConnected, Errno::ENOTCONN),
             _ => return cx.fail(Step::ShutdownUnsupported, Errno::EOPNOTSUPP),
         }
-        let known = !s.is_mptcp() || s.state == State::Close;
         let write = how != 0;
         match s.state {
-            _ if !known || self.is_cut_off(id) => return not_modelled(cx),
+            _ if self.is_cut_off(id) || self.is_mptcp_over(id) => return not_modelled(cx),
+            State::Listen if self.reset_meets_mptcp(id) => return not_modelled(cx),
             State::Close => {
                 // Remembered for the children of a later listen().
                 self.edit(id, |s| s.set_send_shutdown(s.send_shutdown() | write));
@@ -101,7 +110,7 @@ impl Net<'_> {
     }
 
     /// In a connection (`tcp_need_reset`)?
-    fn is_connected(&self, id: SockId) -> bool {
+    pub(super) fn is_connected(&self, id: SockId) -> bool {
         let s = self.get(id);
         let states = [State::Established, State::FinWait2, State::CloseWait];
         s.table == Table::Tcp && states.contains(&s.state)
@@ -148,6 +157,7 @@ impl Net<'_> {
                 } else {
                     self.tcp_time_wait(peer, SockId(NONE), cx);
                     self.tcp_done(peer);
+                    self.mptcp_destroy(peer);
                 }
                 cx.pass(Step::TcpTimeWait);
                 self.tcp_done(id);

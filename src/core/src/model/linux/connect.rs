@@ -9,7 +9,7 @@ use crate::model::host::AddrType;
 use crate::model::net::{Ctx, LISTEN, NONE, Net, Queue, SockId, State, Table, mapped, unmapped};
 use crate::model::step::Step;
 use crate::model::{Answer, Cred, Errno, Pick};
-use crate::socket::ty;
+use crate::socket::{proto, ty};
 
 /// Where a connect goes: addresses in IPv6 notation.
 #[derive(Clone, Copy)]
@@ -28,11 +28,12 @@ impl Net<'_> {
         let mut cx = Ctx::new(pick);
         let s = self.get(id);
         let result = match (s.kind.domain, s.table) {
-            _ if self.host.generation.is_freebsd() || s.is_mptcp() => not_modelled(&mut cx),
+            _ if self.host.generation.is_freebsd() => not_modelled(&mut cx),
             (af::INET | af::INET6, Table::Tcp) => self.inet_stream_connect(id, addr, &mut cx),
             (af::INET | af::INET6, Table::Udp | Table::UdpLite) => {
                 self.inet_dgram_connect(id, addr, &mut cx)
             }
+            (af::VSOCK, _) => self.vsock_connect(id, addr, cred, &mut cx),
             (af::UNIX, _) => self.unix_connect(id, addr, cred, &mut cx),
             _ => not_modelled(&mut cx),
         };
@@ -179,7 +180,7 @@ impl Net<'_> {
             return cx.fail(Step::ConnectLength, Errno::EINVAL);
         }
         if u16::from_ne_bytes(array(addr, 0)) == af::UNSPEC {
-            if self.is_cut_off(id) {
+            if self.is_cut_off(id) || self.reset_meets_mptcp(id) || self.is_mptcp_over(id) {
                 return not_modelled(cx);
             }
             self.abort(id, cx);
@@ -201,6 +202,10 @@ impl Net<'_> {
         let Some(listener) = self.inet_lookup_listener(&route, four) else {
             return not_modelled(cx);
         };
+        // What an outer socket's child inherits of its shutdown.
+        if self.get(listener).is_mptcp() && self.get(listener).send_shutdown() {
+            return not_modelled(cx);
+        }
         // Its own port, TCP_REPAIR, one that came from accept(), a full queue.
         let itself = s.num != 0 && s.num == u32::from(route.port);
         if itself || s.repair() || s.accepted() || self.get(listener).queue.len > 12 {
@@ -236,6 +241,7 @@ impl Net<'_> {
             s.dport = route.port;
             s.sport = s.num as u16;
         });
+        self.mptcp_copy_inaddrs(id);
         // tcp_timewait_state_process: the SYN takes the place of what waits at
         // the other end.
         if let Some(old) = self.far_time_wait(self.get(id).num, &route) {
@@ -278,7 +284,7 @@ impl Net<'_> {
             if !exact && !wild {
                 continue;
             }
-            if s.dev != 0 || s.is_mptcp() || s.mapped_ops() || s.repair() {
+            if s.dev != 0 || s.mapped_ops() || s.repair() {
                 return None;
             }
             let score = 1 + u32::from(exact) * 4 + u32::from(four && !s.is_v6());
@@ -320,6 +326,19 @@ impl Net<'_> {
         child.set_port_lock(false);
         child.set_mapped_ops(l.is_v6() && unmapped(&route.dst).is_some());
         child.set_rcv(route.dst);
+        if l.is_mptcp() {
+            if client.is_mptcp() {
+                child.msk_addr = child.rcv6;
+                child.msk_port = route.port;
+                cx.pass(Step::MptcpConnected);
+            } else {
+                // mptcp_stream_accept: a plain TCP socket comes out.
+                child.kind.protocol = proto::TCP;
+                cx.pass(Step::MptcpFallback);
+            }
+        } else if client.is_mptcp() {
+            cx.pass(Step::MptcpFallback);
+        }
         let Some(child) = self.alloc(child) else {
             return cx.fail(Step::NoRoom, Errno::ENOBUFS);
         };

@@ -11,6 +11,7 @@ mod connect;
 mod hash_connect;
 mod inet;
 mod listen;
+mod mptcp;
 mod netlink;
 mod opts;
 pub mod quirks;
@@ -21,6 +22,7 @@ mod udp;
 mod unix;
 mod unix_connect;
 mod vsock;
+mod vsock_connect;
 
 pub(super) use inet::needs_scope;
 pub use unix::PathState;
@@ -61,6 +63,12 @@ impl Net<'_> {
         };
         let raw = move_addr_to_kernel(addr, cx)?;
         let s = self.get(id);
+        if self.is_mptcp_busy(id) {
+            return cx.fail(Step::MptcpBusy, Errno::EINVAL);
+        }
+        if self.is_mptcp_over(id) {
+            return connect::not_modelled(cx);
+        }
         match (s.kind.domain, s.kind.ty) {
             (af::INET, ty::STREAM | ty::DGRAM) if s.table != Table::Ping => {
                 self.inet_bind_sk(id, raw, cred, cx)

@@ -1,5 +1,6 @@
 //! The options that decide binds: `sk_setsockopt`, `do_ip_setsockopt`.
 
+use super::connect::not_modelled;
 use super::quirks;
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, SockId, State, Table};
@@ -39,6 +40,22 @@ impl Net<'_> {
         );
         if ip_level && s.kind.domain == af::INET6 && s.kind.ty == ty::RAW {
             return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT);
+        }
+        if self.is_mptcp_over(id) {
+            return not_modelled(cx);
+        }
+        if self.is_mptcp_busy(id) {
+            let of_socket = matches!(
+                opt,
+                Opt::ReuseAddr(_) | Opt::ReusePort(_) | Opt::BindToIfIndex(_) | Opt::BindToNoDevice
+            );
+            // mptcp_setsockopt_sol_ip_set: the right to it comes first. What
+            // is not the socket level's goes straight to a fallback's subflow.
+            let lacks = opt == Opt::Transparent(true) && !cred.net_raw && !cred.net_admin;
+            let of_ip = (ip_level || matches!(opt, Opt::V6Only(_))) && !lacks;
+            if of_socket || (of_ip && !self.is_mptcp_fallback(id)) {
+                return cx.fail(Step::MptcpBusy, Errno::EINVAL);
+            }
         }
         match opt {
             Opt::ReuseAddr(on) => self.edit(id, |s| s.reuse = u8::from(on)),

@@ -1,5 +1,6 @@
 //! AF_VSOCK: `vsock_bind`, `__vsock_bind`, `__vsock_bind_connectible`.
 
+use super::inet::array;
 use super::quirks;
 use crate::addr::{VMADDR_ANY, af};
 use crate::model::net::{Ctx, Net, SockId, State, Table};
@@ -12,8 +13,30 @@ const LAST_RESERVED_PORT: u32 = 1023;
 /// `MAX_PORT_RETRIES`
 const MAX_PORT_RETRIES: u32 = 24;
 /// `VMADDR_CID_LOCAL`, `VMADDR_CID_HOST`
-const CID_LOCAL: u32 = 1;
-const CID_HOST: u32 = 2;
+pub(super) const CID_LOCAL: u32 = 1;
+pub(super) const CID_HOST: u32 = 2;
+
+/// `struct sockaddr_vm`
+pub(super) struct SockaddrVm {
+    pub cid: u32,
+    pub port: u32,
+    pub flags: u8,
+}
+
+/// `vsock_addr_cast`, `vsock_addr_validate`
+pub(super) fn vsock_addr_cast(addr: &[u8], cx: &mut Ctx) -> Result<SockaddrVm, Errno> {
+    let word = |at: usize| u32::from_ne_bytes(array(addr, at));
+    let family = u16::from_ne_bytes(array(addr, 0));
+    let flags = addr.get(12).copied().unwrap_or(0);
+    if addr.len() < 16 || family != af::VSOCK || flags & !1 != 0 {
+        return cx.fail(Step::VsockMalformed, Errno::EINVAL);
+    }
+    Ok(SockaddrVm {
+        cid: word(8),
+        port: word(4),
+        flags,
+    })
+}
 
 fn key(cid: u32) -> [u8; 16] {
     let mut addr = [0; 16];
@@ -32,25 +55,12 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<(), Errno> {
-        let word = |at: usize| {
-            let b = addr.get(at..at + 4).and_then(|b| b.try_into().ok());
-            u32::from_ne_bytes(b.unwrap_or([0; 4]))
-        };
-        let family = word(0) as u16;
-        let family = if cfg!(target_endian = "big") {
-            (word(0) >> 16) as u16
-        } else {
-            family
-        };
-        let flags = addr.get(12).copied().unwrap_or(0);
-        if addr.len() < 16 || family != af::VSOCK || flags & !1 != 0 {
-            return cx.fail(Step::VsockMalformed, Errno::EINVAL);
-        }
-        self.__vsock_bind(id, word(8), word(4), cred, cx)
+        let addr = vsock_addr_cast(addr, cx)?;
+        self.__vsock_bind(id, addr.cid, addr.port, cred, cx)
     }
 
     #[allow(non_snake_case)]
-    fn __vsock_bind(
+    pub(super) fn __vsock_bind(
         &mut self,
         id: SockId,
         cid: u32,

@@ -67,10 +67,9 @@ impl Drawer<'_> {
             Theme::Cache => self.rng.of(&[TCP[0], TCP[0], TCP[1]]),
             Theme::Tcp => self.rng.of(&TCP),
             Theme::Udp => self.rng.of(&UDP),
-            Theme::Connect | Theme::Again => {
-                self.rng
-                    .of(&[(2, 1, 0), (2, 1, 0), (10, 1, 0), (2, 2, 0), (10, 2, 0)])
-            }
+            Theme::Connect | Theme::Again => self
+                .rng
+                .of(&[TCP[0], TCP[0], TCP[1], TCP[2], TCP[3], UDP[0], UDP[1]]),
             Theme::Others => self.rng.of(&OTHERS),
             Theme::Unix | Theme::UnixFull => self.rng.of(&UNIX),
             _ if self.rng.chance(20) => self.rng.of(&OTHERS),
@@ -95,7 +94,7 @@ impl Drawer<'_> {
 
     /// What this theme does more often than others: connections.
     pub(super) fn connection(&mut self, var: usize, kind: (i32, i32, i32)) -> Option<Call> {
-        let connects = matches!(kind, (2 | 10, 1, 0) | (2 | 10, 2, 0 | 136));
+        let connects = matches!(kind, (2 | 10, 1, 0 | 262) | (2 | 10, 2, 0 | 136));
         if !matches!(self.theme, Theme::Connect | Theme::Again) || !connects {
             return None;
         }

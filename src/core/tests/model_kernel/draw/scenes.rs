@@ -22,7 +22,7 @@ impl Drawer<'_> {
 
     /// A listener, and five others.
     pub(super) fn serve(&mut self) -> Vec<(usize, Call)> {
-        let kind = self.rng.of(&TCP[..2]);
+        let kind = self.rng.of(&TCP);
         let mut calls = vec![self.make(0, kind)];
         for var in 1..6 {
             calls.push((var, self.socket(var)));
@@ -51,7 +51,7 @@ impl Drawer<'_> {
     /// A connection from a fixed port; it ends in one way or another; the same
     /// connection again.
     pub(super) fn again(&mut self) -> Vec<(usize, Call)> {
-        let kind = self.rng.of(&TCP[..2]);
+        let kind = self.rng.of(&TCP);
         let mut one = [0; 16];
         one[15] = 1;
         let at = |port| {
