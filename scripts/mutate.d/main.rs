@@ -1,6 +1,6 @@
 //! Rewrites Rust sources so that each of their branches can be broken while
 //! the program runs: `mutate LIST FILE…` changes the files in place and lists
-//! what can be broken, one a line: number, file, line, what.
+//! what can be broken, one a line: number, mark, file, line, what.
 //!
 //! * A condition becomes `m(N, condition)`, which turns round if N is broken:
 //!   of `if`, `while` and guards, of each side of `&&` and `||`, every
@@ -9,10 +9,15 @@
 //! * A statement that is a call on `self` and gives nothing becomes
 //!   `if m(N, true) { … }`.
 //!
-//! What only names checks for the reader (`cx.pass`, `cx.holder`) is left.
+//! What only names checks for the reader (`cx.pass`, `cx.holder`) is left. A
+//! condition on which nothing else hangs is marked `told`. Other marks stand in
+//! the sources (`marks.rs`).
+
+mod marks;
 
 use std::fmt::Write as _;
 
+use marks::Marks;
 use proc_macro2::Span;
 use quote::ToTokens;
 use syn::spanned::Spanned;
@@ -23,6 +28,7 @@ struct Mutate {
     file: String,
     next: u32,
     list: String,
+    marks: Marks,
 }
 
 fn is_wrapped(e: &Expr) -> bool {
@@ -70,19 +76,21 @@ impl Mutate {
         let code: String = code.replace('\n', " ").chars().take(100).collect();
         let _ = writeln!(
             self.list,
-            "{}\t{}\t{}\t{what}\t{code}",
+            "{}\t{}\t{}\t{}\t{what}\t{code}",
             self.next,
+            self.marks.of(span.start(), &code),
             self.file,
             span.start().line
         );
         self.next
     }
 
-    fn condition(&mut self, e: &mut Expr) {
+    /// `span` is where it stood before anything in it was broken.
+    fn condition(&mut self, e: &mut Expr, span: Span) {
         if is_wrapped(e) || is_joint(e) || matches!(e, Expr::Lit(_)) {
             return;
         }
-        let n = self.number(e.span(), "not", e);
+        let n = self.number(span, "not", e);
         *e = parse_quote!(crate::model::mutant::m(#n, #e));
     }
 }
@@ -117,37 +125,46 @@ impl VisitMut for Mutate {
     }
 
     fn visit_expr_mut(&mut self, e: &mut Expr) {
+        let span = e.span();
+        let inner: Vec<Span> = match e {
+            Expr::If(x) => vec![x.cond.span()],
+            Expr::While(x) => vec![x.cond.span()],
+            Expr::Binary(x) => vec![x.left.span(), x.right.span()],
+            Expr::Match(x) => x.arms.iter().map(|a| arm_span(&a.pat)).collect(),
+            _ => Vec::new(),
+        };
         visit_mut::visit_expr_mut(self, e);
         match e {
-            Expr::If(x) => self.condition(&mut x.cond),
-            Expr::While(x) => self.condition(&mut x.cond),
+            Expr::If(x) => self.condition(&mut x.cond, inner[0]),
+            Expr::While(x) => self.condition(&mut x.cond, inner[0]),
             Expr::Binary(x) if matches!(x.op, BinOp::And(_) | BinOp::Or(_)) => {
-                self.condition(&mut x.left);
-                self.condition(&mut x.right);
+                self.condition(&mut x.left, inner[0]);
+                self.condition(&mut x.right, inner[1]);
             }
             Expr::Match(x) => {
                 let open = x.arms.last().is_some_and(|a| matches!(a.pat, Pat::Wild(_)));
                 let last = x.arms.len();
                 for (i, arm) in x.arms.iter_mut().enumerate() {
-                    self.arm(arm, open && i + 1 < last);
+                    self.arm(arm, inner[i], open && i + 1 < last);
                 }
             }
             _ => {}
         }
         if answers_yes_or_no(e) && !is_wrapped(e) {
-            self.condition(e);
+            self.condition(e, span);
         }
     }
 
     fn visit_block_mut(&mut self, block: &mut Block) {
+        let spans: Vec<Span> = block.stmts.iter().map(Spanned::span).collect();
         visit_mut::visit_block_mut(self, block);
-        for stmt in &mut block.stmts {
+        for (stmt, span) in block.stmts.iter_mut().zip(spans) {
             let Stmt::Expr(Expr::MethodCall(call), Some(_)) = stmt else {
                 continue;
             };
             let on_self = matches!(&*call.receiver, Expr::Path(p) if p.path.is_ident("self"));
             if on_self {
-                let n = self.number(call.span(), "without", call);
+                let n = self.number(span, "without", call);
                 *stmt = parse_quote!(if crate::model::mutant::m(#n, true) { #stmt });
             }
         }
@@ -155,11 +172,11 @@ impl VisitMut for Mutate {
 }
 
 impl Mutate {
-    fn arm(&mut self, arm: &mut Arm, may_fall: bool) {
+    fn arm(&mut self, arm: &mut Arm, span: Span, may_fall: bool) {
         match &mut arm.pat {
-            Pat::Guard(pat) => self.condition(&mut pat.guard),
+            Pat::Guard(pat) => self.condition(&mut pat.guard, span),
             pat if may_fall => {
-                let n = self.number(pat.span(), "never", pat);
+                let n = self.number(span, "never", pat);
                 let inner = std::mem::replace(pat, Pat::Verbatim(Default::default()));
                 *pat = Pat::Guard(PatGuard {
                     attrs: Vec::new(),
@@ -173,6 +190,14 @@ impl Mutate {
     }
 }
 
+/// Where an arm's guard stands, or its pattern if it has none.
+fn arm_span(pat: &Pat) -> Span {
+    match pat {
+        Pat::Guard(pat) => pat.guard.span(),
+        pat => pat.span(),
+    }
+}
+
 fn main() {
     let mut args = std::env::args().skip(1);
     let list = args.next().expect("mutate LIST FILE...");
@@ -180,11 +205,13 @@ fn main() {
         file: String::new(),
         next: 0,
         list: String::new(),
+        marks: Marks::default(),
     };
     for path in args {
         let text = std::fs::read_to_string(&path).expect("a source");
         let mut file = syn::parse_file(&text).expect("Rust");
         mutate.file.clone_from(&path);
+        mutate.marks = Marks::read(&text, &mut file);
         mutate.visit_file_mut(&mut file);
         let text = file.into_token_stream().to_string();
         std::fs::write(&path, text).expect("the source again");

@@ -75,7 +75,9 @@ const FACTS: &[Fact] = &[
     ("vhost_vsock only: not to a host", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s vsock:2:80", "ENODEV", Step::VsockNoTransport),
     ("vhost_vsock only: VMADDR_FLAG_TO_HOST", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s hex:28000000500000000400000001000000", "ENODEV", Step::VsockNoTransport),
     ("the hypervisor's table", VMCI, 8, "s = socket vsock-dgram; connect s vsock:2:80", "EOPNOTSUPP", Step::ConnectNotModelled),
+    ("a kernel draws the id", NONE, 8, "s = socket netlink; bind s netlink:0:0x0; t = socket netlink; bind t netlink:0:0x0; u = socket netlink; bind u netlink:0:0x0; v = socket netlink; bind v netlink:2147483649:0x0", "EADDRINUSE", Step::NetlinkInUse),
     ("a kernel has room", NONE, 1, "s = socket tcp; t = socket tcp", "ENOBUFS", Step::NoRoom),
+    ("a kernel has room for TIME_WAIT", NONE, 3, "s = socket tcp; bind s 127.0.0.1:5000; listen s; t = socket tcp; connect t 127.0.0.1:5000; u = accept s; close t; shutdown u write; shutdown u write", "ENOTCONN", Step::ShutdownNotConnected),
 ];
 
 /// `vsock_auto_bind` when the ports that it tries are all taken.

@@ -75,6 +75,7 @@ impl Generation {
     ];
 
     /// `linux 6.18`
+    // mutants: generation: its name decides nothing
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL
@@ -388,6 +389,7 @@ impl Host {
     /// `inet_addr_type_table`: devices do not matter to IPv4 addresses.
     #[must_use]
     pub fn addr_type(&self, addr: u32) -> AddrType {
+        // mutants: generation: until 5.3
         let zeronet = if quirks::zero_network_is_broadcast(self.generation) {
             addr >> 24 == 0
         } else {

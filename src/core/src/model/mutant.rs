@@ -1,12 +1,19 @@
 //! Branches broken on purpose, for `scripts/mutate-model`: it builds a copy of
 //! the model in which every branch asks [`m`]. Without that nobody does.
 
+extern crate std;
+
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// As many branches as there can be.
 pub const MOST: usize = 4096;
 
-static BROKEN: AtomicU32 = AtomicU32::new(0);
+/// Nobody has said yet which branch is broken.
+const UNKNOWN: u32 = u32::MAX;
+/// The branch that is broken from the start, in a program's environment.
+pub const VARIABLE: &str = "BINDGATE_MUTANT";
+
+static BROKEN: AtomicU32 = AtomicU32::new(UNKNOWN);
 static REACHED: [AtomicBool; MOST] = [const { AtomicBool::new(false) }; MOST];
 
 /// A condition; turned round if branch `n` is broken.
@@ -15,7 +22,13 @@ pub fn m(n: u32, condition: bool) -> bool {
     if let Some(reached) = REACHED.get(n as usize) {
         reached.store(true, Relaxed);
     }
-    condition != (BROKEN.load(Relaxed) == n)
+    let mut broken = BROKEN.load(Relaxed);
+    if broken == UNKNOWN {
+        let number = std::env::var(VARIABLE).ok().and_then(|n| n.parse().ok());
+        broken = number.unwrap_or(0);
+        BROKEN.store(broken, Relaxed);
+    }
+    condition != (broken == n)
 }
 
 /// Breaks one branch; 0 breaks none.

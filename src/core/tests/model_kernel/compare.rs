@@ -1,5 +1,6 @@
 //! Playing a sequence on both, and making a difference small.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use crate::world::World;
 
 /// A state of the network that does not come in this time does not come.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// So often is a call repeated whose answers are drawn: of 18 answers that are
+/// as likely, all have come by then but once in 10^16 times.
+const MOST_AGAIN: u32 = 700;
 /// How many sequences share a dump of everything.
 const WHOLE_DUMP: u32 = 32;
 
@@ -33,7 +37,12 @@ pub struct Bench {
     mptcp: bool,
     /// Lines of the last sequence on which both agreed.
     played: usize,
+    /// What the last call gave.
+    last: Option<Given>,
 }
+
+/// A call's result, and the socket's name afterwards.
+type Given = (Result<(), i32>, Option<Vec<u8>>);
 
 /// Where the two disagreed.
 struct Difference {
@@ -61,9 +70,9 @@ fn same(outcome: &Outcome, got: &Got) -> Result<(), (String, String)> {
     let mut name = name.as_ref().map(|n| n.bytes());
     let mut got = got.clone();
     // A packet socket also tells its device's hardware address.
-    if got.name.as_ref().is_some_and(|n| n.first() == Some(&17)) {
-        name = None;
-        got.name = None;
+    if let Some(got) = got.name.as_mut().filter(|n| n.first() == Some(&17)) {
+        got.truncate(8);
+        name = name.map(|n| n.get(..8).unwrap_or(n));
     }
     let peer = outcome.peer.map(|n| Addr::Unix(n).write());
     let peer = peer.as_ref().map(|n| n.bytes());
@@ -120,6 +129,7 @@ impl Bench {
             connections: false,
             mptcp: false,
             played: 0,
+            last: None,
         })
     }
 
@@ -142,13 +152,18 @@ impl Bench {
             ));
         }
         self.shrink(&mut plan);
+        let at_first = format!("model {}, kernel {}", first.model, first.kernel);
         let last = self.play(&plan, false).unwrap_or(first);
         let mut text = plan.script.to_string();
+        for line in &plan.again {
+            let _ = writeln!(text, "# again and again: {line:?}");
+        }
         let _ = writeln!(
             text,
             "# the last call: model  {}\n#                kernel {}",
             last.model, last.kernel
         );
+        let _ = writeln!(text, "# of the whole sequence: {at_first}");
         Err(text)
     }
 
@@ -214,6 +229,9 @@ impl Bench {
                 }
             }
         }
+        if found.is_none() && self.played == script.lines.len() && !plan.again.is_empty() {
+            found = self.again(plan);
+        }
         self.kernel.clear();
         if let Err(left) = self.empty(found.is_some()) {
             found = found.or(Some(Difference {
@@ -223,6 +241,68 @@ impl Bench {
             }));
         }
         found
+    }
+
+    /// Plays a plan's last part until every answer has come that the model
+    /// thinks possible, for all draws that it knows.
+    fn again(&mut self, plan: &Plan) -> Option<Difference> {
+        let at = plan.script.lines.len();
+        let asks = |l: &Line| matches!(l.call, Call::Connect { .. } | Call::Bind { .. });
+        let asked = plan.again.iter().rposition(asks)?;
+        let (lo, hi) = plan.sysctls.range;
+        let draws = (0..2 * u32::from(hi - lo) + 4).map(Pick::Random);
+        let ports = (lo..=hi).map(|p| Pick::Observed(Some(u32::from(p))));
+        let mut wanted = BTreeSet::new();
+        let player = self.player.as_mut().expect("set by play");
+        // A child that waits would be accepted in the place of a later one.
+        let net = player.net.net();
+        if net.ids().any(|id| net.get(id).is_queued()) {
+            return None;
+        }
+        for pick in draws.chain(ports).chain([Pick::Observed(None)]) {
+            for (i, line) in plan.again.iter().enumerate() {
+                let here = if i == asked { pick } else { Pick::Random(0) };
+                let outcome = player.play(&plan.script, line, here);
+                if outcome.trail.last() == Some(Step::ConnectNotModelled) {
+                    return None;
+                }
+                if i == asked {
+                    wanted.insert(given(&outcome));
+                }
+            }
+        }
+        let mut come = BTreeSet::new();
+        for _ in 0..MOST_AGAIN {
+            for (i, line) in plan.again.iter().enumerate() {
+                match self.step(&plan.script, line, false) {
+                    Ok(true) => {}
+                    Ok(false) => return None,
+                    Err((model, kernel)) => {
+                        return Some(Difference {
+                            line: at,
+                            model,
+                            kernel,
+                        });
+                    }
+                }
+                if i == asked {
+                    come.extend(self.last.take());
+                }
+            }
+            if come.len() >= wanted.len() {
+                break;
+            }
+        }
+        // A connect that finds no port does not move the kernel's draw on: the
+        // next one finds none either.
+        if come.iter().any(|(result, _)| result.is_err()) && come.is_subset(&wanted) {
+            return None;
+        }
+        (come != wanted).then(|| Difference {
+            line: at,
+            model: answers(&wanted),
+            kernel: answers(&come),
+        })
     }
 
     /// One call on both. False if the two know different things from now on.
@@ -263,6 +343,7 @@ impl Bench {
             }
         }
         let outcome = player.play(script, line, pick);
+        self.last = Some(given(&outcome));
         if count {
             self.cover.line(script, line, &outcome);
         }
@@ -430,6 +511,16 @@ impl Bench {
     pub fn report(&self) {
         self.cover.report();
     }
+}
+
+fn given(outcome: &Outcome) -> Given {
+    let name = outcome.name.map(|n| n.write().bytes().to_vec());
+    (outcome.result.map_err(|e| i32::from(e.linux())), name)
+}
+
+fn answers(all: &BTreeSet<Given>) -> String {
+    let each = all.iter().map(|(r, n)| describe(*r, n.as_deref()));
+    format!("one of {}", each.collect::<Vec<_>>().join(" | "))
 }
 
 fn asks_vsock_port(line: &Line) -> bool {

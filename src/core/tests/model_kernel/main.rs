@@ -30,6 +30,7 @@ model_kernel [OPTION VALUE]...
     --report          print what was drawn and reached
     --progress N      say every N sequences how far it is
     --mutants FILE    break each branch that FILE lists (scripts/mutate-model)
+    --judge PROGRAM   shown what the comparison does not notice; several times
 ";
 
 struct Arguments {
@@ -41,6 +42,8 @@ struct Arguments {
     report: bool,
     #[cfg_attr(not(feature = "mutants"), allow(dead_code))]
     mutants: Option<String>,
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code))]
+    judges: Vec<String>,
 }
 
 fn arguments() -> Result<Option<Arguments>, String> {
@@ -52,6 +55,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
         progress: 0,
         report: false,
         mutants: None,
+        judges: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -66,6 +70,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
             "--differences" => a.differences = number()?,
             "--progress" => a.progress = number()?,
             "--mutants" => a.mutants = words.next(),
+            "--judge" => a.judges.extend(words.next()),
             "--report" => a.report = true,
             "--help" => return Err(HELP.into()),
             // As `cargo test -- FILTER` calls every test.
@@ -107,7 +112,7 @@ fn run(a: &Arguments) -> ExitCode {
     };
     #[cfg(feature = "mutants")]
     if let Some(list) = &a.mutants {
-        return match mutate::run(&mut bench, list, a.seed, a.sequences) {
+        return match mutate::run(&mut bench, list, &a.judges, a.seed, a.sequences) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(e) => {

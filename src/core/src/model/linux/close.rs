@@ -98,7 +98,6 @@ impl Net<'_> {
                 self.abort(id, cx);
                 self.tcp_disconnect(id);
             }
-            State::Listen => {}
             State::Established | State::CloseWait if s.table == Table::Tcp && write => {
                 cx.pass(Step::ShutdownFin);
                 self.tcp_send_fin(id, cx);
@@ -132,7 +131,7 @@ impl Net<'_> {
         };
         match self.get(id).state {
             State::Listen => waiting(),
-            _ => self.is_connected(id) && peer.0 != NONE && (away(id) || away(peer)),
+            _ => peer.0 != NONE && (away(id) || away(peer)),
         }
     }
 
@@ -143,6 +142,7 @@ impl Net<'_> {
         match s.state {
             State::Established | State::CloseWait if peer.0 == NONE => {
                 // Nobody has heard of this connection: a reset comes back.
+                // mutants: machine: only a table without room loses TIME_WAIT
                 self.tcp_done(id);
                 cx.pass(Step::TcpReset);
             }
@@ -199,7 +199,6 @@ impl Net<'_> {
             }
         } else if self.is_connected(id) && s.peer != NONE {
             let peer = SockId(s.peer);
-            self.unpair(id);
             if self.get(peer).state == State::TimeWait {
                 cx.pass(Step::TimeWaitReset);
                 self.forget(peer);
@@ -208,13 +207,6 @@ impl Net<'_> {
                 self.tcp_done(peer);
             }
         }
-    }
-
-    /// The two ends know nothing of each other any more.
-    fn unpair(&mut self, id: SockId) {
-        let peer = SockId(self.get(id).peer);
-        self.edit(peer, |p| p.peer = NONE);
-        self.edit(id, |s| s.peer = NONE);
     }
 
     /// `tcp_done`: closed, and the port is given back unless bind() had asked
@@ -236,6 +228,7 @@ impl Net<'_> {
         let s = *self.get(id);
         self.edit(id, |s| {
             s.state = State::Close;
+            s.peer = NONE;
             s.set_connected(false);
             s.set_send_shutdown(false);
             s.set_ahead(false);

@@ -125,7 +125,6 @@ impl Net<'_> {
             if let Err(Errno::EADDRINUSE) = self.get_port(id, 0, cx) {
                 return cx.fail(Step::UdpAutobindFull, Errno::EAGAIN);
             }
-            self.edit(id, |s| s.sport = s.num as u16);
         }
         let Some(route) = self.route(id, addr, cx)? else {
             return not_modelled(cx);
@@ -164,7 +163,7 @@ impl Net<'_> {
         });
         if !s.addr_lock() {
             self.inet_reset_saddr(id);
-            if s.port_lock() && s.hashed() {
+            if s.port_lock() {
                 self.edit(id, |s| s.set_group(false));
             }
         }
@@ -370,6 +369,7 @@ impl Net<'_> {
         let next = self.get(SockId(first)).queue_next;
         // What waits does not listen, and is in one queue only, whatever is
         // scribbled over it: so emptying a queue ends.
+        // mutants: scribbled: a sound table has neither here
         self.edit(SockId(first), |c| {
             c.queue_next = NONE;
             if c.state == State::Listen {

@@ -129,10 +129,19 @@ impl Net<'_> {
             Some((first, _)) if o == first => open(o),
             _ => always.contains(&o) && open(o),
         };
+        // The second stage begins behind where the first one did: at 1, if only
+        // the draw of 0 has failed; above it, if all others have.
+        let odd_comes = |o: u32| match some {
+            Some((first, _)) if open(first) => o > 1 || !(3..n).step_by(2).any(open),
+            Some((_, last)) if open(last) => !(1..o).step_by(2).any(open),
+            _ => true,
+        };
         let odd = || free(1).or_else(|| (1..n).step_by(2).find(|o| open(*o)).map(port));
         match asked {
             Some(Some(o)) if o & 1 == 0 && even(o) => return Some(port(o)),
-            Some(Some(o)) if o & 1 == 1 && open(o) && evens_fail() => return Some(port(o)),
+            Some(Some(o)) if o & 1 == 1 && open(o) && evens_fail() && odd_comes(o) => {
+                return Some(port(o));
+            }
             Some(None) if evens_fail() && odd().is_none() => return None,
             _ => {}
         }

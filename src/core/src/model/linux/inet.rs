@@ -34,6 +34,7 @@ impl Net<'_> {
         }
         let by_option = host.sysctl.nonlocal_bind
             || s.freebind()
+            // mutants: generation: always since 2.6.28
             || (s.transparent() && quirks::transparent_binds(host.generation));
         if by_option {
             cx.pass(Step::InetBindNonlocal);

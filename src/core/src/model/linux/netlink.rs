@@ -42,6 +42,7 @@ impl Net<'_> {
                 // netlink_autobind: the process's own id, or a negative one.
                 (0, _) if taken(cred.tgid).is_none() => cred.tgid,
                 (0, Pick::Observed(Some(n))) if n >> 31 == 1 && taken(n).is_none() => n,
+                // mutants: drawn: the kernel was not watched
                 (0, _) => (0x8000_0000..0xffff_f000)
                     .find(|n| taken(*n).is_none())
                     .unwrap_or(u32::MAX),

@@ -1,6 +1,8 @@
 //! Where Linux generations differ in what a program sees, a function for each
 //! difference. `scripts/facts` has a script for each on either side of it.
 //!
+//! mutants: generation: the running kernel is of one
+//!
 //! `linux 2.6` stands for what came before 2.6.28.
 
 use crate::model::Generation;

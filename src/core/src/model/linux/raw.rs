@@ -51,6 +51,7 @@ impl Net<'_> {
     /// `ping_bind`
     pub(super) fn ping_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
         let (ip, scope) = self.ping_check_bind_addr(id, addr, cx)?;
+        let before = self.get(id).dev;
         // The device stays even if the bind fails for the next reason.
         if let Some(scope) = scope {
             self.edit(id, |s| s.dev = scope);
@@ -60,7 +61,7 @@ impl Net<'_> {
         }
         let port = u16::from_be_bytes(array(addr, 2));
         if let Err(e) = self.ping_get_port(id, port, cx) {
-            self.edit(id, |s| s.dev = 0);
+            self.edit(id, |s| s.dev = before);
             return Err(e);
         }
         self.edit(id, |s| s.set_rcv(ip));

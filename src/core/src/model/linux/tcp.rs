@@ -77,7 +77,6 @@ fn ipv4_rcv_saddr_equal(a: &Side<'_>, b: &Side<'_>, wild_a: bool, wild_b: bool) 
 fn ipv6_rcv_saddr_equal(a: &Side<'_>, b: &Side<'_>, wild_a: bool, wild_b: bool) -> bool {
     match (kind(a.v6), kind(b.v6)) {
         (Kind::Mapped, Kind::Mapped) => ipv4_rcv_saddr_equal(a, b, wild_a, wild_b),
-        (Kind::Any, Kind::Any) => true,
         (ka, Kind::Any) if wild_b && !(b.v6only && ka == Kind::Mapped) => true,
         (Kind::Any, kb) if wild_a && !(a.v6only && kb == Kind::Mapped) => true,
         _ => a.v6 == b.v6,
@@ -95,6 +94,7 @@ pub(super) fn inet_rcv_saddr_equal(a: &Asker, b: &Sock) -> bool {
 
 /// `inet_bind_conflict`: do the options of two overlapping sockets collide?
 /// What [`Net::colliding`] says of classes, of one owner.
+// mutants: holder: only asked once a conflict is certain
 pub(super) fn inet_bind_conflict(s: &Asker, o: &Sock, look: Look) -> bool {
     if !meet(s.dev, o.dev) {
         return false;
@@ -214,6 +214,7 @@ impl Net<'_> {
 
     /// One of the owners in the way: the first in the kernel's order, if it is
     /// among the first 64; else one of its class.
+    // mutants: holder: who it is no program can see
     pub(super) fn holder(&self, a: &Asker, port: u16, look: Look, found: &Found) -> Option<SockId> {
         let port = u32::from(port);
         let stands = |(o, s): &(SockId, &Sock)| {
@@ -268,6 +269,7 @@ impl Net<'_> {
             return;
         }
         let scope = Self::port_scope(s.table, s.num);
+        // mutants: faster: nobody is like it if nobody has the option
         let some = self.summary(scope).present() & REUSEPORT != 0;
         let like = |(o, other): &(SockId, &Sock)| {
             *o != id
@@ -299,12 +301,15 @@ impl Net<'_> {
         let port = u32::from(port);
         let b = *self.bucket(Table::Tcp, port);
         let generation = self.host.generation;
+        // mutants: generation: nobody asks for a positive fastreuse since 6.8
         let reuse = s.reuse != 0 && s.state != State::Listen;
         // The bucket has its address group by now, so it never looks new; it
         // did before 6.8.
+        // mutants: generation: never new since 6.8
         let new = b.count == 0 && quirks::fastreuse_lives(generation);
         let matches = self.sk_reuseport_match(&b, &s);
         self.edit_bucket(Table::Tcp, port, |b| {
+            // mutants: generation: nobody asks for a positive fastreuse since 6.8
             if new {
                 b.fastreuse = i8::from(reuse);
             } else if !reuse {
@@ -312,6 +317,7 @@ impl Net<'_> {
             }
             if !s.reuseport() {
                 b.fastreuseport = 0;
+            // mutants: generation `new`: never since 6.8
             } else if new || !matches {
                 b.fastreuseport = if new { 1 } else { 2 };
                 b.fastuid = s.uid;
@@ -361,9 +367,11 @@ impl Net<'_> {
             cx.pass(Step::CskNewBucket);
             return Ok(());
         }
+        // mutants: generation: fastreuse is never positive since 6.8
         let reuse = s.reuse != 0 && s.state != State::Listen;
         if s.reuse == 2 {
             cx.pass(Step::CskForceReuse);
+        // mutants: generation `reuse`: fastreuse is never positive since 6.8
         } else if b.fastreuse > 0 && reuse {
             cx.pass(Step::CskFastReuse);
         } else if self.sk_reuseport_match(b, s) {

@@ -97,7 +97,9 @@ impl Net<'_> {
             Met::Nothing
         } else if weight.met == weight.sharing {
             Met::Shares
+        // mutants: faster: nobody shares, so whoever is first stands in the way
         } else if weight.sharing == 0 {
+            // mutants: holder: no more is asked
             match first_met(s, owners().take(NAMED)) {
                 Met::Conflict(holder) => Met::Conflict(holder),
                 _ => Met::Conflict(None),
@@ -244,6 +246,7 @@ impl Net<'_> {
             .find_map(find)
         };
         let view = self.cheap_view(&asker, false);
+        // mutants: faster: a port that nobody has, or a map of closed ones
         if view.is_none()
             && let Some(port) = runs(&|from| self.unowned(asker.table, from, hi))
         {
@@ -255,7 +258,9 @@ impl Net<'_> {
 
     /// `udp_lib_unhash`: leaves the table and the reuseport group.
     pub(super) fn udp_lib_unhash(&mut self, id: SockId) {
-        self.inet_put_port(id);
-        self.edit(id, |s| s.set_group(false));
+        if self.get(id).hashed() {
+            self.inet_put_port(id);
+            self.edit(id, |s| s.set_group(false));
+        }
     }
 }

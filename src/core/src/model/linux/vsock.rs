@@ -75,6 +75,7 @@ impl Net<'_> {
             return cx.fail(Step::VsockCid, Errno::EADDRNOTAVAIL);
         }
         match self.get(id).kind.ty {
+            // mutants: machine: needs VMCI
             ty::DGRAM => {
                 // The hypervisor's table is not ours to know.
                 cx.fail(Step::NotModelled, Errno::EOPNOTSUPP)
@@ -87,7 +88,9 @@ impl Net<'_> {
     fn vsock_find_cid(&self, cid: u32) -> bool {
         let vsock = &self.host.vsock;
         vsock.cid == Some(cid)
+            // mutants: machine: needs vhost_vsock
             || (cid == CID_HOST && vsock.host)
+            // mutants: machine: needs vsock_loopback
             || (cid == CID_LOCAL && vsock.local)
     }
 
@@ -147,6 +150,7 @@ impl Net<'_> {
     fn vsock_auto(&mut self, cid: u32, cx: &Ctx) -> Option<u32> {
         let old = quirks::vsock_may_draw_any(self.host.generation);
         match cx.pick {
+            // mutants: machine: somebody else has moved the counter
             Pick::Observed(Some(port))
                 if port > LAST_RESERVED_PORT
                     && (port != VMADDR_ANY || old)
@@ -155,6 +159,7 @@ impl Net<'_> {
                 self.core.vsock_next = port.wrapping_add(1);
                 return Some(port);
             }
+            // mutants: generation: where the counter begins
             Pick::Random(r) if self.core.vsock_next == 0 => {
                 self.core.vsock_next = if old {
                     LAST_RESERVED_PORT + 1
@@ -166,6 +171,7 @@ impl Net<'_> {
         }
         for _ in 0..MAX_PORT_RETRIES {
             let mut port = self.core.vsock_next;
+            // mutants: generation `!old`: four thousand million binds to get there
             if (port == VMADDR_ANY && !old) || port <= LAST_RESERVED_PORT {
                 port = LAST_RESERVED_PORT + 1;
             }

@@ -141,15 +141,17 @@ impl Drawer<'_> {
 /// Would somebody answer at once? Foreign addresses answer never.
 pub(super) fn may_answer(bytes: &[u8]) -> bool {
     match bytes {
-        [2, 0, _, _, ip @ ..] if ip.len() >= 4 => matches!(ip[..4], [127, ..] | [10, 1, 1, 1]),
+        [2, 0, _, _, ip @ ..] if ip.len() >= 4 => {
+            matches!(ip[..4], [127, ..] | [10, 1, 1, 1] | [0, 0, 0, 0])
+        }
         [10, 0, _, _, _, _, _, _, ip @ ..] if ip.len() >= 16 => match ip[..16] {
             [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d] => {
-                matches!([a, b, c, d], [127, ..] | [10, 1, 1, 1])
+                matches!([a, b, c, d], [127, ..] | [10, 1, 1, 1] | [0, 0, 0, 0])
             }
             _ => {
                 let mut one = [0; 16];
                 one[15] = 1;
-                ip[..16] == one || ip[..16] == BRIDGE6
+                ip[..16] == one || ip[..16] == BRIDGE6 || ip[..16] == [0; 16]
             }
         },
         _ => true,

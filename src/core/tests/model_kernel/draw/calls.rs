@@ -160,6 +160,8 @@ impl Drawer<'_> {
         let addr = match (kind.0, four) {
             (2, Some(ip)) => Addr::Inet { ip, port },
             (2, None) => return None,
+            // UDP's IPv6 sockets take it.
+            (_, Some(ip)) if kind.1 == 2 && self.rng.chance(40) => Addr::Inet { ip, port },
             _ => Addr::Inet6 {
                 ip,
                 port,

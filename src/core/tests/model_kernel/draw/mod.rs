@@ -3,6 +3,9 @@
 mod addresses;
 mod calls;
 mod cast;
+mod lots;
+mod narrow;
+mod ordered;
 mod rng;
 mod scenes;
 mod unix;
@@ -38,6 +41,10 @@ pub enum Theme {
     Cache,
     /// No automatic vsock port in all the tries.
     VsockFull,
+    /// A few sockets and few calls that matter to each other.
+    Narrow,
+    /// One call that leaves the kernel a choice, again and again.
+    Lots,
     /// Everything.
     Mixed,
 }
@@ -46,6 +53,8 @@ pub struct Plan {
     pub theme: Theme,
     pub sysctls: Sysctls,
     pub script: Script,
+    /// What is played after it again and again: see `Bench::again`.
+    pub again: Vec<Line>,
     /// Which of the [`cast`] plays each process.
     pub players: Vec<usize>,
 }
@@ -62,13 +71,29 @@ pub struct Drawer<'a> {
     bound: Vec<Option<(Vec<u8>, bool)>>,
     /// Calls that are made before those that are drawn, the last one first.
     directed: Vec<(usize, Call)>,
+    /// The process that makes all sockets, if one does.
+    alone: Option<usize>,
     processes: usize,
     /// The process that made the descriptor of each variable.
     owners: Vec<usize>,
 }
 
-fn sysctls(rng: &mut Rng, theme: Theme) -> Sysctls {
+fn sysctls(rng: &mut Rng, theme: Theme, scene: usize) -> Sysctls {
     let mut s = Sysctls::DEFAULT;
+    if theme == Theme::Narrow && narrow::is_tiny(scene) {
+        s.range = (40000, 40000 + rng.of(&[0, 0, 1, 2]));
+        s.autobind_reuse = rng.chance(60);
+    }
+    if theme == Theme::Lots {
+        let lo = rng.of(&[40000u16, 40001]);
+        // Above 32 the model searches otherwise.
+        let n = rng.of(&[1u16, 2, 3, 4, 5, 5, 6, 7, 7, 8, 9, 9, 12, 36]);
+        s.range = (lo, lo + n - 1);
+        if rng.chance(20) {
+            s.reserved = Some((lo + 1, lo + 1 + rng.below(2) as u16));
+        }
+        s.autobind_reuse = rng.chance(30);
+    }
     if theme == Theme::Auto {
         let lo = rng.of(&[40000u16, 40001]);
         let n = rng.of(&[1u16, 2, 3, 4, 5, 6, 7, 8, 9, 12]);
@@ -111,9 +136,12 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         30 => Theme::VsockFull,
         31..110 => Theme::Cache,
         110..114 => Theme::UnixFull,
+        114..170 => Theme::Lots,
+        170..400 => Theme::Narrow,
         _ => theme,
     };
-    let sysctls = sysctls(rng, theme);
+    let scene = rng.below(narrow::COUNT);
+    let sysctls = sysctls(rng, theme, scene);
     let most = if rng.chance(15) { 20 } else { 5 };
     let mut vars = 6 + rng.below(most);
     if theme == Theme::Crowd {
@@ -135,7 +163,10 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
     if theme == Theme::Cache {
         ports = vec![5000];
     }
-    if theme == Theme::VsockFull {
+    if theme == Theme::Narrow {
+        vars = 8;
+    }
+    if matches!(theme, Theme::VsockFull | Theme::Lots) {
         vars = 25;
     }
     if theme == Theme::UnixFull {
@@ -146,7 +177,7 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         calls = 52 + rng.below(9);
     }
     if theme == Theme::Crowd {
-        calls = 40 + rng.below(21);
+        calls = 55 + rng.below(21);
     }
     let (cast, players) = cast::troupe(rng);
     let processes = cast.len();
@@ -159,11 +190,16 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         kinds: vec![None; vars],
         bound: vec![None; vars],
         directed: Vec::new(),
+        alone: None,
         processes,
         owners: vec![0; vars],
     };
-    d.direct();
+    let again = d.direct(scene);
+    if matches!(theme, Theme::Narrow | Theme::Lots) {
+        calls = d.directed.len();
+    }
     let lines = (0..calls).map(|i| d.line(i)).collect();
+    let again = d.repeated(again);
     let script = Script {
         host: world.host,
         sysctls: sysctls.lines(),
@@ -176,6 +212,7 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         theme,
         sysctls,
         script,
+        again,
         players,
     }
 }
@@ -190,7 +227,10 @@ impl Drawer<'_> {
             None => (self.rng.below(vars), None),
         };
         let process = match () {
-            () if i < 2 => i,
+            () if i < 2 && self.alone.is_none() => i,
+            () if matches!(directed, Some(Call::Socket { .. })) && self.alone.is_some() => {
+                self.alone.unwrap_or(0)
+            }
             () if matches!(directed, Some(Call::Socket { .. })) => self.rng.below(self.processes),
             // Mostly its own process, sometimes one that has it passed.
             () if self.kinds[var].is_some() && (directed.is_some() || self.rng.chance(80)) => {
@@ -232,8 +272,12 @@ impl Drawer<'_> {
         }
     }
 
-    /// How a sequence of this theme begins.
-    fn direct(&mut self) {
+    /// How a sequence of this theme begins, and what of it is repeated.
+    fn direct(&mut self, scene: usize) -> Vec<(usize, Call)> {
+        let mut again = Vec::new();
+        if self.theme == Theme::Narrow && self.rng.chance(60) {
+            self.alone = Some(self.rng.below(self.processes));
+        }
         let mut calls = match self.theme {
             Theme::Connect => self.serve(),
             Theme::Crowd => self.crowd(),
@@ -241,9 +285,29 @@ impl Drawer<'_> {
             Theme::Unix => self.serve_unix(),
             Theme::UnixFull => self.fill_unix(),
             Theme::VsockFull => scenes::fill_vsock(),
+            Theme::Narrow => self.narrow(scene),
+            Theme::Lots => {
+                let (before, repeated) = self.lots();
+                again = repeated;
+                before
+            }
             _ => Vec::new(),
         };
         calls.reverse();
         self.directed = calls;
+        again
+    }
+
+    /// The lines of what is repeated: one process makes all of its calls.
+    fn repeated(&mut self, calls: Vec<(usize, Call)>) -> Vec<Line> {
+        let process = self.rng.below(self.processes);
+        let line = |(var, call)| Line {
+            process,
+            var,
+            call,
+            expect: None,
+            at: 0,
+        };
+        calls.into_iter().map(line).collect()
     }
 }

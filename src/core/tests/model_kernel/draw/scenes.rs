@@ -36,7 +36,8 @@ impl Drawer<'_> {
         calls
     }
 
-    /// Twelve UDP sockets on two ports of one slot of the kernel's table.
+    /// Twelve UDP sockets on two ports of one slot of the kernel's table; then
+    /// their options change.
     pub(super) fn crowd(&mut self) -> Vec<(usize, Call)> {
         let mut calls = Vec::new();
         for var in 0..12 {
@@ -44,6 +45,26 @@ impl Drawer<'_> {
             calls.push(self.make(var, kind));
             calls.push((var, Call::Set(Opt::ReuseAddr(true))));
             calls.push((var, self.bind(kind)));
+        }
+        if self.rng.chance(50) {
+            return calls;
+        }
+        for var in 0..12 {
+            if self.rng.chance(50) {
+                calls.push((var, Call::Set(Opt::ReuseAddr(false))));
+            }
+            if self.rng.chance(50) {
+                calls.push((var, Call::Set(Opt::ReusePort(true))));
+            }
+        }
+        // Others ask.
+        for _ in 0..6 {
+            let kind = self.rng.of(&UDP[..2]);
+            calls.push(self.make(12, kind));
+            if self.rng.chance(70) {
+                calls.push((12, Call::Set(Opt::ReusePort(true))));
+            }
+            calls.push((12, self.bind(kind)));
         }
         calls
     }
