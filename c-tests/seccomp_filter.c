@@ -13,6 +13,14 @@
 //: stdout allowed: ok
 //: stdout listen: ok
 //: log 1 deny bind
+//: case listen rules do not know the port
+//: only run
+//: rule deny listen tcp *:8081
+//: rule note listen tcp 0.0.0.0:*
+//: stdout forbidden: ok
+//: stdout allowed: ok
+//: stdout listen: ok
+//: log 1 allow listen
 //: case move
 //: rule move bind tcp *:8080 to loopback:18080
 //: stdout forbidden: EACCES

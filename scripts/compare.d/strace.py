@@ -172,8 +172,8 @@ def own_calls(calls, rules=False, places=False):
         for text in stretch:
             what, fd, got = name(text), descriptor(text), result(text)
             question = what in ('getsockname', 'getsockopt')
-            # A signal handler may have come between.
-            near = question and [c.text for c in calls[max(0, i - 8):j + 8]
+            # A signal handler may have come between. The nearest is first.
+            near = question and [c.text for c in calls[max(0, i - 8):i][::-1] + calls[j:j + 8]
                                  if not c.own and descriptor(c.text) == fd and may_ask(c.text, rules)]
             if near:
                 reasons[f'{what} for {name(near[0])}'] += 1

@@ -39,6 +39,11 @@ class OwnCalls(unittest.TestCase):
         self.assertEqual(self.faults(SOCKET, ASK), 1)
         self.assertEqual(self.faults(BIND_AUTO.replace('(3', '(4'), ASK), 1)
 
+    def test_reasons(self):
+        send = 'sendto(3, "x", 1, 0, NULL, 0) = 1'
+        reasons, _ = strace.own_calls(calls(send, SOCKET, BIND_AUTO, ASK, send))
+        self.assertEqual(dict(reasons), {'getsockname for bind': 1})
+
     def test_start(self):
         opened = '!openat(AT_FDCWD, "/proc/7/fd/5", O_RDWR|O_CLOEXEC) = 3'
         self.assertEqual(self.faults(EXEC, opened, '!close(3) = 0', SOCKET), 0)
