@@ -27,6 +27,14 @@ pub fn is_socket(run: &Run) -> bool {
     !run.has_socket_rules && emit::is_brief(run)
 }
 
+/// Makes ready for [`socket`], if that will have something to note.
+#[inline]
+pub fn prepare_socket(run: &Run) {
+    if !run.has_option(option::SHOWN_ONLY) {
+        emit::prepare(run);
+    }
+}
+
 /// socket(2) has come back with `fd`: notes it. The answer for the program,
 /// with errno as the forward left it.
 #[inline]

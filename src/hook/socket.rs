@@ -43,6 +43,7 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
     };
     let made = SocketType::created(domain, ty, protocol);
     if brief::is_socket(run) {
+        brief::prepare_socket(run);
         // SAFETY: as the caller's.
         let fd = unsafe { next(domain, ty, protocol) };
         return brief::socket(run, fd, made, flags);
