@@ -34,6 +34,10 @@ const SWEEP: Duration = Duration::from_millis(250);
 const GRACE: Duration = Duration::from_millis(300);
 /// The same where all can.
 const SURE: Duration = Duration::from_millis(10);
+/// How long nobody must hold the state before the machine is looked through:
+/// the launcher, who hears of the program's end in the same moment, asks for
+/// the log to be brought up to date, and should not have to wait for that.
+const SETTLED: Duration = Duration::from_millis(3);
 
 /// How far a turn of draining got.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -425,7 +429,10 @@ impl Over {
             return false;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        let due = self.scanned.is_none_or(|at| at.elapsed() >= self.patience);
+        let due = match self.scanned {
+            Some(at) => at.elapsed() >= self.patience,
+            None => since.elapsed() >= SETTLED,
+        };
         if !due {
             return false;
         }
