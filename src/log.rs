@@ -95,7 +95,7 @@ fn about(run: &Run) -> Line {
         lost: 0,
         time_ns: sys::clock(libc::CLOCK_REALTIME),
         json: run.json,
-        program: run.program().into(),
+        program: run::who::program().into(),
         policy: policy.as_ptr(),
         policy_len: policy.len(),
     }

@@ -16,14 +16,20 @@ use crate::{run, sys, thread};
 #[repr(C)]
 struct Own {
     pid: AtomicU32,
+    /// Our slot in the run's process table, once it says who we are.
     slot: AtomicU32,
+    /// Our slot while it says only that we are there.
+    entered: AtomicU32,
 }
 
+#[unsafe(link_section = ".data")]
 static OWN: AtomicPtr<Own> = AtomicPtr::new(core::ptr::null_mut());
 static NO_PAGE: Own = Own {
     pid: AtomicU32::new(0),
     slot: AtomicU32::new(0),
+    entered: AtomicU32::new(0),
 };
+#[unsafe(link_section = ".data")]
 static SECCOMP: AtomicBool = AtomicBool::new(false);
 
 fn own() -> &'static Own {
@@ -36,6 +42,7 @@ fn own() -> &'static Own {
     unsafe { &*page }
 }
 
+#[unsafe(link_section = ".data")]
 static STACK_END: AtomicUsize = AtomicUsize::new(0);
 
 /// Where the main thread's stack begins, at its high end: above it the kernel
@@ -73,7 +80,9 @@ pub fn find_stack() {
 /// with Linux 4.14) every record asks for the pid.
 pub fn start() {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let Ok(page) = sys::mmap(4096, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) else {
+    // It is written at once.
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+    let Ok(page) = sys::mmap(4096, prot, flags, -1) else {
         return;
     };
     if sys::madvise(page, 4096, libc::MADV_WIPEONFORK).is_ok() {
@@ -102,8 +111,23 @@ fn first_pid() -> u32 {
     pid
 }
 
-/// This process's slot in the run's process table; registers it first if it
-/// is a fork child that nobody knows yet.
+/// Takes a slot in the run's process table: this process is there. Who it is
+/// will be known with its first record.
+pub fn enter(run: &run::Run) {
+    let own = own();
+    if own.slot.load(Relaxed) == 0 && !core::ptr::eq(own, &raw const NO_PAGE) {
+        own.entered.store(take_slot(run), Relaxed);
+    }
+}
+
+fn take_slot(run: &run::Run) -> u32 {
+    let since = sys::clock(libc::CLOCK_MONOTONIC);
+    let slot = run.state.processes.register(pid(), since);
+    run.state.header.entered.fetch_add(1, Release);
+    slot
+}
+
+/// This process's slot in the run's process table, which says who it is.
 #[inline]
 pub fn slot(run: &run::Run) -> u32 {
     match own().slot.load(Relaxed) {
@@ -115,12 +139,19 @@ pub fn slot(run: &run::Run) -> u32 {
 #[cold]
 fn register(run: &run::Run) -> u32 {
     let own = own();
-    let slot = run.state.processes.register(
-        pid(),
-        run.pid_ns,
-        sys::clock(libc::CLOCK_MONOTONIC),
-        run.program(),
-    );
+    if !is_under_seccomp() {
+        run::who::learn(false);
+    }
+    let processes = &run.state.processes;
+    let name =
+        |slot| slot != 0 && processes.name(slot, pid(), run::who::pid_ns(), run::who::program());
+    let mut slot = own.entered.load(Relaxed);
+    // A fork child has none yet; and of a process in a pid name space that it
+    // knew nothing of, the drainer may have thought that it was gone.
+    if !name(slot) {
+        slot = take_slot(run);
+        name(slot);
+    }
     if !core::ptr::eq(own, &raw const NO_PAGE) {
         own.slot.store(slot, Relaxed);
     }
@@ -151,6 +182,7 @@ fn first_tid(pid: u32) -> u32 {
 }
 
 /// What is known of the processor's counter.
+#[unsafe(link_section = ".data")]
 static COUNTER: AtomicU8 = AtomicU8::new(UNUSED);
 const UNUSED: u8 = 0;
 const STEADY: u8 = 1;

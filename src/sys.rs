@@ -68,9 +68,11 @@ macro_rules! call {
 }
 
 mod memory;
+mod process;
 mod time;
 
 pub use memory::*;
+pub use process::*;
 pub use time::*;
 
 /// One integer option. Errors are the kernel's.
@@ -386,43 +388,6 @@ pub fn has_xattr(path: &[u8], name: &core::ffi::CStr) -> bool {
         0
     )
     .is_ok()
-}
-
-/// getpid(2).
-pub fn getpid() -> u32 {
-    call!(libc::SYS_getpid).unwrap_or(0) as u32
-}
-
-/// gettid(2).
-pub fn gettid() -> u32 {
-    call!(libc::SYS_gettid).unwrap_or(0) as u32
-}
-
-/// getuid(2).
-pub fn getuid() -> u32 {
-    call!(libc::SYS_getuid).unwrap_or(0) as u32
-}
-
-/// getgid(2).
-pub fn getgid() -> u32 {
-    call!(libc::SYS_getgid).unwrap_or(0) as u32
-}
-
-/// geteuid(2).
-pub fn geteuid() -> u32 {
-    call!(libc::SYS_geteuid).unwrap_or(0) as u32
-}
-
-/// exit_group(2).
-pub fn exit(status: i32) -> ! {
-    loop {
-        let _ = call!(libc::SYS_exit_group, status);
-    }
-}
-
-/// sched_yield(2).
-pub fn yield_now() {
-    let _ = call!(libc::SYS_sched_yield);
 }
 
 /// Wakes all sleepers on a futex word shared between processes.

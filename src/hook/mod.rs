@@ -113,11 +113,12 @@ pub fn absent() -> c_int {
 
 /// What every question to the policy says of this process.
 fn query(run: &run::Run, op: bindgate_core::policy::Op) -> bindgate_core::policy::Query<'_> {
+    let (program, script) = run::who::for_rules();
     bindgate_core::policy::Query {
         op,
         unprivileged_start: run.state.header.unprivileged_start.load(Relaxed) as u16,
-        program: run.program(),
-        script: run.script(),
+        program,
+        script,
         ..Default::default()
     }
 }

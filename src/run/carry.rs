@@ -3,7 +3,9 @@
 //! They are copied at start: programs that write their own title over their
 //! environment, or clear it, are ordinary servers.
 
-use core::ffi::CStr;
+use core::cell::UnsafeCell;
+use core::ffi::{CStr, c_char};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bindgate_core::run::{ENV_FORMAT, ENV_LOG, ENV_OPTIONS, ENV_POLICY, ENV_RULES, ENV_RUN};
 
@@ -42,8 +44,16 @@ impl Carry {
     /// Reads the environment, once.
     pub fn take() -> Carry {
         let mut texts: [&'static [u8]; NAMES.len()] = [&[]; NAMES.len()];
-        for (text, name) in texts.iter_mut().zip(NAMES) {
-            *text = find(name).map_or(&[], keep);
+        for entry in entries() {
+            let Some(n) = NAMES.iter().position(|name| sets(entry, name)) else {
+                continue;
+            };
+            if let Some(text) = texts.get_mut(n)
+                && text.is_empty()
+            {
+                // SAFETY: each entry is a NUL-terminated string.
+                *text = keep(unsafe { CStr::from_ptr(entry) }.to_bytes_with_nul());
+            }
         }
         Carry {
             texts,
@@ -83,37 +93,54 @@ impl Carry {
 /// Is there a run to join, or a policy, or a log to write? If not, nobody
 /// wants anything of us.
 pub fn is_asked_for() -> bool {
-    [ENV_RUN, ENV_RULES, ENV_POLICY, ENV_LOG]
-        .iter()
-        .any(|name| find(name).is_some_and(|text| text.len() > name.len() + 2))
+    const WANTED: [&str; 4] = [ENV_RUN, ENV_RULES, ENV_POLICY, ENV_LOG];
+    entries().any(|entry| {
+        WANTED.iter().any(|name| {
+            // SAFETY: as long as the name and `=`, which it begins with; then
+            // at least a NUL comes.
+            sets(entry, name) && unsafe { *entry.add(name.len() + 1) } != 0
+        })
+    })
 }
 
 /// `NAME=value\0` in the environment as it is now.
 pub fn find(name: &str) -> Option<&'static [u8]> {
+    let entry = entries().find(|entry| sets(*entry, name))?;
+    // SAFETY: each entry is a NUL-terminated string.
+    Some(unsafe { CStr::from_ptr(entry) }.to_bytes_with_nul())
+}
+
+/// Does the entry begin with `NAME=`? Looks no further than it must: most
+/// entries are long, and not ours.
+fn sets(entry: *const c_char, name: &str) -> bool {
+    let name = name.as_bytes().iter().chain(b"=");
+    // SAFETY: a NUL-terminated string; no character of the name is a NUL, so
+    // nothing is read behind its end.
+    name.enumerate()
+        .all(|(i, c)| unsafe { *entry.add(i) } as u8 == *c)
+}
+
+/// The environment's entries as they are now.
+fn entries() -> impl Iterator<Item = *const c_char> {
     // SAFETY: the list that libc keeps; it is read before `main`, when nothing
     // else can be changing it.
-    let mut at = unsafe { crate::hook::environ } as *const *const core::ffi::c_char;
+    let mut at = unsafe { crate::hook::environ } as *const *const c_char;
     if at.is_null() {
         at = crate::process::first_environment();
     }
-    while !at.is_null() {
-        // SAFETY: the list ends with a null pointer.
+    core::iter::from_fn(move || {
+        if at.is_null() {
+            return None;
+        }
+        // SAFETY: the list ends with a null pointer, and this is not beyond it.
         let entry = unsafe { *at };
         if entry.is_null() {
-            break;
-        }
-        // SAFETY: each entry is a NUL-terminated string.
-        let text = unsafe { CStr::from_ptr(entry) }.to_bytes_with_nul();
-        if text
-            .strip_prefix(name.as_bytes())
-            .is_some_and(|rest| rest.first() == Some(&b'='))
-        {
-            return Some(text);
+            return None;
         }
         // SAFETY: not yet at the end.
         at = unsafe { at.add(1) };
-    }
-    None
+        Some(entry)
+    })
 }
 
 fn own_path() -> Option<&'static [u8]> {
@@ -129,17 +156,32 @@ fn own_path() -> Option<&'static [u8]> {
     Some(unsafe { CStr::from_ptr(info.dli_fname) }.to_bytes_with_nul())
 }
 
-/// A copy that lives as long as the process, on pages of its own.
-fn keep(text: &[u8]) -> &'static [u8] {
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    let Ok(to) = sys::mmap(text.len().max(1), prot, flags, -1) else {
-        return &[];
+/// Room for copies on a page that is written anyway.
+#[unsafe(link_section = ".data")]
+static ROOM: Room = Room(UnsafeCell::new([0; 512]));
+struct Room(UnsafeCell<[u8; 512]>);
+// SAFETY: each byte is given out once, by `TAKEN`.
+unsafe impl Sync for Room {}
+#[unsafe(link_section = ".data")]
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A copy that lives as long as the process.
+pub fn keep(text: &[u8]) -> &'static [u8] {
+    let at = TAKEN.fetch_add(text.len(), Relaxed);
+    let to: *mut u8 = if at + text.len() <= size_of::<Room>() {
+        ROOM.0.get().cast::<u8>().wrapping_add(at)
+    } else {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        match sys::mmap(text.len().max(1), prot, flags, -1) {
+            Ok(to) => to.cast(),
+            Err(_) => return &[],
+        }
     };
-    // SAFETY: fresh memory of at least that size, never unmapped, never
-    // written again.
+    // SAFETY: at least that many bytes which nobody else was given, never
+    // unmapped, never written again.
     unsafe {
-        core::ptr::copy_nonoverlapping(text.as_ptr(), to.cast(), text.len());
-        core::slice::from_raw_parts(to.cast(), text.len())
+        core::ptr::copy_nonoverlapping(text.as_ptr(), to, text.len());
+        core::slice::from_raw_parts(to, text.len())
     }
 }

@@ -8,6 +8,7 @@
 mod attach;
 mod carry;
 mod plain;
+pub mod who;
 
 pub use carry::Carry;
 pub use plain::say;
@@ -24,6 +25,7 @@ use bindgate_core::record::{Call, stage};
 use bindgate_core::run::{EXIT_CONFIG, State, option};
 
 use crate::faults::guard;
+use crate::sys::Errno;
 use crate::{faults, process, real, sys};
 
 /// Where the records of a plain preload go.
@@ -83,16 +85,10 @@ pub struct Run {
     pub json: bool,
     /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
     pub drainer: u32,
-    /// Inode of our pid name space.
-    pub pid_ns: u64,
     /// What an exec must hand on.
     pub carry: Carry,
-    program: [u8; 1024],
-    program_len: usize,
-    script: [u8; 1024],
-    script_len: usize,
-    /// Absolute and NUL-terminated.
-    log: [u8; 1024],
+    /// The log of a plain preload: absolute and NUL-terminated.
+    log: &'static [u8],
     /// Which file standard error was at the start, where there is a log file:
     /// its number may be another file's by the time of the exit.
     pub stderr: Option<(u64, u64)>,
@@ -101,18 +97,7 @@ pub struct Run {
 impl Run {
     /// Absolute path of the log of a plain preload, NUL-terminated.
     pub fn log_path(&self) -> &[u8] {
-        let end = self.log.iter().position(|c| *c == 0).unwrap_or(0);
-        self.log.get(..=end).unwrap_or(b"\0")
-    }
-
-    /// Path of the executable.
-    pub fn program(&self) -> &[u8] {
-        self.program.get(..self.program_len).unwrap_or(&[])
-    }
-
-    /// Path of the script behind `#!`, if there is one.
-    pub fn script(&self) -> &[u8] {
-        self.script.get(..self.script_len).unwrap_or(&[])
+        self.log
     }
 
     /// Is a bit of [`option`] set?
@@ -131,6 +116,7 @@ struct Cell(UnsafeCell<MaybeUninit<Run>>);
 // SAFETY: written by the one thread that moved PHASE from UNTRIED to TRYING,
 // read only after it stored READY.
 unsafe impl Sync for Cell {}
+#[unsafe(link_section = ".data")]
 static RUN: Cell = Cell(UnsafeCell::new(MaybeUninit::uninit()));
 
 const UNTRIED: u32 = 0;
@@ -139,6 +125,7 @@ const WITHOUT: u32 = 2;
 /// Plus the id of the thread that is setting the run up: one word, so that a
 /// signal handler on that thread can never find it without its owner.
 const TRYING: u32 = 16;
+#[unsafe(link_section = ".data")]
 static PHASE: AtomicU32 = AtomicU32::new(UNTRIED);
 
 /// Turns that a thread waits for another one's set-up: seconds, on a busy
@@ -164,6 +151,7 @@ pub fn get() -> Option<&'static Run> {
 /// What stands for [`bindgate_core::run::Header::moves`] and its like until
 /// there is a run, or if there is none.
 static NOT_YET: AtomicU32 = AtomicU32::new(1);
+#[unsafe(link_section = ".data")]
 static NONE: AtomicU32 = AtomicU32::new(0);
 /// Where to see whether the run has moved sockets, and such as were moved to a
 /// Unix socket: for the hooks that have nothing to do without.
@@ -249,7 +237,7 @@ fn start() -> Option<&'static Run> {
                 && run.sink == Sink::Ring
                 && !process::is_under_seccomp()
             {
-                guard(Call::Fault, stage::RECORD, || process::slot(run));
+                guard(Call::Fault, stage::RECORD, || process::enter(run));
             }
             run
         }
@@ -284,21 +272,21 @@ fn set_up() -> Result<Option<Run>, Refused> {
         sink: found.sink,
         json: found.json,
         drainer: found.drainer,
-        pid_ns: sys::stat(b"/proc/self/ns/pid\0").map_or(0, |st| st.st_ino),
         carry,
-        program: [0; 1024],
-        program_len: 0,
-        script: [0; 1024],
-        script_len: 0,
-        log: [0; 1024],
+        log: &[0],
         stderr: None,
     };
-    name_program(&mut run);
-    if run.sink == Sink::File && absolute(run.carry.log(), &mut run.log).is_none() {
-        complain(&[b"BINDGATE_LOG: the path is too long"]);
-        return Err(Refused);
+    let has_conditions = run.view.conditions() > 0;
+    if has_conditions || run.sink != Sink::Ring || process::is_under_seccomp() {
+        who::learn(has_conditions);
     }
     if run.sink == Sink::File {
+        let mut path = [0; 1024];
+        let Some(len) = absolute(run.carry.log(), &mut path) else {
+            complain(&[b"BINDGATE_LOG: the path is too long"]);
+            return Err(Refused);
+        };
+        run.log = carry::keep(path.get(..=len).unwrap_or(&[0]));
         run.stderr = sys::fstat(2).ok().map(|st| (st.st_dev, st.st_ino));
     }
     Ok(Some(run))
@@ -333,32 +321,6 @@ fn remember_conditions(view: View<'static>) -> View<'static> {
     }
 }
 
-/// The executable, and the script behind it if the kernel was told to run
-/// another file than the executable.
-fn name_program(run: &mut Run) {
-    run.program_len =
-        sys::readlink_at(libc::AT_FDCWD, b"/proc/self/exe\0", &mut run.program).unwrap_or(0);
-    // SAFETY: getauxval reads the vector that the kernel put on the stack.
-    let execfn = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
-    let Some(name) = crate::memory::c_str(execfn, 1000) else {
-        return;
-    };
-    let mut path = [0u8; 1024];
-    let Some(len) = absolute(name, &mut path) else {
-        return;
-    };
-    let Some(with_nul) = path.get(..=len) else {
-        return;
-    };
-    let (Ok(file), Ok(exe)) = (sys::stat(with_nul), sys::stat(b"/proc/self/exe\0")) else {
-        return;
-    };
-    if (file.st_dev, file.st_ino) != (exe.st_dev, exe.st_ino) {
-        run.script = path;
-        run.script_len = len;
-    }
-}
-
 /// Makes a path absolute, in a buffer of zeros; its length. `None` if it does
 /// not fit with its NUL.
 fn absolute(name: &[u8], path: &mut [u8; 1024]) -> Option<usize> {
@@ -375,18 +337,14 @@ fn absolute(name: &[u8], path: &mut [u8; 1024]) -> Option<usize> {
 }
 
 /// Does a seccomp filter already bind this process? It may have been
-/// installed before the exec that started it.
+/// installed before the exec that started it. One that forbids the question is
+/// one.
 fn is_filtered() -> bool {
-    let Ok(fd) = sys::open(b"/proc/self/status\0", libc::O_RDONLY) else {
-        return false;
-    };
-    let mut buf = [0; 4096];
-    let len = sys::read(fd, &mut buf).unwrap_or(0);
-    sys::close(fd);
-    let text = buf.get(..len).unwrap_or(&[]);
-    text.split(|c| *c == b'\n')
-        .find_map(|line| line.strip_prefix(b"Seccomp:"))
-        .is_some_and(|value| value.trim_ascii() != b"0")
+    match sys::seccomp_mode() {
+        Ok(mode) => mode != 0,
+        // A kernel that has no such thing.
+        Err(Errno(e)) => i32::from(e) != libc::EINVAL,
+    }
 }
 
 /// Says on standard error why the program does not run.

@@ -19,4 +19,9 @@ fn main() {
     if target("ARCH") == "x86_64" && target("ENV") == "gnu" && gnu_ld() {
         println!("cargo::rustc-cdylib-link-arg=-fuse-ld=bfd");
     }
+    // Every process of a run maps the library: as two parts, not as four, and
+    // without the loader's last step, which makes a third of the second one
+    // read-only again and costs a page of memory. What it would guard is no
+    // more than our own table of functions is, which has to be writable.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,noseparate-code,-z,norelro");
 }

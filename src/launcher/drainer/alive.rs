@@ -11,9 +11,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CStr;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use bindgate_core::run::{Drain, ENV_RUN, PROCESSES, ProcessInfo, SLOTS, State};
@@ -89,11 +92,16 @@ impl Alive {
         let mut pids: Vec<_> = self
             .slots()
             .filter(|(slot, _)| !self.is_dead(*slot))
-            .map(|(_, info)| (info.pid_ns, info.pid))
+            .map(|(_, info)| (self.space(&info), info.pid))
             .collect();
         pids.sort_unstable();
         pids.dedup();
         pids.len() as u64
+    }
+
+    /// How many processes ever came to the run.
+    pub fn entered(&self) -> u32 {
+        self.state.header.entered.load(Acquire)
     }
 
     /// Slots that are taken, with who is there.
@@ -131,8 +139,18 @@ impl Alive {
         dead
     }
 
+    /// The pid name space of a process, 0 if it is ours. One that has not said
+    /// it yet is taken for ours.
+    fn space(&self, info: &ProcessInfo) -> u64 {
+        if info.pid_ns == self.pid_ns {
+            0
+        } else {
+            info.pid_ns
+        }
+    }
+
     fn lives(&self, info: &ProcessInfo) -> bool {
-        let pid = if info.pid_ns == self.pid_ns || info.pid_ns == 0 {
+        let pid = if self.space(info) == 0 {
             info.pid
         } else {
             match self.pid_here(info) {
@@ -148,7 +166,7 @@ impl Alive {
     /// registered.
     pub fn pid(&self, slot: u32) -> Option<(u32, u64)> {
         let info = self.state.processes.get(slot)?;
-        let pid = if info.pid_ns == self.pid_ns || info.pid_ns == 0 {
+        let pid = if self.space(&info) == 0 {
             info.pid
         } else {
             u32::try_from(self.pid_here(&info)).ok()?
@@ -207,13 +225,19 @@ impl Alive {
     pub fn sweep(&mut self, drain: &Drain) {
         let mut newest: HashMap<(u64, u32), (u64, u32)> = HashMap::new();
         let slots: Vec<_> = self.slots().collect();
+        // Who has not said yet in which name space its number counts takes no
+        // other one's place.
+        let group = |info: &ProcessInfo| match info.pid_ns {
+            0 => u64::MAX,
+            pid_ns => pid_ns,
+        };
         for (slot, info) in &slots {
-            let entry = newest.entry((info.pid_ns, info.pid)).or_default();
+            let entry = newest.entry((group(info), info.pid)).or_default();
             *entry = (*entry).max((info.since, *slot));
         }
         self.superseded.fill(false);
         for (slot, info) in &slots {
-            let is_newest = newest.get(&(info.pid_ns, info.pid)) == Some(&(info.since, *slot));
+            let is_newest = newest.get(&(group(info), info.pid)) == Some(&(info.since, *slot));
             if let Some(old) = self.superseded.get_mut(*slot as usize) {
                 *old = !is_newest;
             }
@@ -253,17 +277,47 @@ impl Alive {
     /// Looks for processes that have the run in their environment.
     pub fn scan(&self) -> Scan {
         let mut scan = Scan::default();
+        let mut environment = Vec::new();
         for pid in pids() {
-            match std::fs::read(format!("/proc/{pid}/environ")) {
-                Ok(environment) => {
-                    let mut entries = environment.split(|b| *b == 0);
-                    scan.found += u64::from(entries.any(|e| e.starts_with(&self.marker)));
-                }
+            match read_all(&format!("/proc/{pid}/environ"), &mut environment) {
+                Ok(()) => scan.found += u64::from(has_entry(&environment, &self.marker)),
                 Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => scan.unknown += 1,
                 Err(_) => {}
             }
         }
         scan
+    }
+}
+
+/// Reads a file of `/proc` into `to`, which grows to what it takes and keeps
+/// it: most are read with one call, where `std::fs::read`, which is told that
+/// they are empty, makes ten.
+fn read_all(path: &str, to: &mut Vec<u8>) -> std::io::Result<()> {
+    const ROOM: usize = 16 << 10;
+    let mut file = std::fs::File::open(path)?;
+    to.clear();
+    loop {
+        let len = to.len();
+        to.resize(len + ROOM, 0);
+        let n = file.read(to.get_mut(len..).unwrap_or_default())?;
+        to.truncate(len + n);
+        if n < ROOM {
+            return Ok(());
+        }
+    }
+}
+
+/// Does one of the NUL-terminated entries begin like that?
+fn has_entry(mut environment: &[u8], start: &[u8]) -> bool {
+    loop {
+        if environment.starts_with(start) {
+            return true;
+        }
+        let Ok(entry) = CStr::from_bytes_until_nul(environment) else {
+            return false;
+        };
+        let next = entry.to_bytes_with_nul().len();
+        environment = environment.get(next..).unwrap_or_default();
     }
 }
 

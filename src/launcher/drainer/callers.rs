@@ -32,9 +32,12 @@ pub type Known = Result<Caller, &'static str>;
 pub struct Callers {
     network: Option<PathBuf>,
     users: Option<PathBuf>,
-    /// By slot: when it registered, when it was looked at.
-    known: HashMap<u32, (u64, Instant, Known)>,
+    /// By slot: its number in our `/proc` and when it registered, when it was
+    /// looked at.
+    known: HashMap<u32, ((u32, u64), Instant, Known)>,
     met: Instant,
+    /// How many had come when new ones were last looked for.
+    entered: u32,
 }
 
 fn namespace(pid: &str, kind: &str) -> Option<PathBuf> {
@@ -49,18 +52,20 @@ impl Callers {
             users: namespace("self", "user"),
             known: HashMap::new(),
             met: Instant::now(),
+            entered: 0,
         }
     }
 
     /// Looks at the processes that are new: some end soon.
     pub fn meet(&mut self, alive: &Alive, fresh: Duration) {
-        if self.met.elapsed() < MEET {
+        let entered = alive.entered();
+        if entered == self.entered || self.met.elapsed() < MEET {
             return;
         }
-        self.met = Instant::now();
+        (self.met, self.entered) = (Instant::now(), entered);
         for (slot, info) in alive.slots() {
             let known = self.known.get(&slot);
-            if known.is_none_or(|(since, ..)| *since != info.since) {
+            if known.is_none_or(|((_, since), ..)| *since != info.since) {
                 let _ = self.of(slot, alive, fresh);
             }
         }
@@ -68,23 +73,23 @@ impl Callers {
 
     /// Who calls, from `/proc`; not older than this.
     pub fn of(&mut self, slot: u32, alive: &Alive, fresh: Duration) -> Known {
-        let Some((pid, since)) = alive.pid(slot) else {
+        let Some(who) = alive.pid(slot) else {
             return Err(why::GONE);
         };
         if let Some((of, at, caller)) = self.known.get(&slot)
-            && *of == since
+            && *of == who
             && at.elapsed() < fresh
         {
             return *caller;
         }
-        let mut caller = self.look_at(pid);
+        let mut caller = self.look_at(who.0);
         if let (Err(why::GONE), Some((of, _, before))) = (caller, self.known.get(&slot))
-            && *of == since
+            && *of == who
         {
             // It has ended: what was seen before is the best there is.
             caller = *before;
         }
-        self.known.insert(slot, (since, Instant::now(), caller));
+        self.known.insert(slot, (who, Instant::now(), caller));
         caller
     }
 

@@ -122,6 +122,9 @@ pub struct Header {
     /// writer rings the doorbell and waits on `room` until it is beyond its
     /// own record, for as long as the heart beats.
     pub settled: AtomicU64,
+    /// Slots of the process table that were ever taken: a process that came
+    /// since one last looked makes it another number.
+    pub entered: AtomicU32,
 }
 
 /// Everything that the processes of a run share.
@@ -162,8 +165,12 @@ impl State {
     /// Is this the state of run `run_id`, with the layout known here?
     #[must_use]
     pub fn is_run(&self, run_id: u64) -> bool {
+        use core::sync::atomic::Ordering::Acquire;
         let h = &self.header;
-        h.magic.load(core::sync::atomic::Ordering::Acquire) == MAGIC
+        // Written, though with what is there: to read from a page first that
+        // this process does not have yet makes the kernel bring its
+        // neighbours, too.
+        h.magic.compare_exchange(MAGIC, MAGIC, Acquire, Acquire) == Ok(MAGIC)
             && h.version.load(Relaxed) == VERSION
             && h.size.load(Relaxed) == Self::SIZE as u64
             && h.run_id.load(Relaxed) == run_id

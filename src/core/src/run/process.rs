@@ -1,7 +1,8 @@
-//! The processes of a run that made a record.
+//! The processes of a run.
 //!
-//! A slot is claimed by the process itself, once per executable image, and
-//! freed by the drainer when it knows that the process is gone.
+//! A slot is claimed by the process itself, once per executable image, when it
+//! starts; it says who it is with its first record. The drainer frees the slot
+//! when it knows that the process is gone.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -38,7 +39,7 @@ pub struct Process {
 pub struct ProcessInfo {
     /// Process id in its own pid name space.
     pub pid: u32,
-    /// Inode of that name space, 0 if it could not be asked.
+    /// Inode of that name space, 0 if it was not asked yet or could not be.
     pub pid_ns: u64,
     /// `CLOCK_MONOTONIC` nanoseconds at registration.
     pub since: u64,
@@ -77,37 +78,53 @@ impl Processes {
         }
     }
 
-    /// Claims a slot; 0 if all are taken.
-    pub fn register(&self, pid: u32, pid_ns: u64, since: u64, program: &[u8]) -> u32 {
+    /// Claims a slot, which says no more than that the process is there; 0 if
+    /// all are taken.
+    pub fn register(&self, pid: u32, since: u64) -> u32 {
         for n in 0..PROCESSES {
             let i = (pid as usize).wrapping_add(n) % PROCESSES;
             let Some(slot) = self.slots.get(i) else {
                 break;
             };
+            // Written at once: to read from a page first that nobody has yet
+            // makes the kernel bring its neighbours, too.
             let filling = FILLING | u64::from(pid);
-            if slot.key.load(Relaxed) != 0
-                || slot
-                    .key
-                    .compare_exchange(0, filling, AcqRel, Relaxed)
-                    .is_err()
+            if slot
+                .key
+                .compare_exchange(0, filling, AcqRel, Relaxed)
+                .is_err()
             {
                 continue;
             }
-            let kept = program
-                .get(program.len().saturating_sub(NAME)..)
-                .unwrap_or(program);
-            for (to, chunk) in slot.name.iter().zip(kept.chunks(8)) {
-                let mut b = [0; 8];
-                b[..chunk.len()].copy_from_slice(chunk);
-                to.store(u64::from_ne_bytes(b), Relaxed);
-            }
-            slot.name_len.store(kept.len() as u64, Relaxed);
-            slot.pid_ns.store(pid_ns, Relaxed);
+            slot.name_len.store(0, Relaxed);
+            slot.pid_ns.store(0, Relaxed);
             slot.since.store(since, Relaxed);
             slot.key.store(u64::from(pid), Release);
             return i as u32 + 1;
         }
         0
+    }
+
+    /// Says who the process in slot `number` is; `false` if the slot is not,
+    /// or no more, that of `pid`.
+    #[must_use]
+    pub fn name(&self, number: u32, pid: u32, pid_ns: u64, program: &[u8]) -> bool {
+        let slot = (number as usize)
+            .checked_sub(1)
+            .and_then(|i| self.slots.get(i))
+            .filter(|slot| slot.key.load(Acquire) == u64::from(pid));
+        let Some(slot) = slot else { return false };
+        let kept = program
+            .get(program.len().saturating_sub(NAME)..)
+            .unwrap_or(program);
+        for (to, chunk) in slot.name.iter().zip(kept.chunks(8)) {
+            let mut b = [0; 8];
+            b[..chunk.len()].copy_from_slice(chunk);
+            to.store(u64::from_ne_bytes(b), Relaxed);
+        }
+        slot.pid_ns.store(pid_ns, Relaxed);
+        slot.name_len.store(kept.len() as u64, Release);
+        true
     }
 
     /// A copy of slot `number`; `None` if it is free or being filled.
@@ -118,6 +135,7 @@ impl Processes {
         if key == 0 || key & FILLING != 0 {
             return None;
         }
+        let name_len = (slot.name_len.load(Acquire) as usize).min(NAME);
         let mut name = [0; NAME];
         for (chunk, word) in name.chunks_mut(8).zip(&slot.name) {
             chunk.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
@@ -126,7 +144,7 @@ impl Processes {
             pid: key as u32,
             pid_ns: slot.pid_ns.load(Relaxed),
             since: slot.since.load(Relaxed),
-            name_len: (slot.name_len.load(Relaxed) as usize).min(NAME),
+            name_len,
             name,
         })
     }
@@ -161,14 +179,25 @@ mod tests {
             .stack_size(64 << 20)
             .spawn(|| {
                 let table = std::boxed::Box::new(Processes::new());
-                let a = table.register(4000, 1, 2, b"/usr/sbin/nginx");
-                let b = table.register(4000, 1, 3, &[b'x'; 300]);
+                let a = table.register(4000, 2);
+                let b = table.register(4000, 3);
                 assert_ne!(a, b);
                 let info = table.get(a).unwrap();
-                assert_eq!((info.pid, info.name()), (4000, &b"/usr/sbin/nginx"[..]));
+                assert_eq!((info.pid, info.pid_ns, info.since), (4000, 0, 2));
+                assert_eq!(info.name(), b"");
+                assert!(table.name(a, 4000, 1, b"/usr/sbin/nginx"));
+                assert!(!table.name(a, 4001, 1, b"/usr/sbin/apache2"));
+                let info = table.get(a).unwrap();
+                assert_eq!((info.pid, info.pid_ns, info.since), (4000, 1, 2));
+                assert_eq!(info.name(), b"/usr/sbin/nginx");
+                assert!(table.name(b, 4000, 1, &[b'x'; 300]));
                 assert_eq!(table.get(b).unwrap().name().len(), NAME);
                 table.free(a);
                 assert_eq!(table.get(a), None);
+                assert!(!table.name(a, 4000, 1, b"/usr/sbin/nginx"));
+                // Who takes the slot next has another name.
+                assert_eq!(table.register(4000, 4), a);
+                assert_eq!(table.get(a).unwrap().name(), b"");
                 assert_eq!(table.get(0), None);
             })
             .unwrap()
