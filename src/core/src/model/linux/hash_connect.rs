@@ -130,9 +130,10 @@ impl Net<'_> {
             _ => always.contains(&o) && open(o),
         };
         // The second stage begins behind where the first one did: at 1, if only
-        // the draw of 0 has failed; above it, if all others have.
+        // the draw of 0 has failed; at 3 or above, if all others have, and comes
+        // to 1 behind the last one.
         let odd_comes = |o: u32| match some {
-            Some((first, _)) if open(first) => o > 1 || !(3..n).step_by(2).any(open),
+            Some((first, _)) if open(first) => o > 1 || !open(n - 2),
             Some((_, last)) if open(last) => !(1..o).step_by(2).any(open),
             _ => true,
         };
