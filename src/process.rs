@@ -16,10 +16,7 @@ use crate::{run, sys, thread};
 #[repr(C)]
 struct Own {
     pid: AtomicU32,
-    /// Our slot in the run's process table, once it says who we are.
     slot: AtomicU32,
-    /// Our slot while it says only that we are there.
-    entered: AtomicU32,
 }
 
 #[unsafe(link_section = ".data")]
@@ -27,7 +24,6 @@ static OWN: AtomicPtr<Own> = AtomicPtr::new(core::ptr::null_mut());
 static NO_PAGE: Own = Own {
     pid: AtomicU32::new(0),
     slot: AtomicU32::new(0),
-    entered: AtomicU32::new(0),
 };
 #[unsafe(link_section = ".data")]
 static SECCOMP: AtomicBool = AtomicBool::new(false);
@@ -111,23 +107,8 @@ fn first_pid() -> u32 {
     pid
 }
 
-/// Takes a slot in the run's process table: this process is there. Who it is
-/// will be known with its first record.
-pub fn enter(run: &run::Run) {
-    let own = own();
-    if own.slot.load(Relaxed) == 0 && !core::ptr::eq(own, &raw const NO_PAGE) {
-        own.entered.store(take_slot(run), Relaxed);
-    }
-}
-
-fn take_slot(run: &run::Run) -> u32 {
-    let since = sys::clock(libc::CLOCK_MONOTONIC);
-    let slot = run.state.processes.register(pid(), since);
-    run.state.header.entered.fetch_add(1, Release);
-    slot
-}
-
-/// This process's slot in the run's process table, which says who it is.
+/// This process's slot in the run's process table; registers it first if it
+/// is a fork child that nobody knows yet.
 #[inline]
 pub fn slot(run: &run::Run) -> u32 {
     match own().slot.load(Relaxed) {
@@ -138,20 +119,10 @@ pub fn slot(run: &run::Run) -> u32 {
 
 #[cold]
 fn register(run: &run::Run) -> u32 {
-    let own = own();
-    if !is_under_seccomp() {
-        run::who::learn(false);
-    }
-    let processes = &run.state.processes;
-    let name =
-        |slot| slot != 0 && processes.name(slot, pid(), run::who::pid_ns(), run::who::program());
-    let mut slot = own.entered.load(Relaxed);
-    // A fork child has none yet; and of a process in a pid name space that it
-    // knew nothing of, the drainer may have thought that it was gone.
-    if !name(slot) {
-        slot = take_slot(run);
-        name(slot);
-    }
+    let (own, processes) = (own(), &run.state.processes);
+    let slot = processes.register(pid(), sys::clock(libc::CLOCK_MONOTONIC));
+    processes.name(slot, pid(), run::who::pid_ns(), run::who::program());
+    run.state.header.entered.fetch_add(1, Release);
     if !core::ptr::eq(own, &raw const NO_PAGE) {
         own.slot.store(slot, Relaxed);
     }

@@ -237,7 +237,7 @@ fn start() -> Option<&'static Run> {
                 && run.sink == Sink::Ring
                 && !process::is_under_seccomp()
             {
-                guard(Call::Fault, stage::RECORD, || process::enter(run));
+                guard(Call::Fault, stage::RECORD, || process::slot(run));
             }
             run
         }
@@ -276,10 +276,7 @@ fn set_up() -> Result<Option<Run>, Refused> {
         log: &[0],
         stderr: None,
     };
-    let has_conditions = run.view.conditions() > 0;
-    if has_conditions || run.sink != Sink::Ring || process::is_under_seccomp() {
-        who::learn(has_conditions);
-    }
+    who::learn(run.view.conditions() > 0);
     if run.sink == Sink::File {
         let mut path = [0; 1024];
         let Some(len) = absolute(run.carry.log(), &mut path) else {

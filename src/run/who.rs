@@ -1,9 +1,9 @@
 //! Who this process is: its program, the script behind it, its pid name space.
 //!
-//! The kernel tells under `/proc/self`. Of a process that has just started it
-//! first has to make those entries, which takes as long as all else that the
-//! library does at its start. So it is asked before the first record, or at
-//! the start where the rules or the log want to know.
+//! The kernel tells under `/proc/self`. It is asked at the start, once: later
+//! the program may be in a chroot, and no call of ours would have a reason that
+//! rule 10 names. Of a process that has just started the kernel first has to
+//! make those entries, so as few are asked for as can be.
 
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
@@ -40,9 +40,8 @@ const ASKING: u32 = 1;
 const KNOWN: u32 = 2;
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 
-/// Asks, unless that was done, or another thread is about it: whoever cannot
-/// wait takes the name that the program was started by. `script` says whether
-/// it matters which script it is.
+/// Asks, unless that was done. `script` says whether it matters which script
+/// it is.
 pub fn learn(script: bool) {
     if STATE
         .compare_exchange(UNKNOWN, ASKING, Acquire, Relaxed)
@@ -55,7 +54,7 @@ pub fn learn(script: bool) {
     let exe = b"/proc/self/exe\0";
     who.program_len = sys::readlink_at(libc::AT_FDCWD, exe, &mut who.program).unwrap_or(0);
     if who.program_len == 0 {
-        // No /proc: in a chroot, perhaps.
+        // No /proc.
         let name = started_as();
         let name = name.get(..who.program.len()).unwrap_or(name);
         if let Some(to) = who.program.get_mut(..name.len()) {
@@ -66,7 +65,15 @@ pub fn learn(script: bool) {
     if script && may_be_script() {
         find_script(who);
     }
-    who.pid_ns = sys::stat(b"/proc/self/ns/pid\0").map_or(0, |st| st.st_ino);
+    // `pid:[4026531836]`: to follow the link would make one entry more.
+    let mut link = [0u8; 32];
+    let path = b"/proc/self/ns/pid\0";
+    let len = sys::readlink_at(libc::AT_FDCWD, path, &mut link).unwrap_or(0);
+    let digits = link.iter().take(len).filter(|c| c.is_ascii_digit());
+    who.pid_ns = digits.fold(0u64, |n, c| {
+        n.wrapping_mul(10)
+            .wrapping_add(u64::from(c.wrapping_sub(b'0')))
+    });
     STATE.store(KNOWN, Release);
 }
 
@@ -120,7 +127,7 @@ fn execfn() -> *const c_char {
 /// for each of the five levels of interpreters that it follows; a loader that
 /// was called by its own name says that it was told its first argument.
 ///
-/// Asked before the program can have changed its arguments.
+/// The program cannot have changed its arguments yet.
 fn may_be_script() -> bool {
     const ARGUMENTS: usize = 16;
     let start = process::stack_end() as *const usize;

@@ -1,8 +1,7 @@
 //! The processes of a run.
 //!
-//! A slot is claimed by the process itself, once per executable image, when it
-//! starts; it says who it is with its first record. The drainer frees the slot
-//! when it knows that the process is gone.
+//! A slot is claimed by the process itself, once per executable image, and
+//! freed by the drainer when it knows that the process is gone.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -107,7 +106,6 @@ impl Processes {
 
     /// Says who the process in slot `number` is; `false` if the slot is not,
     /// or no more, that of `pid`.
-    #[must_use]
     pub fn name(&self, number: u32, pid: u32, pid_ns: u64, program: &[u8]) -> bool {
         let slot = (number as usize)
             .checked_sub(1)
