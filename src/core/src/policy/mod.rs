@@ -38,6 +38,8 @@ mod move_to;
 #[cfg(feature = "alloc")]
 mod parse;
 #[cfg(feature = "alloc")]
+mod part;
+#[cfg(feature = "alloc")]
 mod print;
 #[cfg(feature = "alloc")]
 mod settings;

@@ -7,7 +7,8 @@ use core::net::IpAddr;
 use super::ast::{CidSet, Kinds, PortSet, TargetHost, TargetPort, TargetSpec};
 use super::diag::nearest;
 use super::lex::Word;
-use super::terms::{Parsed, Part, cid, host_port, ip_prefix, number, port_set};
+use super::part::{Parsed, Part};
+use super::terms::{cid, host_port, ip_prefix, number, port_set};
 use crate::addr::VMADDR_ANY;
 
 pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {

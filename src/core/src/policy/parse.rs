@@ -11,7 +11,8 @@ use super::diag::{Diagnostic, Severity, nearest};
 use super::errno;
 use super::lex::{Word, words};
 use super::move_to;
-use super::terms::{self, Fault};
+use super::part::Fault;
+use super::terms;
 
 /// A text to parse, with the name that messages call it by: a file name,
 /// `-r #1`, `BINDGATE_RULES`.
