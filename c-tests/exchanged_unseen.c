@@ -4,6 +4,18 @@
 //: stdout first bind: ok
 //: stdout bind of what is there now: EACCES
 //: log 1 deny bind
+//: case allow
+//: rule default deny
+//: rule allow bind tcp *:8080
+//: stdout first bind: ok
+//: stdout bind of what is there now: EACCES
+//: log 1 deny bind
+//: case unasked
+//: rule allow bind tcp *:8080
+//: rule allow bind any loopback:*
+//: warns this changes nothing
+//: same
+//: log 2 allow bind
 #include "check.h"
 
 int main(void)

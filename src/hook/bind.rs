@@ -3,8 +3,9 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
-use bindgate_core::policy::{Decision, Implicit, Op, Query, Verb};
-use bindgate_core::record::{Call, Check, Identity, RULE_DEFAULT, Record, flag, stage};
+use bindgate_core::policy::{Implicit, Op, Outlook, Query, Room, Ruling, Verb};
+use bindgate_core::record::{Call, Check, Identity, RULE_DEFAULT, Record, Words, flag, stage};
+use bindgate_core::socket::KindSet;
 use libc::{sockaddr, socklen_t};
 
 use super::brief::{self, Judged, Passed};
@@ -35,6 +36,14 @@ impl Binding {
             plan: Plan::Forward,
             addr_read: true,
         }
+    }
+
+    /// The address was read before the kernel read it.
+    fn addressed(&mut self, asked: RawAddr) {
+        self.record.stages |= stage::ADDRESS;
+        self.record.asked = asked;
+        self.addr_read = true;
+        name_family(&mut self.record);
     }
 }
 
@@ -74,28 +83,28 @@ fn decide_bind(
     run: &Run,
     addr: *const sockaddr,
     len: socklen_t,
-    answer: Option<(Asked, RawAddr)>,
+    question: Option<&Question>,
     b: &mut Binding,
 ) {
     if !run.view.has_rules(Op::Bind) {
         return;
     }
-    let (answer, raw) = match answer {
+    let fd = b.record.fd;
+    if let Some(q) = question {
         // Not read again: another thread may have written there meanwhile.
-        Some((answer, raw)) => (Some(answer), raw),
-        None => match memory::copy_addr(addr, len) {
-            Ok(raw) => (None, raw),
-            Err(_) => return,
-        },
+        if let Some(asked) = q.asked.addr() {
+            b.addressed(asked.write());
+            follow(run, fd, &asked, &q.answer, b);
+        }
+        return;
+    }
+    let Ok(raw) = memory::copy_addr(addr, len) else {
+        return;
     };
-    b.record.stages |= stage::ADDRESS;
-    b.record.asked = raw;
-    b.addr_read = true;
-    name_family(&mut b.record);
+    b.addressed(raw);
     if let Some(asked) = b.record.asked.read() {
-        let fd = b.record.fd;
-        let answer = answer.unwrap_or_else(|| ask(run, fd, &asked, Implicit::No));
-        follow(run, fd, &asked, answer, b);
+        let answer = ask(run, fd, &asked, Implicit::No);
+        follow(run, fd, &asked, &answer, b);
     }
 }
 
@@ -110,14 +119,23 @@ pub struct Asked {
     /// The user, where a rule asks for it.
     pub uid: Option<u32>,
     /// The verdict; `None` where the kernel is left to say what is wrong.
-    decision: Option<Decision>,
+    ruling: Option<Ruling>,
 }
 
 impl Asked {
+    /// Before anything is known.
+    const NOTHING: Asked = Asked {
+        stages: 0,
+        socket: None,
+        v6only: false,
+        uid: None,
+        ruling: None,
+    };
+
     /// The rule that let the bind pass, unless there is more to do than that.
     pub fn passed(&self) -> Option<u32> {
-        match &self.decision {
-            Some(Decision {
+        match self.ruling {
+            Some(Ruling {
                 verb: Verb::Allow,
                 note: None,
                 rule,
@@ -128,86 +146,116 @@ impl Asked {
     }
 }
 
+/// An IP address that a program wants to bind, and what the rules say of it.
+pub struct Question {
+    /// The address.
+    pub asked: Words,
+    /// What they say.
+    pub answer: Asked,
+}
+
 /// Identify, and policy: asks no more of the kernel than the verdict needs.
 #[inline(never)]
 pub fn ask(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit) -> Asked {
-    let mut answer = Asked {
-        stages: 0,
-        socket: None,
-        v6only: false,
-        uid: None,
-        decision: None,
-    };
-    let may_match = run.view.may_match(Op::Bind, asked);
-    let mut question = Query {
+    let mut answer = Asked::NOTHING;
+    let mut q = Query {
         addr: Some(asked),
         implicit,
         ..query(run, Op::Bind)
     };
-    if may_match {
-        let Ok(s) = fds::verify(fd) else {
-            // The kernel will say what is wrong with the descriptor.
-            return answer;
-        };
-        answer.stages |= stage::IDENTIFY;
-        answer.socket = Some(s);
-        if s.ty.domain != asked.family() {
-            // The family's own check comes, and refuses.
-            return answer;
-        }
-        question.kinds = s.ty.kinds();
-        question.uid = uid(run, Op::Bind);
-        answer.uid = question.uid;
-        if asked.family() == af::INET6 && asked.is_wildcard() {
-            question.v6only = place::is_v6only(fd);
-            answer.v6only = question.v6only;
-        }
+    let mut room = Room::default();
+    let candidates = run.view.candidates(&q, &mut room);
+    let may_be_dual = asked.family() == af::INET6 && asked.is_wildcard();
+    let mut outlook = if candidates.is_empty() {
+        Outlook::NoRule(run.view.by_default(&q))
     } else {
-        question.kinds = fds::get(fd).socket().kinds();
+        let believed = fds::get(fd).socket();
+        if believed.domain == asked.family() {
+            q.kinds = believed.kinds();
+        }
+        run.view.outlook(&q, &candidates)
+    };
+    if may_be_dual && outlook != outlook_of_v6only(run, &q) {
+        outlook = Outlook::Open;
     }
+    if let Outlook::NoRule(ruling) | Outlook::Allowed(ruling) = outlook {
+        answer.stages = stage::POLICY;
+        answer.ruling = Some(ruling);
+        return answer;
+    }
+    let Ok(s) = fds::verify(fd) else {
+        // The kernel will say what is wrong with the descriptor.
+        return answer;
+    };
+    answer.stages = stage::IDENTIFY;
+    answer.socket = Some(s);
+    if s.ty.domain != asked.family() {
+        // The family's own check comes, and refuses.
+        return answer;
+    }
+    q.kinds = s.ty.kinds();
+    q.uid = uid(run, Op::Bind);
+    answer.uid = q.uid;
     answer.stages |= stage::POLICY;
-    answer.decision = Some(match run.view.default_errno(Op::Bind) {
-        None if !may_match => Decision::BY_DEFAULT,
-        _ => run.view.decide(&question, run),
+    answer.ruling = Some(if may_be_dual {
+        q.v6only = place::is_v6only(fd);
+        answer.v6only = q.v6only;
+        // Not the rules of before: which ones fit depends on it.
+        let mut room = Room::default();
+        let candidates = run.view.candidates(&q, &mut room);
+        run.view.ruling(&q, &candidates, run)
+    } else {
+        run.view.ruling(&q, &candidates, run)
     });
     answer
+}
+
+/// What the rules would say of `::` if the socket were for IPv6 only.
+#[inline(never)]
+fn outlook_of_v6only(run: &Run, q: &Query<'_>) -> Outlook {
+    let q = Query { v6only: true, ..*q };
+    let mut room = Room::default();
+    let candidates = run.view.candidates(&q, &mut room);
+    run.view.outlook(&q, &candidates)
 }
 
 /// Identify, policy, and what follows from it: the middle of the house, for
 /// explicit and implicit binds alike.
 pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Binding) {
-    follow(run, fd, asked, ask(run, fd, asked, implicit), b);
+    follow(run, fd, asked, &ask(run, fd, asked, implicit), b);
 }
 
 /// What follows from the rules' answer.
-fn follow(run: &Run, fd: c_int, asked: &Addr, mut answer: Asked, b: &mut Binding) {
+fn follow(run: &Run, fd: c_int, asked: &Addr, answer: &Asked, b: &mut Binding) {
     let record = &mut b.record;
     record.stages |= answer.stages;
     if let Some(uid) = answer.uid {
         record.uid = uid;
     }
-    let has_say = answer.passed().is_none();
-    if let Some(s) = &mut answer.socket {
-        if has_say {
+    let mut socket = answer.socket;
+    if let Some(s) = &mut socket {
+        if answer.passed().is_none() {
             fds::name(fd, s);
         }
         record.cookie = s.cookie;
         record.identity = s.identity;
         describe(record, s.ty);
     }
-    let Some(decision) = &answer.decision else {
+    let Some(ruling) = &answer.ruling else {
         return;
     };
-    enter(record, decision, run.observe);
-    if let Some(e) = refusal(record, decision, Check::SecuritySocketBind) {
+    let kinds = socket.map_or(KindSet::NONE, |s| s.ty.kinds());
+    let decision = run.view.decision(ruling, Some(asked), kinds);
+    enter(record, &decision, run.observe);
+    if let Some(e) = refusal(record, &decision, Check::SecuritySocketBind) {
         b.plan = Plan::Refuse(e);
         return;
     }
     if record.flags & flag::OBSERVED != 0 {
         return;
     }
-    if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, &answer.socket) {
-        b.plan = place::plan(run, fd, s, asked, decision, answer.v6only, record);
+    if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, &socket) {
+        b.plan = place::plan(run, fd, s, asked, &decision, answer.v6only, record);
     }
 }
 
@@ -308,8 +356,9 @@ unsafe fn asked_bind(
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     flags: u16,
 ) -> c_int {
+    let mut question = None;
     let judged = guard(Call::Bind, stage::POLICY, || {
-        brief::judge(run, fd, addr, len)
+        brief::judge(run, fd, addr, len, &mut question)
     });
     match judged {
         // SAFETY: as the caller's.
@@ -317,8 +366,8 @@ unsafe fn asked_bind(
             passed_bind(run, next, (fd, addr, len), &passed, flags)
         },
         // SAFETY: as the caller's.
-        Some(Judged::Asked(answer, asked)) => unsafe {
-            judged_bind(run, next, (fd, addr, len), flags, Some((answer, asked)))
+        Some(Judged::Asked) => unsafe {
+            judged_bind(run, next, (fd, addr, len), flags, question.as_ref())
         },
         // SAFETY: as the caller's.
         Some(Judged::No) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
@@ -338,12 +387,12 @@ unsafe fn judged_bind(
     next: Next,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     flags: u16,
-    answer: Option<(Asked, RawAddr)>,
+    question: Option<&Question>,
 ) -> c_int {
     let before = errno();
     let mut b = begin(Call::Bind, fd, flags);
     let judged = guard(Call::Bind, stage::POLICY, || {
-        decide_bind(run, addr, len, answer, &mut b);
+        decide_bind(run, addr, len, question, &mut b);
     });
     let settled =
         judged.and_then(|()| guard(Call::Bind, stage::RECORD, || settle(run, &mut b)).flatten());

@@ -4,7 +4,7 @@
 
 use core::ffi::c_int;
 
-use bindgate_core::addr::{RawAddr, af};
+use bindgate_core::addr::af;
 use bindgate_core::policy::Implicit;
 use bindgate_core::record::{
     Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
@@ -13,7 +13,7 @@ use bindgate_core::run::option;
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
-use super::bind::{Asked, ask, begin, note_bind, read_late};
+use super::bind::{Question, ask, begin, note_bind, read_late};
 use super::note::{answered, describe};
 use super::{errno, set_errno};
 use crate::faults::guard;
@@ -124,13 +124,11 @@ impl Passed {
 }
 
 /// What is known of a bind before the long way.
-// There is no heap to put the larger one on.
-#[allow(clippy::large_enum_variant)]
 pub enum Judged {
     /// It goes the short way.
     Passed(Passed),
     /// The rules want more than to let it pass.
-    Asked(Asked, RawAddr),
+    Asked,
     /// It is not for here.
     No,
 }
@@ -156,7 +154,14 @@ fn is_in(ports: &[u64; 1024], port: u16) -> bool {
 }
 
 /// May bind(2) go the short way? Asks the rules about an IP address.
-pub fn judge(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Judged {
+#[inline]
+pub fn judge(
+    run: &Run,
+    fd: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
+    question: &mut Option<Question>,
+) -> Judged {
     if !emit::is_brief(run) {
         return Judged::No;
     }
@@ -178,7 +183,13 @@ pub fn judge(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Jud
             socket: answer.socket,
             uid: answer.uid.unwrap_or(u32::MAX),
         }),
-        None => Judged::Asked(answer, asked.write()),
+        None => {
+            *question = Some(Question {
+                asked: words,
+                answer,
+            });
+            Judged::Asked
+        }
     }
 }
 

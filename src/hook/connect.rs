@@ -3,7 +3,7 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
-use bindgate_core::policy::{Op, Query, Verb};
+use bindgate_core::policy::{Op, Outlook, Query, Room, Verb};
 use bindgate_core::record::{Call, Check, Record, Verdict, flag, refusal, stage};
 use libc::{sockaddr, socklen_t};
 
@@ -39,28 +39,26 @@ fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option
     record.stages = stage::HOOK | stage::ADDRESS;
     record.fd = fd;
     record.asked = raw;
-    let mut kinds = fds::get(fd).socket().kinds();
     let mut socket = None;
-    let mut user = None;
-    if run.view.may_match(Op::Connect, &to) {
+    let mut q = Query {
+        kinds: fds::get(fd).socket().kinds(),
+        addr: Some(&to),
+        ..query(run, Op::Connect)
+    };
+    let mut room = Room::default();
+    let candidates = run.view.candidates(&q, &mut room);
+    if !matches!(run.view.outlook(&q, &candidates), Outlook::NoRule(_)) {
         let s = fds::identify(fd).ok()?;
         record.stages |= stage::IDENTIFY;
         record.cookie = s.cookie;
         record.identity = s.identity;
         describe(&mut record, s.ty);
-        kinds = s.ty.kinds();
-        user = uid(run, Op::Connect);
+        q.kinds = s.ty.kinds();
+        q.uid = uid(run, Op::Connect);
         socket = Some(s);
     }
-    let decision = run.view.decide(
-        &Query {
-            kinds,
-            addr: Some(&to),
-            uid: user,
-            ..query(run, Op::Connect)
-        },
-        run,
-    );
+    let ruling = run.view.ruling(&q, &candidates, run);
+    let decision = run.view.decision(&ruling, q.addr, q.kinds);
     enter(&mut record, &decision, run.observe);
     let refused = super::note::refusal(&mut record, &decision, Check::SecuritySocketConnect);
     let mut moved = None;

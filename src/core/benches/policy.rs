@@ -102,7 +102,7 @@ fn time(n: u32, mut f: impl FnMut()) -> f64 {
 fn main() {
     println!(
         "{:30} {:>9} {:>9} {:>9} {:>9} {:>11} {:>10} {:>10} {:>9}",
-        "set", "none", "last", "+view", "may_match", "no cache", "first", "compile", "words"
+        "set", "none", "last", "+view", "outlook", "no cache", "first", "compile", "words"
     );
     for name in [
         "no rules",
@@ -161,7 +161,14 @@ fn main() {
                 ask(view.with_cache(&cache), &last);
             }),
             time(ROUND, || {
-                black_box(view.may_match(Op::Bind, black_box(&none)));
+                let q = Query {
+                    addr: Some(black_box(&none)),
+                    program: program.as_bytes(),
+                    ..Query::default()
+                };
+                let mut room = Room::default();
+                let candidates = view.candidates(&q, &mut room);
+                black_box(view.outlook(&q, &candidates));
             }),
             time(
                 if name.contains("for") || name.contains("users") {

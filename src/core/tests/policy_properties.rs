@@ -7,8 +7,9 @@ use std::sync::atomic::AtomicU8;
 
 use bindgate_core::addr::Addr;
 use bindgate_core::policy::*;
+use bindgate_core::socket::KindSet;
 use common::generate::{Question, host_lines, policy, question};
-use common::{Counters, Users, messages, oracle};
+use common::{Counters, Users, messages, oracle, prefixes};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -106,6 +107,19 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(cases(200))]
+
+    /// Prefixes in prefixes, and names of more than one key.
+    #[test]
+    fn the_index_of_prefixes_says_what_a_scan_says(
+        p in prefixes::policy(1..40),
+        qs in vec(prefixes::question(), 60),
+    ) {
+        compare(&p, &qs)?;
+    }
+}
+
+proptest! {
     #![proptest_config(cases(1000))]
 
     /// Globs, against the plain way of trying everything.
@@ -166,11 +180,8 @@ fn compare(p: &Policy, qs: &[Question]) -> Result<(), TestCaseError> {
             let d = view.decide(&q.query(), times);
             let got = (d.rule.map(|r| r as usize), d.note.map(|r| r as usize));
             prop_assert_eq!(got, want, "{}\n{:?}", p, q);
-            if let Some(addr) = &q.addr
-                && q.op != Op::Socket
-                && (d.rule.is_some() || d.note.is_some())
-            {
-                prop_assert!(view.may_match(q.op, addr), "{}\n{:?}", p, q);
+            for believed in [q.kinds, KindSet::NONE, qs[0].kinds] {
+                foreseen(view, q, believed, &d, &p.to_string())?;
             }
             for r in d.rule.into_iter().chain(d.note) {
                 let rule = &p.rules[r as usize];
@@ -200,6 +211,53 @@ fn compare(p: &Policy, qs: &[Question]) -> Result<(), TestCaseError> {
             };
             prop_assert_eq!((d.verb, d.errno), want);
         }
+    }
+    Ok(())
+}
+
+/// What the rules say before the socket and the user are known, against what
+/// they say afterwards.
+fn foreseen(
+    view: View<'_>,
+    q: &Question,
+    believed: KindSet,
+    d: &Decision,
+    policy: &str,
+) -> Result<(), TestCaseError> {
+    let before = Query {
+        kinds: believed,
+        uid: None,
+        ..q.query()
+    };
+    let mut room = Room::default();
+    let candidates = view.candidates(&before, &mut room);
+    let said = match view.outlook(&before, &candidates) {
+        Outlook::Open => return Ok(()),
+        Outlook::NoRule(said) => {
+            prop_assert_eq!(d.rule, None, "{}\n{:?}", policy, q);
+            said
+        }
+        Outlook::Allowed(said) => {
+            prop_assert_eq!(d.verb, Verb::Allow, "{}\n{:?} as {:?}", policy, q, believed);
+            said
+        }
+    };
+    prop_assert_eq!(
+        (said.verb, said.errno),
+        (d.verb, d.errno),
+        "{}\n{:?}",
+        policy,
+        q
+    );
+    prop_assert_eq!(d.note, None, "{}\n{:?} as {:?}", policy, q, believed);
+    if believed == q.kinds {
+        prop_assert_eq!(
+            (said.rule, said.by_default),
+            (d.rule, d.by_default),
+            "{}\n{:?}",
+            policy,
+            q
+        );
     }
     Ok(())
 }
@@ -267,7 +325,7 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let mut c = compile_it(&p);
-        let sections = 12..23;
+        let sections = 12..24;
         for (at, word, shift, whole) in breaks {
             // Half of them in the header and the sections' places.
             let i = if shift % 2 == 0 { at.index(c.words.len()) } else { at.index(sections.end) };
@@ -283,7 +341,9 @@ proptest! {
                     for rule in d.rule.into_iter().chain(d.note).chain([0, 1, u32::MAX]) {
                         let _ = (view.rule_source(rule), view.rule_text(rule));
                     }
-                    let _ = q.addr.map(|a| view.may_match(q.op, &a));
+                    let mut room = Room::default();
+                    let candidates = view.candidates(&q.query(), &mut room);
+                    let _ = view.outlook(&q.query(), &candidates);
                     let _ = (view.default_source(q.op), view.default_errno(q.op), view.mode());
                 }
             }

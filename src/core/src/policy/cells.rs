@@ -7,9 +7,8 @@ use alloc::vec::Vec;
 use super::Op;
 use super::compile::Sections;
 use super::footprint::{Footprint, Ranges};
-use super::layout::{
-    BIND_PORTS, Class, RESERVED_TUPLE, RULE, SLOT, cell_flag, entry, hash_key, section,
-};
+use super::layout::{BIND_PORTS, Class, RULE, cell_flag, entry, section};
+use super::trie::{Prefix, Tries};
 use crate::socket::KindSet;
 
 /// Conditional rules in one cell, from which on each condition gets its own.
@@ -18,15 +17,13 @@ const BUCKET: usize = 8;
 /// it becomes one list whose ports are looked at.
 const BUDGET: usize = 64;
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     op: Op,
     class: Class,
-    /// Sorted behind the others: only some ports ask it.
+    prefix: Prefix,
+    /// Only reserved ports ask it.
     reserved: bool,
-    len: u8,
-    hi: u64,
-    lo: u64,
 }
 
 struct Entry {
@@ -67,11 +64,12 @@ impl Ports {
 }
 
 /// A cell before it is written.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Content {
     ids: Vec<u32>,
     ports: Ports,
     reserved: bool,
+    /// Rules with conditions stand in cells of their own.
     buckets: bool,
 }
 
@@ -106,7 +104,7 @@ impl Cells {
         if op == Op::Bind && at.spots.iter().any(|spot| is_ip(spot.0)) {
             self.mark_ports(id);
         }
-        for (class, len, hi, lo) in at.spots {
+        for (class, prefix) in at.spots {
             let (plain, reserved, n) = match self.of(id, Ports::of(class)) {
                 Some(r) => (!r.list.is_empty(), r.reserved, r.list.len()),
                 None => (true, false, 0),
@@ -119,10 +117,8 @@ impl Cells {
                 let place = Place {
                     op,
                     class,
+                    prefix: prefix.clone(),
                     reserved,
-                    len,
-                    hi,
-                    lo,
                 };
                 self.places.entry(place).or_default().push(id);
             }
@@ -177,80 +173,22 @@ impl Cells {
         // Offset 0 is the empty list.
         w.out.of(section::LISTS).push(0);
         let mut directory = vec![0u64; Op::ALL.len() * Class::COUNT];
-        let mut keys: Vec<(u64, u64, u64, u32)> = Vec::new();
-        let mut tuples: BTreeMap<(Op, Class), BTreeMap<(bool, u8), u32>> = BTreeMap::new();
+        let mut tries = Tries::default();
         for (p, ids) in &self.places {
-            let first = ids.first().copied().unwrap_or(0);
-            let t = tuples.entry((p.op, p.class)).or_default();
-            let min = t.entry((p.reserved, p.len)).or_insert(first);
-            *min = (*min).min(first);
-        }
-        let mut numbers: BTreeMap<(Op, Class, bool, u8), u64> = BTreeMap::new();
-        for ((op, class), t) in &tuples {
-            let mut all: Vec<_> = t.iter().collect();
-            all.sort_by_key(|(_, min)| **min);
-            let to = w.out.of(section::TUPLES);
-            let at = to.len() as u64;
-            for ((reserved, len), min) in all {
-                numbers.insert((*op, *class, *reserved, *len), to.len() as u64);
-                let flag = if *reserved { RESERVED_TUPLE } else { 0 };
-                to.push(u64::from(*min) << 32 | flag | u64::from(*len));
-            }
-            directory[op.index() * Class::COUNT + *class as usize] = at << 32 | t.len() as u64;
+            let conditional = ids.iter().filter(|id| w.condition(**id) != 0).count();
+            let cell = w.cell(&Content {
+                ids: ids.clone(),
+                ports: Ports::of(p.class),
+                reserved: p.reserved,
+                buckets: conditional > BUCKET,
+            });
+            let root = &mut directory[p.op.index() * Class::COUNT + p.class as usize];
+            *root = u64::from(tries.put(*root as u32, &p.prefix, cell, p.reserved));
         }
         *w.out.of(section::DIRECTORY) = directory;
-        for (p, ids) in &self.places {
-            let number = numbers[&(p.op, p.class, p.reserved, p.len)] << 32;
-            let ports = Ports::of(p.class);
-            let unconditional = |id: &&u32| self.rules[**id as usize].condition == 0;
-            let always: Vec<u32> = ids.iter().filter(unconditional).copied().collect();
-            let buckets = ids.len() - always.len() > BUCKET;
-            if buckets {
-                let mut by: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-                for &id in ids {
-                    let c = self.rules[id as usize].condition;
-                    if c != 0 {
-                        by.entry(c).or_default().push(id);
-                    }
-                }
-                for (c, ids) in by {
-                    let cell = w.cell(Content {
-                        ids,
-                        ports,
-                        reserved: p.reserved,
-                        buckets: false,
-                    });
-                    keys.push((number | u64::from(c), p.hi, p.lo, cell));
-                }
-            }
-            let cell = w.cell(Content {
-                ids: if buckets { always } else { ids.clone() },
-                ports,
-                reserved: p.reserved,
-                buckets,
-            });
-            keys.push((number, p.hi, p.lo, cell));
-        }
-        let slots = hash_table(&keys);
-        *w.out.of(section::SLOTS) = slots;
+        *w.out.of(section::NODES) = tries.words();
         w.reached
     }
-}
-
-fn hash_table(keys: &[(u64, u64, u64, u32)]) -> Vec<u64> {
-    if keys.is_empty() {
-        return Vec::new();
-    }
-    let n = (keys.len() * 2).next_power_of_two();
-    let mut slots = vec![0u64; n * SLOT];
-    for &(w, hi, lo, cell) in keys {
-        let mut i = hash_key(w, hi, lo) as usize & (n - 1);
-        while slots[i * SLOT + 3] != 0 {
-            i = (i + 1) & (n - 1);
-        }
-        slots[i * SLOT..][..SLOT].copy_from_slice(&[w, hi, lo, u64::from(cell) + 1]);
-    }
-    slots
 }
 
 struct Writer<'c, 'o> {
@@ -262,21 +200,31 @@ struct Writer<'c, 'o> {
 }
 
 impl Writer<'_, '_> {
-    fn cell(&mut self, content: Content) -> u32 {
-        if let Some(&cell) = self.contents.get(&content) {
+    fn cell(&mut self, content: &Content) -> u32 {
+        if let Some(&cell) = self.contents.get(content) {
             return cell;
         }
-        let (segments, mut flags) = match self.segments(&content) {
+        let buckets = content.buckets.then(|| self.buckets(content));
+        let always: Vec<u32>;
+        let ids = match content.buckets {
+            false => &content.ids,
+            true => {
+                let ids = content.ids.iter().copied();
+                always = ids.filter(|&id| self.condition(id) == 0).collect();
+                &always
+            }
+        };
+        let (segments, mut flags) = match self.segments(ids, content) {
             Some(segments) => (segments, 0),
             None => {
-                let all: Vec<u64> = content.ids.iter().map(|&id| self.word(id)).collect();
-                for &id in &content.ids {
+                let all: Vec<u64> = ids.iter().map(|&id| self.word(id)).collect();
+                for &id in ids {
                     self.write_ports(id, content.ports);
                 }
                 (vec![(0, all)], cell_flag::CHECK_PORTS)
             }
         };
-        if content.buckets {
+        if buckets.is_some() {
             flags |= cell_flag::BUCKETS;
         }
         let mut words: Vec<u64> = Vec::new();
@@ -297,8 +245,40 @@ impl Writer<'_, '_> {
         let cells = self.out.of(section::CELLS);
         let cell = cells.len() as u32;
         cells.push(word);
-        self.contents.insert(content, cell);
+        cells.extend(buckets);
+        self.contents.insert(content.clone(), cell);
         cell
+    }
+
+    /// A cell for each condition in `content`; the place of their list.
+    fn buckets(&mut self, content: &Content) -> u64 {
+        let mut by: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for &id in &content.ids {
+            if let Some(condition) = self.condition(id).checked_sub(1) {
+                by.entry(condition).or_default().push(id);
+            }
+        }
+        let cells: Vec<u64> = by
+            .into_iter()
+            .map(|(condition, ids)| {
+                let cell = self.cell(&Content {
+                    ids,
+                    ports: content.ports,
+                    reserved: content.reserved,
+                    buckets: false,
+                });
+                u64::from(condition) << 32 | u64::from(cell)
+            })
+            .collect();
+        let to = self.out.of(section::BUCKETS);
+        let place = (to.len() as u64) << 32 | cells.len() as u64;
+        to.extend(cells);
+        place
+    }
+
+    /// A rule's condition + 1, or 0.
+    fn condition(&self, id: u32) -> u32 {
+        self.cells.rules[id as usize].condition
     }
 
     fn word(&self, id: u32) -> u64 {
@@ -336,22 +316,22 @@ impl Writer<'_, '_> {
     }
 
     /// The lists by port. `None` if they would take too much room.
-    fn segments(&self, content: &Content) -> Option<Vec<(u32, Vec<u64>)>> {
+    fn segments(&self, ids: &[u32], content: &Content) -> Option<Vec<(u32, Vec<u64>)>> {
         let everywhere = |id: &u32| {
             content.reserved
                 || content.ports == Ports::None
                 || matches!(self.ranges(*id, content), [(0, u32::MAX)])
         };
         let mut active = Active::default();
-        if content.ids.iter().all(everywhere) {
-            for &id in &content.ids {
+        if ids.iter().all(everywhere) {
+            for &id in ids {
                 active.insert(self.word(id));
             }
             return Some(vec![(0, active.list())]);
         }
         // Port, whether the rule begins there, rule.
         let mut events: Vec<(u32, bool, u64)> = Vec::new();
-        for &id in &content.ids {
+        for &id in ids {
             for &(from, to) in self.ranges(id, content) {
                 events.push((from, true, self.word(id)));
                 if let Some(behind) = to.checked_add(1) {

@@ -1,111 +1,144 @@
 //! From an address to the rules that may match it; see `layout.rs`.
 
-use core::cell::Cell;
-
 use super::Op;
 use super::layout::{
-    Class, RESERVED_PORTS, RESERVED_TUPLE, SLOT, VSOCK_UNPRIVILEGED, WHOLE, cell_flag, cut, entry,
-    hash_bytes, hash_key, section,
+    Class, NODE, RESERVED_PORTS, VSOCK_UNPRIVILEGED, cell_flag, key_of, node, section,
 };
 use super::target::tidy;
-use super::view::{Query, View, at, part, upper};
+use super::view::{View, at, part, upper};
+use super::{Query, conditions};
 use crate::addr::{Addr, UnixKind, UnixName};
 
-/// Does a visitor want the rest of a list?
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    More,
-    Enough,
+/// In the place of a list: the ports of its rules must be looked at.
+const CHECK_PORTS: u32 = 1 << 31;
+
+/// The lists of rules that may match an address, in no order.
+pub(super) struct Lists {
+    at: [u32; Lists::ROOM],
+    /// More than there is room for: they are looked for each time.
+    len: usize,
+}
+
+impl Lists {
+    const ROOM: usize = 6;
+
+    pub const NONE: Lists = Lists {
+        at: [0; Lists::ROOM],
+        len: 0,
+    };
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn add(&mut self, list: u32) {
+        if let Some(to) = self.at.get_mut(self.len) {
+            *to = list;
+        }
+        self.len += 1;
+    }
 }
 
 impl<'a> View<'a> {
-    /// Shows `visit` the rules whose address and port fit, list by list, each
-    /// in order, until it has enough of one. Lists that begin behind rule
-    /// `limit` are left out. Without a query, `for` conditions that are not
-    /// known to fail count as held.
-    pub(super) fn candidates(
+    /// The lists of the rules whose address, port and program fit.
+    pub(super) fn lists(&self, q: &Query<'_>, key: &Key<'_>) -> Lists {
+        let mut lists = Lists::NONE;
+        self.walk(q, key, &mut |list| lists.add(list));
+        lists
+    }
+
+    /// Shows each list, and whether the ports of its rules must be looked at.
+    #[inline]
+    pub(super) fn each_list(
         &self,
-        op: Op,
-        key: &Key,
-        q: Option<&Query<'_>>,
-        limit: &Cell<u32>,
-        visit: &mut impl FnMut(u64, bool) -> Next,
+        lists: &Lists,
+        q: &Query<'_>,
+        key: &Key<'_>,
+        mut f: impl FnMut(&'a [u64], bool),
     ) {
-        let place = op.index() * Class::COUNT + key.class as usize;
-        let place = at(self.section(section::DIRECTORY), place);
-        let tuples = part(self.section(section::TUPLES), place);
-        for (number, &tuple) in (u64::from(upper(place))..).zip(tuples) {
-            // They come with the one that begins first in front.
-            if upper(tuple) >= limit.get() {
+        let mut show = |list: u32| f(self.list(list & !CHECK_PORTS), list & CHECK_PORTS != 0);
+        match lists.at.get(..lists.len) {
+            Some(all) => all.iter().for_each(|list| show(*list)),
+            None => self.walk(q, key, &mut show),
+        }
+    }
+
+    /// Goes down the trie of the prefixes that hold the key.
+    fn walk(&self, q: &Query<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
+        let place = q.op.index() * Class::COUNT + key.class as usize;
+        let mut link = at(self.section(section::DIRECTORY), place) as u32;
+        let (nodes, _) = self.section(section::NODES).as_chunks::<NODE>();
+        let (mut bits, mut from) = (key.bits, 0);
+        // Each step takes a bit or a key at least, so it ends, whatever is
+        // written there.
+        let mut least = 0;
+        while let Some(&[hi, lo, links, word]) = nodes.get(link.wrapping_sub(1) as usize) {
+            let len = node::len(word);
+            let other = bits ^ (u128::from(hi) << 64 | u128::from(lo));
+            if len < least || other.leading_zeros() < len {
                 return;
             }
-            if tuple & RESERVED_TUPLE != 0 && !key.reserved {
-                continue;
+            self.cell(node::cell(word), q, key, show);
+            if key.reserved {
+                self.cell(node::reserved(word), q, key, show);
             }
-            let Some((hi, lo)) = key.cut(tuple as u8) else {
-                continue;
-            };
-            let Some(cell) = self.cell(number << 32, hi, lo) else {
-                continue;
-            };
-            self.segment(cell, key, visit);
-            if cell & cell_flag::BUCKETS != 0 {
-                let mut bucket = |c: u32| {
-                    let w = number << 32 | u64::from(c.saturating_add(1));
-                    if let Some(cell) = self.cell(w, hi, lo) {
-                        self.segment(cell, key, visit);
-                    }
-                };
-                match q {
-                    Some(q) => self.each_condition(q, &mut bucket),
-                    None if self.each_known_condition(&mut bucket) => {}
-                    // An entry that fits anything stands for them all.
-                    None => {
-                        visit(entry::PLAIN, false);
-                    }
+            if let Some(behind) = bits.checked_shl(len) {
+                let right = behind >> 127 != 0;
+                link = if right { upper(links) } else { links as u32 };
+                least = len + 1;
+            } else {
+                from += 16;
+                if from >= key.name.len() {
+                    return;
                 }
+                bits = key_of(key.name, from);
+                link = links as u32;
+                least = 0;
             }
         }
     }
 
-    /// Shows one cell's list for the port.
-    fn segment(&self, cell: u64, key: &Key, visit: &mut impl FnMut(u64, bool) -> Next) {
-        let place = u64::from(upper(cell)) << 32 | cell & cell_flag::COUNT;
-        let segments = part(self.section(section::SEGMENTS), place);
-        let check_ports = cell & cell_flag::CHECK_PORTS != 0;
-        let i = segments.partition_point(|&s| upper(s) <= key.port);
-        let Some(&segment) = i.checked_sub(1).and_then(|i| segments.get(i)) else {
+    /// Shows what a cell has: its list for the port, and those of the
+    /// conditions that the program meets.
+    fn cell(&self, cell: u32, q: &Query<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
+        let Some(i) = cell.checked_sub(1) else {
             return;
         };
-        for &e in self.list(segment as u32) {
-            if visit(e, check_ports) == Next::Enough {
-                return;
-            }
+        let cells = self.section(section::CELLS);
+        let word = at(cells, i as usize);
+        self.segment(word, key, show);
+        if word & cell_flag::BUCKETS == 0 {
+            return;
         }
+        let buckets = part(self.section(section::BUCKETS), at(cells, i as usize + 1));
+        self.each_condition(q, &mut |c| {
+            let i = buckets.partition_point(|&b| upper(b) < c);
+            if let Some(&b) = buckets.get(i)
+                && upper(b) == c
+            {
+                self.segment(at(cells, b as u32 as usize), key, show);
+            }
+        });
     }
 
-    /// Looks a key up in the hash table.
-    fn cell(&self, w: u64, hi: u64, lo: u64) -> Option<u64> {
-        let slots = self.section(section::SLOTS);
-        let (slots, _) = slots.as_chunks::<SLOT>();
-        let mask = slots.len().wrapping_sub(1);
-        let mut i = hash_key(w, hi, lo) as usize;
-        for _ in 0..slots.len() {
-            let &[sw, shi, slo, cell] = slots.get(i & mask)?;
-            if cell == 0 {
-                return None;
-            }
-            if (sw, shi, slo) == (w, hi, lo) {
-                let cell = usize::try_from(cell - 1).ok()?;
-                return self.section(section::CELLS).get(cell).copied();
-            }
-            i = i.wrapping_add(1);
+    /// Shows the list of one cell for the port.
+    fn segment(&self, cell: u64, key: &Key<'_>, show: &mut impl FnMut(u32)) {
+        let place = u64::from(upper(cell)) << 32 | cell & cell_flag::COUNT;
+        let segments = part(self.section(section::SEGMENTS), place);
+        let i = segments.partition_point(|&s| upper(s) <= key.port);
+        if let Some(&segment) = i.checked_sub(1).and_then(|i| segments.get(i))
+            && segment as u32 != 0
+        {
+            let check = match cell & cell_flag::CHECK_PORTS {
+                0 => 0,
+                _ => CHECK_PORTS,
+            };
+            show(segment as u32 | check);
         }
-        None
     }
 
     /// Do the ports of the rule hold the key's?
-    pub(super) fn has_port(&self, rule: u32, key: &Key) -> bool {
+    pub(super) fn has_port(&self, rule: u32, key: &Key<'_>) -> bool {
         let lists = self.rule_word(rule, 6);
         let list = match key.class {
             Class::Vsock | Class::VsockWild => upper(lists),
@@ -126,48 +159,55 @@ impl<'a> View<'a> {
         let len = at(lists, from as usize) as u32;
         part(lists, (u64::from(from) + 1) << 32 | u64::from(len))
     }
+
+    /// Calls `f` with each condition that the program meets.
+    fn each_condition(&self, q: &Query<'_>, f: &mut impl FnMut(u32)) {
+        let n = self.condition_count();
+        let cache = self.cache();
+        conditions::fill(cache, n, |c| self.evaluate(c, q));
+        if !conditions::each(cache, n, f) {
+            (0..n).filter(|&c| self.evaluate(c, q)).for_each(f);
+        }
+    }
 }
 
 /// An address as the index sees it.
-pub(super) struct Key {
+pub(super) struct Key<'q> {
     class: Class,
-    /// The address in the lower 32 or 128 bits.
-    addr: u128,
+    /// The address, or the first 16 bytes of a Unix name: the first bit first.
+    bits: u128,
     port: u32,
     reserved: bool,
-    /// Of a Unix address; `None` elsewhere, and for a name of the kernel's choice.
-    pub name: Option<UnixName>,
+    /// Of a Unix address.
+    pub name: &'q [u8],
 }
 
-impl Key {
-    pub fn of(addr: Option<&Addr>, v6only: bool, unprivileged_start: u16) -> Key {
+impl<'q> Key<'q> {
+    /// What `q` asks about. `room` is for a Unix path that has to be written
+    /// in another way.
+    pub fn of(q: &Query<'q>, room: &'q mut Option<UnixName>) -> Key<'q> {
         let mut key = Key {
             class: Class::Other,
-            addr: 0,
+            bits: 0,
             port: 0,
             reserved: false,
-            name: None,
+            name: &[],
         };
-        let Some(addr) = addr else {
+        let Some(addr) = q.addr.filter(|_| q.op != Op::Socket) else {
             return key;
         };
-        let ip_port = |key: &mut Key, port: u16| {
-            key.port = u32::from(port);
-            key.reserved = port != 0 && port < unprivileged_start;
-        };
         match addr {
-            Addr::Inet { port, .. } | Addr::Inet6 { port, .. } => {
-                ip_port(&mut key, *port);
+            Addr::Inet { ip, port } => {
+                key.ip_port(*port, q);
+                key.four(*ip);
+            }
+            Addr::Inet6 { ip, port, .. } => {
+                key.ip_port(*port, q);
                 if let Some(ip) = addr.ipv4() {
-                    key.addr = u128::from(u32::from_be_bytes(ip));
-                    key.class = if key.addr == 0 {
-                        Class::Wild4
-                    } else {
-                        Class::V4
-                    };
-                } else if let Addr::Inet6 { ip, .. } = addr {
-                    key.addr = u128::from_be_bytes(*ip);
-                    key.class = match (key.addr, v6only) {
+                    key.four(ip);
+                } else {
+                    key.bits = u128::from_be_bytes(*ip);
+                    key.class = match (key.bits, q.v6only) {
                         (0, true) => Class::Wild6,
                         (0, false) => Class::WildDual,
                         _ => Class::V6,
@@ -177,44 +217,41 @@ impl Key {
             Addr::Vsock { cid, port, .. } => {
                 key.port = *port;
                 key.reserved = *port < VSOCK_UNPRIVILEGED;
-                key.addr = u128::from(*cid);
+                key.bits = u128::from(*cid) << 96;
                 key.class = if addr.is_wildcard() {
                     Class::VsockWild
                 } else {
                     Class::Vsock
                 };
             }
-            Addr::Unix(name) => match name.kind {
-                UnixKind::Auto => key.class = Class::UnixAuto,
-                UnixKind::Path => {
-                    key.class = Class::UnixPath;
-                    key.name = Some(tidy(name));
-                }
-                UnixKind::Abstract => {
-                    key.class = Class::UnixAbstract;
-                    key.name = Some(*name);
-                }
-            },
+            Addr::Unix(name) => {
+                key.class = match name.kind {
+                    UnixKind::Auto => {
+                        return Key {
+                            class: Class::UnixAuto,
+                            ..key
+                        };
+                    }
+                    UnixKind::Path => Class::UnixPath,
+                    UnixKind::Abstract => Class::UnixAbstract,
+                };
+                *room = tidy(name);
+                key.name = room.as_ref().unwrap_or(name).bytes();
+                key.bits = key_of(key.name, 0);
+            }
             Addr::Netlink { .. } | Addr::Packet { .. } => {}
         }
         key
     }
 
-    /// The key's address cut to the length of a tuple's prefixes. `None` if
-    /// it is shorter than that.
-    fn cut(&self, len: u8) -> Option<(u64, u64)> {
-        match self.class {
-            Class::V4 | Class::Vsock => Some(cut(self.addr, len, 32)),
-            Class::V6 => Some(cut(self.addr, len, 128)),
-            Class::UnixPath | Class::UnixAbstract => {
-                let name = self.name.as_ref().map_or(&[][..], UnixName::bytes);
-                let n = match len {
-                    WHOLE => name.len(),
-                    n => usize::from(n),
-                };
-                Some((hash_bytes(name.get(..n)?), n as u64))
-            }
-            _ => Some((0, 0)),
-        }
+    fn ip_port(&mut self, port: u16, q: &Query<'_>) {
+        self.port = u32::from(port);
+        self.reserved = port != 0 && port < q.unprivileged_start;
+    }
+
+    fn four(&mut self, ip: [u8; 4]) {
+        let bits = u32::from_be_bytes(ip);
+        self.bits = u128::from(bits) << 96;
+        self.class = if bits == 0 { Class::Wild4 } else { Class::V4 };
     }
 }

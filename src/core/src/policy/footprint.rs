@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 use super::Op;
 use super::ast::{Action, CidSet, IpSet, Kinds, PortSet, Rule, Term, UnixTerm};
 use super::glob;
-use super::layout::{Class, RESERVED_PORTS, WHOLE, cut, entry, hash_bytes};
+use super::layout::{Class, RESERVED_PORTS, entry};
 use super::terms::Families;
+use super::trie::Prefix;
 use crate::addr::VMADDR_ANY;
 
-/// A class of addresses, the length of a prefix, and the prefix.
-pub(super) type Spot = (Class, u8, u64, u64);
+/// A class of addresses, and those of it with a prefix.
+pub(super) type Spot = (Class, Prefix);
 
 /// All the places where a rule can match.
 pub(super) struct Footprint {
@@ -40,7 +41,7 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
     let mut ip_ports: &[PortSet] = &[PortSet::Any];
     let mut vsock_ports: &[PortSet] = &[PortSet::Any];
     let whole = |cells: &mut Vec<_>, classes: &[Class]| {
-        cells.extend(classes.iter().map(|c| (*c, 0, 0, 0)));
+        cells.extend(classes.iter().map(|c| (*c, Prefix::ALL)));
     };
     let vsock = [Class::Vsock, Class::VsockWild];
     match &rule.term {
@@ -65,8 +66,7 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
                 }
                 if ports.contains(&PortSet::Any) {
                     if fam.unix {
-                        prefix(&mut cells, Class::UnixPath, b"");
-                        prefix(&mut cells, Class::UnixAbstract, b"");
+                        whole(&mut cells, &[Class::UnixPath, Class::UnixAbstract]);
                     }
                     whole(&mut cells, &[Class::Other]);
                 }
@@ -79,7 +79,7 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
                     CidSet::Any => whole(&mut cells, &vsock),
                     CidSet::Wild => whole(&mut cells, &[Class::VsockWild]),
                     CidSet::Id(n) => {
-                        cells.push((Class::Vsock, 32, 0, u64::from(*n)));
+                        cells.push((Class::Vsock, Prefix::of_32(*n, 32)));
                         if receives {
                             whole(&mut cells, &[Class::VsockWild]);
                         }
@@ -120,6 +120,9 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
     if rule.implicit {
         e |= entry::IMPLICIT;
     }
+    if rule.action == Action::Allow && rule.times.is_none() && rule.user.is_none() {
+        e |= entry::ALLOWS;
+    }
     Footprint {
         entry: e,
         spots: cells,
@@ -137,17 +140,17 @@ fn every(fam: Families, cells: &mut Vec<Spot>) {
             Class::Wild6,
             Class::WildDual,
         ] {
-            cells.push((c, 0, 0, 0));
+            cells.push((c, Prefix::ALL));
         }
     }
     if fam.vsock {
-        cells.push((Class::Vsock, 0, 0, 0));
-        cells.push((Class::VsockWild, 0, 0, 0));
+        cells.push((Class::Vsock, Prefix::ALL));
+        cells.push((Class::VsockWild, Prefix::ALL));
     }
     if fam.unix {
-        cells.push((Class::UnixAuto, 0, 0, 0));
-        prefix(cells, Class::UnixPath, b"");
-        prefix(cells, Class::UnixAbstract, b"");
+        for c in [Class::UnixAuto, Class::UnixPath, Class::UnixAbstract] {
+            cells.push((c, Prefix::ALL));
+        }
     }
 }
 
@@ -178,13 +181,12 @@ fn ip(rule: &Rule, addrs: &[IpSet], receives: bool, cells: &mut Vec<Spot>) {
             IpSet::V6(ip, len) => six = Some((*ip, *len)),
         }
         if let Some((ip, len)) = four {
-            let (hi, lo) = cut(u128::from(u32::from_be_bytes(ip)), len, 32);
-            cells.push((Class::V4, len, hi, lo));
+            let prefix = Prefix::of_32(u32::from_be_bytes(ip), len);
+            cells.push((Class::V4, prefix));
             wild4 |= receives;
         }
         if let Some((ip, len)) = six {
-            let (hi, lo) = cut(u128::from_be_bytes(ip), len, 128);
-            cells.push((Class::V6, len, hi, lo));
+            cells.push((Class::V6, Prefix::of_128(u128::from_be_bytes(ip), len)));
             wild6 |= receives;
         }
     }
@@ -199,7 +201,7 @@ fn ip(rule: &Rule, addrs: &[IpSet], receives: bool, cells: &mut Vec<Spot>) {
         (Class::WildDual, dual),
     ] {
         if holds {
-            cells.push((class, 0, 0, 0));
+            cells.push((class, Prefix::ALL));
         }
     }
 }
@@ -211,20 +213,17 @@ pub(super) fn kind_bits(kinds: Kinds) -> u64 {
     }
 }
 
-fn prefix(cells: &mut Vec<Spot>, class: Class, s: &[u8]) {
-    cells.push((class, s.len() as u8, hash_bytes(s), s.len() as u64));
-}
-
+/// What a name must begin with. A name that is not a glob has to be the whole
+/// of it; the rule's own words say so.
 fn name(cells: &mut Vec<Spot>, class: Class, s: &str, exactly: bool) {
     let s = s.as_bytes();
-    if exactly || glob::is_literal(s) {
-        cells.push((class, WHOLE, hash_bytes(s), s.len() as u64));
-        return;
-    }
-    // No name is longer than 108 bytes, so a longer prefix matches none; the
-    // pattern itself says so.
-    let n = glob::literal_prefix(s).min(109);
-    prefix(cells, class, s.get(..n).unwrap_or(s));
+    let n = if exactly {
+        s.len()
+    } else {
+        glob::literal_prefix(s)
+    };
+    // No name is longer than 108 bytes, so a longer prefix is one of none.
+    cells.push((class, Prefix::of_bytes(s.get(..n.min(109)).unwrap_or(s))));
 }
 
 /// Ports as ranges of what the index sees.

@@ -2,9 +2,10 @@
 //!
 //! `*` is any run of bytes without `/`, `**` any run at all, `?` one byte but
 //! `/`, `[a-z]` and `[!a-z]` one byte of a class but `/`, `\x` the byte `x`.
-//! `/**/` matches `/` as well. All the positions that the pattern can be at
-//! are followed together, so that no pattern takes more than its length times
-//! that of the text.
+//! `/**/` matches `/` as well. Where only `*` and `?` are in it, the last star
+//! takes as little as can be; else all the positions that the pattern can be at
+//! are followed together. No pattern takes more than its length times that of
+//! the text.
 
 /// Bytes of a pattern with wildcards, at most.
 pub(crate) const MAX_PATTERN: usize = 511;
@@ -105,16 +106,16 @@ fn in_class(p: &[u8], i: usize, end: usize, c: u8) -> bool {
 }
 
 /// The places of the pattern where the text read so far can have led.
-struct Positions<'p> {
+struct Positions<'p, const N: usize> {
     pattern: &'p [u8],
     /// The place that bit 0 stands for.
     base: usize,
-    bits: [u64; SET],
+    bits: [u64; N],
 }
 
-impl<'p> Positions<'p> {
-    fn none(pattern: &'p [u8], base: usize) -> Positions<'p> {
-        let bits = [0; SET];
+impl<'p, const N: usize> Positions<'p, N> {
+    fn none(pattern: &'p [u8], base: usize) -> Self {
+        let bits = [0; N];
         #[rustfmt::skip]
         return Positions { pattern, base, bits };
     }
@@ -171,14 +172,59 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
         return false;
     };
     match pattern.get(base..).unwrap_or(&[]) {
-        [] => return text.is_empty(),
-        b"**" => return true,
-        b"*" => return !text.contains(&b'/'),
-        rest if rest.len() > MAX_PATTERN => return false,
-        _ => {}
+        [] => text.is_empty(),
+        b"**" => true,
+        rest if rest.len() > MAX_PATTERN => false,
+        rest if is_simple(rest) => simple(rest, text),
+        rest if rest.len() < 64 => all_ways::<1>(pattern, base, text),
+        _ => all_ways::<SET>(pattern, base, text),
     }
+}
+
+/// Has it no wildcards but `*` and `?`?
+fn is_simple(pattern: &[u8]) -> bool {
+    let mut before = 0;
+    pattern.iter().all(|&b| {
+        let stars = b == b'*' && before == b'*';
+        before = b;
+        !stars && b != b'[' && b != b'\\'
+    })
+}
+
+/// Matches a pattern whose only wildcards are `*` and `?`. What a star takes is
+/// tried from the shortest on, and of the last star only: an earlier one that
+/// took more would meet the same bytes later, and what neither may take is the
+/// same `/`.
+fn simple(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut i, mut j) = (0, 0);
+    // Behind the last star, and behind what it takes.
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        match (pattern.get(i), text.get(j)) {
+            (Some(b'*'), _) => {
+                i += 1;
+                star = Some((i, j));
+            }
+            (None, None) => return true,
+            (Some(&b), Some(&c)) if b == c || (b == b'?' && c != b'/') => {
+                i += 1;
+                j += 1;
+            }
+            _ => match star {
+                Some((behind, to)) if text.get(to).is_some_and(|&c| c != b'/') => {
+                    (i, j) = (behind, to + 1);
+                    star = Some((i, j));
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
+/// Matches a pattern from `base` on, with `N` words for its places.
+fn all_ways<const N: usize>(pattern: &[u8], base: usize, text: &[u8]) -> bool {
     let used = (pattern.len() - base) / 64 + 1;
-    let mut now = Positions::none(pattern, base);
+    let mut now = Positions::<N>::none(pattern, base);
     now.add(base);
     for &c in text {
         let mut next = Positions::none(pattern, base);
@@ -189,7 +235,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
                 left &= left - 1;
             }
         }
-        if next.bits == [0; SET] {
+        if next.bits == [0; N] {
             return false;
         }
         now = next;

@@ -4,17 +4,17 @@
 //! A header, then sections that name each other by offset, so that the words
 //! can be mapped anywhere. Numbers have the byte order of the machine.
 //!
-//! How an address finds its rules: its *class* (an IPv4 address, the IPv4
-//! wildcard, …) and the operation give a few *tuples*, one for each length of
-//! prefix in use. The address cut to that length is looked up in a hash table
-//! and gives a *cell*, which is cut into *segments* by port. A segment has a
-//! *list* of the rules that may match, first rule first; rules that an earlier
-//! one always hides are not in it.
+//! How an address finds its rules: the operation and the *class* of the address
+//! (an IPv4 address, the IPv4 wildcard, …) give the root of a *trie* of
+//! prefixes. The way down it passes the prefixes that hold the address, and ends
+//! at the first that does not. A prefix that rules name has a *cell*, which is
+//! cut into *segments* by port. A segment has a *list* of the rules that may
+//! match, first rule first; rules that an earlier one always hides are not in it.
 
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -61,10 +61,12 @@ pub(super) mod header {
 pub(super) mod section {
     pub const RULES: usize = 0;
     pub const CONDITIONS: usize = 1;
-    /// offset << 32 | length into `TUPLES`, by operation and class.
+    /// The root's number + 1, or 0, by operation and class.
     pub const DIRECTORY: usize = 2;
-    pub const TUPLES: usize = 3;
-    pub const SLOTS: usize = 4;
+    pub const NODES: usize = 3;
+    /// For cells with [`super::cell_flag::BUCKETS`]: condition << 32 | cell, in
+    /// order.
+    pub const BUCKETS: usize = 4;
     pub const CELLS: usize = 5;
     pub const SEGMENTS: usize = 6;
     pub const LISTS: usize = 7;
@@ -121,6 +123,8 @@ pub(super) mod entry {
     /// Nothing but the kind is left to check.
     pub const PLAIN: u64 = 1 << 18;
     pub const IMPLICIT: u64 = 1 << 19;
+    /// It allows, whoever the user is and however often.
+    pub const ALLOWS: u64 = 1 << 20;
 }
 
 /// Words of a condition: flags; pattern.
@@ -131,19 +135,44 @@ pub(super) mod condition_flag {
     pub const NAME_ONLY: u64 = 1 << 1;
 }
 
-/// A tuple: first rule << 32 | reserved << 8 | length of the prefix.
-pub(super) const RESERVED_TUPLE: u64 = 1 << 8;
-/// In place of a prefix length: the whole Unix name.
-pub(super) const WHOLE: u8 = 255;
+/// Words of a node: the prefix, upper and lower half; links; what is at it.
+///
+/// Keys have 128 bits, first bit first, and zeros behind the address. A Unix
+/// name has one for each 16 bytes: a node with all 128 bits has no children,
+/// and where others have the left one is the root for the next 16.
+pub(super) const NODE: usize = 4;
+pub(super) mod node {
+    /// Bits of a key.
+    pub const KEY: u32 = 128;
+    const CELL: u64 = (1 << 28) - 1;
 
-/// Words of a slot of the hash table:
-/// tuple << 32 | condition + 1; address, upper half; lower half; cell + 1.
-/// A cell of 0 is an empty slot.
-pub(super) const SLOT: usize = 4;
+    /// left + 1 | right + 1 << 32
+    pub const fn links(left: u32, right: u32) -> u64 {
+        left as u64 | (right as u64) << 32
+    }
+
+    /// Bits of the prefix; cell + 1, and cell + 1 for the reserved ports.
+    pub const fn word(len: u32, cell: u32, reserved: u32) -> u64 {
+        len as u64 | (cell as u64) << 8 | (reserved as u64) << 36
+    }
+
+    pub const fn len(word: u64) -> u32 {
+        word as u8 as u32
+    }
+
+    pub const fn cell(word: u64) -> u32 {
+        (word >> 8 & CELL) as u32
+    }
+
+    pub const fn reserved(word: u64) -> u32 {
+        (word >> 36 & CELL) as u32
+    }
+}
 
 /// A cell: first segment << 32 | flags | number of segments.
 pub(super) mod cell_flag {
-    /// Rules with conditions stand in cells of their own.
+    /// Rules with conditions stand in cells of their own; the next word says
+    /// where: offset << 32 | length in the section of that name.
     pub const BUCKETS: u64 = 1 << 31;
     /// One segment, and the ports of each rule must be looked at.
     pub const CHECK_PORTS: u64 = 1 << 30;
@@ -180,37 +209,13 @@ impl Class {
     pub const COUNT: usize = 11;
 }
 
-/// An IP address or context id cut to the first `len` of `max` bits, where
-/// the address stands in the lower `max` bits.
-pub(super) fn cut(addr: u128, len: u8, max: u8) -> (u64, u64) {
-    let drop = u32::from(max.saturating_sub(len));
-    let a = addr.checked_shr(drop).unwrap_or(0);
-    let a = a.checked_shl(drop).unwrap_or(0);
-    ((a >> 64) as u64, a as u64)
-}
-
-const K: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn mix(h: u64, w: u64) -> u64 {
-    let h = (h ^ w).wrapping_mul(K);
-    h ^ (h >> 29)
-}
-
-/// The place of a key in the hash table.
-pub(super) fn hash_key(w: u64, hi: u64, lo: u64) -> u64 {
-    mix(mix(mix(K, w), hi), lo)
-}
-
-/// A hash of bytes.
-pub(super) fn hash_bytes(bytes: &[u8]) -> u64 {
-    let mut h = mix(K, bytes.len() as u64);
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    for c in chunks {
-        h = mix(h, u64::from_le_bytes(*c));
+/// Up to 16 bytes of a name as a key, from `at` on.
+pub(super) fn key_of(name: &[u8], at: usize) -> u128 {
+    let rest = name.get(at..).unwrap_or(&[]);
+    if let Some(all) = rest.first_chunk() {
+        return u128::from_be_bytes(*all);
     }
-    let mut last = 0u64;
-    for &b in rest {
-        last = last << 8 | u64::from(b);
-    }
-    mix(h, last)
+    let key = rest.iter().fold(0, |key, &b| key << 8 | u128::from(b));
+    let behind = 128 - 8 * rest.len() as u32;
+    key.checked_shl(behind).unwrap_or(0)
 }

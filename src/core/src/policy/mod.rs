@@ -21,6 +21,7 @@ mod cells;
 #[cfg(feature = "alloc")]
 mod compile;
 mod conditions;
+mod decide;
 #[cfg(feature = "alloc")]
 mod diag;
 pub mod errno;
@@ -47,6 +48,8 @@ mod settings;
 mod target;
 #[cfg(feature = "alloc")]
 mod terms;
+#[cfg(feature = "alloc")]
+mod trie;
 mod view;
 #[cfg(feature = "alloc")]
 mod warn;
@@ -59,13 +62,14 @@ pub use ast::{
 };
 #[cfg(feature = "alloc")]
 pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile};
+pub use decide::{Candidates, Decision, Outlook, Query, Room, Ruling, Times};
 #[cfg(feature = "alloc")]
 pub use diag::{Diagnostic, Severity};
 pub use glob::matches as glob_matches;
 pub use layout::{LayoutError, MAX_RULES};
 #[cfg(feature = "alloc")]
 pub use parse::{Source, parse};
-pub use view::{Decision, Query, Times, View};
+pub use view::View;
 
 /// The four operations that a policy judges, one by one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]

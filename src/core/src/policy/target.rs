@@ -193,13 +193,26 @@ impl Out for Name {
 }
 
 /// A path without doubled slashes and `/./`: the same file by a shorter name.
-/// `..` stays, for what it means depends on links.
-pub(super) fn tidy(name: &UnixName) -> UnixName {
+/// `..` stays, for what it means depends on links. `None` if there are none, or
+/// if it is no path.
+pub(super) fn tidy(name: &UnixName) -> Option<UnixName> {
     let b = name.bytes();
-    let untidy = |w: &[u8]| w == b"//" || w == b"/.";
-    if name.kind != UnixKind::Path || !b.windows(2).any(untidy) {
-        return *name;
+    let mut before = 0;
+    let untidy = b.iter().any(|&c| {
+        let found = before == b'/' && (c == b'/' || c == b'.');
+        before = c;
+        found
+    });
+    if name.kind != UnixKind::Path || !untidy {
+        return None;
     }
+    tidied(b)
+}
+
+/// Apart, so that its room is not on everybody's stack.
+#[cold]
+#[inline(never)]
+fn tidied(b: &[u8]) -> Option<UnixName> {
     let mut out = Name {
         len: 0,
         bytes: [0; 108],
@@ -217,5 +230,5 @@ pub(super) fn tidy(name: &UnixName) -> UnixName {
             i += 1;
         }
     }
-    UnixName::path(out.bytes()).unwrap_or(*name)
+    UnixName::path(out.bytes())
 }

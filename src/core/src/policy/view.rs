@@ -1,95 +1,16 @@
-//! Matching: what a compiled policy says about one call.
+//! A compiled policy: its header and its sections, and what they say of rules.
 //!
 //! This runs inside the host process, in signal handlers and in the child of
 //! a vfork. It reads words that may have been mapped from elsewhere, so each
-//! access is checked against its section and each loop ends with it.
+//! access is checked against its section.
 
-use core::cell::Cell;
 use core::sync::atomic::AtomicU8;
 
-use super::find::{Key, Next};
 use super::layout::{
-    BIND_PORTS, CONDITION, LayoutError, MAGIC, MAX_RULES, RULE, VERSION, condition_flag, entry,
-    flag, header, rule_flag, section, verb,
+    BIND_PORTS, LayoutError, MAGIC, MAX_RULES, RULE, VERSION, flag, header, section,
 };
 use super::target::{TARGET, Target};
-use super::{Implicit, Mode, Op, Verb, conditions, errno, glob};
-use crate::addr::Addr;
-use crate::socket::KindSet;
-
-/// What a program asks.
-#[derive(Clone, Copy, Debug)]
-pub struct Query<'a> {
-    /// The operation.
-    pub op: Op,
-    /// What the socket is called.
-    pub kinds: KindSet,
-    /// The address: asked for (bind), bound (listen) or called (connect).
-    pub addr: Option<&'a Addr>,
-    /// `IPV6_V6ONLY`
-    pub v6only: bool,
-    /// Whether the kernel, and not the program, asks for the bind.
-    pub implicit: Implicit,
-    /// `net.ipv4.ip_unprivileged_port_start`
-    pub unprivileged_start: u16,
-    /// The executable's path.
-    pub program: &'a [u8],
-    /// The path of the script behind `#!`, or nothing.
-    pub script: &'a [u8],
-    /// The user; a rule for a user does not match where it is unknown.
-    pub uid: Option<u32>,
-}
-
-impl Default for Query<'_> {
-    fn default() -> Self {
-        Query {
-            op: Op::Bind,
-            kinds: KindSet::NONE,
-            addr: None,
-            v6only: false,
-            implicit: Implicit::No,
-            unprivileged_start: 1024,
-            program: &[],
-            script: &[],
-            uid: None,
-        }
-    }
-}
-
-/// The counters of `times`, which a run's processes share.
-pub trait Times {
-    /// Takes one of `limit` uses of `counter`; false if they are used up.
-    fn take(&self, counter: u32, limit: u32) -> bool;
-}
-
-/// What a policy says about one call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Decision {
-    /// What is to be done.
-    pub verb: Verb,
-    /// The error number of a refusal, or 0.
-    pub errno: u16,
-    /// The rule that decided.
-    pub rule: Option<u32>,
-    /// The first `note` rule that matched before it.
-    pub note: Option<u32>,
-    /// The real address of a move.
-    pub target: Option<Addr>,
-    /// No rule decided.
-    pub by_default: bool,
-}
-
-impl Decision {
-    /// No rule had a say, and the default lets it pass.
-    pub const BY_DEFAULT: Decision = Decision {
-        verb: Verb::Allow,
-        errno: 0,
-        rule: None,
-        note: None,
-        target: None,
-        by_default: true,
-    };
-}
+use super::{Mode, Op, conditions};
 
 /// A compiled policy, ready to be asked.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +103,10 @@ impl<'a> View<'a> {
         conditions::bytes(self.condition_count())
     }
 
+    pub(super) fn cache(&self) -> &'a [AtomicU8] {
+        self.cache
+    }
+
     pub(super) fn section(&self, which: usize) -> &'a [u64] {
         self.sections.get(which).copied().unwrap_or(&[])
     }
@@ -253,7 +178,7 @@ impl<'a> View<'a> {
         words.and_then(|w| w.get(i)).copied().unwrap_or(0)
     }
 
-    fn string(&self, place: u64) -> &'a [u8] {
+    pub(super) fn string(&self, place: u64) -> &'a [u8] {
         part(self.strings, place)
     }
 
@@ -297,36 +222,9 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Could any rule decide or note this address, whatever the socket, the
-    /// user and the options are? If not, the default applies without asking
-    /// the kernel who the socket is.
-    #[must_use]
-    pub fn may_match(&self, op: Op, addr: &Addr) -> bool {
-        if !self.has_rules(op) {
-            return false;
-        }
-        let maybe = |v6only| {
-            // Where the unprivileged ports start is not known here.
-            let key = Key::of(Some(addr), v6only, u16::MAX);
-            let limit = Cell::new(u32::MAX);
-            self.candidates(op, &key, None, &limit, &mut |e, check_ports| {
-                let rule = upper(e);
-                if (check_ports && !self.has_port(rule, &key))
-                    || (e & entry::PLAIN == 0 && !self.may_be(rule, &key))
-                {
-                    return Next::More;
-                }
-                limit.set(0);
-                Next::Enough
-            });
-            limit.get() == 0
-        };
-        maybe(false) || (addr.is_wildcard() && maybe(true))
-    }
-
     /// One bit for each IP port that a bind rule might match, whatever the
     /// address, bit 0 for a port of the kernel's choice: a quick "no" before
-    /// [`View::may_match`]. `None` if every bind has to be looked at, or if
+    /// [`View::candidates`]. `None` if every bind has to be looked at, or if
     /// there are no bind rules.
     #[must_use]
     pub fn bind_ports(&self) -> Option<&'a [u64; BIND_PORTS]> {
@@ -336,209 +234,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What the policy says.
-    #[must_use]
-    pub fn decide(&self, q: &Query<'_>, times: &(impl Times + ?Sized)) -> Decision {
-        let key = Key::of(
-            if q.op == Op::Socket { None } else { q.addr },
-            q.v6only,
-            q.unprivileged_start,
-        );
-        let (mut rule, mut note) = (None, None);
-        if self.has_rules(q.op) {
-            // A rule whose uses are used up is passed over. Both loops go
-            // forward through the rules, so they end.
-            let mut from = 0;
-            let mut found = self.first(q, &key, from, 0);
-            while let Some(r) = found.0 {
-                if self.takes(r, times) {
-                    rule = Some(r);
-                    break;
-                }
-                from = r.saturating_add(1);
-                found = self.first(q, &key, from, 0);
-            }
-            note = found.1;
-            while let Some(n) = note {
-                if self.takes(n, times) {
-                    break;
-                }
-                note = self.first(q, &key, from, n.saturating_add(1)).1;
-            }
-        }
-        let mut d = Decision {
-            verb: Verb::Allow,
-            errno: 0,
-            rule,
-            note,
-            target: None,
-            by_default: rule.is_none(),
-        };
-        let Some(rule) = rule else {
-            // A bind on the way of connect() is nobody's wish: a default
-            // that refused it would refuse every client.
-            if q.implicit != Implicit::Connect
-                && let Some(e) = self.default_errno(q.op)
-            {
-                d.verb = Verb::Deny;
-                d.errno = e;
-            }
-            return d;
-        };
-        let word = self.rule_word(rule, 0);
-        match word as u8 {
-            verb::DENY => {
-                d.verb = Verb::Deny;
-                d.errno = (word >> 16) as u16;
-            }
-            verb::HIDE => d.verb = Verb::Hide,
-            verb::MOVE => {
-                let target = self.target(rule);
-                d.target = q.addr.and_then(|a| target?.place(a, q.kinds));
-                if d.target.is_some() {
-                    d.verb = Verb::Move;
-                } else {
-                    // Nowhere to go: better refused than placed elsewhere.
-                    d.verb = Verb::Deny;
-                    d.errno = errno::EADDRNOTAVAIL;
-                }
-            }
-            _ => {}
-        }
-        d
-    }
-
-    fn takes(&self, rule: u32, times: &(impl Times + ?Sized)) -> bool {
-        let flags = (self.rule_word(rule, 0) >> 8) as u8;
-        if flags & rule_flag::TIMES == 0 {
-            return true;
-        }
-        let word = self.rule_word(rule, 2);
-        times.take(upper(word), word as u32)
-    }
-
-    /// The first rule that decides, from `from` on, and the first note
-    /// before it, from `notes_from` on.
-    fn first(
-        &self,
-        q: &Query<'_>,
-        key: &Key,
-        from: u32,
-        notes_from: u32,
-    ) -> (Option<u32>, Option<u32>) {
-        let rule = Cell::new(u32::MAX);
-        let mut note = u32::MAX;
-        let kinds = u64::from(q.kinds.0);
-        self.candidates(q.op, key, Some(q), &rule, &mut |e, check_ports| {
-            let id = upper(e);
-            if id >= rule.get() {
-                return Next::Enough;
-            }
-            let is_note = e & entry::NOTE != 0;
-            if id < (if is_note { notes_from } else { from })
-                || (is_note && id >= note)
-                || (e & entry::ANY_KIND == 0 && e & kinds == 0)
-                || (q.implicit == Implicit::Connect && e & entry::IMPLICIT == 0)
-                || (check_ports && !self.has_port(id, key))
-                || (e & entry::PLAIN == 0 && !self.holds(id, key, q))
-            {
-                return Next::More;
-            }
-            if is_note {
-                note = id;
-                return Next::More;
-            }
-            rule.set(id);
-            Next::Enough
-        });
-        let some = |id: u32| (id != u32::MAX).then_some(id);
-        (some(rule.get()), some(note).filter(|&n| n < rule.get()))
-    }
-
-    /// Is the Unix name one that the rule means?
-    fn has_name(&self, rule: u32, flags: u8, key: &Key) -> bool {
-        if flags & rule_flag::PATTERN == 0 {
-            return true;
-        }
-        let pattern = self.string(self.rule_word(rule, 3));
-        let name = key.name.as_ref().map_or(&[][..], |name| name.bytes());
-        if flags & rule_flag::LITERAL != 0 {
-            name == pattern
-        } else {
-            glob::matches(pattern, name)
-        }
-    }
-
-    /// Everything that the lists do not say.
-    fn holds(&self, rule: u32, key: &Key, q: &Query<'_>) -> bool {
-        let flags = (self.rule_word(rule, 0) >> 8) as u8;
-        let word = self.rule_word(rule, 1);
-        (flags & rule_flag::USER == 0 || q.uid == Some(word as u32))
-            && self.has_name(rule, flags, key)
-            && match upper(word).checked_sub(1) {
-                Some(c) => self.condition(c, q),
-                None => true,
-            }
-    }
-
-    /// As [`View::holds`], while the socket and its program are unknown.
-    fn may_be(&self, rule: u32, key: &Key) -> bool {
-        let flags = (self.rule_word(rule, 0) >> 8) as u8;
-        self.has_name(rule, flags, key)
-            && match upper(self.rule_word(rule, 1)).checked_sub(1) {
-                Some(c) => conditions::recall(self.cache, self.condition_count(), c) != Some(false),
-                None => true,
-            }
-    }
-
-    fn condition_count(&self) -> u32 {
-        (self.section(section::CONDITIONS).len() / CONDITION) as u32
-    }
-
-    /// Does the program match a `for` glob?
-    fn condition(&self, c: u32, q: &Query<'_>) -> bool {
-        let n = self.condition_count();
-        conditions::fill(self.cache, n, |c| self.evaluate(c, q));
-        match conditions::recall(self.cache, n, c) {
-            Some(known) => known,
-            None => self.evaluate(c, q),
-        }
-    }
-
-    /// Calls `f` with each condition that the program meets.
-    pub(super) fn each_condition(&self, q: &Query<'_>, f: &mut impl FnMut(u32)) {
-        let n = self.condition_count();
-        conditions::fill(self.cache, n, |c| self.evaluate(c, q));
-        if !conditions::each(self.cache, n, f) {
-            (0..n).filter(|&c| self.evaluate(c, q)).for_each(f);
-        }
-    }
-
-    /// As [`View::each_condition`], as far as the process remembers. False if
-    /// it remembers nothing.
-    pub(super) fn each_known_condition(&self, f: &mut impl FnMut(u32)) -> bool {
-        conditions::each(self.cache, self.condition_count(), f)
-    }
-
-    fn evaluate(&self, c: u32, q: &Query<'_>) -> bool {
-        let (all, _) = self.section(section::CONDITIONS).as_chunks::<CONDITION>();
-        let &[flags, pattern] = all.get(c as usize).unwrap_or(&[0, 0]);
-        let pattern = self.string(pattern);
-        let mut path = if flags & condition_flag::SCRIPT != 0 {
-            q.script
-        } else {
-            q.program
-        };
-        if path.is_empty() || pattern.is_empty() {
-            return false;
-        }
-        if flags & condition_flag::NAME_ONLY != 0 {
-            path = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
-        }
-        glob::matches(pattern, path)
-    }
-
-    fn target(&self, rule: u32) -> Option<Target<'a>> {
+    /// Where a move rule moves.
+    pub(super) fn target(&self, rule: u32) -> Option<Target<'a>> {
         let i = self.rule_word(rule, 4) as u32 as usize;
         let words = self.section(section::TARGETS).get(i..)?.get(..TARGET)?;
         let &[how, number, hi, lo] = words else {

@@ -12,8 +12,9 @@ use super::ast::{
 };
 use super::diag::{Diagnostic, Severity};
 use super::footprint::{Footprint, Ranges, Spot, footprint};
-use super::layout::{Class, cut, entry};
+use super::layout::{Class, entry};
 use super::parse::has_auto;
+use super::trie::Prefix;
 use crate::socket::KindSet;
 
 /// Pairs of rules that are compared, at most: a policy of thousands of rules
@@ -328,7 +329,7 @@ fn covers(a: &Footprint, b: &Footprint) -> Option<Cover> {
     }
     let mut how = Cover::Always;
     for s in &b.spots {
-        if !a.spots.iter().any(|t| spot_covers(*t, *s)) {
+        if !a.spots.iter().any(|t| spot_covers(t, s)) {
             return None;
         }
         how = how.max(ports_cover(a, b, s.0)?);
@@ -342,16 +343,13 @@ fn kinds_cover(a: u64, b: u64) -> bool {
     kinds && (b & entry::IMPLICIT == 0 || a & entry::IMPLICIT != 0)
 }
 
-fn spot_covers((class, len, hi, lo): Spot, (class2, len2, hi2, lo2): Spot) -> bool {
-    let max = match class {
-        Class::V4 | Class::Vsock => 32,
-        Class::V6 => 128,
-        // Of names, only that for all covers another.
-        Class::UnixPath | Class::UnixAbstract => return class == class2 && len == 0,
-        _ => return class == class2,
-    };
-    let addr = u128::from(hi2) << 64 | u128::from(lo2);
-    class == class2 && len <= len2 && cut(addr, len, max) == (hi, lo)
+fn spot_covers((class, at): &Spot, (class2, at2): &Spot) -> bool {
+    class == class2
+        && match class {
+            // Of names, only that for all covers another.
+            Class::UnixPath | Class::UnixAbstract => *at == Prefix::ALL,
+            _ => at.covers(at2),
+        }
 }
 
 fn ports_cover(a: &Footprint, b: &Footprint, class: Class) -> Option<Cover> {

@@ -223,6 +223,7 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
             room: AtomicU32::new(0),
             denied: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            entered: AtomicU32::new(0),
         },
         times: [const { AtomicU32::new(0) }; COUNTERS],
         ports: [const { AtomicU64::new(0) }; 1024],

@@ -10,6 +10,7 @@
 
 pub mod generate;
 pub mod oracle;
+pub mod prefixes;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -205,11 +206,14 @@ pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
         wanted.push(w.next().unwrap().to_string());
     }
     assert_eq!(said, wanted, "{line}\n  but: {d:?}");
-    let may = addr.is_none_or(|a| view.may_match(op, &a));
-    assert!(
-        may || (d.by_default && d.note.is_none()),
-        "may_match says no, but a rule matched: {line}"
-    );
+    let mut room = Room::default();
+    let candidates = view.candidates(&q, &mut room);
+    if let Outlook::NoRule(said) = view.outlook(&q, &candidates) {
+        assert!(
+            d.by_default && d.note.is_none() && said.verb == d.verb,
+            "no rule can match, but one did: {line}"
+        );
+    }
 }
 
 /// Runs a block: policy lines, then `#?` lines.
