@@ -19,6 +19,7 @@ fn main() {
     support::main(|| {
         let mut trials = cases::trials();
         if support::emulator().is_some() {
+            trials.extend(records::trials());
             return trials;
         }
         trials.extend(neighbours::trials());

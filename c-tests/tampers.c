@@ -3,9 +3,10 @@
 // another one binds, and must get the right answers.
 //
 //     tampers sibling     binds until its standard input ends
-//     tampers             tampers a million times
+//     tampers [GUESSES]   tampers a million times, and guesses so often
 //: driven
 #include "check.h"
+#include <sys/uio.h>
 
 static int sibling(void)
 {
@@ -55,14 +56,36 @@ static int cuts(const char *dir)
     return cut;
 }
 
+// Does the word at `at`, in a mapping without write access, give way to what
+// asks for no such access?
+static int is_written(unsigned long at, unsigned long end)
+{
+    volatile uint64_t *word = (volatile uint64_t *)at;
+    uint64_t before = *word, other = ~before;
+    struct iovec from = {&other, sizeof other}, to = {(void *)at, sizeof other};
+    char file[64];
+    snprintf(file, sizeof file, "/proc/self/map_files/%lx-%lx", at, end);
+    const char *const ways[] = {"/proc/self/mem", file};
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        int fd = open(ways[i], O_RDWR);
+        // What it answers is not what counts.
+        ssize_t done = pwrite(fd, &other, sizeof other, i == 0 ? (off_t)at : 0);
+        done = i == 0 ? done : ftruncate(fd, 0);
+        close(fd);
+    }
+    process_vm_writev(getpid(), &from, 1, &to, 1, 0);
+    madvise((void *)at, end - at, MADV_REMOVE);
+    return *word != before;
+}
+
 // Asks the run for its memory, with a word that was not told.
-static int guesses(const char *run)
+static int guesses(const char *run, long times)
 {
     struct address a = {.un.sun_family = AF_UNIX};
     int length = snprintf(a.un.sun_path + 1, 100, "bindgate/%.16s", run);
     a.length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
     int opened = 0;
-    for (int i = 0; i < 200; i++) {
+    for (long i = 0; i < times; i++) {
         int fd = must(socket(AF_UNIX, SOCK_SEQPACKET, 0));
         must(connect(fd, &a.any, a.length));
         char hello[40];
@@ -84,7 +107,7 @@ int main(int argc, char **argv)
         return sibling();
     char line[512], rights[8], drainer[64] = {0};
     unsigned long from, to, at = 0, size = 0;
-    int sealed = 0, writable = 0;
+    int sealed = 0, writable = 0, written = 0;
     FILE *maps = fopen("/proc/self/maps", "r");
     while (fgets(line, sizeof line, maps)) {
         if (!strstr(line, "memfd:bindgate")
@@ -96,6 +119,7 @@ int main(int argc, char **argv)
         } else {
             sealed++;
             writable += mprotect((void *)from, to - from, PROT_READ | PROT_WRITE) == 0;
+            written += is_written(from, to);
         }
     }
     fclose(maps);
@@ -104,8 +128,9 @@ int main(int argc, char **argv)
     must(run && at && sealed ? 0 : -1);
     snprintf(drainer, sizeof drainer, "/proc/%d/fd", atoi(run + 16 + 1 + 32 + 1));
     say_number("policies that could be made writable", writable);
+    say_number("policies that were written", written);
     say_number("memory files that gave way", cuts(drainer) + cuts("/proc/self/fd"));
-    say_number("guesses that were right", guesses(run));
+    say_number("guesses that were right", guesses(run, argc > 1 ? atol(argv[1]) : 200));
     for (int i = 0; i < 1000000; i++) {
         uint64_t r = random_word();
         volatile uint8_t *to = (volatile uint8_t *)at + (r % 4 ? r / 4 % size : r / 4 % 8192);

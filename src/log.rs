@@ -8,18 +8,22 @@
 //! and said by the next line that can be written; at exit, if none can be, on
 //! standard error.
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use bindgate_core::plain::{self, Line};
 use bindgate_core::record::Record;
 use bindgate_core::render::{self, Detail};
 
+use crate::memory::Pages;
 use crate::process;
 use crate::run::{self, Run, Sink};
 use crate::sys;
 
-/// Room for the lines of ordinary decisions. A signal handler's alternate
-/// stack is 8 KiB, and the kernel takes up to half of it for itself.
+/// Room for a line on the stack: of an ordinary decision.
 const LINE: usize = 768;
 /// Room for any line: two Unix paths, every byte of them escaped.
 const LONG_LINE: usize = 4096;
@@ -27,25 +31,37 @@ const LONG_LINE: usize = 4096;
 /// is to begin on a line of its own.
 const TORN: u64 = 1 << 63;
 
+/// Where a line is put together, one at a time: a signal handler's alternate
+/// stack is 8 KiB, of which the kernel takes up to half. `true` while somebody
+/// is at it.
+static SCRATCH_IS_TAKEN: AtomicBool = AtomicBool::new(false);
+static SCRATCH: Scratch = Scratch(UnsafeCell::new([0; LONG_LINE]));
+
+struct Scratch(UnsafeCell<[u8; LONG_LINE]>);
+
+// SAFETY: only whoever set `SCRATCH_IS_TAKEN` looks at the bytes.
+unsafe impl Sync for Scratch {}
+
 /// Appends the record to the log, if it is one that the log shows.
 #[inline(never)]
 pub fn record(run: &Run, record: &Record) {
     if !render::is_shown(record, Detail::Normal) && !run.json {
         return;
     }
-    say_lost(run);
-    let (words, _) = record.to_words();
+    if run.state.header.lost.load(Relaxed) & !TORN != 0 {
+        say_lost(run);
+    }
     let line = Line {
-        record: &raw const words,
+        record,
         ..about(run)
     };
-    let written = append::<LINE>(run, &line).unwrap_or_else(|| long(run, &line));
-    if !written {
+    if !append(run, &line) {
         run.state.header.lost.fetch_add(1, Relaxed);
     }
 }
 
 /// Says how many lines could not be written, if there are any.
+#[inline(never)]
 pub fn say_lost(run: &Run) {
     let count = take_lost(run);
     if count == 0 {
@@ -55,7 +71,7 @@ pub fn say_lost(run: &Run) {
         lost: count,
         ..about(run)
     };
-    if append::<LINE>(run, &line) != Some(true) {
+    if !append(run, &line) {
         run.state.header.lost.fetch_add(count, Relaxed);
     }
 }
@@ -101,39 +117,77 @@ fn about(run: &Run) -> Line {
     }
 }
 
-#[cold]
+/// Writes a line; `false` if it could not be written.
 #[inline(never)]
-fn long(run: &Run, line: &Line) -> bool {
-    append::<LONG_LINE>(run, line) == Some(true)
-}
-
-/// Writes a line of at most `N` bytes; `None` if it is longer.
-#[inline(never)]
-fn append<const N: usize>(run: &Run, line: &Line) -> Option<bool> {
+fn append(run: &Run, line: &Line) -> bool {
     if process::is_under_seccomp() {
         // An open could be this process's last call.
-        return Some(false);
+        return false;
     }
-    let mut bytes = [b'\n'; N];
-    let len = match run::say(line, bytes.get_mut(1..).unwrap_or(&mut [])) {
-        Ok(len) => len,
-        Err(plain::TOO_LONG) => return None,
-        Err(_) => return Some(false),
+    match run.sink {
+        Sink::Stderr => to_stderr::<LINE>(run, line)
+            .or_else(|| to_stderr::<LONG_LINE>(run, line))
+            .unwrap_or(false),
+        // Whoever leaves a handler by siglongjmp, or is cancelled, would leave
+        // the scratch memory taken and the file open.
+        _ => sys::without_signals(|| to_file(run, line)),
+    }
+}
+
+/// A write to standard error may last as long as its reader likes, so signals
+/// come through, and nothing may be held: the line is on the stack. `None` if
+/// it is longer than `N` bytes.
+#[inline(never)]
+fn to_stderr<const N: usize>(run: &Run, line: &Line) -> Option<bool> {
+    let mut bytes = [0; N];
+    match put(line, &mut bytes) {
+        Ok(bytes) => Some(write(run, 2, bytes)),
+        Err(plain::TOO_LONG) => None,
+        Err(_) => Some(false),
+    }
+}
+
+/// Signals must be held.
+fn to_file(run: &Run, line: &Line) -> bool {
+    if SCRATCH_IS_TAKEN.swap(true, Acquire) {
+        // By another thread; or by one that was there when this process was
+        // forked, and is not any more.
+        return with_pages(run, line);
+    }
+    // SAFETY: nobody else is at it.
+    let written = to_file_by(run, line, unsafe { &mut *SCRATCH.0.get() });
+    SCRATCH_IS_TAKEN.store(false, Release);
+    written
+}
+
+#[inline(never)]
+fn with_pages(run: &Run, line: &Line) -> bool {
+    let pages = Pages::new(LONG_LINE);
+    pages.is_some_and(|mut pages| to_file_by(run, line, pages.bytes_mut()))
+}
+
+fn to_file_by(run: &Run, line: &Line, bytes: &mut [u8]) -> bool {
+    let Ok(bytes) = put(line, bytes) else {
+        return false;
     };
-    let bytes = bytes.get(..=len).unwrap_or(&[]);
-    if run.sink == Sink::Stderr {
-        return Some(write(run, 2, bytes));
-    }
-    let _held = sys::NoSignals::hold();
     // A pipe that nobody reads must not hold a program up with its signals
     // held: the line counts as lost.
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY | libc::O_NONBLOCK;
     let Ok(fd) = sys::open_at(libc::AT_FDCWD, run.log_path(), flags, 0o644) else {
-        return Some(false);
+        return false;
     };
     let written = write(run, fd, bytes);
     sys::close(fd);
-    Some(written)
+    written
+}
+
+/// The line, with a line feed before it too.
+fn put<'a>(line: &Line, bytes: &'a mut [u8]) -> Result<&'a [u8], isize> {
+    if let Some(first) = bytes.first_mut() {
+        *first = b'\n';
+    }
+    let len = run::say(line, bytes.get_mut(1..).unwrap_or(&mut []))?;
+    Ok(bytes.get(..=len).unwrap_or(&[]))
 }
 
 /// Writes a line, which has a line feed at both ends: the first is for one

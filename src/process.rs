@@ -73,15 +73,18 @@ pub fn find_stack() {
 }
 
 /// Maps the page that fork wipes. Where there is none (`MADV_WIPEONFORK` came
-/// with Linux 4.14) every record asks for the pid.
+/// with Linux 4.14; QEMU's user emulation takes any advice and follows few)
+/// every record asks for the pid.
 pub fn start() {
+    const NO_ADVICE: i32 = -1;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     // It is written at once.
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
     let Ok(page) = sys::mmap(4096, prot, flags, -1) else {
         return;
     };
-    if sys::madvise(page, 4096, libc::MADV_WIPEONFORK).is_ok() {
+    let is_heard = sys::madvise(page, 4096, NO_ADVICE).is_err();
+    if is_heard && sys::madvise(page, 4096, libc::MADV_WIPEONFORK).is_ok() {
         OWN.store(page.cast(), Release);
     }
 }

@@ -362,14 +362,17 @@ pub fn unlink(path: &[u8]) -> Result<(), Errno> {
 
 /// faccessat(2) for execution, of a NUL-terminated path.
 pub fn may_execute(path: &[u8]) -> bool {
+    may(path, libc::X_OK)
+}
+
+/// faccessat(2) for reading, of a NUL-terminated path.
+pub fn may_read(path: &[u8]) -> bool {
+    may(path, libc::R_OK)
+}
+
+fn may(path: &[u8], mode: i32) -> bool {
     debug_assert!(path.last() == Some(&0));
-    call!(
-        libc::SYS_faccessat,
-        libc::AT_FDCWD,
-        path.as_ptr(),
-        libc::X_OK
-    )
-    .is_ok()
+    call!(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), mode).is_ok()
 }
 
 /// getcwd(2): bytes written, the terminating NUL included.

@@ -28,6 +28,7 @@ fn tampers() -> Result<(), Failed> {
         .launcher_arg("--wait")
         .finish();
     let expected = "stdout| policies that could be made writable: 0\n\
+                    stdout| policies that were written: 0\n\
                     stdout| memory files that gave way: 0\n\
                     stdout| guesses that were right: 0\n\
                     stdout| tampering: ok\n\

@@ -29,13 +29,18 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// A bind that another call brings about.
-    pub fn implicit(record: Record) -> Binding {
-        Binding {
-            record,
+    /// A bind that `call` on `fd` brings about.
+    pub fn implicit(call: Call, fd: c_int) -> Binding {
+        let mut b = Binding {
+            record: Record::new(call),
             plan: Plan::Forward,
             addr_read: true,
-        }
+        };
+        b.record.stages = stage::HOOK;
+        b.record.flags = flag::IMPLICIT;
+        b.record.fd = fd;
+        b.record.identity = Identity::Cached;
+        b
     }
 
     /// The address was read before the kernel read it.
@@ -255,7 +260,7 @@ fn follow(run: &Run, fd: c_int, asked: &Addr, answer: &Asked, b: &mut Binding) {
         return;
     }
     if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, &socket) {
-        b.plan = place::plan(run, fd, s, asked, &decision, answer.v6only, record);
+        place::plan(run, s, asked, &decision, answer.v6only, b);
     }
 }
 
@@ -277,8 +282,14 @@ pub fn settle(run: &Run, b: &mut Binding) -> Option<Result<(), Errno>> {
 }
 
 /// The forward has come back.
-#[inline(never)]
 pub fn note_bind(run: &Run, b: &mut Binding, errno: u16) {
+    note_answer(run, b, errno);
+    emit::emit(run, &mut b.record);
+}
+
+// Apart from what writes the record: a handler's stack is small.
+#[inline(never)]
+fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
     let fd = b.record.fd;
     let ok = errno == 0;
     answered(&mut b.record, errno);
@@ -296,7 +307,6 @@ pub fn note_bind(run: &Run, b: &mut Binding, errno: u16) {
         }
         _ => {}
     }
-    emit::emit(run, &mut b.record);
 }
 
 /// bind(2), for libc's name and for `syscall(SYS_bind, …)`.
@@ -316,7 +326,13 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
             passed_bind(run, next, (fd, addr, len), &Passed::unasked(run), flags)
         },
         // SAFETY: as the caller's.
-        Some(false) => unsafe { asked_bind(run, next, (fd, addr, len), flags) },
+        Some(false) if emit::is_brief(run) => unsafe {
+            asked_bind(run, next, (fd, addr, len), flags)
+        },
+        // Not by way of `asked_bind`: its frame is large, and a handler's stack
+        // small.
+        // SAFETY: as the caller's.
+        Some(false) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
         // A fault: as if the shim were not there.
         // SAFETY: as the caller's.
         None => unsafe { next(fd, addr, len) },

@@ -2,7 +2,7 @@
 
 use core::ffi::c_int;
 
-use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::addr::{RawAddr, af};
 use bindgate_core::policy::{Op, Outlook, Query, Room, Verb};
 use bindgate_core::record::{Call, Check, Record, Verdict, flag, refusal, stage};
 use libc::{sockaddr, socklen_t};
@@ -21,25 +21,36 @@ struct Connecting {
     /// Did a `connect` rule have a say, so that there is something to record?
     judged: bool,
     refused: Option<Errno>,
-    /// Where it goes instead, and what the program asked for.
-    moved: Option<(Socket, Addr, Addr)>,
+    /// Where it goes instead.
+    moved: Option<Moving>,
 }
 
-fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option<Connecting> {
+struct Moving {
+    socket: Socket,
+    to: RawAddr,
+}
+
+/// Puts what is to be done into `plan`, if `connect` rules have a say: it is
+/// large, and a handler's stack small.
+#[inline(never)]
+fn decide(
+    run: &Run,
+    fd: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
+    plan: &mut Option<Connecting>,
+) {
     if !run.view.has_rules(Op::Connect) {
-        return None;
+        return;
     }
-    let raw = memory::copy_addr(addr, len).ok()?;
+    let Ok(raw) = memory::copy_addr(addr, len) else {
+        return;
+    };
     // AF_UNSPEC dissolves an association; it goes nowhere.
     if raw.family() == Some(af::UNSPEC) {
-        return None;
+        return;
     }
-    let to = raw.read()?;
-    let mut record = Record::new(Call::Connect);
-    record.stages = stage::HOOK | stage::ADDRESS;
-    record.fd = fd;
-    record.asked = raw;
-    let mut socket = None;
+    let Some(to) = raw.read() else { return };
     let mut q = Query {
         kinds: fds::get(fd).socket().kinds(),
         addr: Some(&to),
@@ -47,47 +58,51 @@ fn decide(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option
     };
     let mut room = Room::default();
     let candidates = run.view.candidates(&q, &mut room);
+    let mut socket = None;
     if !matches!(run.view.outlook(&q, &candidates), Outlook::NoRule(_)) {
-        let s = fds::identify(fd).ok()?;
-        record.stages |= stage::IDENTIFY;
-        record.cookie = s.cookie;
-        record.identity = s.identity;
-        describe(&mut record, s.ty);
+        let Ok(s) = fds::identify(fd) else { return };
         q.kinds = s.ty.kinds();
         q.uid = uid(run, Op::Connect);
         socket = Some(s);
     }
+    let c = plan.insert(Connecting {
+        record: Record::new(Call::Connect),
+        judged: true,
+        refused: None,
+        moved: None,
+    });
+    let record = &mut c.record;
+    record.stages = stage::HOOK | stage::ADDRESS;
+    record.fd = fd;
+    record.asked = raw;
+    if let Some(s) = &socket {
+        record.stages |= stage::IDENTIFY;
+        record.cookie = s.cookie;
+        record.identity = s.identity;
+        describe(record, s.ty);
+    }
     let ruling = run.view.ruling(&q, &candidates, run);
     let decision = run.view.decision(&ruling, q.addr, q.kinds);
-    enter(&mut record, &decision, run.observe);
-    let refused = super::note::refusal(&mut record, &decision, Check::SecuritySocketConnect);
-    let mut moved = None;
-    if decision.verb == Verb::Move
-        && record.flags & flag::OBSERVED == 0
-        && let (Some(target), Some(s)) = (decision.target, socket)
-    {
-        if target.family() == s.ty.domain {
-            moved = Some((s, to, target));
-        } else {
-            record.check = Check::MoveRefused;
-            record.reason = refusal::FAMILY;
-            record.errno = libc::EAFNOSUPPORT as u16;
-            return Some(Connecting {
-                record,
-                judged: true,
-                refused: Some(Errno(libc::EAFNOSUPPORT as u16)),
-                moved: None,
-            });
-        }
+    enter(record, &decision, run.observe);
+    c.refused = super::note::refusal(record, &decision, Check::SecuritySocketConnect);
+    c.judged =
+        decision.rule.is_some() || decision.note.is_some() || record.verdict != Verdict::Allow;
+    if decision.verb != Verb::Move || record.flags & flag::OBSERVED != 0 {
+        return;
     }
-    Some(Connecting {
-        judged: decision.rule.is_some()
-            || decision.note.is_some()
-            || record.verdict != Verdict::Allow,
-        record,
-        refused,
-        moved,
-    })
+    let (Some(target), Some(socket)) = (&decision.target, socket) else {
+        return;
+    };
+    if target.family() == socket.ty.domain {
+        let to = target.write();
+        c.moved = Some(Moving { socket, to });
+    } else {
+        record.check = Check::MoveRefused;
+        record.reason = refusal::FAMILY;
+        record.errno = libc::EAFNOSUPPORT as u16;
+        c.judged = true;
+        c.refused = Some(Errno(libc::EAFNOSUPPORT as u16));
+    }
 }
 
 /// connect(2).
@@ -102,7 +117,13 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
         // SAFETY: as the caller's.
         return unsafe { next(fd, addr, len) };
     };
-    let mut plan = guard(Call::Connect, stage::POLICY, || decide(run, fd, addr, len)).flatten();
+    let mut plan = None;
+    let decided = guard(Call::Connect, stage::POLICY, || {
+        decide(run, fd, addr, len, &mut plan);
+    });
+    if decided.is_none() {
+        plan = None;
+    }
     if let Some(c) = &mut plan
         && let Some(e) = c.refused
     {
@@ -111,17 +132,18 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
         });
         return refuse(e);
     }
-    let implicit = guard(Call::Connect, stage::POLICY, || {
-        send::implicit(run, Call::Connect, fd, true)
-    })
-    .flatten();
-    let implicit = match send::settle(run, implicit) {
-        Ok(implicit) => implicit,
-        Err(e) => return refuse(e),
-    };
-    let target = plan.as_ref().and_then(|c| c.moved).map(|m| m.2.write());
-    let ret = match &target {
-        Some(to) => {
+    let mut implicit = None;
+    let judged = guard(Call::Connect, stage::POLICY, || {
+        send::implicit(run, Call::Connect, fd, true, &mut implicit);
+    });
+    if judged.is_none() {
+        implicit = None;
+    }
+    if let Err(e) = send::settle(run, Call::Connect, &mut implicit) {
+        return refuse(e);
+    }
+    let ret = match plan.as_ref().and_then(|c| c.moved.as_ref()) {
+        Some(Moving { to, .. }) => {
             let bytes = to.bytes();
             // SAFETY: our own copy of an address.
             unsafe { next(fd, bytes.as_ptr().cast(), bytes.len() as socklen_t) }
@@ -131,8 +153,10 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
     };
     let errno_after = outcome(ret as isize);
     guard(Call::Connect, stage::RECORD, || {
-        note(run, plan, target, errno_after);
-        send::note(run, fd, implicit, true, errno_after);
+        if let Some(c) = &mut plan {
+            note(run, c, errno_after);
+        }
+        send::note(run, fd, &mut implicit, true, errno_after);
         // A refused TCP connect gives an automatic port back, and so does
         // dissolving the association of a datagram socket.
         let under_way = [
@@ -156,14 +180,15 @@ fn is_dissolving(addr: *const sockaddr, len: socklen_t) -> bool {
     memory::copy_addr_read_by_kernel(addr, len).is_some_and(|raw| raw.family() == Some(af::UNSPEC))
 }
 
-fn note(run: &Run, plan: Option<Connecting>, target: Option<RawAddr>, errno: u16) {
-    let Some(mut c) = plan else { return };
+#[inline(never)]
+fn note(run: &Run, c: &mut Connecting, errno: u16) {
     answered(&mut c.record, errno);
-    if let (Some((socket, virt, to)), Some(raw)) = (c.moved, target) {
-        c.record.used = raw;
+    if let Some(moving) = &c.moved {
+        c.record.used = moving.to;
         let under_way = [0, libc::EINPROGRESS, libc::EINTR].contains(&c_int::from(errno));
         if under_way && !process::is_under_seccomp() {
-            place::connected(run, &socket, &virt, &to, c.record.rule);
+            let asked = c.record.asked;
+            place::connected(run, &moving.socket, &asked, &moving.to, c.record.rule);
         }
     }
     if c.judged {

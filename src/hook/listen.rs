@@ -26,6 +26,7 @@ struct Listening {
     refused: Option<Errno>,
 }
 
+#[inline(never)]
 fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
     let cached = fds::get(fd);
     let Some(family) = family_with_ports(fd, cached) else {
@@ -59,22 +60,20 @@ fn decide_listen_rules(run: &Run, fd: c_int, l: &mut Listening) {
     if !run.view.has_rules(Op::Listen) {
         return;
     }
-    let mut record = Record::new(Call::Listen);
-    record.stages = stage::HOOK;
-    record.fd = fd;
     let Ok(s) = fds::identify(fd) else { return };
-    record.stages |= stage::IDENTIFY;
-    record.cookie = s.cookie;
-    record.identity = s.identity;
     // The type and address that the program believes in.
     let ty = place::virtual_type(run, fd, s.ty);
-    describe(&mut record, ty);
     let at = place::local_name(run, fd).and_then(|raw| raw.read());
     let Some(at) = at.or_else(|| Addr::any(ty.domain)) else {
         return;
     };
+    let record = l.judged.insert(Record::new(Call::Listen));
+    record.stages = stage::HOOK | stage::IDENTIFY | stage::ADDRESS;
+    record.fd = fd;
+    record.cookie = s.cookie;
+    record.identity = s.identity;
+    describe(record, ty);
     record.asked = at.write();
-    record.stages |= stage::ADDRESS;
     let decision = run.view.decide(
         &Query {
             kinds: ty.kinds(),
@@ -85,9 +84,8 @@ fn decide_listen_rules(run: &Run, fd: c_int, l: &mut Listening) {
         },
         run,
     );
-    enter(&mut record, &decision, run.observe);
-    l.refused = refusal(&mut record, &decision, Check::SecuritySocketListen);
-    l.judged = Some(record);
+    enter(record, &decision, run.observe);
+    l.refused = refusal(record, &decision, Check::SecuritySocketListen);
 }
 
 /// listen(2).

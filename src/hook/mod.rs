@@ -30,7 +30,7 @@ mod socket;
 mod syscall;
 mod unseen;
 
-pub use bind::Plan;
+pub use bind::{Binding, Plan};
 
 use core::ffi::{c_char, c_int};
 use core::sync::atomic::Ordering::Relaxed;

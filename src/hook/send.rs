@@ -7,7 +7,7 @@ use core::ffi::{c_int, c_uint, c_void};
 
 use bindgate_core::addr::{Addr, af};
 use bindgate_core::policy::Implicit;
-use bindgate_core::record::{Call, Identity, Record, flag, stage};
+use bindgate_core::record::{Call, flag, stage};
 use bindgate_core::run::option;
 use bindgate_core::socket::{SocketType, ty};
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
@@ -20,9 +20,25 @@ use crate::run::{self, Run};
 use crate::sys::{self, Errno};
 use crate::{emit, fds, memory, process, real};
 
-/// The bind that a call on `fd` would bring about, judged; `None` if the
-/// socket has its port or will not get one this way.
-pub fn implicit(run: &Run, call: Call, fd: c_int, connects: bool) -> Option<Binding> {
+/// Puts the bind that a call on `fd` would bring about, judged, into `plan`;
+/// `None` there if the socket has its port or will not get one this way.
+///
+/// A plan is large, and a handler's stack small: it stays where it is from
+/// first to last.
+#[inline(never)]
+pub fn implicit(run: &Run, call: Call, fd: c_int, connects: bool, plan: &mut Option<Binding>) {
+    if let Some((what, asked)) = implicit_place(run, fd, connects) {
+        let b = plan.insert(Binding::implicit(call, fd));
+        b.record.asked = asked.write();
+        describe(&mut b.record, what);
+        if run.view.has_implicit_rules() {
+            judge(run, fd, &asked, Implicit::Connect, b);
+        }
+    }
+}
+
+/// What `fd` is and an implicit bind of it would ask for, if there is to be one.
+fn implicit_place(run: &Run, fd: c_int, connects: bool) -> Option<(SocketType, Addr)> {
     let cached = fds::get(fd);
     if cached.is_bound() {
         return None;
@@ -38,19 +54,7 @@ pub fn implicit(run: &Run, call: Call, fd: c_int, connects: bool) -> Option<Bind
     if !binds_itself(what, connects) || fds::is_bound(fd) {
         return None;
     }
-    let asked = Addr::any(what.domain)?;
-    let mut record = Record::new(call);
-    record.stages = stage::HOOK;
-    record.flags = flag::IMPLICIT;
-    record.fd = fd;
-    record.identity = Identity::Cached;
-    record.asked = asked.write();
-    describe(&mut record, what);
-    let mut b = Binding::implicit(record);
-    if run.view.has_implicit_rules() {
-        judge(run, fd, &asked, Implicit::Connect, &mut b);
-    }
-    Some(b)
+    Some((what, Addr::any(what.domain)?))
 }
 
 /// Would nobody hear of it, and does no rule want to decide it?
@@ -73,29 +77,32 @@ fn binds_itself(what: SocketType, connects: bool) -> bool {
 
 /// Refuses an implicit bind, or places the socket before the kernel would
 /// choose for it.
-pub fn settle(run: &Run, b: Option<Binding>) -> Result<Option<Binding>, Errno> {
-    let Some(mut b) = b else { return Ok(None) };
-    let answer = guard(b.record.call, stage::RECORD, || {
-        if let Some(answer) = settle_bind(run, &mut b) {
+pub fn settle(run: &Run, call: Call, plan: &mut Option<Binding>) -> Result<(), Errno> {
+    let Some(b) = plan else { return Ok(()) };
+    let answer = guard(call, stage::RECORD, || {
+        if let Some(answer) = settle_bind(run, b) {
             return Some(answer);
         }
         if let Plan::Place(placing) = &b.plan {
             let bound = sys::bind(b.record.fd, placing.real.bytes());
-            note_bind(run, &mut b, bound.err().map_or(0, |e| e.0));
+            note_bind(run, b, bound.err().map_or(0, |e| e.0));
             return Some(bound);
         }
         None
     });
     match answer.flatten() {
-        Some(Ok(())) => Ok(None),
-        Some(Err(e)) => Err(e),
-        None => Ok(Some(b)),
+        Some(answer) => {
+            *plan = None;
+            answer
+        }
+        None => Ok(()),
     }
 }
 
 /// The call has come back; if it bound the socket there is something to record.
-pub fn note(run: &Run, fd: c_int, b: Option<Binding>, connects: bool, errno: u16) {
-    let Some(mut b) = b else {
+#[inline(never)]
+pub fn note(run: &Run, fd: c_int, plan: &mut Option<Binding>, connects: bool, errno: u16) {
+    let Some(b) = plan else {
         // The next call need not look that far.
         let cached = fds::get(fd);
         if errno == 0 && cached.is_valid() && binds_itself(cached.socket(), connects) {
@@ -118,7 +125,7 @@ pub fn note(run: &Run, fd: c_int, b: Option<Binding>, connects: bool, errno: u16
             emit::emit(run, &mut b.record);
         }
         None if errno == libc::EAGAIN as u16 || errno == libc::EADDRNOTAVAIL as u16 => {
-            note_bind(run, &mut b, errno);
+            note_bind(run, b, errno);
         }
         None => {}
     }
@@ -150,20 +157,23 @@ macro_rules! sending {
                 // SAFETY: as the caller's.
                 return unsafe { next($fd, $($arg),*) };
             };
-            let plan = guard($call, stage::POLICY, || {
-                if $addressed { implicit(run, $call, $fd, $connects) } else { None }
-            });
-            let plan = match settle(run, plan.flatten()) {
-                Ok(plan) => plan,
-                Err(e) => {
-                    set_errno(c_int::from(e.0));
-                    return -1;
+            let mut plan = None;
+            let judged = guard($call, stage::POLICY, || {
+                if $addressed {
+                    implicit(run, $call, $fd, $connects, &mut plan);
                 }
-            };
+            });
+            if judged.is_none() {
+                plan = None;
+            }
+            if let Err(e) = settle(run, $call, &mut plan) {
+                set_errno(c_int::from(e.0));
+                return -1;
+            }
             // SAFETY: as the caller's.
             let ret = unsafe { next($fd, $($arg),*) };
             let errno_after = outcome(ret as isize);
-            guard($call, stage::RECORD, || note(run, $fd, plan, $connects, errno_after));
+            guard($call, stage::RECORD, || note(run, $fd, &mut plan, $connects, errno_after));
             finish(ret, before, c_int::from(errno_after))
         }
     };

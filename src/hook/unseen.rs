@@ -42,9 +42,14 @@ pub fn examine(run: &Run, path: *const c_char, searched: bool) -> Option<Errno> 
     } else {
         name
     };
-    let class = classify_through_scripts(name, buf, chunk);
+    let mut class = classify_through_scripts(name, buf, chunk);
     if class.is_seen() {
-        return None;
+        // The loader says so on standard error and goes on without it.
+        let library = run.carry.library_path();
+        if library.is_empty() || sys::may_read(library) {
+            return None;
+        }
+        class = Class::OutOfReach;
     }
     drop(held);
     let refused = !run.observe && !run.has_option(option::ALLOW_UNSEEN);

@@ -27,41 +27,42 @@ pub fn holder(run: &Run, placing: &Placing) -> Option<u64> {
     {
         return None;
     }
-    let real = placing.real.read()?;
+    let moves = &run.state.moves;
+    moves.first(|other| is_in_the_way(placing, other) && is_alive(run, other))
+}
+
+/// Do the two collide, if the other one is still there?
+#[inline(never)]
+fn is_in_the_way(placing: &Placing, other: &Moved) -> bool {
+    if other.cookie == placing.socket.cookie
+        || other.kind == move_kind::CONNECT
+        || !same_table(other.socket, placing.socket.ty)
+    {
+        return false;
+    }
+    let (Some(real), Some(virt), Some(other_real)) =
+        (placing.real.read(), other.virt.read(), other.real.read())
+    else {
+        return false;
+    };
     let me = Side {
         addr: placing.virt,
         v6only: placing.marks & move_mark::V6ONLY != 0,
     };
-    for other in run.state.moves.iter() {
-        if other.cookie == placing.socket.cookie
-            || other.kind == move_kind::CONNECT
-            || !same_table(other.socket, placing.socket.ty)
-        {
-            continue;
-        }
-        let (Some(virt), Some(other_real)) = (other.virt.read(), other.real.read()) else {
-            continue;
-        };
-        let it = Side {
-            addr: virt,
-            v6only: other.marks & move_mark::V6ONLY != 0,
-        };
-        let same_real = !real.is_auto()
-            && Side { addr: real, ..me }.overlaps(&Side {
-                addr: other_real,
-                ..it
-            });
-        let in_the_way = if same_real {
-            // One virtual address on one real one is the kernel's to judge.
-            virt != placing.virt
-        } else {
-            !placing.virt.is_auto() && me.overlaps(&it) && collide(placing, &other)
-        };
-        if in_the_way && is_alive(run, &other) {
-            return Some(other.cookie);
-        }
+    let it = Side {
+        addr: virt,
+        v6only: other.marks & move_mark::V6ONLY != 0,
+    };
+    let same_real = !real.is_auto()
+        && Side { addr: real, ..me }.overlaps(&Side {
+            addr: other_real,
+            ..it
+        });
+    if same_real {
+        // One virtual address on one real one is the kernel's to judge.
+        return virt != placing.virt;
     }
-    None
+    !placing.virt.is_auto() && me.overlaps(&it) && collide(placing, other)
 }
 
 /// The pair test: may the two not share what they overlap in?
@@ -115,6 +116,7 @@ impl Side {
 /// Does the socket of an entry still stand in its place? An entry whose place
 /// nobody holds any more is removed; one whose socket is gone but left
 /// connections behind stays, for those, and is in nobody's way.
+#[inline(never)]
 fn is_alive(run: &Run, entry: &Moved) -> bool {
     let (alive, held) = match entry.real.read() {
         Some(Addr::Unix(name)) => {

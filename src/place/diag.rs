@@ -5,6 +5,7 @@ use bindgate_core::addr::af;
 use bindgate_core::run::Moved;
 use bindgate_core::socket::proto;
 
+use crate::memory::Pages;
 use crate::sys;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -47,11 +48,13 @@ fn ask(fd: i32, family: u8, protocol: u8, port: u16, cookie: u64) -> Option<bool
     request[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
     request[24..26].copy_from_slice(&port.to_be_bytes());
     sys::send(fd, &request).ok()?;
-    let mut buf = [0u8; 4096];
+    // No answer is longer (netlink(7): one page). Not on the stack: a handler's
+    // is small.
+    let mut pages = Pages::new(4096)?;
     let mut found = false;
     loop {
-        let n = sys::read(fd, &mut buf).ok()?;
-        let mut rest = buf.get(..n)?;
+        let n = sys::read(fd, pages.bytes_mut()).ok()?;
+        let mut rest = pages.bytes().get(..n)?;
         while rest.len() >= 16 {
             let len = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
             match u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?) {

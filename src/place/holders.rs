@@ -1,21 +1,30 @@
 //! Who else holds a socket or a name: answers from `/proc`.
 //!
-//! Only the rare moves to a Unix socket ask. Buffers live on the stack and
-//! directories are read with getdents64: opendir(3) allocates.
+//! Only the rare moves to a Unix socket ask. Directories are read with
+//! getdents64: opendir(3) allocates. What is read lies on pages of its own: a
+//! handler's stack is small.
 
 use bindgate_core::addr::{UnixKind, UnixName};
 
+use crate::memory::Pages;
 use crate::sys;
+
+/// Bytes of a line that are looked at.
+const LONGEST_LINE: usize = 512;
+/// Bytes read at a time.
+const READ: usize = 4096;
 
 /// Calls `visit` with each entry name of a directory until it says stop.
 /// `false` if the directory cannot be read.
 pub fn each_entry(path: &[u8], mut visit: impl FnMut(&[u8], i32) -> Walk) -> bool {
+    let Some(mut pages) = Pages::new(READ) else {
+        return false;
+    };
     let Ok(dir) = sys::open(path, libc::O_RDONLY | libc::O_DIRECTORY) else {
         return false;
     };
-    let mut buf = [0u8; 2048];
-    'read: while let Ok(len @ 1..) = sys::getdents(dir, &mut buf) {
-        let mut rest = buf.get(..len).unwrap_or(&[]);
+    'read: while let Ok(len @ 1..) = sys::getdents(dir, pages.bytes_mut()) {
+        let mut rest = pages.bytes().get(..len).unwrap_or(&[]);
         // linux_dirent64: ino (8), off (8), reclen (2), type (1), name.
         while let (Some(&[a, b]), Some(tail)) = (rest.get(16..18), rest.get(19..)) {
             let name = tail.split(|c| *c == 0).next().unwrap_or(&[]);
@@ -111,15 +120,17 @@ pub fn each_own_fd(mut visit: impl FnMut(i32, &[u8])) -> bool {
 }
 
 /// Calls `visit` with each line of a file of `/proc`; of a longer one with its
-/// first 512 bytes. `false` if the file cannot be opened.
+/// first [`LONGEST_LINE`] bytes. `false` if the file cannot be opened.
 pub fn each_line(path: &[u8], mut visit: impl FnMut(&[u8])) -> bool {
+    let Some(mut pages) = Pages::new(READ) else {
+        return false;
+    };
     let Ok(fd) = sys::open(path, libc::O_RDONLY) else {
         return false;
     };
-    let mut line = [0u8; 512];
+    let (line, buf) = pages.bytes_mut().split_at_mut(LONGEST_LINE.min(READ));
     let mut len = 0;
-    let mut buf = [0u8; 1024];
-    while let Ok(n @ 1..) = sys::read(fd, &mut buf) {
+    while let Ok(n @ 1..) = sys::read(fd, buf) {
         for &c in buf.get(..n).unwrap_or(&[]) {
             if c == b'\n' {
                 visit(line.get(..len).unwrap_or(&[]));

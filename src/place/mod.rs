@@ -24,7 +24,7 @@ use bindgate_core::run::{Moved, Tag, move_kind, move_mark};
 use bindgate_core::socket::{KindSet, SocketType};
 
 use crate::fds::{self, Socket};
-use crate::hook::Plan;
+use crate::hook::{Binding, Plan};
 use crate::process;
 use crate::run::Run;
 use crate::sys::{self, Errno};
@@ -53,27 +53,60 @@ pub fn is_v6only(fd: i32) -> bool {
         && sys::getsockopt_int(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) == Ok(1)
 }
 
-/// What is to be done so that the program believes to be at `virt`.
-#[inline(never)]
+/// What is to be done so that the program believes to be at `virt`: becomes
+/// the plan of the binding.
 pub fn plan(
     run: &Run,
-    fd: i32,
     socket: &Socket,
     virt: &Addr,
     decision: &Decision,
     v6only: bool,
-    record: &mut Record,
-) -> Plan {
+    b: &mut Binding,
+) {
+    let (record, plan) = (&mut b.record, &mut b.plan);
+    let instead = if !is_placed(socket, virt, decision, v6only, plan) {
+        refused(record, libc::EAFNOSUPPORT, refusal::FAMILY)
+    } else if process::is_under_seccomp() {
+        // Nothing may be asked and nothing set up: a filter that drops
+        // packets, a socket of another family, the table's entry.
+        refused(record, libc::EACCES, refusal::SECCOMP)
+    } else if let Plan::Place(placing) = plan {
+        sys::without_signals(|| prepare(run, placing, record))
+    } else {
+        Instead::Nothing
+    };
+    match instead {
+        Instead::Nothing => {}
+        Instead::Refuse(e) => *plan = Plan::Refuse(e),
+        Instead::Done(answer) => *plan = Plan::Done(answer),
+    }
+}
+
+/// What is done instead of placing a socket.
+enum Instead {
+    Nothing,
+    Refuse(Errno),
+    Done(Result<(), Errno>),
+}
+
+/// Makes it the plan to place the socket, where there is a place for its family.
+// Apart from what goes on with the plan: a handler's stack is small.
+#[inline(never)]
+fn is_placed(
+    socket: &Socket,
+    virt: &Addr,
+    decision: &Decision,
+    v6only: bool,
+    plan: &mut Plan,
+) -> bool {
     let hide = decision.verb == Verb::Hide;
     let target = if hide {
         hidden_place(socket.ty)
     } else {
         decision.target.map(|t| fit(t, socket.ty, v6only))
     };
-    let Some(target) = target else {
-        return refused(record, libc::EAFNOSUPPORT, refusal::FAMILY);
-    };
-    let placing = Placing {
+    let Some(target) = target else { return false };
+    *plan = Plan::Place(Placing {
         real: target.write(),
         virt: *virt,
         kind: if hide {
@@ -83,61 +116,47 @@ pub fn plan(
         },
         marks: if v6only { move_mark::V6ONLY } else { 0 },
         socket: *socket,
-    };
-    if process::is_under_seccomp() {
-        // Nothing may be asked and nothing set up: a filter that drops
-        // packets, a socket of another family, the table's entry.
-        return refused(record, libc::EACCES, refusal::SECCOMP);
-    }
-    sys::without_signals(|| prepare(run, fd, placing, &target, hide, record))
+    });
+    true
 }
 
-/// The plan for a place; what has to be done before the bind is done.
+/// Does what has to be done before the bind.
 #[inline(never)]
-fn prepare(
-    run: &Run,
-    fd: i32,
-    mut placing: Placing,
-    target: &Addr,
-    hide: bool,
-    record: &mut Record,
-) -> Plan {
-    let socket = placing.socket;
+fn prepare(run: &Run, placing: &mut Placing, record: &mut Record) -> Instead {
+    let (fd, socket) = (record.fd, placing.socket);
     if fds::is_bound(fd) {
         // The kernel says EINVAL, as it would for the address asked for.
-        return Plan::Place(placing);
+        return Instead::Nothing;
     }
     let moves = &run.state.moves;
     if !moves.has_room(socket.cookie) && !conflict::clear_dead(run, socket.cookie) {
         return refused(record, libc::ENOBUFS, refusal::TABLE_FULL);
     }
     placing.marks |= reuse_marks(fd);
-    if let Some(holder) = conflict::holder(run, &placing) {
+    if let Some(holder) = conflict::holder(run, placing) {
         record.check = Check::VirtualConflict;
         record.errno = libc::EADDRINUSE as u16;
         record.holder = holder;
-        return Plan::Refuse(Errno(libc::EADDRINUSE as u16));
+        return Instead::Refuse(Errno(libc::EADDRINUSE as u16));
     }
-    if target.family() == af::UNIX && socket.ty.domain != af::UNIX {
-        return match unix::replace(run, fd, &placing, record) {
-            Ok(()) => Plan::Done(Ok(())),
-            Err(e) => Plan::Done(Err(e)),
-        };
+    let family = placing.real.family();
+    if family == Some(af::UNIX) && socket.ty.domain != af::UNIX {
+        return Instead::Done(unix::replace(run, fd, placing, record));
     }
-    if target.family() != socket.ty.domain {
+    if family != Some(socket.ty.domain) {
         return refused(record, libc::EAFNOSUPPORT, refusal::FAMILY);
     }
-    if hide {
+    if placing.kind == move_kind::HIDDEN {
         drop_everything(fd);
     }
-    Plan::Place(placing)
+    Instead::Nothing
 }
 
-fn refused(record: &mut Record, errno: i32, reason: u16) -> Plan {
+fn refused(record: &mut Record, errno: i32, reason: u16) -> Instead {
     record.check = Check::MoveRefused;
     record.errno = errno as u16;
     record.reason = reason;
-    Plan::Refuse(Errno(errno as u16))
+    Instead::Refuse(Errno(errno as u16))
 }
 
 /// An IPv4 target on a dual-stack IPv6 socket is its IPv4-mapped address.
@@ -448,7 +467,8 @@ pub fn virtual_peer(run: &Run, fd: i32) -> Option<Addr> {
 }
 
 /// A connect was sent to `real` although the program asked for `virt`.
-pub fn connected(run: &Run, socket: &Socket, virt: &Addr, real: &Addr, rule: u32) {
+#[inline(never)]
+pub fn connected(run: &Run, socket: &Socket, virt: &RawAddr, real: &RawAddr, rule: u32) {
     let entered = run.state.moves.insert(&Moved {
         cookie: socket.cookie | PEER_KEY,
         kind: move_kind::CONNECT,
@@ -456,8 +476,8 @@ pub fn connected(run: &Run, socket: &Socket, virt: &Addr, real: &Addr, rule: u32
         uid: 0,
         rule,
         socket: socket.ty,
-        virt: virt.write(),
-        real: real.write(),
+        virt: *virt,
+        real: *real,
     });
     if entered.is_some() {
         run.state.header.moves.fetch_add(1, Relaxed);

@@ -19,6 +19,7 @@ use crate::sys::{self, Errno};
 const MOST: usize = 16;
 
 /// Binds a new Unix socket to the target and puts it at `fd`.
+#[inline(never)]
 pub fn replace(run: &Run, fd: i32, placing: &Placing, record: &mut Record) -> Result<(), Errno> {
     let fail = |record: &mut Record, e: i32, why: u16| {
         record.check = Check::MoveRefused;
@@ -86,6 +87,7 @@ fn make_way(name: &UnixName) -> bool {
     }
 }
 
+#[inline(never)]
 fn move_in(
     run: &Run,
     fd: i32,

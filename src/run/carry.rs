@@ -84,6 +84,11 @@ impl Carry {
         self.texts.into_iter().filter(|text| !text.is_empty())
     }
 
+    /// Path of this library and a NUL; empty if it is not known.
+    pub fn library_path(&self) -> &'static [u8] {
+        self.library
+    }
+
     /// Path of this library, without a NUL.
     pub fn library(&self) -> &'static [u8] {
         self.library.strip_suffix(b"\0").unwrap_or(self.library)

@@ -8,9 +8,9 @@
 pub const LIBRARY: &[u8] = b"libbindgate_plain.so\0";
 
 /// Name of the function that compiles a policy: [`Compile`].
-pub const COMPILE: &core::ffi::CStr = c"bindgate_plain_compile_1";
+pub const COMPILE: &core::ffi::CStr = c"bindgate_plain_compile_2";
 /// Name of the function that puts a record into words: [`Say`].
-pub const SAY: &core::ffi::CStr = c"bindgate_plain_say_1";
+pub const SAY: &core::ffi::CStr = c"bindgate_plain_say_2";
 
 /// Compiles a policy of the two texts given: the rules themselves, and the
 /// path of a file. Sets the second pointer's target to the number of words.
@@ -60,9 +60,10 @@ pub struct Texts {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
-    /// The record, as [`crate::record::Record::to_words`] has it; null for a
-    /// line that says how many lines could not be written.
-    pub record: *const [u64; crate::record::WORDS],
+    /// The record; null for a line that says how many lines could not be
+    /// written. Where it lies, not as words: room on a signal handler's stack
+    /// is short.
+    pub record: *const crate::record::Record,
     /// How many could not be written.
     pub lost: u64,
     /// Nanoseconds since 1970, of that line.

@@ -11,6 +11,7 @@ use super::{Addr, STORAGE, UnixKind, UnixName, af};
 
 /// An address as the program wrote it: at most [`STORAGE`] bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub struct RawAddr {
     len: u8,
     bytes: [u8; STORAGE],

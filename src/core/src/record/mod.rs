@@ -214,6 +214,8 @@ pub const RULE_NONE: u32 = u32::MAX;
 
 /// One decision. Field by field the log schema of `docs/log.md`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+// Two libraries look at it: see [`crate::plain`].
+#[repr(C)]
 pub struct Record {
     /// Nanoseconds since the epoch (`CLOCK_REALTIME`).
     pub time_ns: u64,

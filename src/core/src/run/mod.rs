@@ -69,8 +69,14 @@ pub mod option {
     pub const SYNC: u32 = 1 << 3;
 
     /// The time of a record may be the processor's counter
-    /// ([`crate::record::flag::COUNTER`]): the kernel's clock is, too.
-    pub const COUNTER: u32 = 1 << 4;
+    /// ([`crate::record::flag::COUNTER`]): the kernel's clock is, too. Of a
+    /// launcher on the same kind of processor: a program in an emulator has
+    /// another counter.
+    pub const COUNTER: u32 = if cfg!(target_arch = "aarch64") {
+        1 << 6
+    } else {
+        1 << 4
+    };
 
     /// The log shows no granted socket() and no implicit bind on the way of
     /// connect() or a send, where no rule has a say in them: they need no

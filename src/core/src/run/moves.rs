@@ -276,6 +276,7 @@ impl Moves {
         Some(Tag::new(i, self.entries.get(i)?.generation.load(Acquire)))
     }
 
+    #[inline]
     fn read(&self, i: usize, cookie: u64) -> Option<Moved> {
         if cookie == 0 || cookie == WRITING {
             return None;
@@ -326,6 +327,18 @@ impl Moves {
             let cookie = key.load(Acquire);
             self.read(i, cookie)
         })
+    }
+
+    /// The cookie of the first entry that `is_it` takes. As [`Self::iter`], with
+    /// one entry on the stack at a time.
+    pub fn first(&self, mut is_it: impl FnMut(&Moved) -> bool) -> Option<u64> {
+        for (i, key) in self.keys.iter().enumerate() {
+            let cookie = key.load(Acquire);
+            if self.read(i, cookie).as_ref().is_some_and(&mut is_it) {
+                return Some(cookie);
+            }
+        }
+        None
     }
 
     /// The entries that stand where `cookie` could: what to look through for
