@@ -1,6 +1,7 @@
 //! How it starts and how it ends.
 
 use std::fs;
+use std::path::PathBuf;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -225,10 +226,23 @@ fn launcher_as_process_one() -> Result<(), Failed> {
         .args(["-fp", "--mount-proc"])
         .arg(&stage().launcher)
         .args(["run", "--log", "log", "-r", "deny bind tcp *:8080", "--"])
-        .args(["sh", "-c", "sleep 0.1 & exit 5"])
+        .args(["sh", "-c", "echo ${BINDGATE_RUN%%.*}; sleep 0.1 & exit 5"])
         .finish();
-    same("exit 5\n", &outcome.seen(), "the launcher as process 1")?;
+    let id = outcome.stdout.trim();
+    let expected = format!("stdout| {id}\nexit 5\n");
+    same(&expected, &outcome.seen(), "the launcher as process 1")?;
+    let file = socket_of(id);
+    same(
+        "false",
+        &file.exists().to_string(),
+        "the run's socket is left",
+    )?;
     Ok(())
+}
+
+/// The socket of a run in the file system.
+fn socket_of(id: &str) -> PathBuf {
+    format!("/tmp/.bindgate-{id}").into()
 }
 
 /// In user, network and process name spaces of their own, as a browser's
@@ -252,7 +266,7 @@ fn far_away() -> Result<(), Failed> {
     let records = outcome.records();
     let binds = records.iter().filter(|r| r.text("call") == "bind");
     same("1", &binds.count().to_string(), "recorded")?;
-    let file = std::path::PathBuf::from(format!("/tmp/.bindgate-{id}"));
+    let file = socket_of(&id);
     until("the run's socket is gone", || {
         (!file.exists()).then_some(())
     })?;

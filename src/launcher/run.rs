@@ -53,7 +53,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         wait: run.wait,
         detail,
     };
-    let file = if setup.doors.has_file() { ".f" } else { "" };
+    let file = setup.doors.path().map_or("", |_| ".f");
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
     let with_file = setup.target.is_file();
 
@@ -259,6 +259,7 @@ fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Fail
         None => log::warn!("the log process is busy or gone"),
         _ => {}
     }
+    drainer.tidy();
     let unknown = report.is_none();
     let report = report.unwrap_or_default();
     if report.unwritten > 0 {

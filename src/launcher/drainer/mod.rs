@@ -23,6 +23,7 @@ mod predict;
 mod writer;
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
@@ -112,6 +113,8 @@ impl Report {
 /// The launcher's line to the drainer.
 pub struct Handle {
     control: OwnedFd,
+    /// The run's socket in the file system.
+    file: Option<PathBuf>,
     /// The drainer's process id.
     pub pid: i32,
     /// Who tells signals to the group from signals to the launcher, if asked
@@ -123,6 +126,7 @@ impl Handle {
     /// Starts the drainer, and a witness if one is asked for.
     pub fn start(setup: Setup, witness: bool) -> std::io::Result<Handle> {
         let (ours, theirs) = unix::pair()?;
+        let file = setup.doors.path().map(Path::to_owned);
         let line = if witness { Some(unix::pair()?) } else { None };
         let Some(child) = process::fork()? else {
             // Twice, so that nobody but init is their parent.
@@ -151,6 +155,7 @@ impl Handle {
         }
         Ok(Handle {
             control: ours,
+            file,
             pid: i32::from_ne_bytes(bytes),
             witness: line.map(|(line, _)| Witness::new(line)),
         })
@@ -197,6 +202,27 @@ impl Handle {
     pub fn try_report(&self) -> Option<Option<Report>> {
         let ready = sys::poll(&[self.control.as_raw_fd()], std::time::Duration::ZERO);
         (ready == [true]).then(|| self.report())
+    }
+
+    /// Removes the run's socket where nobody else does: the drainer was
+    /// killed, or will be, as process 1 of a container ends.
+    pub fn tidy(&self) {
+        if let Some(file) = &self.file
+            && (self.is_gone() || process::pid() == 1)
+        {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        let mut bytes = [0; Report::LEN];
+        loop {
+            match unix::receive(&self.control, &mut bytes, false) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(e) => return e.kind() != std::io::ErrorKind::WouldBlock,
+            }
+        }
     }
 
     /// The last report of a drainer that is gone.

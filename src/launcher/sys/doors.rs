@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bindgate_core::run::{DOOR, DOOR_FILE};
 
@@ -48,9 +48,9 @@ impl Doors {
         }
     }
 
-    /// Is there a file? Where there is none, one of that name is a stranger's.
-    pub fn has_file(&self) -> bool {
-        self.file.is_some()
+    /// The file, if there is one: else one of that name is a stranger's.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(_, path)| path.as_path())
     }
 
     /// The descriptors: -1 in place of the second if there is none.
@@ -69,7 +69,7 @@ impl Doors {
 
     /// Leaves no file behind.
     pub fn clear(&self) {
-        if let Some((_, path)) = &self.file {
+        if let Some(path) = self.path() {
             let _ = std::fs::remove_file(path);
         }
     }
