@@ -43,6 +43,10 @@ impl World {
         // A small table of connections of its own is dumped faster. What it
         // is set to counts for the namespaces made below this one.
         sysctl("net.ipv4.tcp_child_ehash_entries", "64")?;
+        // The UDP table is shared with other namespaces otherwise: how many
+        // sockets a slot has, which decides how conflicts are looked for, would
+        // be theirs, too. As large as the model takes it to be.
+        sysctl("net.ipv4.udp_child_hash_entries", "16384")?;
         kernel::enter_namespace()?;
         kernel::add_bridge("br0")?;
         let bridge = kernel::device_index("br0")?;
