@@ -84,15 +84,12 @@ pub fn auto<W: World>(w: &mut W, auto: &Auto, n: u32) -> Result<f64, String> {
     ns
 }
 
-/// Instructions of one bind of the model, by the difference of two runs:
-/// callgrind runs this program again. `what` is a scene's number, or `auto`
-/// and that of an automatic port.
-pub fn instructions(what: &str, n: u32) -> Option<f64> {
-    let run = |asks: u32| count(&[what.to_owned(), n.to_string(), asks.to_string()]);
-    Some((run(110)? - run(10)?) / 100.0)
-}
+/// Binds that callgrind counts.
+const COUNTED: u32 = 100;
 
-fn count(args: &[String]) -> Option<f64> {
+/// Instructions of one bind of the model: callgrind runs this program again.
+/// `what` is a scene's number, or `auto` and that of an automatic port.
+pub fn instructions(what: &str, n: u32) -> Option<f64> {
     let out = std::env::temp_dir().join(format!("bindgate-model-{}", std::process::id()));
     let status = Command::new("valgrind")
         .args([
@@ -104,7 +101,7 @@ fn count(args: &[String]) -> Option<f64> {
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::current_exe().ok()?)
         .arg("--counted")
-        .args(args)
+        .args([what, &n.to_string()])
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status()
@@ -121,13 +118,14 @@ fn count(args: &[String]) -> Option<f64> {
         .next()?
         .parse()
         .ok()?;
-    status.success().then_some(total)
+    status.success().then_some(total / f64::from(COUNTED))
 }
 
-/// What runs under callgrind: fills, and asks `asks` times.
+/// What runs under callgrind: fills, asks a few times for the first time, and
+/// then what is counted.
 pub fn counted(args: &[String]) {
     let number = |i: usize| args[i].parse::<u32>().unwrap();
-    let (n, asks) = (number(1), number(2));
+    let n = number(1);
     let auto = args[0].strip_prefix("auto").map(|i| {
         let i: usize = i.parse().unwrap();
         &AUTO[i]
@@ -148,7 +146,8 @@ pub fn counted(args: &[String]) {
         }
         (None, None) => return,
     };
-    for _ in 0..asks {
+    for i in 0..10 + COUNTED {
+        w.counted = i >= 10;
         let s = w.socket(sort).unwrap();
         assert_eq!(w.bind(s, at, sort.six), answer);
         w.close(s);
