@@ -311,7 +311,7 @@ fn step(net: &mut Net<'_>, dice: &mut Dice, seen: &mut Seen) {
                 reuse: on,
                 reuseport: dice.below(2) == 0,
                 v6only: six && dice.below(2) == 0,
-                dev: 0,
+                dev: dice.below(2),
             });
         }
         _ => drop(net.close(id)),

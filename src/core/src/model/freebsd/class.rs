@@ -239,11 +239,8 @@ impl Net<'_> {
         if !stop {
             return Met::Passes;
         }
-        let owners = self.owners(a.table, port);
-        let holds = |(_, s): &(SockId, &Sock)| best.holds(s);
         if pass {
-            let mut owners = owners;
-            return match owners.find(holds) {
+            return match self.first_of(a, port, best, usize::MAX) {
                 Some((o, s))
                     if Class::of(s).bit() & stopping.classes != 0
                         && !(stopping.other_user && s.uid == a.uid) =>
@@ -253,11 +250,22 @@ impl Net<'_> {
                 _ => Met::Passes,
             };
         }
-        let first = owners.take(NAMED).find(holds).or_else(|| {
+        let first = self.first_of(a, port, best, NAMED).or_else(|| {
             self.of_classes(a.table, port, best.classes)
                 .take(NAMED)
-                .find(holds)
+                .find(|(_, s)| best.holds(s))
         });
         Met::Stops(first.map(|(o, _)| o))
+    }
+
+    /// The first of the best owners in the kernel's order, if it is among so
+    /// many: of its address's where it must have that, else of the port's.
+    fn first_of(&self, a: &Asker, port: u32, best: &Best, most: usize) -> Option<(SockId, &Sock)> {
+        if best.classes & !best.own() == 0 {
+            let mut owners = self.at_addr(a.table, port, best.view.addr()).take(most);
+            return owners.find(|(_, s)| best.holds(s));
+        }
+        let mut owners = self.owners(a.table, port).take(most);
+        owners.find(|(_, s)| best.holds(s))
     }
 }

@@ -257,6 +257,7 @@ impl Asker {
             id: NONE,
             num: 0,
             class: 0,
+            dev: 0,
             uid: 0,
             reuse: u8::from(options),
             reuseport: 0,
