@@ -1,5 +1,5 @@
 // Children forked from a program whose threads are always inside a hook.
-//: unemulated QEMU itself is not safe to fork beside other threads
+//: unemulated a child waits for QEMU's own lock over path names, if a thread was in open(2) as it was forked
 //: user root
 //: case deny
 //: rule deny bind tcp 127.0.0.3:*
