@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::model::{
-    Cred, Errno, Fd, Outside, OwnedNet, Pick, Pointer, SockId, State, Step,
+    Cred, Errno, Fd, Host, Outside, OwnedNet, Pick, Pointer, SockId, State, Step,
 };
 use bindgate_core::record::{Call, Record, Verdict, flag};
 use bindgate_core::render::{Answer, Holder, Predicted};
@@ -85,7 +85,8 @@ struct Asked {
 /// See the module.
 pub struct Predictor {
     net: OwnedNet,
-    host_at: Instant,
+    /// When the host was read; it is read first when somebody asks.
+    host_at: Option<Instant>,
     answers: HashMap<Question, (Result<(), Errno>, Option<Step>)>,
     callers: Callers,
     own: HashMap<(bool, u16), Own>,
@@ -95,11 +96,11 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Reads the host.
+    /// Knows nothing of the host yet.
     pub fn new() -> Predictor {
         Predictor {
-            net: OwnedNet::new(simulate_machine::host(), OWNERS as u32 + 1),
-            host_at: Instant::now(),
+            net: OwnedNet::new(Host::EMPTY, OWNERS as u32 + 1),
+            host_at: None,
             answers: HashMap::new(),
             callers: Callers::new(),
             own: HashMap::new(),
@@ -151,9 +152,7 @@ impl Predictor {
             Some(Addr::Inet { port, .. } | Addr::Inet6 { port, .. }) => port,
             _ => return Err(why::SOCKET),
         };
-        if self.host_at.elapsed() > FRESH {
-            self.read_host();
-        }
+        self.host_not_older_than(FRESH);
         // Of a process that is gone already only the user is missing, where
         // the port is not privileged; that its network was ours is taken for
         // granted as long as nothing contradicts.
@@ -172,9 +171,7 @@ impl Predictor {
             return Ok(plain(said));
         }
         // The kernel contradicts: is what is known still so?
-        if self.host_at.elapsed() > FRESH_IN_DOUBT {
-            self.read_host();
-        }
+        self.host_not_older_than(FRESH_IN_DOUBT);
         let caller = known(self.callers.of(r.process, alive, FRESH_IN_DOUBT))?.or(caller);
         said = self.of_address(kind, addr, caller.unwrap_or(NOBODY));
         if agrees(said.0, r.kernel) {
@@ -210,10 +207,12 @@ impl Predictor {
         }
     }
 
-    fn read_host(&mut self) {
-        self.net.host = simulate_machine::host();
-        self.host_at = Instant::now();
-        self.answers.clear();
+    fn host_not_older_than(&mut self, fresh: Duration) {
+        if self.host_at.is_none_or(|at| at.elapsed() > fresh) {
+            self.net.host = simulate_machine::host();
+            self.host_at = Some(Instant::now());
+            self.answers.clear();
+        }
     }
 
     /// What the model says while nobody has the port.
