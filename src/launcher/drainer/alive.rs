@@ -26,6 +26,11 @@ use crate::launcher::sys::{self, process};
 /// How old an answer about one process may be.
 const FRESH: Duration = Duration::from_millis(10);
 
+/// How long a list of the processes in other pid name spaces is believed when
+/// one is not in it. A scribbled table names thousands that are not: looking
+/// through the machine for each of them would take minutes.
+const LISTED: Duration = Duration::from_millis(50);
+
 /// What a look through the processes of the machine found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Scan {
@@ -57,8 +62,15 @@ pub struct Alive {
     asked: RefCell<HashMap<u32, (u64, bool, Instant)>>,
     /// Dead slots, with the reader's place when that was found.
     dead: HashMap<u32, (u64, Seen)>,
-    /// Pids here of processes in other pid name spaces, 0 if not found.
-    foreign: RefCell<HashMap<(u64, u32), i32>>,
+    foreign: RefCell<Foreign>,
+}
+
+/// Pids here of processes in other pid name spaces, by name space and pid
+/// there, and when they were looked for.
+#[derive(Default)]
+struct Foreign {
+    at: Option<Instant>,
+    pids: HashMap<(u64, u32), i32>,
 }
 
 impl Alive {
@@ -202,22 +214,33 @@ impl Alive {
         started > since + Duration::from_millis(50)
     }
 
-    /// The pid here of a process that registered in another pid name space.
+    /// The pid here of a process that registered in another pid name space, 0
+    /// if it is not to be seen.
     fn pid_here(&self, info: &ProcessInfo) -> i32 {
         let key = (info.pid_ns, info.pid);
-        if let Some(pid) = self.foreign.borrow().get(&key) {
+        let mut foreign = self.foreign.borrow_mut();
+        if let Some(pid) = foreign.pids.get(&key)
+            && process::exists(*pid as u32)
+        {
             return *pid;
         }
-        let pid = pids()
-            .find(|pid| {
-                pid_namespace(pid) == info.pid_ns
-                    && std::fs::read_to_string(format!("/proc/{pid}/status"))
-                        .is_ok_and(|s| innermost_pid(&s) == Some(info.pid))
-            })
-            .and_then(|pid| pid.parse().ok())
-            .unwrap_or(0);
-        self.foreign.borrow_mut().insert(key, pid);
-        pid
+        if foreign.at.is_none_or(|at| at.elapsed() > LISTED) {
+            foreign.pids = self.foreigners().collect();
+            foreign.at = Some(Instant::now());
+        }
+        foreign.pids.get(&key).copied().unwrap_or(0)
+    }
+
+    /// Every process in another pid name space, by name space and pid there.
+    fn foreigners(&self) -> impl Iterator<Item = ((u64, u32), i32)> {
+        pids().filter_map(|pid| {
+            let pid_ns = pid_namespace(&pid);
+            if pid_ns == self.pid_ns || pid_ns == 0 {
+                return None;
+            }
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            Some(((pid_ns, innermost_pid(&status)?), pid.parse().ok()?))
+        })
     }
 
     /// Looks through the table: notes who is dead or superseded, and gives
@@ -269,9 +292,6 @@ impl Alive {
         self.asked
             .borrow_mut()
             .retain(|_, (_, _, at)| at.elapsed() < FRESH);
-        self.foreign
-            .borrow_mut()
-            .retain(|_, pid| *pid != 0 && process::exists(*pid as u32));
     }
 
     /// Looks for processes that have the run in their environment.
