@@ -195,7 +195,16 @@ fn granted_under(rules: &[&str]) -> Result<Vec<String>, Failed> {
             return Err(format!("{time} after {last}").into());
         }
         last = time;
-        for differs in ["pid", "tid", "note", "rule", "identity", "cookie"] {
+        // A prediction depends on when the log process comes to it.
+        for differs in [
+            "pid",
+            "tid",
+            "note",
+            "rule",
+            "identity",
+            "cookie",
+            "predicted",
+        ] {
             fields.remove(differs);
         }
         if let Some(stages) = fields.get_mut("stages").and_then(|s| s.as_array_mut()) {

@@ -33,11 +33,16 @@ impl Net<'_> {
         let s = *self.get(id);
         let inet = matches!(s.kind.domain, af::INET | af::INET6);
         let generation = self.host.generation;
-        // A raw IPv6 socket does not take options of level IP.
+        // A raw IPv6 socket does not take those of level IP.
         let ip_level = matches!(
             opt,
             Opt::FreeBind(_) | Opt::Transparent(_) | Opt::NoPort(_) | Opt::PortRange(..)
         );
+        let ip_or_tcp = ip_level || matches!(opt, Opt::V6Only(_) | Opt::Repair(_));
+        if ip_or_tcp && s.kind.domain == af::UNIX {
+            // unix_setsockopt, or nobody.
+            return cx.fail(Step::OptUnknown, Errno::EOPNOTSUPP);
+        }
         if ip_level && s.kind.domain == af::INET6 && s.kind.ty == ty::RAW {
             return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT);
         }
@@ -128,7 +133,11 @@ impl Net<'_> {
             Opt::AttachReuseport if s.is_mptcp() => {
                 return cx.fail(Step::OptUnknown, Errno::EOPNOTSUPP);
             }
-            Opt::AttachReuseport if inet && s.kind.ty != ty::RAW => {
+            // reuseport_attach_prog: no group, and nothing that could be in one.
+            Opt::AttachReuseport if !inet || s.kind.ty == ty::RAW => {
+                return cx.fail(Step::OptUnknown, Errno::EINVAL);
+            }
+            Opt::AttachReuseport => {
                 let hashed = match s.table {
                     Table::Tcp => s.state != State::Close,
                     _ => s.hashed(),

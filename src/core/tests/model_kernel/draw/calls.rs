@@ -215,6 +215,16 @@ impl Drawer<'_> {
                 6..8 if kind.0 != 17 => Opt::ReusePort(on),
                 8..9 if matches!(kind.0, 2 | 10) => Opt::FreeBind(on),
                 8..9 if kind.0 != 17 => self.rng.of(&[Opt::PassCred(on), Opt::PassPidfd(on)]),
+                // Another level's, or another family's.
+                _ if !matches!(kind.0, 2 | 10) => self.rng.of(&[
+                    Opt::V6Only(on),
+                    Opt::FreeBind(on),
+                    Opt::Transparent(on),
+                    Opt::NoPort(on),
+                    Opt::PortRange(0, 0),
+                    Opt::Repair(on),
+                    Opt::AttachReuseport,
+                ]),
                 _ => Opt::ReuseAddr(!on),
             };
         }
