@@ -84,6 +84,7 @@ impl Generation {
             .map_or("?", |(n, _)| n)
     }
 
+    // mutants: generation: the running kernel is of one
     /// The generation that a Linux release belongs to, as uname(2) and
     /// `/proc/sys/kernel/osrelease` write it (`6.12.48-amd64`): the newest that
     /// is not newer. Releases from 2.6.28 on, where the first of the changes

@@ -33,6 +33,7 @@ impl Net<'_> {
             (af::INET | af::INET6, Table::Udp | Table::UdpLite) => {
                 self.inet_dgram_connect(id, addr, &mut cx)
             }
+            // mutants: machine: nobody is asked by vsock
             (af::VSOCK, _) => self.vsock_connect(id, addr, cred, &mut cx),
             (af::UNIX, _) => self.unix_connect(id, addr, cred, &mut cx),
             _ => not_modelled(&mut cx),

@@ -3,6 +3,8 @@
 //! What answers beyond it is not the model's to know, whoever carries it: the
 //! answer is then [`Step::ConnectNotModelled`], and the socket has the port
 //! that connect() gave it.
+//!
+//! mutants: machine: nobody is asked by vsock, it leads out of the machine
 
 use super::connect::not_modelled;
 use super::vsock::{CID_HOST, CID_LOCAL, vsock_addr_cast};
