@@ -12,6 +12,7 @@ import json
 import os
 import pty
 import select
+import signal
 import sys
 import time
 
@@ -20,6 +21,10 @@ PATIENCE = 60
 command, steps = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 pid, terminal = pty.fork()
 if pid == 0:
+    # A shell without job control starts what is in the background with these
+    # two ignored.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     os.execvp(command[0], command)
 
 seen = ""
