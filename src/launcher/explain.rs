@@ -80,11 +80,12 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
     let compiled = policy::compile(&parsed)?;
     let view = compiled.view()?;
     let described = !lines.is_empty();
-    let machine = simulate_machine::read();
-    let mut host = if described {
-        Host::loopback(simulate_machine::running())
+    // A described host has no sockets; this machine's are not looked for then.
+    let (mut host, sockets) = if described {
+        (Host::loopback(simulate_machine::running()), Vec::new())
     } else {
-        machine.host
+        let machine = simulate_machine::read();
+        (machine.host, machine.sockets)
     };
     let mut caller = Process::new("caller", args.uid);
     for line in &lines {
@@ -140,10 +141,8 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
         };
         let mut player = Player::new(&script, 65536);
         let mut others = 0;
-        if !described {
-            for o in &machine.sockets {
-                others += u32::from(player.net.net().adopt(o).is_some());
-            }
+        for o in &sockets {
+            others += u32::from(player.net.net().adopt(o).is_some());
         }
         say_model(&mut out, &script, &mut player, &asked, bytes);
         if described {

@@ -16,6 +16,8 @@
 //!
 //! Nothing allocates except [`OwnedNet`].
 
+#[cfg(test)]
+mod dice;
 mod errno;
 pub mod freebsd;
 pub mod host;

@@ -6,6 +6,7 @@ use super::class::View;
 use super::pcb::{ADDR, LB, PORT, connected, options};
 use super::{PortRange, quirks};
 use crate::addr::af;
+use crate::model::dice::Dice;
 use crate::model::host::V6;
 use crate::model::net::{Net, Outside, Sock, mapped, unmapped};
 use crate::model::{
@@ -151,21 +152,6 @@ fn walk(net: &Net<'_>, id: SockId, port: u16, view: View, multicast: bool) -> Op
         }
     }
     None
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) as u32 % n
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u32) as usize]
-    }
 }
 
 /// How often each answer was seen.

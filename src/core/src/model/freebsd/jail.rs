@@ -5,8 +5,8 @@
 //! permissions (`allow.reserved_ports`, no `allow.raw_sockets`). Sockets of
 //! jails with other addresses never see each other (`prison_equal_ip4`,
 //! `prison_equal_ip6`), so the caller gives each jail a [`Net`] of its own, as
-//! [`crate::model::script::Player`] does. Which jail a socket was made in is in
-//! its `dev`, which FreeBSD's rules have no other use for.
+//! [`crate::model::script::Player`] does, and no look-up asks for jails. Which
+//! one a TCP, UDP or raw socket was made in is in its `aux`.
 
 use crate::addr::af;
 use crate::model::host::{Host, Jail};

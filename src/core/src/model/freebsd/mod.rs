@@ -155,7 +155,7 @@ impl Net<'_> {
                 if s.num == 0 {
                     // As the socket's creator, not as who calls.
                     let creator = Cred {
-                        jail: s.dev,
+                        jail: s.aux,
                         ..Cred::ROOT
                     };
                     let local = self.prison_local_any(&s, &creator, cx)?;

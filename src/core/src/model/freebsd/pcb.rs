@@ -100,9 +100,7 @@ impl Net<'_> {
                 mask |= ADDR | LB;
             }
         }
-        let mut asker = Asker::of(id, s);
-        // A jail's number, which no look-up asks for.
-        asker.dev = 0;
+        let asker = Asker::of(id, s);
         let six = s.kind.domain == af::INET6;
         let dual = view == View::Six([0; 16]) && !s.v6only();
         let views = [Some(view), dual.then_some(View::Four(0))];

@@ -56,7 +56,9 @@ impl Net<'_> {
         // net.inet6.ip6.v6only is 1.
         sock.set_v6only(domain == i32::from(af::INET6));
         sock.set_root(cred.uid == 0);
-        sock.dev = cred.jail;
+        if !unix {
+            sock.aux = cred.jail;
+        }
         sock.set_freebsd(true);
         match self.alloc(sock) {
             Some(id) => {

@@ -5,6 +5,7 @@ use std::vec::Vec;
 use super::tcp::{Look, inet_bind_conflict, inet_rcv_saddr_equal};
 use super::udp::{meets, shares};
 use crate::addr::af;
+use crate::model::dice::Dice;
 use crate::model::host::Host;
 use crate::model::net::{ALL, Asker, MAPPED_ANY, Net, Sock, mapped};
 use crate::model::{
@@ -30,21 +31,6 @@ fn walk(net: &Net<'_>, a: &Asker, port: u16, look: Look) -> bool {
 fn udp_walk(net: &Net<'_>, a: &Asker, port: u16) -> bool {
     net.owners(a.table, u32::from(port))
         .any(|(o, s)| !a.is(o) && meets(a, s) && !shares(a, s))
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) as u32 % n
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u32) as usize]
-    }
 }
 
 fn sockaddr(dice: &mut Dice, domain: u16) -> ([u8; 28], i32) {

@@ -81,8 +81,8 @@ pub struct Sock {
     /// `inet_num`, vsock port, netlink port id, packet ifindex.
     pub num: u32,
     /// The vsock CID, netlink groups, the packet protocol; for MPTCP the
-    /// device of the outer socket; for a Unix socket how many others have it
-    /// as their peer.
+    /// device of the outer socket; on FreeBSD the jail; for a Unix socket how
+    /// many others have it as their peer.
     pub aux: u32,
     /// `sk_rcv_saddr`, `sk_v6_rcv_saddr`: for IPv4 sockets the latter is mapped.
     pub rcv4: u32,
