@@ -8,6 +8,7 @@
 #![no_main]
 
 mod launcher;
+mod unwind;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,5 @@
-//! The unwinder, reached on first use.
+//! The unwinder, reached on first use: of the library, and of the launcher,
+//! which is compiled with this file too.
 //!
 //! std refers to `libgcc_s.so.1`, and to have that loaded costs each start of
 //! a program more than all else that the shim does. Here are the functions
@@ -30,12 +31,15 @@ unsafe extern "C" fn look_up(name: *const c_char) -> usize {
     };
     if at.is_null() {
         // There is a panic to be thrown, and nobody to throw it.
-        // SAFETY: NUL-terminated, by the caller's word.
-        let name = unsafe { CStr::from_ptr(name) }.to_bytes();
-        crate::sys::write_all(2, b"bindgate: the unwinder lacks ");
-        crate::sys::write_all(2, name);
-        crate::sys::write_all(2, b"\n");
-        crate::sys::exit(bindgate_core::run::EXIT_CONFIG);
+        // SAFETY: NUL-terminated, by the caller's word; the bytes written are
+        // those of slices.
+        unsafe {
+            let name = CStr::from_ptr(name).to_bytes();
+            for part in [&b"bindgate: the unwinder lacks "[..], name, b"\n"] {
+                libc::write(2, part.as_ptr().cast(), part.len());
+            }
+            libc::_exit(bindgate_core::run::EXIT_CONFIG);
+        }
     }
     at as usize
 }

@@ -11,6 +11,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("ends as the program ends", ends_as_the_program),
         Trial::test("a program that is not there", not_there),
+        Trial::test("a script that the shell has to read", no_interpreter_line),
         Trial::test("stdin is left to the program", stdin_untouched),
         Trial::test("stdout and stderr are the program's", output_untouched),
         Trial::test("no descriptor is left over", descriptors),
@@ -74,6 +75,26 @@ fn not_there() -> Result<(), Failed> {
         }
         let outcome = Run::new("/etc/passwd").way(way).finish();
         same("exit 126", &outcome.status, "not executable")?;
+    }
+    Ok(())
+}
+
+fn no_interpreter_line() -> Result<(), Failed> {
+    use std::os::unix::fs::PermissionsExt;
+    // Without `#!`, as execvp(3) finds it; many arguments, which are copied for
+    // the shell.
+    const MANY: usize = 20_000;
+    for way in [Way::Run, Way::Exec] {
+        let words = std::iter::repeat_n("word", MANY);
+        let run = Run::new("./script").args(words).way(way).logged();
+        let script = run.dir().join("script");
+        fs::write(&script, "echo $# $1\n")?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        same(
+            &format!("stdout| {MANY} word\nexit 0\n"),
+            &run.finish().seen(),
+            &format!("{way:?}"),
+        )?;
     }
     Ok(())
 }

@@ -4,12 +4,13 @@
 
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use bindgate_core::render::Detail;
 use bindgate_core::run::{State, option};
 
 use super::cli::{Format, Run};
-use super::drainer::{Counter, Handle, Setup, Target};
+use super::drainer::{Counter, Handle, Setup, Starting, Target};
 use super::sys::doors::Doors;
 use super::sys::process::{self, Strings};
 use super::sys::{self, signal};
@@ -53,13 +54,22 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         wait: run.wait,
         detail,
     };
-    let file = setup.doors.path().map_or("", |_| ".f");
+    let path = setup.doors.path().map(Path::to_owned);
+    let file = path.as_ref().map_or("", |_| ".f");
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
     let with_file = setup.target.is_file();
 
     let inherited = signal::take_over();
-    let mut drainer = Handle::start(setup, !run.exec)
-        .map_err(|e| Failure::new(exit::SYSTEM, "the process that writes the log", e))?;
+    let failed = |e| Failure::new(exit::SYSTEM, "the process that writes the log", e);
+    let (starting, setup) = Starting::fork(setup, !run.exec).map_err(failed)?;
+    // The longest step, while the other process starts.
+    if let Err(e) = sys::reserve(&setup.state, State::SIZE) {
+        // It may be gone already, for the same reason.
+        path.map(std::fs::remove_file);
+        return Err(no_memory("state", State::SIZE, &e));
+    }
+    drop(setup);
+    let mut drainer = starting.wait(path).map_err(failed)?;
     let secret = String::from_utf8_lossy(&id.secret);
     // A process that cannot reach its run ends where the policy enforces.
     let mode = if enforcing { 'e' } else { 'o' };
@@ -84,7 +94,8 @@ pub fn run(run: Run) -> Result<i32, Failure> {
             &process::exec(&arguments, &environment),
         ));
     }
-    let pid = start(&arguments, &environment, &inherited).map_err(|e| not_started(program, &e))?;
+    let pid = process::spawn(&arguments, &environment, &inherited)
+        .map_err(|e| not_started(program, &e))?;
     drainer.program(pid);
     let end = wait::wait(pid, &mut drainer, with_file);
     finish(&run, &drainer, end)
@@ -119,6 +130,7 @@ fn memory_policy(
     let bytes: Vec<u8> = all.flat_map(|w| w.to_ne_bytes()).collect();
     let make = || {
         let fd = sys::memory("bindgate-policy", bytes.len())?;
+        sys::reserve(&fd, bytes.len())?;
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let n = sys::write(fd.as_raw_fd(), rest)?;
@@ -191,30 +203,6 @@ fn look(run: &Run, enforcing: bool) -> Result<(), Failure> {
     }
     complain(format_args!("warning: {}", see::warning(link)));
     Ok(())
-}
-
-/// Starts the program as our child; returns when it runs, or with why not.
-fn start(
-    arguments: &Strings,
-    environment: &Strings,
-    inherited: &signal::Inherited,
-) -> std::io::Result<i32> {
-    let (read, write) = process::pipe()?;
-    let Some(pid) = process::fork()? else {
-        inherited.restore();
-        let e = process::exec(arguments, environment);
-        let code = e.raw_os_error().unwrap_or(libc::EIO);
-        let _ = sys::write(write.as_raw_fd(), &code.to_ne_bytes());
-        process::exit_now(exit::NOT_EXECUTABLE)
-    };
-    drop(write);
-    let mut code = [0; 4];
-    // exec closes the pipe: nothing to read is success.
-    if sys::read(&read, &mut code)? == code.len() {
-        process::wait(pid, true)?;
-        return Err(std::io::Error::from_raw_os_error(i32::from_ne_bytes(code)));
-    }
-    Ok(pid)
 }
 
 fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {

@@ -23,7 +23,7 @@ mod predict;
 mod writer;
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
@@ -122,45 +122,68 @@ pub struct Handle {
     pub witness: Option<Witness>,
 }
 
-impl Handle {
-    /// Starts the drainer, and a witness if one is asked for.
-    pub fn start(setup: Setup, witness: bool) -> std::io::Result<Handle> {
+/// A drainer that is about to start.
+pub struct Starting {
+    control: OwnedFd,
+    line: Option<OwnedFd>,
+}
+
+impl Starting {
+    /// Forks a drainer for `setup`, and a witness if one is asked for.
+    ///
+    /// # Errors
+    /// As fork(2) and socketpair(2).
+    pub fn fork(setup: Setup, witness: bool) -> std::io::Result<(Starting, Setup)> {
         let (ours, theirs) = unix::pair()?;
-        let file = setup.doors.path().map(Path::to_owned);
-        let line = if witness { Some(unix::pair()?) } else { None };
+        let (line, line_of_witness) = match witness {
+            true => unix::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+            false => (None, None),
+        };
         let Some(child) = process::fork()? else {
-            // Twice, so that nobody but init is their parent.
-            drop(ours);
-            if let Some((_, line)) = &line
-                && let Ok(None) = process::fork()
-            {
-                group::main(line);
-                process::exit_now(0);
-            }
-            process::new_group();
+            // Once more: the drainer is no child of the launcher, which may
+            // become the program.
+            drop((ours, line));
             match process::fork() {
                 Ok(None) => {
+                    drop(line_of_witness);
+                    process::new_group();
                     main(setup, theirs);
-                    process::exit_now(0)
                 }
-                Ok(Some(_)) => process::exit_now(0),
-                Err(_) => process::exit_now(1),
+                Ok(Some(_)) => {
+                    if let Some(line) = &line_of_witness {
+                        group::main(line);
+                    }
+                }
+                Err(_) => {}
             }
+            process::exit_now(0)
         };
-        drop(theirs);
-        process::wait(child, true)?;
+        if !witness {
+            process::wait(child, true)?;
+        }
+        let control = ours;
+        Ok((Starting { control, line }, setup))
+    }
+
+    /// Waits until it serves the run.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn wait(self, file: Option<PathBuf>) -> std::io::Result<Handle> {
         let mut bytes = [0; 4];
-        if unix::receive(&ours, &mut bytes, true)? != 4 {
+        if unix::receive(&self.control, &mut bytes, true)? != 4 {
             return Err(std::io::Error::other("the log process did not start"));
         }
         Ok(Handle {
-            control: ours,
+            control: self.control,
             file,
             pid: i32::from_ne_bytes(bytes),
-            witness: line.map(|(line, _)| Witness::new(line)),
+            witness: self.line.map(Witness::new),
         })
     }
+}
 
+impl Handle {
     /// Says which process the program is.
     pub fn program(&self, pid: i32) {
         let mut message = vec![tell::PROGRAM];

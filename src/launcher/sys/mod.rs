@@ -86,21 +86,25 @@ pub fn close_all_but(keep: &[RawFd]) {
     }
 }
 
-/// A memory file of `size` bytes, with all its pages there already: if there
-/// is no memory for it, better now than as a SIGBUS in the program.
+/// A memory file of `size` bytes, whose pages are still to be had: see
+/// [`reserve`].
 pub fn memory(name: &str, size: usize) -> io::Result<OwnedFd> {
     let name = CString::new(name)?;
     // SAFETY: `name` is a C string.
     let fd = own(unsafe {
         libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
     })?;
-    let len = size.max(1) as libc::off_t;
     // SAFETY: no memory is involved.
-    unsafe {
-        check(libc::ftruncate(fd.as_raw_fd(), len))?;
-        check(libc::fallocate(fd.as_raw_fd(), 0, 0, len))?;
-    }
+    check(unsafe { libc::ftruncate(fd.as_raw_fd(), size as libc::off_t) })?;
     Ok(fd)
+}
+
+/// Has the pages of a memory file of `size` bytes made: if there is no memory
+/// for them, better now than as a SIGBUS in the program.
+pub fn reserve(fd: &OwnedFd, size: usize) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, 0, size as libc::off_t) })?;
+    Ok(())
 }
 
 /// Seals a memory file against change of size, and of content if `content`.

@@ -2,9 +2,12 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+
+use super::signal::Inherited;
 use super::{check, own};
 
 /// Forks. The launcher has one thread whenever it does, so that the child may
@@ -47,15 +50,79 @@ impl Strings {
     }
 }
 
+/// Starts the program `arguments[0]` as [`exec`] does, as a child that finds
+/// the signals as `inherited` has them; returns when it runs. Like vfork(2):
+/// the child has our memory until then, for a copy would be thrown away.
+///
+/// # Errors
+/// As clone(2) and execvpe(3).
+pub fn spawn(arguments: &Strings, environment: &Strings, inherited: &Inherited) -> io::Result<i32> {
+    // For execvpe, which holds a path there, and for `/bin/sh` all arguments
+    // once more.
+    let words = (64 << 10) / size_of::<u128>() + arguments.owned.len();
+    let mut stack = vec![0u128; words];
+    let start = Start {
+        argv: arguments.pointers(),
+        envp: environment.pointers(),
+        inherited,
+        error: AtomicI32::new(0),
+    };
+    // SAFETY: the child has a stack of its own, which grows down from the end
+    // of the vector and is aligned as any. We go on when it has this memory no
+    // more: until then `start` and the stack live. What it writes of ours is
+    // `error` and errno. The launcher has one thread.
+    let pid = unsafe {
+        libc::clone(
+            begin,
+            stack.as_mut_ptr_range().end.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw const start).cast_mut().cast(),
+        )
+    };
+    let pid = check(pid)?;
+    match start.error.load(Relaxed) {
+        0 => Ok(pid),
+        error => {
+            wait(pid, true)?;
+            Err(io::Error::from_raw_os_error(error))
+        }
+    }
+}
+
+/// What a child is to become.
+struct Start<'a> {
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    inherited: &'a Inherited,
+    /// Why it did not.
+    error: AtomicI32,
+}
+
+/// The life of such a child, until exec or the end.
+extern "C" fn begin(start: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: what `spawn` passed, which waits for us.
+    let start = unsafe { &*start.cast::<Start>() };
+    start.inherited.restore();
+    let e = exec_pointers(&start.argv, &start.envp);
+    let error = e.raw_os_error().unwrap_or(libc::EINVAL);
+    start.error.store(error, Relaxed);
+    0
+}
+
 /// Becomes the program `arguments[0]`, looked up in PATH as a shell does.
 /// Returns only if that failed.
 pub fn exec(arguments: &Strings, environment: &Strings) -> io::Error {
-    let (argv, envp) = (arguments.pointers(), environment.pointers());
-    let Some(Some(program)) = argv.first().map(|p| (!p.is_null()).then_some(*p)) else {
+    exec_pointers(&arguments.pointers(), &environment.pointers())
+}
+
+/// As [`exec`], with what [`Strings::pointers`] gave: nothing is allocated.
+fn exec_pointers(argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> io::Error {
+    let Some(program) = argv.first().filter(|p| !p.is_null()) else {
         return io::ErrorKind::InvalidInput.into();
     };
-    // SAFETY: null-terminated arrays of C strings that live until the end.
-    unsafe { libc::execvpe(program, argv.as_ptr(), envp.as_ptr()) };
+    // SAFETY: null-terminated arrays of C strings whose owners the callers
+    // hold until the end.
+    unsafe { libc::execvpe(*program, argv.as_ptr(), envp.as_ptr()) };
     io::Error::last_os_error()
 }
 
@@ -132,17 +199,6 @@ pub fn wait(pid: i32, block: bool) -> io::Result<Option<(i32, Status)>> {
             Err(e) => return Err(e),
         }
     }
-}
-
-/// A pipe: reading end, writing end.
-pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [0; 2];
-    // SAFETY: room for two.
-    check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
-    // Both are taken over before either is moved, so that a failure leaks none.
-    // SAFETY: both were just made.
-    let [read, write] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    Ok((super::high(read)?, super::high(write)?))
 }
 
 /// A handle of process `pid` that gets readable when it ends.
