@@ -80,7 +80,8 @@ unsafe fn last_half(at: *const [u8; 4]) -> u64 {
 }
 
 /// The family of an address, and the port if it is an IP address; `None` if it
-/// is too short for one, or if the memory is not there.
+/// is too short for one, or if the memory is not there. See [`is_rest_readable`].
+#[inline(always)]
 pub fn family_and_port(from: *const libc::sockaddr, len: libc::socklen_t) -> Option<(u16, u16)> {
     if !(16..=STORAGE as u32).contains(&len) || !is_readable(from as usize, 4) {
         return None;
@@ -88,6 +89,13 @@ pub fn family_and_port(from: *const libc::sockaddr, len: libc::socklen_t) -> Opt
     // SAFETY: the first four bytes were asked about.
     let [a, b, c, d] = unsafe { from.cast::<[u8; 4]>().read() };
     Some((u16::from_ne_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// Are all `len` bytes at `from` there, of which the first ones are?
+#[inline]
+pub fn is_rest_readable(from: *const libc::sockaddr, len: libc::socklen_t) -> bool {
+    let (at, len) = (from as usize, len as usize);
+    at % PAGE + len <= PAGE || is_readable(at, len)
 }
 
 fn copy_checked(from: *const libc::sockaddr, len: usize) -> RawAddr {

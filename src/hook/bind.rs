@@ -3,12 +3,14 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
-use bindgate_core::policy::{Implicit, Op, Outlook, Query, Room, Ruling, Verb};
+use bindgate_core::policy::{
+    Candidates, Foreseen, Implicit, Op, Outlook, Query, Room, Ruling, Verb,
+};
 use bindgate_core::record::{Call, Check, Identity, RULE_DEFAULT, Record, Words, flag, stage};
 use bindgate_core::socket::KindSet;
 use libc::{sockaddr, socklen_t};
 
-use super::brief::{self, Judged, Passed};
+use super::brief::{self, Glance, Judged, Passed};
 use super::note::{answered, describe, enter, refusal};
 use super::{errno, finish, outcome, query, refuse, uid};
 use crate::faults::guard;
@@ -160,34 +162,48 @@ pub struct Question {
 }
 
 /// Identify, and policy: asks no more of the kernel than the verdict needs.
-#[inline(never)]
 pub fn ask(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit) -> Asked {
-    let mut answer = Asked::NOTHING;
-    let mut q = Query {
+    let q = Query {
         addr: Some(asked),
         implicit,
         ..query(run, Op::Bind)
     };
     let mut room = Room::default();
     let candidates = run.view.candidates(&q, &mut room);
+    ask_of(run, fd, asked, q, &candidates)
+}
+
+/// As [`ask`], of the rules that fit the address.
+#[inline(never)]
+pub fn ask_of(
+    run: &Run,
+    fd: c_int,
+    asked: &Addr,
+    mut q: Query<'_>,
+    candidates: &Candidates<'_>,
+) -> Asked {
+    let mut answer = Asked::NOTHING;
     let may_be_dual = asked.family() == af::INET6 && asked.is_wildcard();
+    let believed = fds::get(fd).socket();
     let mut outlook = if candidates.is_empty() {
         Outlook::NoRule(run.view.by_default(&q))
     } else {
-        let believed = fds::get(fd).socket();
         if believed.domain == asked.family() {
             q.kinds = believed.kinds();
         }
-        run.view.outlook(&q, &candidates)
+        run.view.outlook(&q, candidates)
     };
     if may_be_dual && outlook != outlook_of_v6only(run, &q) {
-        outlook = Outlook::Open;
+        outlook = Outlook::Open(Foreseen::default());
     }
-    if let Outlook::NoRule(ruling) | Outlook::Allowed(ruling) = outlook {
-        answer.stages = stage::POLICY;
-        answer.ruling = Some(ruling);
-        return answer;
-    }
+    let foreseen = match outlook {
+        Outlook::NoRule(ruling) | Outlook::Allowed(ruling) => {
+            answer.stages = stage::POLICY;
+            answer.ruling = Some(ruling);
+            return answer;
+        }
+        Outlook::Open(foreseen) => foreseen,
+    };
     let Ok(s) = fds::verify(fd) else {
         // The kernel will say what is wrong with the descriptor.
         return answer;
@@ -198,19 +214,22 @@ pub fn ask(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit) -> Asked {
         // The family's own check comes, and refuses.
         return answer;
     }
-    q.kinds = s.ty.kinds();
+    answer.stages |= stage::POLICY;
     q.uid = uid(run, Op::Bind);
     answer.uid = q.uid;
-    answer.stages |= stage::POLICY;
     answer.ruling = Some(if may_be_dual {
+        q.kinds = s.ty.kinds();
         q.v6only = place::is_v6only(fd);
         answer.v6only = q.v6only;
         // Not the rules of before: which ones fit depends on it.
         let mut room = Room::default();
         let candidates = run.view.candidates(&q, &mut room);
         run.view.ruling(&q, &candidates, run)
+    } else if s.ty == believed {
+        run.view.foreseen(&q, candidates, foreseen, run)
     } else {
-        run.view.ruling(&q, &candidates, run)
+        q.kinds = s.ty.kinds();
+        run.view.ruling(&q, candidates, run)
     });
     answer
 }
@@ -319,20 +338,18 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
         // SAFETY: as the caller's.
         return unsafe { next(fd, addr, len) };
     };
-    let short = guard(Call::Bind, stage::POLICY, || brief::is_bind(run, addr, len));
-    match short {
+    let glance = guard(Call::Bind, stage::POLICY, || brief::glance(run, addr, len));
+    match glance {
         // SAFETY: as the caller's.
-        Some(true) => unsafe {
+        Some(Glance::Pass) => unsafe {
             passed_bind(run, next, (fd, addr, len), &Passed::unasked(run), flags)
         },
-        // SAFETY: as the caller's.
-        Some(false) if emit::is_brief(run) => unsafe {
-            asked_bind(run, next, (fd, addr, len), flags)
-        },
+        // SAFETY: as the caller's; the address was asked about.
+        Some(Glance::Ask) => unsafe { asked_bind(run, next, (fd, addr, len), flags) },
         // Not by way of `asked_bind`: its frame is large, and a handler's stack
         // small.
         // SAFETY: as the caller's.
-        Some(false) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
+        Some(Glance::Other) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
         // A fault: as if the shim were not there.
         // SAFETY: as the caller's.
         None => unsafe { next(fd, addr, len) },
@@ -364,7 +381,7 @@ unsafe fn passed_bind(
 /// bind(2), where a rule may have a say.
 ///
 /// # Safety
-/// As bind(2), which `next` is, but the address may be anything.
+/// As bind(2), which `next` is. The address can be read.
 #[inline(never)]
 unsafe fn asked_bind(
     run: &Run,
@@ -374,7 +391,8 @@ unsafe fn asked_bind(
 ) -> c_int {
     let mut question = None;
     let judged = guard(Call::Bind, stage::POLICY, || {
-        brief::judge(run, fd, addr, len, &mut question)
+        // SAFETY: as the caller's.
+        unsafe { brief::judge(run, (fd, addr, len), &mut question) }
     });
     match judged {
         // SAFETY: as the caller's.

@@ -5,7 +5,7 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::af;
-use bindgate_core::policy::Implicit;
+use bindgate_core::policy::{Implicit, Op, Query};
 use bindgate_core::record::{
     Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
 };
@@ -13,9 +13,9 @@ use bindgate_core::run::option;
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
-use super::bind::{Question, ask, begin, note_bind, read_late};
+use super::bind::{Question, ask, ask_of, begin, note_bind, read_late};
 use super::note::{answered, describe};
-use super::{errno, set_errno};
+use super::{errno, query, set_errno};
 use crate::faults::guard;
 use crate::fds::{self, Socket};
 use crate::run::{LookedAt, Run};
@@ -99,7 +99,7 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// [`is_bind`] said so.
+    /// [`glance`] said so.
     #[inline]
     pub fn unasked(run: &Run) -> Passed {
         match run.looked_at {
@@ -133,19 +133,34 @@ pub enum Judged {
     No,
 }
 
-/// May bind(2) go the short way without a question to the rules? Only the port
-/// is looked at.
+/// What the first look at a bind(2) says.
+pub enum Glance {
+    /// It goes the short way, without a question to the rules.
+    Pass,
+    /// A rule may have a say about the address, which can be read.
+    Ask,
+    /// It goes the long way.
+    Other,
+}
+
+/// The first look at a bind(2): at most at its address.
 #[inline]
-pub fn is_bind(run: &Run, addr: *const sockaddr, len: socklen_t) -> bool {
-    emit::is_brief(run)
-        && match run.looked_at {
-            LookedAt::None => true,
-            LookedAt::All => false,
-            LookedAt::Ports(ports) => match memory::family_and_port(addr, len) {
-                Some((af::INET | af::INET6, port)) => !is_in(ports, port),
-                _ => false,
-            },
+pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
+    if !emit::is_brief(run) {
+        return Glance::Other;
+    }
+    let ports = match run.looked_at {
+        LookedAt::None => return Glance::Pass,
+        LookedAt::Ports(ports) => Some(ports),
+        LookedAt::All => None,
+    };
+    match memory::family_and_port(addr, len) {
+        Some((af::INET | af::INET6, port)) if ports.is_some_and(|p| !is_in(p, port)) => {
+            Glance::Pass
         }
+        Some(_) if memory::is_rest_readable(addr, len) => Glance::Ask,
+        _ => Glance::Other,
+    }
 }
 
 fn is_in(ports: &[u64; 1024], port: u16) -> bool {
@@ -154,28 +169,42 @@ fn is_in(ports: &[u64; 1024], port: u16) -> bool {
 }
 
 /// May bind(2) go the short way? Asks the rules about an IP address.
+///
+/// # Safety
+/// `len` bytes at `addr` can be read.
 #[inline]
-pub fn judge(
+pub unsafe fn judge(
     run: &Run,
-    fd: c_int,
-    addr: *const sockaddr,
-    len: socklen_t,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     question: &mut Option<Question>,
 ) -> Judged {
-    if !emit::is_brief(run) {
-        return Judged::No;
-    }
-    if !memory::is_readable(addr as usize, len as usize) {
-        return Judged::No;
-    }
-    // SAFETY: these bytes were asked about.
-    let Some(words) = (unsafe { memory::ip_words(addr, len) }) else {
+    // SAFETY: as the caller's.
+    let Some(asked) = &(unsafe { memory::ip_words(addr, len) }) else {
         return Judged::No;
     };
-    let Some(asked) = words.addr() else {
+    let q = query(run, Op::Bind);
+    let found = run
+        .view
+        .ip_candidates(asked, q.unprivileged_start, q.paths());
+    if let Some(none) = &found
+        && none.is_empty()
+        && run.view.default_errno(Op::Bind).is_none()
+    {
+        return Judged::Passed(Passed::BY_DEFAULT);
+    }
+    let Some(addr) = &asked.addr() else {
         return Judged::No;
     };
-    let answer = ask(run, fd, &asked, Implicit::No);
+    let answer = match &found {
+        Some(candidates) => {
+            let q = Query {
+                addr: Some(addr),
+                ..q
+            };
+            ask_of(run, fd, addr, q, candidates)
+        }
+        None => ask(run, fd, addr, Implicit::No),
+    };
     match answer.passed() {
         Some(rule) => Judged::Passed(Passed {
             stages: stage::HOOK | stage::ADDRESS | answer.stages,
@@ -185,7 +214,7 @@ pub fn judge(
         }),
         None => {
             *question = Some(Question {
-                asked: words,
+                asked: *asked,
                 answer,
             });
             Judged::Asked

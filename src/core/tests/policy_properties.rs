@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU8;
 
 use bindgate_core::addr::Addr;
 use bindgate_core::policy::*;
+use bindgate_core::record::Words;
 use bindgate_core::socket::KindSet;
 use common::generate::{Question, host_lines, policy, question};
 use common::{Counters, Users, messages, oracle, prefixes};
@@ -215,6 +216,32 @@ fn compare(p: &Policy, qs: &[Question]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The candidates by the address's bytes, where it is one that they are known
+/// for.
+fn by_bytes(view: View<'_>, q: &Query<'_>) -> Option<Candidates<'static>> {
+    if q.op != Op::Bind {
+        return None;
+    }
+    let raw = q.addr?.write();
+    let mut bytes = [0; 32];
+    bytes
+        .get_mut(..raw.bytes().len())?
+        .copy_from_slice(raw.bytes());
+    let (words, _) = bytes.as_chunks();
+    let words = Words {
+        words: [0, 1, 2, 3].map(|i| u64::from_ne_bytes(words[i])),
+        len: raw.bytes().len() as u8,
+    };
+    let found = view.ip_candidates(&words, q.unprivileged_start, q.paths());
+    let is_known = match q.addr? {
+        Addr::Inet { .. } => true,
+        Addr::Inet6 { .. } => !q.addr?.is_wildcard() || q.addr?.ipv4().is_some(),
+        _ => false,
+    };
+    assert_eq!(found.is_some(), is_known, "{q:?}");
+    found
+}
+
 /// What the rules say before the socket and the user are known, against what
 /// they say afterwards.
 fn foreseen(
@@ -231,8 +258,24 @@ fn foreseen(
     };
     let mut room = Room::default();
     let candidates = view.candidates(&before, &mut room);
+    if let Some(same) = by_bytes(view, &before) {
+        prop_assert_eq!(same.is_empty(), candidates.is_empty());
+        let (one, other) = (
+            view.outlook(&before, &same),
+            view.outlook(&before, &candidates),
+        );
+        prop_assert_eq!(one, other, "{}\n{:?}", policy, q);
+    }
     let said = match view.outlook(&before, &candidates) {
-        Outlook::Open => return Ok(()),
+        Outlook::Open(rule) => {
+            if believed == q.kinds {
+                let q = q.query();
+                let said = view.foreseen(&q, &candidates, rule, &Counters::default());
+                let want = view.ruling(&q, &candidates, &Counters::default());
+                prop_assert_eq!(said, want, "{}\n{:?}", policy, q);
+            }
+            return Ok(());
+        }
         Outlook::NoRule(said) => {
             prop_assert_eq!(d.rule, None, "{}\n{:?}", policy, q);
             said

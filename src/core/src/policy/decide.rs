@@ -9,6 +9,7 @@ use super::layout::{CONDITION, condition_flag, entry, rule_flag, section, verb};
 use super::view::{View, upper};
 use super::{Implicit, Op, Verb, conditions, errno, glob};
 use crate::addr::{Addr, UnixName};
+use crate::record::Words;
 use crate::socket::KindSet;
 
 /// What a program asks.
@@ -32,6 +33,26 @@ pub struct Query<'a> {
     pub script: &'a [u8],
     /// The user; a rule for a user does not match where it is unknown.
     pub uid: Option<u32>,
+}
+
+/// The program that asks, as `for` globs see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Paths<'a> {
+    /// The executable's path.
+    pub program: &'a [u8],
+    /// The path of the script behind `#!`, or nothing.
+    pub script: &'a [u8],
+}
+
+impl<'a> Query<'a> {
+    /// The program that asks.
+    #[must_use]
+    pub fn paths(&self) -> Paths<'a> {
+        Paths {
+            program: self.program,
+            script: self.script,
+        }
+    }
 }
 
 impl Default for Query<'_> {
@@ -97,8 +118,13 @@ pub enum Outlook {
     /// rule named is the one for a socket of the query's kinds.
     Allowed(Ruling),
     /// It depends.
-    Open,
+    Open(Foreseen),
 }
+
+/// The rule that decides if the socket is of the kinds that it was believed to
+/// be ([`View::foreseen`]); nothing where more has to be known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Foreseen(Option<u32>);
 
 /// The rules whose address, port and program fit a query.
 pub struct Candidates<'q> {
@@ -130,14 +156,29 @@ impl View<'_> {
     /// asked with them; only its kinds and its user may change.
     #[must_use]
     pub fn candidates<'q>(&self, q: &Query<'q>, room: &'q mut Room) -> Candidates<'q> {
-        let key = Key::of(q, &mut room.0);
-        Candidates {
-            lists: match self.has_rules(q.op) {
-                true => self.lists(q, &key),
-                false => Lists::NONE,
-            },
-            key,
-        }
+        let mut found = Candidates {
+            key: Key::of(q, &mut room.0),
+            lists: Lists::NONE,
+        };
+        self.lists(q.op, q.paths(), &found.key, &mut found.lists);
+        found
+    }
+
+    /// As [`View::candidates`], for bind(2) to the IP address with these bytes.
+    /// `None` for `::`, of which more has to be known, and for other addresses.
+    #[must_use]
+    pub fn ip_candidates(
+        &self,
+        asked: &Words,
+        unprivileged_start: u16,
+        paths: Paths<'_>,
+    ) -> Option<Candidates<'static>> {
+        let mut found = Candidates {
+            key: Key::of_ip(asked, unprivileged_start)?,
+            lists: Lists::NONE,
+        };
+        self.lists(Op::Bind, paths, &found.key, &mut found.lists);
+        Some(found)
     }
 
     /// What can be said before the kernel was asked about the socket and the
@@ -147,11 +188,11 @@ impl View<'_> {
     pub fn outlook(&self, q: &Query<'_>, c: &Candidates<'_>) -> Outlook {
         let kinds = u64::from(q.kinds.0);
         let (mut first, mut certain) = (NONE, NONE);
-        let (mut fits, mut open) = (false, false);
+        let (mut fits, mut open, mut more) = (false, false, false);
         self.each_list(&c.lists, q, &c.key, |list, check_ports| {
             for &e in list {
                 let rule = upper(e);
-                if open || rule >= certain {
+                if rule >= certain || (open && (kinds == 0 || more || rule >= first)) {
                     return;
                 }
                 if (q.implicit == Implicit::Connect && e & entry::IMPLICIT == 0)
@@ -162,7 +203,9 @@ impl View<'_> {
                 }
                 fits = true;
                 let any = e & entry::ANY_KIND != 0;
-                open = e & entry::ALLOWS == 0 || (kinds == 0 && !any);
+                open |= e & entry::ALLOWS == 0 || (kinds == 0 && !any);
+                // A user, or a note: not for `first` to say.
+                more |= e & entry::PLAIN == 0 || e & entry::NOTE != 0;
                 if any || e & kinds != 0 {
                     first = first.min(rule);
                 }
@@ -176,7 +219,7 @@ impl View<'_> {
             return Outlook::NoRule(default);
         }
         if open || (certain == NONE && default.verb != Verb::Allow) {
-            return Outlook::Open;
+            return Outlook::Open(Foreseen((kinds != 0 && !more).then_some(first)));
         }
         Outlook::Allowed(match known(first) {
             None => default,
@@ -238,8 +281,27 @@ impl View<'_> {
         while note != NONE && !self.takes(note, times) {
             (_, note) = self.first(q, c, from, note + 1);
         }
-        let (rule, note) = (known(rule), known(note));
-        let Some(decided) = rule else {
+        self.ruling_of(q, rule, known(note))
+    }
+
+    /// [`View::ruling`] without a look at the rules once more. The socket must
+    /// be of the kinds for which [`View::outlook`] was asked.
+    #[must_use]
+    pub fn foreseen(
+        &self,
+        q: &Query<'_>,
+        c: &Candidates<'_>,
+        foreseen: Foreseen,
+        times: &(impl Times + ?Sized),
+    ) -> Ruling {
+        match foreseen.0 {
+            Some(rule) if rule == NONE || self.takes(rule, times) => self.ruling_of(q, rule, None),
+            _ => self.ruling(q, c, times),
+        }
+    }
+
+    fn ruling_of(&self, q: &Query<'_>, rule: u32, note: Option<u32>) -> Ruling {
+        let Some(decided) = known(rule) else {
             return Ruling {
                 note,
                 ..self.by_default(q)
@@ -255,7 +317,7 @@ impl View<'_> {
         Ruling {
             verb,
             errno,
-            rule,
+            rule: Some(decided),
             note,
             by_default: false,
         }
@@ -350,7 +412,7 @@ impl View<'_> {
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
         self.has_name(rule, flags, key)
             && match upper(self.rule_word(rule, 1)).checked_sub(1) {
-                Some(c) => self.condition(c, q),
+                Some(c) => self.condition(c, q.paths()),
                 None => true,
             }
     }
@@ -360,23 +422,23 @@ impl View<'_> {
     }
 
     /// Does the program match a `for` glob?
-    fn condition(&self, c: u32, q: &Query<'_>) -> bool {
+    fn condition(&self, c: u32, paths: Paths<'_>) -> bool {
         let n = self.condition_count();
-        conditions::fill(self.cache(), n, |c| self.evaluate(c, q));
+        conditions::fill(self.cache(), n, |c| self.evaluate(c, paths));
         match conditions::recall(self.cache(), n, c) {
             Some(known) => known,
-            None => self.evaluate(c, q),
+            None => self.evaluate(c, paths),
         }
     }
 
-    pub(super) fn evaluate(&self, c: u32, q: &Query<'_>) -> bool {
+    pub(super) fn evaluate(&self, c: u32, paths: Paths<'_>) -> bool {
         let (all, _) = self.section(section::CONDITIONS).as_chunks::<CONDITION>();
         let &[flags, pattern] = all.get(c as usize).unwrap_or(&[0, 0]);
         let pattern = self.string(pattern);
         let mut path = if flags & condition_flag::SCRIPT != 0 {
-            q.script
+            paths.script
         } else {
-            q.program
+            paths.program
         };
         if path.is_empty() || pattern.is_empty() {
             return false;

@@ -6,8 +6,9 @@ use super::layout::{
 };
 use super::target::tidy;
 use super::view::{View, at, part, upper};
-use super::{Query, conditions};
-use crate::addr::{Addr, UnixKind, UnixName};
+use super::{Paths, Query, conditions};
+use crate::addr::{Addr, UnixKind, UnixName, af};
+use crate::record::Words;
 
 /// In the place of a list: the ports of its rules must be looked at.
 const CHECK_PORTS: u32 = 1 << 31;
@@ -40,11 +41,11 @@ impl Lists {
 }
 
 impl<'a> View<'a> {
-    /// The lists of the rules whose address, port and program fit.
-    pub(super) fn lists(&self, q: &Query<'_>, key: &Key<'_>) -> Lists {
-        let mut lists = Lists::NONE;
-        self.walk(q, key, &mut |list| lists.add(list));
-        lists
+    /// Adds the lists of the rules whose address, port and program fit.
+    pub(super) fn lists(&self, op: Op, paths: Paths<'_>, key: &Key<'_>, lists: &mut Lists) {
+        if self.has_rules(op) {
+            self.walk(op, paths, key, &mut |list| lists.add(list));
+        }
     }
 
     /// Shows each list, and whether the ports of its rules must be looked at.
@@ -59,13 +60,13 @@ impl<'a> View<'a> {
         let mut show = |list: u32| f(self.list(list & !CHECK_PORTS), list & CHECK_PORTS != 0);
         match lists.at.get(..lists.len) {
             Some(all) => all.iter().for_each(|list| show(*list)),
-            None => self.walk(q, key, &mut show),
+            None => self.walk(q.op, q.paths(), key, &mut show),
         }
     }
 
     /// Goes down the trie of the prefixes that hold the key.
-    fn walk(&self, q: &Query<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
-        let place = q.op.index() * Class::COUNT + key.class as usize;
+    fn walk(&self, op: Op, paths: Paths<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
+        let place = op.index() * Class::COUNT + key.class as usize;
         let mut link = at(self.section(section::DIRECTORY), place) as u32;
         let (nodes, _) = self.section(section::NODES).as_chunks::<NODE>();
         let (mut bits, mut from) = (key.bits, 0);
@@ -78,9 +79,9 @@ impl<'a> View<'a> {
             if len < least || other.leading_zeros() < len {
                 return;
             }
-            self.cell(node::cell(word), q, key, show);
+            self.cell(node::cell(word), paths, key, show);
             if key.reserved {
-                self.cell(node::reserved(word), q, key, show);
+                self.cell(node::reserved(word), paths, key, show);
             }
             if let Some(behind) = bits.checked_shl(len) {
                 let right = behind >> 127 != 0;
@@ -100,7 +101,7 @@ impl<'a> View<'a> {
 
     /// Shows what a cell has: its list for the port, and those of the
     /// conditions that the program meets.
-    fn cell(&self, cell: u32, q: &Query<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
+    fn cell(&self, cell: u32, paths: Paths<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
         let Some(i) = cell.checked_sub(1) else {
             return;
         };
@@ -111,7 +112,7 @@ impl<'a> View<'a> {
             return;
         }
         let buckets = part(self.section(section::BUCKETS), at(cells, i as usize + 1));
-        self.each_condition(q, &mut |c| {
+        self.each_condition(paths, &mut |c| {
             let i = buckets.partition_point(|&b| upper(b) < c);
             if let Some(&b) = buckets.get(i)
                 && upper(b) == c
@@ -161,12 +162,12 @@ impl<'a> View<'a> {
     }
 
     /// Calls `f` with each condition that the program meets.
-    fn each_condition(&self, q: &Query<'_>, f: &mut impl FnMut(u32)) {
+    fn each_condition(&self, paths: Paths<'_>, f: &mut impl FnMut(u32)) {
         let n = self.condition_count();
         let cache = self.cache();
-        conditions::fill(cache, n, |c| self.evaluate(c, q));
+        conditions::fill(cache, n, |c| self.evaluate(c, paths));
         if !conditions::each(cache, n, f) {
-            (0..n).filter(|&c| self.evaluate(c, q)).for_each(f);
+            (0..n).filter(|&c| self.evaluate(c, paths)).for_each(f);
         }
     }
 }
@@ -186,23 +187,17 @@ impl<'q> Key<'q> {
     /// What `q` asks about. `room` is for a Unix path that has to be written
     /// in another way.
     pub fn of(q: &Query<'q>, room: &'q mut Option<UnixName>) -> Key<'q> {
-        let mut key = Key {
-            class: Class::Other,
-            bits: 0,
-            port: 0,
-            reserved: false,
-            name: &[],
-        };
+        let mut key = Key::OTHER;
         let Some(addr) = q.addr.filter(|_| q.op != Op::Socket) else {
             return key;
         };
         match addr {
             Addr::Inet { ip, port } => {
-                key.ip_port(*port, q);
+                key.ip_port(*port, q.unprivileged_start);
                 key.four(*ip);
             }
             Addr::Inet6 { ip, port, .. } => {
-                key.ip_port(*port, q);
+                key.ip_port(*port, q.unprivileged_start);
                 if let Some(ip) = addr.ipv4() {
                     key.four(ip);
                 } else {
@@ -244,9 +239,39 @@ impl<'q> Key<'q> {
         key
     }
 
-    fn ip_port(&mut self, port: u16, q: &Query<'_>) {
+    /// What a bind to an IP address asks about, from the bytes of the address.
+    /// `None` for `::`, of which more has to be known, and for no IP address.
+    pub fn of_ip(asked: &Words, unprivileged_start: u16) -> Option<Key<'static>> {
+        let [first, second, third, _] = asked.words;
+        let [family, family_too, port, port_too, a, b, c, d] = first.to_ne_bytes();
+        let mut key = Key::OTHER;
+        match (u16::from_ne_bytes([family, family_too]), asked.len) {
+            (af::INET, 16..) => key.four([a, b, c, d]),
+            (af::INET6, 28..) => {
+                let bits = u128::from(u64::from_be(second)) << 64 | u128::from(u64::from_be(third));
+                match bits >> 32 {
+                    0xffff => key.four((bits as u32).to_be_bytes()),
+                    0 if bits == 0 => return None,
+                    _ => (key.bits, key.class) = (bits, Class::V6),
+                }
+            }
+            _ => return None,
+        }
+        key.ip_port(u16::from_be_bytes([port, port_too]), unprivileged_start);
+        Some(key)
+    }
+
+    const OTHER: Key<'static> = Key {
+        class: Class::Other,
+        bits: 0,
+        port: 0,
+        reserved: false,
+        name: &[],
+    };
+
+    fn ip_port(&mut self, port: u16, unprivileged_start: u16) {
         self.port = u32::from(port);
-        self.reserved = port != 0 && port < q.unprivileged_start;
+        self.reserved = port != 0 && port < unprivileged_start;
     }
 
     fn four(&mut self, ip: [u8; 4]) {

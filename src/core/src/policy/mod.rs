@@ -62,7 +62,7 @@ pub use ast::{
 };
 #[cfg(feature = "alloc")]
 pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile};
-pub use decide::{Candidates, Decision, Outlook, Query, Room, Ruling, Times};
+pub use decide::{Candidates, Decision, Foreseen, Outlook, Paths, Query, Room, Ruling, Times};
 #[cfg(feature = "alloc")]
 pub use diag::{Diagnostic, Severity};
 pub use glob::matches as glob_matches;
