@@ -1,6 +1,7 @@
 //! `bindgate run` beside the program that it runs: nobody before it, behind
 //! it or above it can tell the two apart.
 
+mod bounds;
 mod disk;
 mod policy;
 mod predicted;
@@ -15,6 +16,7 @@ mod unseen;
 fn main() {
     support::main(|| {
         let mut trials = process::trials();
+        trials.extend(bounds::trials());
         trials.extend(disk::trials());
         trials.extend(policy::trials());
         trials.extend(tamper::trials());

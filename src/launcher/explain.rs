@@ -14,7 +14,8 @@ use bindgate_core::record::RULE_DEFAULT;
 use bindgate_core::socket::SocketType;
 
 use super::cli::RuleSource;
-use super::{Failure, exit, policy, simulate_machine};
+use super::simulate_machine::{self, LeftOut};
+use super::{Failure, complain, exit, policy};
 
 /// `bindgate explain`
 #[derive(clap::Args, Debug)]
@@ -81,12 +82,16 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
     let view = compiled.view()?;
     let described = !lines.is_empty();
     // A described host has no sockets; this machine's are not looked for then.
-    let (mut host, sockets) = if described {
-        (Host::loopback(simulate_machine::running()), Vec::new())
+    let (mut host, left_out, sockets) = if described {
+        let host = Host::loopback(simulate_machine::running());
+        (host, LeftOut::default(), Vec::new())
     } else {
         let machine = simulate_machine::read();
-        (machine.host, machine.sockets)
+        (machine.host, machine.left_out, machine.sockets)
     };
+    for sentence in left_out.sentences(&host) {
+        complain(format_args!("warning: {sentence}"));
+    }
     let mut caller = Process::new("caller", args.uid);
     for line in &lines {
         apply(&mut host, &line.setting).map_err(|why| Failure::new(exit::USAGE, "host", why))?;
@@ -131,6 +136,13 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
             );
             continue;
         }
+        if moved.is_some_and(|a| left_out.concerns(&a)) {
+            let _ = writeln!(
+                out,
+                "  model     not known: the address is one that the model has no room for"
+            );
+            continue;
+        }
         let script = Script {
             host,
             sysctls: Vec::new(),
@@ -139,7 +151,8 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
             vars: vec!["s".into()],
             lines: Vec::new(),
         };
-        let mut player = Player::new(&script, 65536);
+        // Room for all of them, and for the one that asks.
+        let mut player = Player::new(&script, sockets.len() + 1);
         let mut others = 0;
         for o in &sockets {
             others += u32::from(player.net.net().adopt(o).is_some());

@@ -19,7 +19,7 @@ use bindgate_core::socket::{SocketType, proto, ty};
 
 use super::alive::Alive;
 use super::callers::{Caller, Callers, NOBODY};
-use crate::launcher::simulate_machine;
+use crate::launcher::simulate_machine::{self, LeftOut};
 use crate::launcher::sys::diag::{self, Owner};
 
 /// How old may be what is known of the host, and of a process.
@@ -55,6 +55,8 @@ pub(super) mod why {
     pub const REFUSED: &str =
         "something that the model does not know refused: LSM, Landlock, cgroup, a capability";
     pub const ADDRESS: &str = "the address was not there then";
+    pub const LEFT_OUT: &str =
+        "the model has no room for all of this machine's addresses and devices, and none for this";
 }
 
 /// What the model's answer depends on, besides the host.
@@ -85,6 +87,8 @@ struct Asked {
 /// See the module.
 pub struct Predictor {
     net: OwnedNet,
+    /// What of the host is not in `net`.
+    left_out: LeftOut,
     /// When the host was read; it is read first when somebody asks.
     host_at: Option<Instant>,
     answers: HashMap<Question, (Result<(), Errno>, Option<Step>)>,
@@ -100,6 +104,7 @@ impl Predictor {
     pub fn new() -> Predictor {
         Predictor {
             net: OwnedNet::new(Host::EMPTY, OWNERS as u32 + 1),
+            left_out: LeftOut::default(),
             host_at: None,
             answers: HashMap::new(),
             callers: Callers::new(),
@@ -148,8 +153,8 @@ impl Predictor {
         if addr.bytes().len() < 16 {
             return Err(why::ELSEWHERE);
         }
-        let port = match addr.read() {
-            Some(Addr::Inet { port, .. } | Addr::Inet6 { port, .. }) => port,
+        let (at, port) = match addr.read() {
+            Some(at @ (Addr::Inet { port, .. } | Addr::Inet6 { port, .. })) => (at, port),
             _ => return Err(why::SOCKET),
         };
         self.host_not_older_than(FRESH);
@@ -164,6 +169,7 @@ impl Predictor {
         };
         let caller = known(self.callers.of(r.process, alive, FRESH))?;
         let mut said = self.of_address(kind, addr, caller.unwrap_or(NOBODY));
+        self.has_room_for(&at, said.0)?;
         if agrees(said.0, r.kernel) {
             if r.kernel == 0 {
                 self.bound(tcp, r, caller);
@@ -174,6 +180,7 @@ impl Predictor {
         self.host_not_older_than(FRESH_IN_DOUBT);
         let caller = known(self.callers.of(r.process, alive, FRESH_IN_DOUBT))?.or(caller);
         said = self.of_address(kind, addr, caller.unwrap_or(NOBODY));
+        self.has_room_for(&at, said.0)?;
         if agrees(said.0, r.kernel) {
             if r.kernel == 0 {
                 self.bound(tcp, r, caller);
@@ -209,9 +216,17 @@ impl Predictor {
 
     fn host_not_older_than(&mut self, fresh: Duration) {
         if self.host_at.is_none_or(|at| at.elapsed() > fresh) {
-            self.net.host = simulate_machine::host();
+            (self.net.host, self.left_out) = simulate_machine::host();
             self.host_at = Some(Instant::now());
             self.answers.clear();
+        }
+    }
+
+    /// Where the model said no: not because the address had no room in it?
+    fn has_room_for(&self, at: &Addr, said: Result<(), Errno>) -> Result<(), &'static str> {
+        match said {
+            Err(_) if self.left_out.concerns(at) => Err(why::LEFT_OUT),
+            _ => Ok(()),
         }
     }
 

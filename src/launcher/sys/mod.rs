@@ -15,7 +15,7 @@ pub mod process;
 pub mod signal;
 pub mod unix;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU32;
@@ -270,6 +270,27 @@ pub fn user_id(name: &str) -> Option<u32> {
         let entry = libc::getpwnam(name.as_ptr());
         (!entry.is_null()).then(|| (*entry).pw_uid)
     }
+}
+
+/// The devices of this network name space: indices and names. `/sys` may show
+/// another name space's.
+pub fn devices() -> Vec<(u32, String)> {
+    let mut all = Vec::new();
+    // SAFETY: a list that ends with a null name, each name before that a C
+    // string; the names are copied before the list is given back.
+    unsafe {
+        let list = libc::if_nameindex();
+        let mut at = list;
+        while !at.is_null() && !(*at).if_name.is_null() {
+            let name = CStr::from_ptr((*at).if_name).to_string_lossy();
+            all.push(((*at).if_index, name.into_owned()));
+            at = at.add(1);
+        }
+        if !list.is_null() {
+            libc::if_freenameindex(list);
+        }
+    }
+    all
 }
 
 /// Has the file capabilities?
