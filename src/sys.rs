@@ -198,7 +198,7 @@ pub fn getsockname(fd: i32) -> Result<bindgate_core::addr::RawAddr, Errno> {
     let mut buf = [0; 128];
     let len = name(libc::SYS_getsockname, fd, &mut buf)?;
     buf.get(..len)
-        .and_then(bindgate_core::addr::RawAddr::new)
+        .and_then(bindgate_core::addr::RawAddr::of_name)
         .ok_or(Errno(libc::EINVAL as u16))
 }
 

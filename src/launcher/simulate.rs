@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use bindgate_core::addr::{RawAddr, af};
+use bindgate_core::addr::RawAddr;
 use bindgate_core::model::script::{self, Call, Expect, Line, Outcome, Player, Script};
 use bindgate_core::model::{Errno, Generation, Host, Pick};
 use clap::ValueEnum;
@@ -93,15 +93,7 @@ impl Told {
                 Errno::from_linux(n).map_or_else(|| format!("errno {n}"), |e| e.name().to_owned())
             }
         };
-        let name = got.name.as_deref().map(|name| {
-            let mut name = name.to_vec();
-            // packet_getname leaves out the hardware address that it has not.
-            if name.first_chunk() == Some(&af::PACKET.to_ne_bytes()) {
-                name.resize(name.len().max(size_of::<libc::sockaddr_ll>()), 0);
-            }
-            name
-        });
-        let name = name.as_deref().and_then(RawAddr::new);
+        let name = got.name.as_deref().and_then(RawAddr::of_name);
         Told {
             result,
             name: name.map(|raw| format!("{raw:?}")),

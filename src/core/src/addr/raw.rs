@@ -9,6 +9,9 @@ use core::fmt;
 
 use super::{Addr, STORAGE, UnixKind, UnixName, af};
 
+/// `sizeof(struct sockaddr_ll)`
+const SOCKADDR_LL: u8 = 20;
+
 /// An address as the program wrote it: at most [`STORAGE`] bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -30,6 +33,18 @@ impl RawAddr {
         let mut raw = RawAddr::EMPTY;
         raw.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         raw.len = bytes.len() as u8;
+        Some(raw)
+    }
+
+    /// A name that getsockname(2) gave. One of a packet socket ends behind the
+    /// hardware address, which has no bytes on no device and six on most
+    /// (`packet_getname`); it is filled up to what bind(2) takes for whole.
+    #[must_use]
+    pub fn of_name(bytes: &[u8]) -> Option<RawAddr> {
+        let mut raw = RawAddr::new(bytes)?;
+        if raw.family() == Some(af::PACKET) {
+            raw.len = raw.len.max(SOCKADDR_LL);
+        }
         Some(raw)
     }
 
@@ -102,7 +117,7 @@ impl Addr {
                 pid: ne32(b, 4)?,
                 groups: ne32(b, 8)?,
             }),
-            af::PACKET if b.len() >= 20 => Some(Addr::Packet {
+            af::PACKET if b.len() >= usize::from(SOCKADDR_LL) => Some(Addr::Packet {
                 protocol: be16(b, 2)?,
                 ifindex: ne32(b, 4)?,
             }),
@@ -168,7 +183,7 @@ impl Addr {
             Addr::Packet { protocol, ifindex } => {
                 put(2, &protocol.to_be_bytes());
                 put(4, &ifindex.to_ne_bytes());
-                20
+                usize::from(SOCKADDR_LL)
             }
         };
         RawAddr {
@@ -282,6 +297,23 @@ mod tests {
             assert_eq!(read.is_none(), !why.is_empty(), "{why} {read:?}");
         }
         assert!(RawAddr::new(&[0; 129]).is_none());
+    }
+
+    #[test]
+    fn a_packet_sockets_name_is_shorter_than_its_address() {
+        let addr = Addr::Packet {
+            protocol: 3,
+            ifindex: 7,
+        };
+        let whole = addr.write();
+        for len in [12, 18, 20] {
+            let name = &whole.bytes()[..len];
+            assert_eq!(RawAddr::of_name(name).unwrap().read(), Some(addr));
+        }
+        // bind(2) refuses a short one, and so does the reader.
+        assert_eq!(RawAddr::new(&whole.bytes()[..18]).unwrap().read(), None);
+        let name = Addr::Netlink { pid: 1, groups: 2 }.write();
+        assert_eq!(RawAddr::of_name(name.bytes()), Some(name));
     }
 
     #[test]
