@@ -111,7 +111,7 @@ fn every_hook_has_a_row() -> Result<(), Failed> {
             rows.difference(&hooks).collect(),
         );
         let text = format!(
-            "exported without a row in every_hook.c: {missing:?}; a row but no hook: {strange:?}"
+            "exported without a row in every_hook_rows.h: {missing:?}; a row but no hook: {strange:?}"
         );
         return Err(text.into());
     }
