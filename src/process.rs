@@ -6,7 +6,7 @@
 //! parent's number, until it execs.
 
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -25,6 +25,10 @@ static NO_PAGE: Own = Own {
     pid: AtomicU32::new(0),
     slot: AtomicU32::new(0),
 };
+/// Where there is no page: the slot, and in the upper half the pid that it was
+/// taken for, which a fork child finds to be another's.
+#[unsafe(link_section = ".data")]
+static UNWIPED: AtomicU64 = AtomicU64::new(0);
 #[unsafe(link_section = ".data")]
 static SECCOMP: AtomicBool = AtomicBool::new(false);
 
@@ -74,7 +78,7 @@ pub fn find_stack() {
 
 /// Maps the page that fork wipes. Where there is none (`MADV_WIPEONFORK` came
 /// with Linux 4.14; QEMU's user emulation takes any advice and follows few)
-/// every record asks for the pid.
+/// every record asks for the pid, and so learns whether it is a fork child's.
 pub fn start() {
     const NO_ADVICE: i32 = -1;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -122,14 +126,43 @@ pub fn slot(run: &run::Run) -> u32 {
 
 #[cold]
 fn register(run: &run::Run) -> u32 {
-    let (own, processes) = (own(), &run.state.processes);
-    let slot = processes.register(pid(), sys::clock(libc::CLOCK_MONOTONIC));
-    processes.name(slot, pid(), run::who::pid_ns(), run::who::program());
-    run.state.header.entered.fetch_add(1, Release);
-    if !core::ptr::eq(own, &raw const NO_PAGE) {
-        own.slot.store(slot, Relaxed);
+    let (own, pid) = (own(), pid());
+    if pid == 0 {
+        // Behind a filter nobody may ask: a fork child without a number of its
+        // own has no slot either.
+        return 0;
     }
-    slot
+    let has_page = !core::ptr::eq(own, &raw const NO_PAGE);
+    let before = UNWIPED.load(Relaxed);
+    if !has_page && (before >> 32) as u32 == pid {
+        return before as u32;
+    }
+    let processes = &run.state.processes;
+    let slot = processes.register(pid, sys::clock(libc::CLOCK_MONOTONIC));
+    processes.name(slot, pid, run::who::pid_ns(), run::who::program());
+    run.state.header.entered.fetch_add(1, Release);
+    // One slot for good: the drainer takes the owner of an older one for an
+    // image that has executed another since, and gives its records up. Another
+    // thread, or a handler that interrupts this, may have been faster.
+    let first = if has_page {
+        let first = own.slot.compare_exchange(0, slot, Relaxed, Relaxed);
+        first.err()
+    } else if slot != 0 {
+        let mine = u64::from(pid) << 32 | u64::from(slot);
+        let first = UNWIPED.compare_exchange(before, mine, Relaxed, Relaxed);
+        // A vfork child writes here too.
+        let first = first.err().filter(|word| (word >> 32) as u32 == pid);
+        first.map(|word| word as u32)
+    } else {
+        None
+    };
+    match first {
+        Some(first) => {
+            processes.give_back(slot, pid);
+            first
+        }
+        None => slot,
+    }
 }
 
 /// This process's and this thread's id, as they see themselves.

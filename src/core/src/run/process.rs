@@ -1,7 +1,9 @@
 //! The processes of a run.
 //!
 //! A slot is claimed by the process itself, once per executable image, and
-//! freed by the drainer when it knows that the process is gone.
+//! freed by the drainer when it knows that the process is gone. Of two slots
+//! with one pid the older is an earlier image's, and its owner dead: a process
+//! must not take a second one.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -155,6 +157,19 @@ impl Processes {
         (key & FILLING != 0).then_some(key as u32)
     }
 
+    /// Gives slot `number` back, of which no record says anything yet, unless
+    /// the drainer has done so and it is another process's.
+    pub fn give_back(&self, number: u32, pid: u32) {
+        if let Some(slot) = (number as usize)
+            .checked_sub(1)
+            .and_then(|i| self.slots.get(i))
+        {
+            let _ = slot
+                .key
+                .compare_exchange(u64::from(pid), 0, AcqRel, Relaxed);
+        }
+    }
+
     /// Gives slot `number` back. Only the drainer does this, after the last
     /// record that names the slot.
     pub fn free(&self, number: u32) {
@@ -196,6 +211,12 @@ mod tests {
                 // Who takes the slot next has another name.
                 assert_eq!(table.register(4000, 4), a);
                 assert_eq!(table.get(a).unwrap().name(), b"");
+                // Given back by whom it belongs to, and by nobody else.
+                table.give_back(a, 4001);
+                assert!(table.get(a).is_some());
+                table.give_back(a, 4000);
+                assert_eq!(table.get(a), None);
+                table.give_back(0, 4000);
                 assert_eq!(table.get(0), None);
             })
             .unwrap()
