@@ -199,6 +199,14 @@ pub struct Socket {
     pub ty: SocketType,
 }
 
+impl Socket {
+    /// Is it known that its addresses have no words here? Behind a filter
+    /// nothing is known of a socket that nobody asked about before.
+    pub fn is_unread(&self) -> bool {
+        self.identity != Identity::None && !self.ty.is_read()
+    }
+}
+
 /// What `fd` is, by the least that makes sure of its type: one call where the
 /// cache agrees with the kernel. The cookie is known only if somebody asked for
 /// it before, and 0 otherwise; see [`name`].

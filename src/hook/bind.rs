@@ -7,7 +7,7 @@ use bindgate_core::policy::{
     Candidates, Foreseen, Implicit, Op, Outlook, Query, Room, Ruling, Verb,
 };
 use bindgate_core::record::{Call, Check, Identity, RULE_DEFAULT, Record, Words, flag, stage};
-use bindgate_core::socket::KindSet;
+use bindgate_core::socket::{KindSet, SocketType};
 use libc::{sockaddr, socklen_t};
 
 use super::brief::{self, Glance, Judged, Passed};
@@ -101,7 +101,7 @@ fn decide_bind(
         // Not read again: another thread may have written there meanwhile.
         if let Some(asked) = q.asked.addr() {
             b.addressed(asked.write());
-            follow(run, fd, &asked, &q.answer, b);
+            follow(run, fd, Some(&asked), &q.answer, b);
         }
         return;
     }
@@ -109,10 +109,12 @@ fn decide_bind(
         return;
     };
     b.addressed(raw);
-    if let Some(asked) = b.record.asked.read() {
-        let answer = ask(run, fd, &asked, Implicit::No);
-        follow(run, fd, &asked, &answer, b);
-    }
+    let asked = b.record.asked.read();
+    let answer = match &asked {
+        Some(asked) => ask(run, fd, asked, Implicit::No),
+        None => ask_unread(run, fd),
+    };
+    follow(run, fd, asked.as_ref(), &answer, b);
 }
 
 /// What the rules say of a bind.
@@ -211,7 +213,10 @@ pub fn ask_of(
     answer.stages = stage::IDENTIFY;
     answer.socket = Some(s);
     if s.ty.domain != asked.family() {
-        // The family's own check comes, and refuses.
+        // The family's own check comes, and refuses; not every family has one.
+        if s.is_unread() {
+            rule_unread(run, s.ty, &mut answer);
+        }
         return answer;
     }
     answer.stages |= stage::POLICY;
@@ -234,6 +239,44 @@ pub fn ask_of(
     answer
 }
 
+/// The same of an address that cannot be read. If it is malformed, its family
+/// will say so. If its family has no words for addresses here, the rules are
+/// asked that are about every address.
+#[inline(never)]
+fn ask_unread(run: &Run, fd: c_int) -> Asked {
+    let mut answer = Asked::NOTHING;
+    let q = query(run, Op::Bind);
+    let mut room = Room::default();
+    if run.view.candidates(&q, &mut room).is_empty() && run.view.by_default(&q).verb == Verb::Allow
+    {
+        return answer;
+    }
+    let Ok(s) = fds::verify(fd) else {
+        return answer;
+    };
+    answer.stages = stage::IDENTIFY;
+    answer.socket = Some(s);
+    if s.is_unread() {
+        rule_unread(run, s.ty, &mut answer);
+    }
+    answer
+}
+
+/// What the rules say of an address without words.
+#[inline(never)]
+fn rule_unread(run: &Run, ty: SocketType, answer: &mut Asked) {
+    let q = Query {
+        kinds: ty.kinds(),
+        uid: uid(run, Op::Bind),
+        ..query(run, Op::Bind)
+    };
+    let mut room = Room::default();
+    let candidates = run.view.candidates(&q, &mut room);
+    answer.uid = q.uid;
+    answer.stages |= stage::POLICY;
+    answer.ruling = Some(run.view.ruling(&q, &candidates, run));
+}
+
 /// What the rules would say of `::` if the socket were for IPv6 only.
 #[inline(never)]
 fn outlook_of_v6only(run: &Run, q: &Query<'_>) -> Outlook {
@@ -246,11 +289,12 @@ fn outlook_of_v6only(run: &Run, q: &Query<'_>) -> Outlook {
 /// Identify, policy, and what follows from it: the middle of the house, for
 /// explicit and implicit binds alike.
 pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Binding) {
-    follow(run, fd, asked, &ask(run, fd, asked, implicit), b);
+    follow(run, fd, Some(asked), &ask(run, fd, asked, implicit), b);
 }
 
-/// What follows from the rules' answer.
-fn follow(run: &Run, fd: c_int, asked: &Addr, answer: &Asked, b: &mut Binding) {
+/// What follows from the rules' answer; `asked` is `None` where it cannot be
+/// read.
+fn follow(run: &Run, fd: c_int, asked: Option<&Addr>, answer: &Asked, b: &mut Binding) {
     let record = &mut b.record;
     record.stages |= answer.stages;
     if let Some(uid) = answer.uid {
@@ -269,7 +313,7 @@ fn follow(run: &Run, fd: c_int, asked: &Addr, answer: &Asked, b: &mut Binding) {
         return;
     };
     let kinds = socket.map_or(KindSet::NONE, |s| s.ty.kinds());
-    let decision = run.view.decision(ruling, Some(asked), kinds);
+    let decision = run.view.decision(ruling, asked, kinds);
     enter(record, &decision, run.observe);
     if let Some(e) = refusal(record, &decision, Check::SecuritySocketBind) {
         b.plan = Plan::Refuse(e);
@@ -279,6 +323,7 @@ fn follow(run: &Run, fd: c_int, asked: &Addr, answer: &Asked, b: &mut Binding) {
         return;
     }
     if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, &socket) {
+        let asked = asked.filter(|_| !s.is_unread());
         place::plan(run, s, asked, &decision, answer.v6only, b);
     }
 }

@@ -50,17 +50,21 @@ fn decide(
     if raw.family() == Some(af::UNSPEC) {
         return;
     }
-    let Some(to) = raw.read() else { return };
+    let to = raw.read();
     let mut q = Query {
         kinds: fds::get(fd).socket().kinds(),
-        addr: Some(&to),
+        addr: to.as_ref(),
         ..query(run, Op::Connect)
     };
     let mut room = Room::default();
     let candidates = run.view.candidates(&q, &mut room);
     let mut socket = None;
-    if !matches!(run.view.outlook(&q, &candidates), Outlook::NoRule(_)) {
+    if to.is_none() || !matches!(run.view.outlook(&q, &candidates), Outlook::NoRule(_)) {
         let Ok(s) = fds::identify(fd) else { return };
+        if to.is_none() && !s.is_unread() {
+            // Malformed: its family will say so.
+            return;
+        }
         q.kinds = s.ty.kinds();
         q.uid = uid(run, Op::Connect);
         socket = Some(s);

@@ -3,7 +3,7 @@
 use core::ffi::c_int;
 use core::sync::atomic::Ordering::Relaxed;
 
-use bindgate_core::addr::{Addr, af};
+use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::policy::{Implicit, Op, Query};
 use bindgate_core::record::{Call, Check, Record, flag, stage};
 use bindgate_core::run::move_mark;
@@ -63,22 +63,27 @@ fn decide_listen_rules(run: &Run, fd: c_int, l: &mut Listening) {
     let Ok(s) = fds::identify(fd) else { return };
     // The type and address that the program believes in.
     let ty = place::virtual_type(run, fd, s.ty);
-    let at = place::local_name(run, fd).and_then(|raw| raw.read());
-    let Some(at) = at.or_else(|| Addr::any(ty.domain)) else {
-        return;
+    let at = match s.is_unread() {
+        true => None,
+        false => place::local_name(run, fd).and_then(|raw| raw.read()),
     };
+    let at = at.or_else(|| Addr::any(ty.domain));
+    if at.is_none() && !s.is_unread() {
+        return;
+    }
     let record = l.judged.insert(Record::new(Call::Listen));
     record.stages = stage::HOOK | stage::IDENTIFY | stage::ADDRESS;
     record.fd = fd;
     record.cookie = s.cookie;
     record.identity = s.identity;
     describe(record, ty);
-    record.asked = at.write();
+    record.asked = at.map_or(RawAddr::EMPTY, |at| at.write());
     let decision = run.view.decide(
         &Query {
             kinds: ty.kinds(),
-            addr: Some(&at),
-            v6only: at.family() == af::INET6 && at.is_wildcard() && place::is_v6only(fd),
+            addr: at.as_ref(),
+            v6only: at.is_some_and(|at| at.family() == af::INET6 && at.is_wildcard())
+                && place::is_v6only(fd),
             uid: uid(run, Op::Listen),
             ..query(run, Op::Listen)
         },

@@ -53,18 +53,19 @@ pub fn is_v6only(fd: i32) -> bool {
         && sys::getsockopt_int(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) == Ok(1)
 }
 
-/// What is to be done so that the program believes to be at `virt`: becomes
-/// the plan of the binding.
+/// What is to be done so that the program believes to be at `virt`, `None` for
+/// an address without words: becomes the plan of the binding.
 pub fn plan(
     run: &Run,
     socket: &Socket,
-    virt: &Addr,
+    virt: Option<&Addr>,
     decision: &Decision,
     v6only: bool,
     b: &mut Binding,
 ) {
     let (record, plan) = (&mut b.record, &mut b.plan);
-    let instead = if !is_placed(socket, virt, decision, v6only, plan) {
+    let is_placed = virt.is_some_and(|virt| is_placed(socket, virt, decision, v6only, plan));
+    let instead = if !is_placed {
         refused(record, libc::EAFNOSUPPORT, refusal::FAMILY)
     } else if process::is_under_seccomp() {
         // Nothing may be asked and nothing set up: a filter that drops

@@ -93,6 +93,14 @@ impl SocketType {
         }
     }
 
+    /// Are its addresses such as [`Addr::read`](crate::addr::Addr::read) reads?
+    /// Not those of families without a name here, and not the device's name
+    /// that `packet_bind_spkt` takes.
+    #[must_use]
+    pub fn is_read(self) -> bool {
+        self.kinds() != KindSet::NONE && (self.domain, self.ty) != (af::PACKET, ty::PACKET)
+    }
+
     /// Does it carry connections that `accept` returns?
     #[must_use]
     pub fn is_stream(self) -> bool {
