@@ -11,6 +11,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("explain: a machine beyond the model's bounds", explained),
         Trial::test("explain: a machine within the model's bounds", within),
+        Trial::test("explain: local routes of this machine", routes),
         Trial::test("no prediction of an address without room", predicted),
     ]
 }
@@ -68,12 +69,8 @@ fn explained() -> Result<(), Failed> {
         let run = run.arg("explain").args(calls.map(|(call, _)| call));
         let seen = run.spawn().wait();
         same("exit 0", &seen.status, &seen.seen())?;
-        let models = seen.stdout.lines().filter_map(|line| {
-            let model = line.strip_prefix("  model     ")?;
-            (!model.starts_with("not known"))
-                .then_some(Some(model))
-                .or(Some(None))
-        });
+        let models = models_of(&seen.stdout);
+        let models = models.map(|m| (!m.starts_with("not known")).then_some(m));
         let wanted = calls.map(|(_, model)| model);
         same(
             &format!("{wanted:?}"),
@@ -107,6 +104,55 @@ fn within() -> Result<(), Failed> {
         same("", &seen.stderr, &seen.seen())?;
         Ok(())
     })
+}
+
+/// Networks of lo are local as a whole, also where they are not 127.0.0.0/8;
+/// what other tables say is nothing to bind(2). Compared with the kernel.
+fn routes() -> Result<(), Failed> {
+    let binds = "import socket, sys
+for a in sys.argv[1:]:
+    try:
+        socket.socket().bind((a, 8000)); print(f'ok {a}:8000')
+    except OSError:
+        print('EADDRNOTAVAIL')
+";
+    let addresses = ["10.9.0.1", "10.9.0.77", "10.8.0.1", "127.9.9.9"];
+    for (route, unknown) in [
+        ("addr add 10.9.0.1/24 dev lo", false),
+        ("route add local 0.0.0.0/0 dev lo table 100", false),
+        ("route add local 0.0.0.0/0 dev lo", true),
+    ] {
+        in_net(|| {
+            let run = Run::new("ip").args(route.split(' '));
+            same("exit 0", &run.spawn().wait().status, route)?;
+            let kernel = Run::new("python3").args(["-c", binds]).args(addresses);
+            let kernel = kernel.spawn().wait();
+            let run = Run::new(&stage().launcher).arg("explain");
+            let run = run.args(addresses.map(|a| format!("bind tcp {a}:8000")));
+            let seen = run.spawn().wait();
+            let mut models = String::new();
+            for (line, real) in models_of(&seen.stdout).zip(kernel.stdout.lines()) {
+                let known = !line.starts_with("not known") || !unknown;
+                models += if known { line } else { real };
+                models.push('\n');
+            }
+            let what = format!("{route}\n{}", seen.seen());
+            same(&kernel.stdout, &models, &what)?;
+            same(
+                &unknown.to_string(),
+                &seen.stderr.contains("left out, 0.0.0.0/0\n").to_string(),
+                &what,
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// What `explain` says of each call.
+fn models_of(stdout: &str) -> impl Iterator<Item = &str> {
+    stdout
+        .lines()
+        .filter_map(|l| l.strip_prefix("  model     "))
 }
 
 /// Binds to every address, then to one that is not there.

@@ -136,13 +136,6 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
             );
             continue;
         }
-        if moved.is_some_and(|a| left_out.concerns(&a)) {
-            let _ = writeln!(
-                out,
-                "  model     not known: the address is one that the model has no room for"
-            );
-            continue;
-        }
         let script = Script {
             host,
             sysctls: Vec::new(),
@@ -157,7 +150,11 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
         for o in &sockets {
             others += u32::from(player.net.net().adopt(o).is_some());
         }
-        say_model(&mut out, &script, &mut player, &asked, bytes);
+        if !say_model(&mut out, &script, &mut player, &asked, bytes, |at| {
+            left_out.concerns(at)
+        }) {
+            continue;
+        }
         if described {
             let _ = writeln!(out, "            on the host that the policy describes");
         } else {
@@ -194,13 +191,17 @@ fn say_policy(out: &mut String, decision: &Decision, rule: Option<String>) {
     let _ = writeln!(out, "  policy    {what}, {by}   [security_socket_bind]");
 }
 
+/// The model's answer; false if it has none, since its no may come from what
+/// it has no room for.
 fn say_model(
     out: &mut String,
     script: &Script,
     player: &mut Player,
     asked: &Asked,
     bytes: Vec<u8>,
-) {
+    is_left_out: impl Fn(&Addr) -> bool,
+) -> bool {
+    let at = Addr::read(&bytes);
     let (domain, ty, protocol) = asked.kind;
     let line = |call| Line {
         process: 0,
@@ -223,6 +224,13 @@ fn say_model(
         ),
         Err(_) => made,
     };
+    if bound.result.is_err() && at.is_some_and(|at| is_left_out(&at)) {
+        let _ = writeln!(
+            out,
+            "  model     not known: the address is one that the model has no room for"
+        );
+        return false;
+    }
     let result = match (bound.result, bound.name) {
         (Ok(()), Some(name)) => format!("ok {name}"),
         (Ok(()), None) => "ok".to_owned(),
@@ -234,4 +242,5 @@ fn say_model(
             let _ = writeln!(out, "            {step}");
         }
     }
+    true
 }

@@ -182,12 +182,18 @@ fn devices(host: &mut Host, left_out: &mut LeftOut) -> u32 {
     lo
 }
 
-/// Local addresses: `/proc/net/fib_trie` lists each with its kind behind it,
-/// once for each table.
+/// Local addresses: `/proc/net/fib_trie` lists each with its kind behind it.
 fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
     let mut all: Vec<V4> = Vec::new();
-    let mut last = None;
+    let (mut table, mut last) = ("", None);
     for line in text("/proc/net/fib_trie").lines() {
+        if !line.starts_with(' ') {
+            table = line;
+        }
+        // No other table makes an address local: not that of a proxy, either.
+        if table != "Local:" {
+            continue;
+        }
         let line = line.trim();
         if let Some(rest) = line.strip_prefix("|-- ") {
             last = rest.parse::<Ipv4Addr>().ok();
@@ -206,10 +212,14 @@ fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
     }
     all.sort_by_key(|a| (a.prefix, a.addr));
     all.dedup();
+    // That every address is local the model does not know at all.
+    let (mut left, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.prefix == 0);
     // An address in a local network says nothing more: 127.0.0.1.
     let (networks, mut v4): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.prefix < 32);
     v4.retain(|a| !networks.iter().any(|n| contains(n, a.addr)));
-    left_out.v4 = fill(&mut host.v4, networks.into_iter().chain(v4).collect());
+    let v4 = networks.into_iter().chain(v4).collect();
+    left.extend(fill(&mut host.v4, v4));
+    left_out.v4 = left;
 
     let mut all = Vec::new();
     for line in text("/proc/net/if_inet6").lines() {
