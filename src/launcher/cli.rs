@@ -31,7 +31,7 @@ Examples:
       bindgate run -r 'move bind tcp *:80 to loopback:8080' -- nginx
 
   Say what a program may bind, and refuse the rest:
-      bindgate run -r 'allow bind tcp loopback:1024-65535' -r 'default deny EACCES' -- ./server
+      bindgate run -r 'allow bind tcp loopback:1024-65535' -r 'default deny for bind' -- ./server
 
   In CI: fail if anything was refused, keep the log as JSON lines:
       bindgate run --policy ci.policy --fail-on deny --format json --log binds.json -- make test
@@ -51,7 +51,7 @@ Rules:
       move  bind tcp *:80            to loopback:8080    # getsockname still says :80
       move  bind vsock *:5000        to unix:/run/app-%p.sock
       hide  bind tcp exactly [::]:*                      # the program thinks it is bound
-      default deny EACCES
+      default deny EACCES for bind
       mode observe                                       # only record
 
 Exit status:

@@ -307,10 +307,29 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
     ),
     ("deny bind tcp *:reserved\ndeny bind tcp *:1023-1024", &[]),
     (
-        "default deny\nallow bind tcp [::]:80",
+        "default deny for bind\nallow bind tcp [::]:80",
         &[("receives IPv4 as well", "allow bind tcp exactly [::]:80")],
     ),
-    ("default deny\nallow bind tcp {0.0.0.0,[::]}:80", &[]),
+    (
+        "default deny for bind\nallow bind tcp {0.0.0.0,[::]}:80",
+        &[],
+    ),
+    // A server that may bind and not listen.
+    (
+        "allow bind tcp *:80\ndefault deny",
+        &[("refuses every listen()", "default deny for bind")],
+    ),
+    (
+        "default deny EPERM\nmove bind unix /a to unix:/b",
+        &[("refuses every listen()", "default deny EPERM for bind")],
+    ),
+    ("allow bind tcp *:80\ndefault deny for bind, listen", &[]),
+    (
+        "allow bind tcp *:80\nallow listen tcp *:80\ndefault deny",
+        &[],
+    ),
+    ("allow bind udp *:80\ndefault deny", &[]),
+    ("deny bind tcp *:80\ndefault deny", &[]),
     (
         "allow bind tcp *:80",
         &[("this changes nothing", "default deny for bind")],

@@ -330,6 +330,8 @@ impl Defaults {
 pub struct DefaultLine {
     /// The error number to refuse with; `None` allows.
     pub deny: Option<u16>,
+    /// The line names the operation; without `for` it is about bind and listen.
+    pub named: bool,
     /// Where it stands.
     pub at: At,
 }

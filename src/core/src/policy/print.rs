@@ -68,7 +68,7 @@ impl fmt::Display for HostLine {
     }
 }
 
-struct Errno(u16);
+pub(super) struct Errno(pub u16);
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -46,6 +46,7 @@ impl<'p> Line<'p, '_, '_> {
             _ => return self.wrong(w, "default", "allow or deny", ["allow", "deny"]),
         }
         let mut ops = Vec::new();
+        let named = self.peek().is_some();
         match self.next() {
             None => ops.extend([Op::Bind, Op::Listen]),
             Some(w) if w.keyword() == Some("for") => {
@@ -85,7 +86,8 @@ impl<'p> Line<'p, '_, '_> {
                 );
                 self.p.error(Self::span(head), message, "", None);
             } else {
-                self.p.policy.defaults.set(op, DefaultLine { deny, at });
+                let line = DefaultLine { deny, named, at };
+                self.p.policy.defaults.set(op, line);
             }
         }
     }

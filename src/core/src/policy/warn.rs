@@ -14,6 +14,7 @@ use super::diag::{Diagnostic, Severity};
 use super::footprint::{Footprint, Ranges, Spot, footprint};
 use super::layout::{Class, entry};
 use super::parse::has_auto;
+use super::print::Errno;
 use super::trie::Prefix;
 use crate::socket::KindSet;
 
@@ -35,6 +36,7 @@ pub(super) fn warnings(p: &Policy, reached: &[bool]) -> Vec<Diagnostic> {
     w.collisions();
     w.hidden(reached);
     w.idle();
+    w.deaf();
     w.out.sort_by_key(|(at, _)| (at.source, at.line, at.column));
     w.out.into_iter().map(|(_, d)| d).collect()
 }
@@ -312,7 +314,46 @@ impl Warner<'_> {
             }
         }
     }
+
+    /// A bare `default deny` that lets servers bind, and none listen.
+    fn deaf(&mut self) {
+        let Some(line) = self.policy.defaults.get(Op::Listen) else {
+            return;
+        };
+        let Some(errno) = line.deny.filter(|_| !line.named) else {
+            return;
+        };
+        let at = line.at;
+        let rules = &self.policy.rules;
+        let listens = |k: Kinds| match k {
+            Kinds::Any => true,
+            Kinds::Of(set) => set.intersects(LISTENERS),
+        };
+        let refuses = |r: &Rule| matches!(r.action, Action::Deny(_) | Action::Note);
+        let binds = |r: &Rule| r.op == Op::Bind && !refuses(r) && listens(r.kinds);
+        if rules.iter().any(binds) && !rules.iter().any(|r| r.op == Op::Listen && !refuses(r)) {
+            let message = "this refuses every listen() as well, and no rule allows one: what the \
+                           rules let a server bind is of no use to it";
+            let deny = match errno {
+                super::errno::EACCES => "deny".to_string(),
+                errno => format!("deny {}", Errno(errno)),
+            };
+            let s = format!("default {deny} for bind");
+            self.say(at, message.to_string(), Some(s));
+        }
+    }
 }
+
+/// Kinds of sockets that listen(2).
+const LISTENERS: KindSet = KindSet(
+    KindSet::INET.0
+        | KindSet::INET6.0
+        | KindSet::TCP.0
+        | KindSet::TCP_ONLY.0
+        | KindSet::MPTCP.0
+        | KindSet::UNIX.0
+        | KindSet::VSOCK.0,
+);
 
 /// How sure it is that one rule gets ahead of another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

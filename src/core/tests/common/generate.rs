@@ -336,6 +336,8 @@ pub fn policy(free: bool, rules: std::ops::Range<usize>) -> impl Strategy<Value 
                         op,
                         DefaultLine {
                             deny,
+                            // As it is printed.
+                            named: true,
                             at: At::default(),
                         },
                     );
