@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
             "explain: a host that the policy describes",
             explain_described,
         ),
+        Trial::test("explain: as run would do it", explain_as_run),
         Trial::test("explain: what cannot be read", explain_broken),
     ];
     if has_nobody() {
@@ -335,6 +336,101 @@ fn explain_described() -> Result<(), Failed> {
         bsd,
         &[("bind tcp 127.0.0.2:8000", "allowed", "EADDRNOTAVAIL")],
     )
+}
+
+/// What `run` would do, told beforehand: the rules, a call, words of the answer.
+const AS_RUN: &[(&[&str], &str, &[&str])] = &[
+    // The order of the command line is that of the rules.
+    (
+        &["-r", "deny bind tcp *:80", "-p", "policy"],
+        "bind tcp 0.0.0.0:80",
+        &["refused with EACCES, by rule: deny bind tcp *:80"],
+    ),
+    (
+        &["-p", "policy", "-r", "deny bind tcp *:80"],
+        "bind tcp 0.0.0.0:80",
+        &["moved to 0.0.0.0:8080, by rule", "ok 0.0.0.0:8080"],
+    ),
+    (
+        &["-r", "deny bind tcp *:8080", "-r", "mode observe"],
+        "bind tcp 0.0.0.0:8080",
+        &["only observed, would be refused", "ok 0.0.0.0:8080"],
+    ),
+    (
+        &["-r", "note bind tcp *:8080"],
+        "bind tcp 0.0.0.0:8080",
+        &["allowed", "noted, by rule: note bind tcp *:8080"],
+    ),
+    (
+        &["-r", "hide bind tcp *:80"],
+        "bind tcp 0.0.0.0:80",
+        &["hidden", "model     ok, where nobody can reach it"],
+    ),
+    (
+        &["-r", "move bind tcp *:80 to [::1]:8080"],
+        "bind tcp 0.0.0.0:80",
+        &["moved to [::1]:8080", "model     EAFNOSUPPORT"],
+    ),
+    (
+        &["-r", "move bind udp *:80 to unix:@%t"],
+        "bind udp 0.0.0.0:80",
+        &["moved to unix:@udp", "model     EOPNOTSUPP"],
+    ),
+    (
+        &["-r", "move bind tcp *:80 to unix:@%t"],
+        "bind tcp 0.0.0.0:80",
+        &["moved to unix:@tcp", "a Unix socket takes"],
+    ),
+    (
+        &["-r", "deny bind tcp *:8080 for nginx"],
+        "bind tcp 0.0.0.0:8080",
+        &["allowed, by default", "rules with 'for' were left out"],
+    ),
+    (
+        &[
+            "-r",
+            "deny bind tcp *:8080 for nginx",
+            "--program",
+            "/usr/sbin/nginx",
+        ],
+        "bind tcp 0.0.0.0:8080",
+        &["refused with EACCES"],
+    ),
+    (
+        &["-r", "allow bind tcp *:*", "-r", "default deny"],
+        "bind tcp 0.0.0.0:8080",
+        &[
+            "ok 0.0.0.0:8080",
+            "listen    refused with EACCES, by default",
+        ],
+    ),
+    // The file system is asked, and a name may be written as in a rule.
+    (
+        &["--uid", "0"],
+        "bind unix policy",
+        &["model     EADDRINUSE"],
+    ),
+    (
+        &["--uid", "0"],
+        "bind unix unix:no/x",
+        &["model     ENOENT"],
+    ),
+    (&[], "bind unix @name", &["model     ok unix:@name"]),
+];
+
+fn explain_as_run() -> Result<(), Failed> {
+    let run = Run::new(&stage().launcher).arg("explain");
+    fs::write(run.dir().join("policy"), "move bind tcp *:80 to *:8080\n")?;
+    for (args, call, words) in AS_RUN {
+        let seen = run.clone().args(*args).arg(call).finish();
+        same("exit 0", &seen.status, &seen.seen())?;
+        for word in *words {
+            if !seen.stdout.contains(word) {
+                return Err(format!("{args:?} {call}: no {word:?}\n{}", seen.seen()).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn explain_broken() -> Result<(), Failed> {

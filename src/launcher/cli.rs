@@ -275,7 +275,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
             library,
         }),
         Sub::Simulate(args) => Command::Simulate(args),
-        Sub::Explain(args) => Command::Explain(args),
+        Sub::Explain(mut args) => {
+            args.rules = matches
+                .subcommand_matches("explain")
+                .map_or_else(Vec::new, rule_order);
+            Command::Explain(args)
+        }
         Sub::Man { directory } => Command::Man(directory),
         Sub::Completions { shell } => Command::Completions(shell),
     })

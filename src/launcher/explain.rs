@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
@@ -9,12 +10,13 @@ use bindgate_core::model::script::{
     Call, Caps, Line, Player, Process, Script, address, apply, kind_of,
 };
 use bindgate_core::model::{Host, Pick, Step};
-use bindgate_core::policy::{Decision, HostSetting, Implicit, Op, Query, Times, Verb};
+use bindgate_core::policy::{Decision, HostSetting, Implicit, Op, Query, Times, Verb, View};
 use bindgate_core::record::RULE_DEFAULT;
 use bindgate_core::socket::SocketType;
 
 use super::cli::RuleSource;
-use super::simulate_machine::{self, LeftOut};
+use super::simulate_kernel::path::{path_of, path_state};
+use super::simulate_machine::{self, Machine};
 use super::{Failure, complain, exit, policy};
 
 /// `bindgate explain`
@@ -26,9 +28,15 @@ pub struct Explain {
     /// One more rule, as a policy file would have it
     #[arg(long, short, value_name = "RULE", allow_hyphen_values = true)]
     rule: Vec<String>,
+    /// `policy` and `rule` by their places on the command line.
+    #[arg(skip)]
+    pub rules: Vec<RuleSource>,
     /// The user who calls
     #[arg(long, value_name = "UID", default_value_t = 1000)]
     uid: u32,
+    /// The executable that calls, for rules that say `for`
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
     /// Calls, like 'bind tcp 0.0.0.0:80'
     #[arg(value_name = "CALL", required = true)]
     calls: Vec<String>,
@@ -57,6 +65,10 @@ fn read(call: &str) -> Result<Asked, Failure> {
     let ["bind", kind, addr] = words.as_slice() else {
         return Err(wrong(call, "expected: bind KIND ADDRESS"));
     };
+    // A Unix name as rules have it, or as the log has it.
+    let unix = format!("unix:{addr}");
+    let bare = kind.starts_with("unix") && !addr.starts_with("unix:") && !addr.starts_with("hex:");
+    let addr = if bare { &unix } else { *addr };
     let bytes = address(addr).map_err(|e| wrong(call, &e))?;
     let addr = RawAddr::new(&bytes)
         .and_then(|raw| raw.read())
@@ -73,23 +85,20 @@ fn read(call: &str) -> Result<Asked, Failure> {
 
 /// The command.
 pub fn explain(args: &Explain) -> Result<i32, Failure> {
-    let mut sources: Vec<_> = args.policy.iter().cloned().map(RuleSource::File).collect();
-    sources.extend(args.rule.iter().cloned().map(RuleSource::Text));
-    let mut parsed = policy::parse(&policy::gather(&sources)?)?;
+    let mut parsed = policy::parse(&policy::gather(&args.rules)?)?;
     // A run would refuse these; here they only say whose answers are wanted.
     let lines = std::mem::take(&mut parsed.host);
     let compiled = policy::compile(&parsed)?;
     let view = compiled.view()?;
     let described = !lines.is_empty();
     // A described host has no sockets; this machine's are not looked for then.
-    let (mut host, left_out, sockets) = if described {
-        let host = Host::loopback(simulate_machine::running());
-        (host, LeftOut::default(), Vec::new())
-    } else {
-        let machine = simulate_machine::read();
-        (machine.host, machine.left_out, machine.sockets)
+    let machine = (!described).then(simulate_machine::read);
+    let machine = machine.as_ref();
+    let mut host = match machine {
+        Some(machine) => machine.host,
+        None => Host::loopback(simulate_machine::running()),
     };
-    for sentence in left_out.sentences(&host) {
+    for sentence in machine.map_or_else(Vec::new, |m| m.left_out.sentences(&host)) {
         complain(format_args!("warning: {sentence}"));
     }
     let mut caller = Process::new("caller", args.uid);
@@ -105,63 +114,56 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
         let (domain, ty, protocol) = asked.kind;
         let kinds = SocketType::created(domain, ty, protocol).kinds();
         let _ = writeln!(out, "{call}   (uid {})", args.uid);
-        let decision = view.decide(
-            &Query {
-                op: Op::Bind,
-                kinds,
-                addr: Some(&asked.addr),
-                implicit: Implicit::No,
-                unprivileged_start: host.sysctl.unprivileged_start,
-                uid: Some(args.uid),
-                ..Query::default()
-            },
-            &Always,
-        );
-        let text = decision
-            .rule
-            .filter(|r| *r != RULE_DEFAULT)
-            .and_then(|r| view.rule_text(r))
-            .map(|t| String::from_utf8_lossy(t).into_owned());
-        say_policy(&mut out, &decision, text);
-        let bytes = match (decision.verb, decision.target) {
+        let program = args
+            .program
+            .as_deref()
+            .map_or(&[][..], |p| p.as_os_str().as_bytes());
+        let query = Query {
+            op: Op::Bind,
+            kinds,
+            addr: Some(&asked.addr),
+            implicit: Implicit::No,
+            unprivileged_start: host.sysctl.unprivileged_start,
+            program,
+            uid: Some(args.uid),
+            ..Query::default()
+        };
+        let decision = view.decide(&query, &Always);
+        let observed = !view.is_enforcing();
+        say_policy(&mut out, &decision, observed, &view);
+        if program.is_empty() && view.needs_program(Op::Bind) {
+            let _ = writeln!(
+                out,
+                "            --program was not given: rules with 'for' were left out"
+            );
+        }
+        let verb = if observed { Verb::Allow } else { decision.verb };
+        let bytes = match (verb, decision.target) {
             (Verb::Deny, _) => continue,
-            (Verb::Move, Some(target)) => target.write().bytes().to_vec(),
-            _ => asked.bytes.clone(),
+            (Verb::Hide, _) => {
+                let _ = writeln!(out, "  model     ok, where nobody can reach it");
+                None
+            }
+            (Verb::Move, Some(target)) => match placed(&asked, &target) {
+                Ok(bytes) => bytes,
+                Err(why) => {
+                    let _ = writeln!(out, "  model     {why}");
+                    continue;
+                }
+            },
+            _ => Some(asked.bytes.clone()),
         };
-        let moved = RawAddr::new(&bytes).and_then(|r| r.read());
-        if moved.is_some_and(|a| a.family() != asked.addr.family()) {
-            let _ = writeln!(
-                out,
-                "  model     the socket is replaced by one of the target's family"
-            );
-            continue;
+        match bytes {
+            Some(bytes) => {
+                say_model(&mut out, host, &caller, &asked, bytes, machine);
+            }
+            None if verb == Verb::Move => {
+                let _ = writeln!(out, "  model     a Unix socket takes the socket's place");
+            }
+            None => {}
         }
-        let script = Script {
-            host,
-            sysctls: Vec::new(),
-            jails: Vec::new(),
-            processes: vec![caller.clone()],
-            vars: vec!["s".into()],
-            lines: Vec::new(),
-        };
-        // Room for all of them, and for the one that asks.
-        let mut player = Player::new(&script, sockets.len() + 1);
-        let mut others = 0;
-        for o in &sockets {
-            others += u32::from(player.net.net().adopt(o).is_some());
-        }
-        if !say_model(&mut out, &script, &mut player, &asked, bytes, |at| {
-            left_out.concerns(at)
-        }) {
-            continue;
-        }
-        if described {
-            let _ = writeln!(out, "            on the host that the policy describes");
-        } else {
-            let _ = writeln!(
-                out,
-                "            beside {others} sockets of this machine, whose reuse options are not to be seen: taken as off"
-            );
+        if !observed && matches!(ty, 1 | 5) {
+            say_listen(&mut out, query, &view);
         }
     }
     std::io::stdout()
@@ -170,8 +172,10 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
     Ok(0)
 }
 
-fn say_policy(out: &mut String, decision: &Decision, rule: Option<String>) {
-    let by = match rule {
+/// What a decision is, and by which rule.
+fn told(decision: &Decision, view: &View<'_>) -> String {
+    let text = |rule| view.rule_text(rule).map(String::from_utf8_lossy);
+    let by = match decision.rule.filter(|r| *r != RULE_DEFAULT).and_then(text) {
         Some(text) => format!("by rule: {text}"),
         None => "by default".to_owned(),
     };
@@ -188,19 +192,81 @@ fn say_policy(out: &mut String, decision: &Decision, rule: Option<String>) {
         },
         Verb::Hide => "hidden: bound where nobody can reach it".to_owned(),
     };
-    let _ = writeln!(out, "  policy    {what}, {by}   [security_socket_bind]");
+    format!("{what}, {by}")
 }
 
-/// The model's answer; false if it has none, since its no may come from what
-/// it has no room for.
+fn say_policy(out: &mut String, decision: &Decision, observed: bool, view: &View<'_>) {
+    let observed = if observed && decision.verb != Verb::Allow {
+        "only observed, would be "
+    } else {
+        ""
+    };
+    let told = told(decision, view);
+    let _ = writeln!(out, "  policy    {observed}{told}   [security_socket_bind]");
+    if let Some(text) = decision.note.and_then(|n| view.rule_text(n)) {
+        let text = String::from_utf8_lossy(text);
+        let _ = writeln!(out, "            noted, by rule: {text}");
+    }
+}
+
+/// Whether a server that is bound so far may not listen. Where the kernel
+/// chooses the name, no rule can be asked about it yet.
+fn say_listen(out: &mut String, bind: Query<'_>, view: &View<'_>) {
+    let op = Op::Listen;
+    let decision = view.decide(&Query { op, ..bind }, &Always);
+    if decision.verb == Verb::Deny && bind.addr.is_some_and(|a| !a.is_auto()) {
+        let told = told(&decision, view);
+        let _ = writeln!(out, "  listen    {told}   [security_socket_listen]");
+    }
+}
+
+/// The address that a moved socket is bound to, or nothing where it becomes a
+/// Unix socket; or why it cannot be moved.
+fn placed(asked: &Asked, target: &Addr) -> Result<Option<Vec<u8>>, &'static str> {
+    let (domain, ty, _) = asked.kind;
+    match target.family() {
+        family if i32::from(family) == domain => Ok(Some(target.write().bytes().to_vec())),
+        af::UNIX if matches!(ty, 1 | 5) => Ok(None),
+        af::UNIX => Err("EOPNOTSUPP: a datagram socket cannot be moved to a Unix socket"),
+        _ => Err("EAFNOSUPPORT: the socket's family cannot bind the target"),
+    }
+}
+
+/// What the kernel would answer, beside this machine's sockets, if it is that.
 fn say_model(
     out: &mut String,
-    script: &Script,
-    player: &mut Player,
+    host: Host,
+    caller: &Process,
     asked: &Asked,
     bytes: Vec<u8>,
-    is_left_out: impl Fn(&Addr) -> bool,
-) -> bool {
+    machine: Option<&Machine>,
+) {
+    let script = &Script {
+        host,
+        sysctls: Vec::new(),
+        jails: Vec::new(),
+        processes: vec![caller.clone()],
+        vars: vec!["s".into()],
+        lines: Vec::new(),
+    };
+    // Room for all of them, and for the one that asks.
+    let others = machine.map_or(0, |m| m.sockets.len());
+    let mut player = Player::new(script, others + 1);
+    let beside = match (machine, u16::try_from(asked.kind.0)) {
+        (None, _) => "on the host that the policy describes".to_owned(),
+        (Some(machine), Ok(af::INET | af::INET6)) => {
+            let mut net = player.net.net();
+            let n = machine.sockets.iter().filter_map(|o| net.adopt(o)).count();
+            format!(
+                "beside {n} sockets of this machine, whose reuse options are not to be seen: \
+                 taken as off"
+            )
+        }
+        (Some(_), Ok(af::UNIX)) if unix_path(&bytes) => {
+            "with the path as it is on this machine".to_owned()
+        }
+        (Some(_), _) => "other sockets of this family are not looked for".to_owned(),
+    };
     let at = Addr::read(&bytes);
     let (domain, ty, protocol) = asked.kind;
     let line = |call| Line {
@@ -216,20 +282,21 @@ fn say_model(
         protocol,
     });
     let made = player.play(script, &socket, Pick::Random(0));
+    let bind = line(Call::Bind { bytes, len: None });
+    if machine.is_some() {
+        player.path = path_of(&bind).map(|path| path_state(&path, caller.uid));
+    }
     let bound = match made.result {
-        Ok(()) => player.play(
-            script,
-            &line(Call::Bind { bytes, len: None }),
-            Pick::Random(1),
-        ),
+        Ok(()) => player.play(script, &bind, Pick::Random(1)),
         Err(_) => made,
     };
-    if bound.result.is_err() && at.is_some_and(|at| is_left_out(&at)) {
+    let left_out = |at| machine.is_some_and(|m| m.left_out.concerns(&at));
+    if bound.result.is_err() && at.is_some_and(left_out) {
         let _ = writeln!(
             out,
             "  model     not known: the address is one that the model has no room for"
         );
-        return false;
+        return;
     }
     let result = match (bound.result, bound.name) {
         (Ok(()), Some(name)) => format!("ok {name}"),
@@ -242,5 +309,10 @@ fn say_model(
             let _ = writeln!(out, "            {step}");
         }
     }
-    true
+    let _ = writeln!(out, "            {beside}");
+}
+
+/// Does the address name a file?
+fn unix_path(bytes: &[u8]) -> bool {
+    bytes.get(2).is_some_and(|b| *b != 0)
 }

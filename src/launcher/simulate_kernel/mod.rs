@@ -5,7 +5,7 @@
 //! model with the kernel.
 
 mod hands;
-mod path;
+pub mod path;
 mod setup;
 
 use std::io;
