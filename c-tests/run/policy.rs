@@ -77,6 +77,16 @@ fn broken_environment() -> Result<(), Failed> {
         .rule("dney bind tcp *:80");
     nothing_ran(&run, &run.finish(), &["dney", "deny", "^"])?;
 
+    // Not text, in a file: with and without the launcher.
+    let run = Run::new("touch").arg("started").way(Way::Preload);
+    fs::write(run.dir().join("bytes"), b"# x\ndeny bind unix /\xff\n")?;
+    let run = run.env("BINDGATE_POLICY", "bytes");
+    nothing_ran(&run, &run.finish(), &["bytes:2:17: error", "UTF-8"])?;
+    let run = Run::new("touch").arg("started").way(Way::Run);
+    fs::write(run.dir().join("bytes"), b"# x\ndeny bind unix /\xff\n")?;
+    let run = run.launcher_arg("--policy").launcher_arg("bytes");
+    nothing_ran(&run, &run.finish(), &["bytes:2:17: error", "UTF-8"])?;
+
     // Before main, and before what comes before main.
     let run = Run::new(compile("constructor_destructor", &[])?).way(Way::Preload);
     let run = run.rule("deny bnid tcp *:80");

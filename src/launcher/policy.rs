@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use bindgate_core::policy::{self, Diagnostic, Policy, Resolver, View};
@@ -56,13 +57,15 @@ impl Compiled {
 
 fn read(path: &Path) -> Result<Source, Failure> {
     let name = path.display().to_string();
-    let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        std::fs::read_to_string(path)
+        std::fs::read(path)
     };
-    let text = text.map_err(|e| Failure::new(exit::CONFIG, &name, e))?;
+    let bytes = bytes.map_err(|e| Failure::new(exit::CONFIG, &name, e))?;
+    let text = policy::text(&name, &bytes).map_err(|d| broken(&d))?;
+    let text = text.to_owned();
     Ok(Source { name, text })
 }
 
@@ -90,12 +93,10 @@ pub fn gather(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
         }
     }
     if let Some(text) = env::var_os(ENV_RULES) {
-        let text = text
-            .into_string()
-            .map_err(|_| Failure::say(exit::CONFIG, format!("{ENV_RULES} is not UTF-8 text")))?;
+        let text = policy::text(ENV_RULES, text.as_bytes()).map_err(|d| broken(&d))?;
         sources.push(Source {
             name: ENV_RULES.into(),
-            text,
+            text: text.to_owned(),
         });
     }
     if let Some(path) = env::var_os(ENV_POLICY).filter(|p| !p.is_empty()) {

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use bindgate_core::policy::{self, Resolver, Source};
+use bindgate_core::policy::{self, Diagnostic, Resolver, Source};
 use bindgate_core::run::ENV_RULES;
 
 struct Users;
@@ -40,35 +40,27 @@ pub fn compile(rules: &[u8], file: &[u8]) -> Option<&'static [u64]> {
             })
             .ok()?
     };
-    let utf8 = |name: &str, bytes: &[u8]| {
-        String::from_utf8(bytes.to_vec())
-            .map_err(|_| complain(format_args!("{name}: expected UTF-8 text")))
-            .ok()
-    };
-    let name = utf8("BINDGATE_POLICY", file)?;
-    let (rules, text) = (utf8(ENV_RULES, rules)?, utf8(&name, &text)?);
+    let name = String::from_utf8_lossy(file);
     let mut sources = Vec::new();
-    if !rules.is_empty() {
-        sources.push(Source {
-            name: ENV_RULES,
-            text: &rules,
-        });
-    }
-    if !file.is_empty() {
-        sources.push(Source {
-            name: &name,
-            text: &text,
-        });
+    for (name, bytes) in [(ENV_RULES, rules), (&name, &text)] {
+        let text = policy::text(name, bytes).map_err(say_all).ok()?;
+        if !bytes.is_empty() {
+            sources.push(Source { name, text });
+        }
     }
     let compiled = policy::parse(&sources).and_then(|parsed| policy::compile(&parsed, &Users));
     match compiled {
         Ok((compiled, _warnings)) => lock(&compiled.words),
         Err(diagnostics) => {
-            for diagnostic in diagnostics {
-                complain(format_args!("{diagnostic}"));
-            }
+            say_all(diagnostics);
             None
         }
+    }
+}
+
+fn say_all(diagnostics: Vec<Diagnostic>) {
+    for diagnostic in diagnostics {
+        complain(format_args!("{diagnostic}"));
     }
 }
 

@@ -41,12 +41,36 @@ fn a_message_shows_the_place_and_the_way_out() {
     );
 }
 
+#[test]
+fn what_is_no_text_is_said_with_its_place() {
+    let e = text("a.policy", b"# x\n\ndeny bind unix /\xc3\xa9\xff/x\nallow").unwrap_err();
+    assert_eq!(
+        messages(&e),
+        "a.policy:3:18: error: the byte 0xff is no UTF-8\n\
+        \x20 deny bind unix /é\u{fffd}/x\n\
+        \x20                  ^ expected text in UTF-8\n"
+    );
+    assert!(text("a.policy", b"\xff").is_err_and(|e| (e[0].line, e[0].column) == (1, 1)));
+    assert_eq!(text("a.policy", b"deny"), Ok("deny"));
+}
+
+#[test]
+fn a_message_does_not_repeat_a_word_of_any_length() {
+    let all = said(&format!("deny bind tcp *:80 {}", "x".repeat(100_000)));
+    assert!(messages(&all).len() < 1000);
+}
+
 /// Text, then a part of each message and its suggestion.
 const TABLE: &[(&str, &[(&str, &str)])] = &[
     // Lines and words.
     ("dney bind tcp *:80", &[("unknown word 'dney'", "deny")]),
     ("reject bind tcp *:80", &[("unknown word 'reject'", "deny")]),
     ("deny", &[("something is missing behind 'deny'", "")]),
+    ("# windows\r\ndeny bind tcp *:80\r\n", &[]),
+    (
+        "# not unix\rdeny bind tcp *:80\rdefault deny\r",
+        &[("a carriage return within a line", "")],
+    ),
     (
         "deny bnid tcp *:80",
         &[("unknown operation 'bnid'", "bind")],

@@ -1,5 +1,6 @@
 //! Messages about a policy, with the place they are about.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -58,6 +59,31 @@ impl Diagnostic {
     }
 }
 
+/// The text of a source, which must be UTF-8.
+///
+/// # Errors
+/// Says where it is not.
+pub fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Vec<Diagnostic>> {
+    core::str::from_utf8(bytes).map_err(|e| {
+        let (good, bad) = bytes.split_at_checked(e.valid_up_to()).unwrap_or_default();
+        let start = good.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        let column = String::from_utf8_lossy(good.get(start..).unwrap_or_default());
+        let rest = bytes.get(start..).unwrap_or_default();
+        let line = rest.split(|b| *b == b'\n').next().unwrap_or_default();
+        vec![Diagnostic {
+            source_name: name.to_string(),
+            line: good.iter().filter(|b| **b == b'\n').count() as u32 + 1,
+            column: column.chars().count() as u32 + 1,
+            width: 1,
+            snippet: String::from_utf8_lossy(line).trim_end().to_string(),
+            message: format!("the byte 0x{:02x} is no UTF-8", bad.first().unwrap_or(&0)),
+            expected: Some("text in UTF-8".to_string()),
+            suggestion: None,
+            severity: Severity::Error,
+        }]
+    })
+}
+
 /// ```text
 /// web.policy:3:11: error: unknown kind 'tpc'
 ///   deny bind tpc *:80
@@ -75,7 +101,7 @@ impl fmt::Display for Diagnostic {
             Printable(&self.source_name),
             self.line,
             self.column,
-            Printable(&self.message)
+            Printable(cut(&self.message))
         )?;
         // Long lines are cut, so that the caret stays near its word.
         let first = (self.column as usize).saturating_sub(60);
@@ -98,6 +124,12 @@ impl fmt::Display for Diagnostic {
         }
         Ok(())
     }
+}
+
+/// The beginning of a message that repeats a very long word.
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().nth(300).map_or(text.len(), |(i, _)| i);
+    text.get(..end).unwrap_or(text)
 }
 
 /// Text that may come from anywhere, without what moves a terminal's cursor.

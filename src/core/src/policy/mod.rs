@@ -64,7 +64,7 @@ pub use ast::{
 pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile};
 pub use decide::{Candidates, Decision, Foreseen, Outlook, Paths, Query, Room, Ruling, Times};
 #[cfg(feature = "alloc")]
-pub use diag::{Diagnostic, Severity};
+pub use diag::{Diagnostic, Severity, text};
 pub use glob::matches as glob_matches;
 pub use layout::{LayoutError, MAX_RULES};
 #[cfg(feature = "alloc")]

@@ -85,6 +85,13 @@ pub(super) struct Parser<'a> {
 
 impl Parser<'_> {
     fn one_line(&mut self) {
+        let line = self.text.strip_suffix('\r').unwrap_or(self.text);
+        if let Some((before, _)) = line.split_once('\r') {
+            // What follows would be part of a comment, unnoticed.
+            let column = before.chars().count() as u32 + 1;
+            let message = "a carriage return within a line".to_string();
+            return self.error((column, 1), message, "lines that end with a newline", None);
+        }
         let (words, broken) = words(self.text);
         if let Some(e) = broken {
             self.error((e.column, 1), e.message.to_string(), e.expected, None);
