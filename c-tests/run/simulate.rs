@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("simulate --kernel refuses jails", jailed),
         Trial::test("simulate: an expectation that is not met", unmet),
         Trial::test("simulate: what cannot be read", broken),
+        Trial::test("simulate: a script with a byte order mark", marked),
         Trial::test("simulate: every fact that is told of generations", facts),
         Trial::test("explain: this machine", explain_here),
         Trial::test(
@@ -33,6 +34,8 @@ pub fn trials() -> Vec<Trial> {
     if has_nobody() {
         let name = "simulate --kernel agrees: in a user namespace";
         trials.push(Trial::test(name, || kernel(NOBODY)));
+        let name = "simulate --kernel plays no other users without root";
+        trials.push(Trial::test(name, other_user));
     }
     trials
 }
@@ -151,6 +154,22 @@ fn kernel(uid: u32) -> Result<(), Failed> {
             &seen.seen(),
         )?;
     }
+    Ok(())
+}
+
+fn other_user() -> Result<(), Failed> {
+    let script = "process web uid 33\nweb: s = socket tcp\n";
+    let seen = simulate(&["--kernel"], script, NOBODY);
+    same("exit 71", &seen.status, &seen.seen())?;
+    if !seen.stdout.is_empty() || !seen.stderr.contains("process web: nobody but root") {
+        return Err(seen.seen().into());
+    }
+    Ok(())
+}
+
+fn marked() -> Result<(), Failed> {
+    let seen = simulate(&[], "\u{feff}host cid 7\ns = socket tcp\r\n", 0);
+    same("exit 0", &seen.status, &seen.seen())?;
     Ok(())
 }
 

@@ -146,6 +146,14 @@ fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
     let mut real = Kernel::new(&identities).map_err(|e| failed("the processes", e))?;
     let players: Vec<_> = (0..identities.len()).collect();
     real.restart(script.vars.len(), &players);
+    let unplayed = |line: &&Line| real.pid(line.process) == 0;
+    if let Some(line) = script.lines.iter().find(unplayed) {
+        let name = script.processes.get(line.process).map_or("", |p| &p.name);
+        return Err(Failure::say(
+            exit::SYSTEM,
+            format!("process {name}: nobody but root can play it with --kernel"),
+        ));
+    }
     let mut player = Player::new(script, SOCKETS);
     player.pids = players.iter().map(|p| real.pid(*p)).collect();
     player.in_user_namespace = in_user;
@@ -163,7 +171,9 @@ fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
 /// The command.
 pub fn simulate(args: &Simulate) -> Result<i32, Failure> {
     let text = read(&args.script)?;
-    let mut script = script::parse(&text, Host::loopback(simulate_machine::running()))
+    // A byte order mark is no part of a name.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut script = script::parse(text, Host::loopback(simulate_machine::running()))
         .map_err(|e| Failure::new(exit::CONFIG, args.script.display(), e))?;
     if let Some(system) = args.personality {
         script.host.generation = system.generation();
