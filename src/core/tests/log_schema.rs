@@ -252,6 +252,40 @@ fn the_lines_for_people_are_as_documented() {
 }
 
 #[test]
+fn a_connect_that_does_not_wait_is_in_progress() {
+    let mut plain = forwarded(bind(6, [10, 0, 0, 1], 80), RawAddr::EMPTY);
+    plain.call = Call::Connect;
+    (plain.errno, plain.kernel) = (115, 115);
+    plain.check = Check::Connect;
+    plain.flags |= flag::INFERRED;
+    let mut moved = plain;
+    moved.verdict = Verdict::Move;
+    moved.used = inet([127, 0, 0, 1], 8080);
+    for (record, answer) in [
+        (plain, "→ in progress\n"),
+        (moved, "→ moved to 127.0.0.1:8080, in progress\n"),
+    ] {
+        let mut line = String::new();
+        text(&mut line, &record, &NGINX).unwrap();
+        assert!(line.ends_with(answer), "{line}");
+    }
+}
+
+#[test]
+fn a_programs_name_does_not_turn_its_line_round() {
+    let context = Context {
+        program: "/a/\u{202e}x\u{2028}\u{2069}\u{e9}".as_bytes(),
+        ..NGINX
+    };
+    let mut line = String::new();
+    text(&mut line, &moved(), &context).unwrap();
+    assert!(
+        line.contains(" \\xe2\\x80\\xaex\\xe2\\x80\\xa8\\xe2\\x81\\xa9\u{e9}[812] "),
+        "{line}"
+    );
+}
+
+#[test]
 fn the_json_examples_are_what_is_rendered() {
     let r = rule(1, 3, "move bind tcp *:80 to loopback:8080");
     let context = Context {

@@ -22,12 +22,25 @@ impl fmt::Display for Addr {
                 }
             }
             Addr::Unix(name) => {
-                match name.kind {
-                    UnixKind::Auto => return f.write_str("unix:auto"),
-                    UnixKind::Path => f.write_str("unix:")?,
-                    UnixKind::Abstract => f.write_str("unix:@")?,
-                }
-                write_bytes(f, name.bytes())
+                let bytes = match (name.kind, name.bytes()) {
+                    (UnixKind::Auto, _) => return f.write_str("unix:auto"),
+                    (UnixKind::Abstract, bytes) => {
+                        f.write_str("unix:@")?;
+                        bytes
+                    }
+                    // A path that would read as one of the others.
+                    (UnixKind::Path, [first, rest @ ..])
+                        if *first == b'@' || name.bytes() == b"auto" =>
+                    {
+                        write!(f, "unix:\\x{first:02x}")?;
+                        rest
+                    }
+                    (UnixKind::Path, bytes) => {
+                        f.write_str("unix:")?;
+                        bytes
+                    }
+                };
+                write_bytes(f, bytes)
             }
             Addr::Vsock { cid, port, .. } => {
                 match *cid {

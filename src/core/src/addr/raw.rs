@@ -337,4 +337,19 @@ mod tests {
         let name = Addr::Unix(UnixName::abstract_(b"a\x01").unwrap());
         assert_eq!(format!("{name}"), "unix:@a\\x01");
     }
+
+    #[test]
+    fn a_path_does_not_read_as_another_kind_of_unix_name() {
+        let path = |path| Addr::Unix(UnixName::path(path).unwrap()).to_string();
+        assert_eq!(path(b"@a"), "unix:\\x40a");
+        assert_eq!(path(b"auto"), "unix:\\x61uto");
+        assert_eq!(path(b"auto1"), "unix:auto1");
+        assert_eq!(path(b"a@"), "unix:a@");
+        assert_eq!(Addr::Unix(UnixName::AUTO).to_string(), "unix:auto");
+        for path in [&b"@a"[..], b"auto", b"\\x40a"] {
+            let addr = Addr::Unix(UnixName::path(path).unwrap());
+            let bytes = crate::model::script::address(&addr.to_string()).unwrap();
+            assert_eq!(bytes, addr.write().bytes());
+        }
+    }
 }

@@ -194,6 +194,9 @@ fn answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
     if !r.used.bytes().is_empty() {
         write!(w, "{to}{}", Address(&r.used))?;
     }
+    if is_under_way(r) {
+        return put(w, c.colour, Look::Changed, ", in progress");
+    }
     if r.errno != 0 {
         w.write_str(", ")?;
         put(w, c.colour, Look::Bad, "failed")?;
@@ -202,11 +205,16 @@ fn answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn plain_answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
+/// A connect() that does not wait has not failed.
+fn is_under_way(r: &Record) -> bool {
     const EINPROGRESS: u16 = 115;
+    r.call == Call::Connect && r.errno == EINPROGRESS
+}
+
+fn plain_answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
     match r.errno {
         0 => put(w, c.colour, Look::Good, "ok")?,
-        EINPROGRESS if r.call == Call::Connect => put(w, c.colour, Look::Good, "in progress")?,
+        _ if is_under_way(r) => put(w, c.colour, Look::Good, "in progress")?,
         n => {
             put(w, c.colour, Look::Bad, "failed")?;
             return write!(w, ": {}", Errno(n));
@@ -247,7 +255,7 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
             | Check::SecuritySocketListen
             | Check::SecuritySocketConnect
     );
-    if !by_policy && r.errno != 0 {
+    if !by_policy && r.errno != 0 && !is_under_way(r) {
         let inferred = if r.flags & flag::INFERRED == 0 {
             ""
         } else {
