@@ -139,7 +139,7 @@ struct RunArgs {
     /// Append the log to a file instead of standard error
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// How the log is written
+    /// How the log is written; docs/log.md describes the JSON
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
     /// Log only what was refused or changed
@@ -173,7 +173,7 @@ struct RunArgs {
 pub enum Format {
     /// One line each, for people
     Text,
-    /// One JSON object a line, see docs/log.md
+    /// One JSON object a line
     Json,
 }
 

@@ -30,7 +30,7 @@ pub struct Simulate {
     /// and show where it answers differently
     #[arg(long)]
     kernel: bool,
-    /// How the results are written
+    /// How the results are written; docs/simulate.md describes the JSON
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
     /// The script, see docs/simulate.md; - is standard input
