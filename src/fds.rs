@@ -315,6 +315,12 @@ pub fn is_bound(fd: i32) -> bool {
     if get(fd).is_bound() || process::is_under_seccomp() {
         return get(fd).is_bound();
     }
+    is_bound_now(fd)
+}
+
+/// The same by the kernel's word alone: for a decision that the socket which was
+/// there before must not make.
+pub fn is_bound_now(fd: i32) -> bool {
     let bound = sys::getsockname(fd)
         .ok()
         .and_then(|raw| raw.read())

@@ -28,12 +28,17 @@ struct Listening {
 
 #[inline(never)]
 fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
-    let cached = fds::get(fd);
-    let Some(family) = family_with_ports(fd, cached) else {
+    // Where a rule may refuse the bind, what was there before has no say.
+    let in_doubt = run.view.has_rules(Op::Bind);
+    let Some(family) = family_with_ports(fd, in_doubt) else {
         decide_listen_rules(run, fd, l);
         return;
     };
-    if !fds::is_bound(fd) && !process::is_under_seccomp() {
+    let is_bound = || match in_doubt {
+        true => fds::is_bound_now(fd),
+        false => fds::is_bound(fd),
+    };
+    if !process::is_under_seccomp() && !is_bound() {
         let b = l.implicit.insert(begin(Call::Listen, fd, flag::IMPLICIT));
         describe(&mut b.record, fds::get(fd).socket());
         if let Some(asked) = Addr::any(family) {
@@ -46,9 +51,11 @@ fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
     decide_listen_rules(run, fd, l);
 }
 
-/// The family of a stream socket that listen(2) would give a port by itself.
-fn family_with_ports(fd: c_int, cached: fds::Entry) -> Option<u16> {
-    let ty = if cached.is_valid() {
+/// The family of a stream socket that listen(2) would give a port by itself;
+/// `in_doubt`, by the kernel's word.
+fn family_with_ports(fd: c_int, in_doubt: bool) -> Option<u16> {
+    let cached = fds::get(fd);
+    let ty = if cached.is_valid() && !in_doubt {
         cached.socket()
     } else {
         fds::identify(fd).ok()?.ty
