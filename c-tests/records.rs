@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Outcome, Run, Way, compile, emulator, until};
+use crate::support::{Outcome, Run, Way, compile, emulator, same, until};
 
 /// Bytes of the alternate stack of a handler that binds: `SIGSTKSZ` of the
 /// headers, of which the kernel takes 3.4 KB for itself where there is AVX-512.
@@ -75,6 +75,10 @@ fn counted(program: &str, who: &str, end: &str, way: Way) -> Result<(), Failed> 
     if outcome.status != end || !outcome.stderr.is_empty() {
         return Err(outcome.seen().into());
     }
+    if program == "records_children" {
+        // Each of them has one thread, and its number.
+        compare(&run, &outcome, "tid")?;
+    }
     compare(&run, &outcome, who)
 }
 
@@ -140,6 +144,7 @@ fn daemon() -> Result<(), Failed> {
     if !outcome.stdout.ends_with("\nparent 1\n") {
         return Err(format!("the daemon's parent:\n{}", outcome.seen()).into());
     }
+    same("exit 0", &outcome.status, "--wait ends with the run")?;
     compare(&run, &outcome, "pid")?;
 
     // Without --wait, the same records come in the end.

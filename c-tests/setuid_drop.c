@@ -17,6 +17,13 @@
 //: stdout in a child: EACCES
 //: stdout after exec: EACCES
 //: log 4 deny bind
+//: case deny to a user
+//: unwritten 2
+//: rule deny bind tcp *:8080 user nobody
+//: stdout as root: ok
+//: stdout as nobody: EACCES
+//: stdout in a child: EACCES
+//: stdout after exec: EACCES
 #include "check.h"
 #include <grp.h>
 

@@ -1,9 +1,11 @@
-// A signal handler leaves a waiting accept() by siglongjmp().
+// A signal handler leaves a waiting accept() by siglongjmp(); a call that is
+// not left finds everything as it was.
 //: case deny
 //: rule deny bind tcp *:9
 //: same
 //: case move
 //: rule move bind tcp *:8080 to loopback:18080
+//: args 18080
 //: same
 #include "check.h"
 #include <setjmp.h>
@@ -17,7 +19,7 @@ static void on_alarm(int signal)
     siglongjmp(out, 1);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     int listener = tcp();
     must(bind_ip(listener, "127.0.0.1", 8080));
@@ -33,6 +35,8 @@ int main(void)
         }
     }
     say_number("times left", left);
+    client_of(8080, argc > 1 ? argv[1] : NULL);
+    say("accept", accept(listener, NULL, NULL));
     int fd = tcp();
     say("bind", bind_ip(fd, "127.0.0.1", 8081));
     say_name("name", listener);

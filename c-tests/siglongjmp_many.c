@@ -9,6 +9,7 @@
 //: rule deny connect udp *:9
 //: same
 #include "check.h"
+#include <dirent.h>
 #include <setjmp.h>
 #include <sys/time.h>
 
@@ -48,23 +49,25 @@ static void binds(void)
         bind(bare, &own.any, own.length);
 }
 
-static long mappings(void)
+// Pages that are mapped. Not mappings: those that adjoin are one.
+static long mapped(void)
 {
-    int fd = must(open("/proc/self/maps", O_RDONLY));
-    char part[4096];
-    long lines = 0;
-    for (ssize_t n; (n = must(read(fd, part, sizeof part))) > 0;)
-        for (ssize_t i = 0; i < n; i++)
-            lines += part[i] == '\n';
+    int fd = must(open("/proc/self/statm", O_RDONLY));
+    char text[200] = "";
+    must(read(fd, text, sizeof text - 1));
     close(fd);
-    return lines;
+    return atol(text);
 }
 
-static int first_free(void)
+static int descriptors(void)
 {
-    int fd = must(dup(0));
-    close(fd);
-    return fd;
+    DIR *all = opendir("/proc/self/fd");
+    int count = 0;
+    must(all ? 0 : -1);
+    while (readdir(all))
+        count++;
+    closedir(all);
+    return count;
 }
 
 // The address of a variable in a frame of its own.
@@ -97,14 +100,14 @@ int main(int argc, char **argv)
     must(bind(bare, &own.any, own.length));
     signal(SIGALRM, on_alarm);
 
-    volatile long maps = 0;
-    volatile int fd = first_free();
+    volatile long pages = 0;
+    volatile int fds = descriptors();
     volatile uintptr_t stack = depth();
     for (volatile unsigned c = 0; c < COUNT(calls); c++) {
         volatile long left = 0;
         while (left < times) {
             if (left == 100)
-                maps = mappings();
+                pages = mapped();
             if (sigsetjmp(out, 1) == 0) {
                 // Sooner and later: at once it would come before the call.
                 struct itimerval soon = {{0, 0}, {0, 1 + left * 7 % 40}};
@@ -115,8 +118,8 @@ int main(int argc, char **argv)
             }
         }
         printf("%s: stack %s, mappings %s, descriptors %s\n", calls[c].name,
-               depth() == stack ? "as before" : "grew", mappings() == maps ? "as before" : "more",
-               first_free() == fd ? "as before" : "more");
+               depth() == stack ? "as before" : "grew", mapped() == pages ? "as before" : "more",
+               descriptors() == fds ? "as before" : "more");
     }
     int last = tcp();
     say("bind", bind_ip(last, "127.0.0.1", 8083));

@@ -7,6 +7,7 @@
 //: stdout ::: EACCES
 //: stdout ::1: ok
 //: stdout ::ffff:127.0.0.1: EACCES
+//: stdout :: for IPv6 only: ok
 //: stdout another port: ok
 //: log 4 deny bind
 //: case exactly
@@ -17,6 +18,7 @@
 //: stdout ::: EACCES
 //: stdout ::1: ok
 //: stdout ::ffff:127.0.0.1: ok
+//: stdout :: for IPv6 only: EACCES
 //: stdout another port: ok
 #include "check.h"
 
@@ -35,5 +37,9 @@ int main(void)
     try(AF_INET6, "::");
     try(AF_INET6, "::1");
     try(AF_INET6, "::ffff:127.0.0.1");
+    int only = tcp6(), yes = 1;
+    must(setsockopt(only, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes));
+    say(":: for IPv6 only", bind_ip(only, "::", 8080));
+    close(only);
     say("another port", bind_ip(tcp(), "0.0.0.0", 8081));
 }
