@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("stdin is left to the program", stdin_untouched),
         Trial::test("stdout and stderr are the program's", output_untouched),
         Trial::test("no descriptor is left over", descriptors),
+        Trial::test("closed standard streams stay closed", closed_streams),
         Trial::test(
             "same process group, session and parent's signals",
             process_group,
@@ -23,6 +24,8 @@ pub fn trials() -> Vec<Trial> {
             "a signal to the launcher alone reaches the program",
             forwarded_signal,
         ),
+        Trial::test("a signal to the group comes once", group_signal),
+        Trial::test("the log process ends with the run", log_process_ends),
         Trial::test("run --exec keeps the process id", listen_pid),
         Trial::test("run --exec as process 1 of a container", process_one),
         Trial::test("run as process 1 of a container", launcher_as_process_one),
@@ -151,18 +154,51 @@ fn descriptors() -> Result<(), Failed> {
     Ok(())
 }
 
+/// The launcher takes their numbers for nothing of its own.
+fn closed_streams() -> Result<(), Failed> {
+    let program = compile("dup", &[])?;
+    let report = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && echo $n is open; done";
+    for streams in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let seen = |launcher: String| -> Result<_, Failed> {
+            let script = format!(
+                "exec {streams}; exec {launcher} sh -c '({report}) >seen; exec {}'",
+                program.display()
+            );
+            let outcome = Run::new("sh").arg("-c").arg(script);
+            let log = outcome.dir().join("log");
+            let (dir, outcome) = (outcome.dir().to_owned(), outcome.finish());
+            let report = fs::read_to_string(dir.join("seen"))?;
+            let refused = fs::read_to_string(log).unwrap_or_default();
+            let refused = refused.matches("refused: EACCES").count();
+            Ok((format!("{report}{}", outcome.status), refused))
+        };
+        let launcher = stage().launcher.display();
+        let (plain, _) = seen(String::new())?;
+        let rule = "-r 'deny bind tcp *:8080'";
+        let (run, refused) = seen(format!("{launcher} run --wait --log log {rule} --"))?;
+        same(&plain, &run, streams)?;
+        same("1", &refused.to_string(), &format!("{streams}: in the log"))?;
+    }
+    Ok(())
+}
+
 fn process_group() -> Result<(), Failed> {
     // Group and session as the caller's; nothing blocked or ignored besides.
-    let report = "ps -o pgid=,sid=,tpgid= -p $$ | tr -s ' '; \
-                  grep -E '^Sig(Blk|Ign)|NoNewPrivs|Seccomp:' /proc/self/status; \
-                  umask; ulimit -a; nice";
-    let launcher = stage().launcher.display();
-    let plain = format!("echo $$ >group; sh -c '{report}' | sed \"s/\\b$$\\b/GROUP/\"");
-    let run = format!(
-        "echo $$ >group; {launcher} run --log log -- sh -c '{report}' | sed \"s/\\b$$\\b/GROUP/\""
-    );
-    let seen = |script: &str| Run::new("sh").arg("-c").arg(script).finish().seen();
-    same(&seen(&plain), &seen(&run), "run")?;
+    let report = "ps -o pgid=,sid=,tpgid= -p $$ | tr -s ' '; umask; ulimit -a; nice";
+    // A shell clears the mask of signals for itself.
+    let status = "grep -E '^Sig(Blk|Ign)|NoNewPrivs|Seccomp:' /proc/self/status";
+    let seen = |launcher: &str| {
+        let script =
+            format!("{launcher} {status}; {launcher} sh -c \"$1\" | sed \"s/\\b$$\\b/GROUP/g\"");
+        let outcome = Run::new("sh").args(["-c", &script, "sh", report]).finish();
+        outcome.seen()
+    };
+    let plain = seen("");
+    let run = seen(&format!("{} run --log log --", stage().launcher.display()));
+    if !plain.contains("GROUP") || !plain.contains("SigBlk:") {
+        return Err(format!("the plain report:\n{plain}").into());
+    }
+    same(&plain, &run, "run")?;
     Ok(())
 }
 
@@ -201,6 +237,36 @@ fn forwarded_signal() -> Result<(), Failed> {
         &seen,
         "TERM to a program that dies of it",
     )?;
+    Ok(())
+}
+
+/// As timeout(1) and a shell's `kill %1` send it: the program has it from them.
+fn group_signal() -> Result<(), Failed> {
+    let program = compile("counts_interrupts", &[])?;
+    let run = Run::new(program).way(Way::Run).logged();
+    let seen = in_net(|| {
+        let mut process = run.spawn();
+        process.says("ready")?;
+        // SAFETY: the group was made for this child; nothing of ours is in it.
+        unsafe { libc::kill(-(process.pid() as i32), libc::SIGINT) };
+        Ok::<_, String>(process.wait().seen())
+    })?;
+    let expected = "stdout| ready\nstdout| interrupts: 1\nexit 0\n";
+    Ok(same(expected, &seen, "SIGINT to the group")?)
+}
+
+/// Nobody waits for it; it goes all the same.
+fn log_process_ends() -> Result<(), Failed> {
+    for way in [Way::Run, Way::Exec] {
+        let outcome = shell("echo $BINDGATE_RUN", way);
+        let drainer = outcome.stdout.split('.').nth(2).unwrap_or_default();
+        // Of one that nobody has waited for yet there is this no more.
+        let program = format!("/proc/{drainer}/exe");
+        same("exit 0", &outcome.status, &outcome.seen())?;
+        until("the log process is gone", || {
+            fs::read_link(&program).is_err().then_some(())
+        })?;
+    }
     Ok(())
 }
 
