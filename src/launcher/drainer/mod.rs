@@ -1,6 +1,6 @@
 //! The drainer: a process of its own that serves a run and writes its log.
 //!
-//! It is outside the program's ancestry and session, so that neither a
+//! It is outside the program's ancestry and process group, so that neither a
 //! Ctrl-C nor the launcher's end stops it, and it goes on until the last
 //! process of the run is gone.
 //!
