@@ -13,7 +13,8 @@ use bindgate_core::run::option;
 use bindgate_core::socket::SocketType;
 use libc::{sockaddr, socklen_t};
 
-use super::bind::{Question, ask, ask_of, begin, note_bind, read_late};
+use super::ask::{Question, ask, ask_of};
+use super::bind::{begin, note_bind, read_late};
 use super::note::{answered, describe};
 use super::{errno, query, set_errno};
 use crate::faults::guard;

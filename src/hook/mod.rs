@@ -15,6 +15,7 @@
 //! points. The others are `extern "C-unwind"`: a cancelled thread unwinds
 //! through them, and redhook's `catch_unwind` would abort the process there.
 
+mod ask;
 mod bind;
 mod brief;
 mod carry;
