@@ -1,8 +1,8 @@
 // The number of a bound socket becomes free in every way that the library sees,
 // and is given to a socket that was made past libc: nothing is left of what was
-// known, and listen(), which would give it a port, is judged.
+// known, and a send, which gives it a port, is judged.
 //: case deny automatic ports
-//: rule deny bind tcp *:auto
+//: rule deny bind udp *:auto implicit
 //: stdout close: EACCES
 //: stdout close_range: EACCES
 //: stdout closefrom: EACCES
@@ -10,29 +10,30 @@
 //: stdout dup3: EACCES
 //: stdout recvmsg: EACCES
 //: stdout recvmmsg: EACCES
-//: log 7 deny listen
+//: log 7 deny sendto
 #include "check.h"
 
 static int port = 8080;
 
 static int bound(void)
 {
-    int fd = tcp();
+    int fd = udp();
     must(bind_ip(fd, "127.0.0.1", port++));
     return fd;
 }
 
 static int made_past_libc(void)
 {
-    return must(past_libc(SYS_socket, AF_INET, SOCK_STREAM, 0));
+    return must(past_libc(SYS_socket, AF_INET, SOCK_DGRAM, 0));
 }
 
 // `now` has the number `was`.
-static void listens(const char *how, int was, int now)
+static void sends(const char *how, int was, int now)
 {
     errno = EBADFD;
     must(now == was ? 0 : -1);
-    say(how, listen(now, 1));
+    struct address to = ip("127.0.0.1", 8070);
+    say(how, sendto(now, "x", 1, 0, &to.any, to.length));
     must(past_libc(SYS_close, now, 0, 0));
 }
 
@@ -40,30 +41,30 @@ int main(void)
 {
     int pair[2], fd = bound();
     close(fd);
-    listens("close", fd, made_past_libc());
+    sends("close", fd, made_past_libc());
 
     fd = bound();
     close_range(fd, fd, 0);
-    listens("close_range", fd, made_past_libc());
+    sends("close_range", fd, made_past_libc());
 
     fd = bound();
     closefrom(fd);
-    listens("closefrom", fd, made_past_libc());
+    sends("closefrom", fd, made_past_libc());
 
     fd = bound();
     int other = made_past_libc();
     must(dup2(other, fd));
-    listens("dup2", fd, fd);
+    sends("dup2", fd, fd);
 
     fd = bound();
     must(dup3(other, fd, O_CLOEXEC));
-    listens("dup3", fd, fd);
+    sends("dup3", fd, fd);
 
     must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
     send_fd(pair[0], other);
     fd = bound();
     must(past_libc(SYS_close, fd, 0, 0));
-    listens("recvmsg", fd, receive_fd(pair[1]));
+    sends("recvmsg", fd, receive_fd(pair[1]));
 
     send_fd(pair[0], other);
     fd = bound();
@@ -73,5 +74,5 @@ int main(void)
     struct mmsghdr m = {.msg_hdr = {.msg_iov = &io, .msg_iovlen = 1,
                                     .msg_control = control, .msg_controllen = sizeof control}};
     must(recvmmsg(pair[1], &m, 1, 0, NULL) - 1);
-    listens("recvmmsg", fd, fd);
+    sends("recvmmsg", fd, fd);
 }

@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         Trial::test("a signal to the group comes once", group_signal),
         Trial::test("the log process ends with the run", log_process_ends),
+        Trial::test("a program outlives its log process", without_log_process),
         Trial::test("run --exec keeps the process id", listen_pid),
         Trial::test("run --exec as process 1 of a container", process_one),
         Trial::test("run as process 1 of a container", launcher_as_process_one),
@@ -248,11 +249,11 @@ fn group_signal() -> Result<(), Failed> {
         let mut process = run.spawn();
         process.says("ready")?;
         // SAFETY: the group was made for this child; nothing of ours is in it.
-        unsafe { libc::kill(-(process.pid() as i32), libc::SIGINT) };
+        unsafe { libc::kill(-(process.pid() as i32), libc::SIGRTMIN()) };
         Ok::<_, String>(process.wait().seen())
     })?;
     let expected = "stdout| ready\nstdout| interrupts: 1\nexit 0\n";
-    Ok(same(expected, &seen, "SIGINT to the group")?)
+    Ok(same(expected, &seen, "SIGRTMIN to the group")?)
 }
 
 /// Nobody waits for it; it goes all the same.
@@ -266,6 +267,31 @@ fn log_process_ends() -> Result<(), Failed> {
         until("the log process is gone", || {
             fs::read_link(&program).is_err().then_some(())
         })?;
+    }
+    Ok(())
+}
+
+/// It waits for room while somebody may make it, and not for ever.
+fn without_log_process() -> Result<(), Failed> {
+    let program = compile("binds_until_told", &[])?;
+    let script = format!("echo $BINDGATE_RUN; exec {}", program.display());
+    let run = shell_in(&script, Way::Run).rule("deny bind tcp *:9");
+    let outcome = in_net(|| {
+        let mut process = run.spawn();
+        process.says("ready")?;
+        let run = process.stdout();
+        let drainer = run.split('.').nth(2).and_then(|pid| pid.parse().ok());
+        let drainer = drainer.ok_or("no log process")?;
+        // SAFETY: the log process of this run, which nobody else ends.
+        unsafe { libc::kill(drainer, libc::SIGKILL) };
+        // The ring is full long before.
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        process.signal(libc::SIGTERM);
+        Ok::<_, String>(process.wait())
+    })?;
+    same("exit 0", &outcome.status, &outcome.seen())?;
+    if !outcome.stderr.contains("the log process was killed") {
+        return Err(format!("it does not say so:\n{}", outcome.seen()).into());
     }
     Ok(())
 }
