@@ -105,8 +105,8 @@ fn say(line: &Line, out: &mut Out<'_>) -> Option<fmt::Result> {
     let context = Context {
         // SAFETY: as above.
         program: unsafe { bytes(line.program) },
-        rule: RuleRef::find(&view, record.rule, record.call),
-        note: RuleRef::find(&view, record.note, record.call),
+        rule: RuleRef::find(&view, record.rule, record),
+        note: RuleRef::find(&view, record.note, record),
         ..Context::default()
     };
     Some(match line.json {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
 use bindgate_core::model::{Errno, Step};
+use bindgate_core::policy::{Resolver, Source, View, compile, parse};
 use bindgate_core::record::{
     Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage,
 };
@@ -269,6 +270,32 @@ fn a_connect_that_does_not_wait_is_in_progress() {
         text(&mut line, &record, &NGINX).unwrap();
         assert!(line.ends_with(answer), "{line}");
     }
+}
+
+#[test]
+fn what_listen_binds_on_the_way_is_refused_by_the_default_for_bind() {
+    struct Nobody;
+    impl Resolver for Nobody {
+        fn uid(&self, _: &str) -> Option<u32> {
+            None
+        }
+    }
+    let source = Source {
+        name: "web.policy",
+        text: "\ndefault deny EPERM for bind",
+    };
+    let (compiled, _) = compile(&parse(&[source]).unwrap(), &Nobody).unwrap();
+    let view = View::new(&compiled.words).unwrap();
+    let mut listen = bind(6, [0; 4], 0);
+    listen.call = Call::Listen;
+    let named = |r: &Record| {
+        let found = RuleRef::find(&view, RULE_DEFAULT, r).unwrap();
+        (found.text.to_string(), found.place)
+    };
+    assert_eq!(named(&listen), ("default allow".to_string(), None));
+    listen.flags |= flag::IMPLICIT;
+    let place = Some((&b"web.policy"[..], 2));
+    assert_eq!(named(&listen), ("default deny EPERM".to_string(), place));
 }
 
 #[test]

@@ -239,8 +239,8 @@ impl Drainer {
         let context = Context {
             predicted,
             program: &self.program.2,
-            rule: RuleRef::find(&self.view, record.rule, record.call),
-            note: RuleRef::find(&self.view, record.note, record.call),
+            rule: RuleRef::find(&self.view, record.rule, record),
+            note: RuleRef::find(&self.view, record.note, record),
             detail: self.setup.detail,
             colour: self.setup.colour,
             utc_offset: offset,

@@ -142,16 +142,18 @@ impl fmt::Display for RuleText<'_> {
 }
 
 impl<'a> RuleRef<'a> {
-    /// Rule `index` of a policy, as a record of `call` names it; `None` where
-    /// it is [`RULE_NONE`] or the policy has no such rule.
+    /// Rule `index` of a policy, as a record names it; `None` where it is
+    /// [`RULE_NONE`] or the policy has no such rule.
     #[must_use]
-    pub fn find(view: &View<'a>, index: u32, call: Call) -> Option<RuleRef<'a>> {
+    pub fn find(view: &View<'a>, index: u32, record: &Record) -> Option<RuleRef<'a>> {
         if index == RULE_NONE {
             return None;
         }
         if index == RULE_DEFAULT {
-            let op = match call {
+            let op = match record.call {
                 Call::Socket | Call::Socketpair => Op::Socket,
+                // What binds on the way is judged as a bind.
+                Call::Listen if record.flags & flag::IMPLICIT != 0 => Op::Bind,
                 Call::Listen => Op::Listen,
                 Call::Bind => Op::Bind,
                 _ => Op::Connect,
