@@ -65,6 +65,12 @@ Exit status:
     126  the program was found but could not be started
     127  the program was not found
 
+Environment:
+  BINDGATE_RULES, BINDGATE_POLICY   rules behind those of the command line
+  BINDGATE_LIBRARY                  the library, if it is not near bindgate
+  BINDGATE_DEBUG                    what bindgate says of itself: debug, trace
+  NO_COLOR                          no colours on a terminal
+
 Signals:
   What is sent to bindgate alone goes on to the program. With --log, SIGHUP
   does not: it makes bindgate open the log file anew, after a rotation.";
