@@ -147,6 +147,11 @@ fn prepare(run: &Run, placing: &mut Placing, record: &mut Record) -> Instead {
     if family != Some(socket.ty.domain) {
         return refused(record, libc::EAFNOSUPPORT, refusal::FAMILY);
     }
+    if let Some(Addr::Unix(name)) = placing.real.read() {
+        // A program removes the file that it knows of, not this one. Where
+        // something is left in the way the kernel says so.
+        unix::make_way(&name);
+    }
     if placing.kind == move_kind::HIDDEN {
         drop_everything(fd);
     }

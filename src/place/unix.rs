@@ -70,7 +70,7 @@ pub fn replace(run: &Run, fd: i32, placing: &Placing, record: &mut Record) -> Re
 
 /// Removes a socket file that nobody is bound to any more; `false` if
 /// something else is in the way.
-fn make_way(name: &UnixName) -> bool {
+pub fn make_way(name: &UnixName) -> bool {
     if name.kind != UnixKind::Path {
         return true;
     }
