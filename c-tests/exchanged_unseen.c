@@ -5,7 +5,7 @@
 //: stdout bind of what is there now: EACCES
 //: log 1 deny bind
 //: case allow
-//: rule default deny
+//: rule default deny for bind
 //: rule allow bind tcp *:8080
 //: stdout first bind: ok
 //: stdout bind of what is there now: EACCES
