@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
             broken_environment,
         ),
         Trial::test("policy files and rules in their order", order),
+        Trial::test("policy check: programs that are symbolic links", links),
         Trial::test("a run inside a run only tightens", nested),
         Trial::test("--fail-on deny", fail_on_deny),
         Trial::test("observe tells what would happen", observe),
@@ -99,6 +100,38 @@ fn broken_environment() -> Result<(), Failed> {
     let run = Run::new("touch").arg("started").way(Way::Preload);
     let run = run.env("BINDGATE_POLICY", "missing");
     nothing_ran(&run, &run.finish(), &["missing"])
+}
+
+fn links() -> Result<(), Failed> {
+    let run = Run::new(&stage().launcher);
+    let dir = run.dir().canonicalize()?;
+    fs::write(dir.join("real-1.2"), "")?;
+    std::os::unix::fs::symlink("real-1.2", dir.join("link"))?;
+    let at = dir.display();
+    let policy = format!(
+        "deny bind tcp *:1 for link\ndeny bind tcp *:2 for {at}/link\n\
+         deny bind tcp *:3 for real-1.2\ndeny bind tcp *:4 for {at}/real-1.2\n\
+         deny bind tcp *:5 for {at}/l*nk\ndeny bind tcp *:6 for no-such\n"
+    );
+    fs::write(dir.join("policy"), policy)?;
+    let run = run.env("PATH", &dir).args(["policy", "check", "policy"]);
+    let seen = run.finish();
+    same("exit 0", &seen.status, &seen.seen())?;
+    let warned: Vec<_> = seen
+        .stderr
+        .lines()
+        .filter(|l| l.contains("warning"))
+        .collect();
+    let suggested = format!("did you mean 'for {at}/real-1.2'?");
+    if warned.len() != 2
+        || !warned[0].starts_with("policy:1:1: warning: 'link' is a symbolic link")
+        || !warned[1].starts_with("policy:2:1: warning: ")
+        || !seen.stderr.contains("did you mean 'for real-1.2'?")
+        || !seen.stderr.contains(&suggested)
+    {
+        return Err(seen.seen().into());
+    }
+    Ok(())
 }
 
 fn order() -> Result<(), Failed> {

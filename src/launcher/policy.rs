@@ -6,7 +6,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use bindgate_core::policy::{self, Diagnostic, Policy, Resolver, View};
+use bindgate_core::policy::{self, Diagnostic, Policy, Program, Resolver, Rule, Severity, View};
 use bindgate_core::run::{ENV_POLICY, ENV_RULES};
 
 use super::cli::RuleSource;
@@ -133,12 +133,44 @@ pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
 /// Compiles; says all errors.
 pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
     let rules = parsed.rules.len();
-    let (compiled, warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
+    let (compiled, mut warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
+    warnings.extend(links(parsed));
     Ok(Compiled {
         words: compiled.words,
         rules,
         warnings,
     })
+}
+
+/// Rules for a program that is a symbolic link here. What runs is the file that
+/// it leads to, and that has another name.
+fn links(parsed: &Policy) -> Vec<Diagnostic> {
+    let leads = |rule: &Rule| {
+        let Some(Program::Executable(glob)) = &rule.program else {
+            return None;
+        };
+        if glob.contains(['*', '?', '[', '\\']) {
+            return None;
+        }
+        let name = Path::new(glob);
+        let target = if glob.contains('/') {
+            Some(name.canonicalize().ok()?).filter(|t| t != name)?
+        } else {
+            let path = env::var_os("PATH")?;
+            let found = env::split_paths(&path).filter_map(|d| d.join(name).canonicalize().ok());
+            let found: Vec<_> = found.collect();
+            let is_called_so = |t: &PathBuf| t.file_name() == Some(name.as_os_str());
+            let other = found.iter().all(|t| !is_called_so(t));
+            PathBuf::from(found.first().filter(|_| other)?.file_name()?)
+        };
+        let message = format!("'{glob}' is a symbolic link, and rules compare where it leads");
+        let mut d = Diagnostic::at(parsed, rule.at, Severity::Warning, message);
+        d.suggestion = Some(format!("for {}", target.display()));
+        Some(d)
+    };
+    // More of them are a program's work, which need not be looked after.
+    let rules = parsed.rules.iter().filter(|r| r.program.is_some());
+    rules.take(100).filter_map(leads).collect()
 }
 
 fn files(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {

@@ -42,7 +42,8 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// A message about a place in a parsed policy.
-    pub(super) fn at(policy: &Policy, at: At, severity: Severity, message: String) -> Diagnostic {
+    #[must_use]
+    pub fn at(policy: &Policy, at: At, severity: Severity, message: String) -> Diagnostic {
         let source = policy.sources.get(at.source as usize);
         let line = source.and_then(|s| s.text.split('\n').nth(at.line.saturating_sub(1) as usize));
         Diagnostic {
