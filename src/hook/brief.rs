@@ -164,6 +164,15 @@ pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
     }
 }
 
+/// May a rule be about the bind that the kernel chooses the port for?
+pub fn is_auto_looked_at(run: &Run) -> bool {
+    match run.looked_at {
+        LookedAt::None => false,
+        LookedAt::All => true,
+        LookedAt::Ports(ports) => is_in(ports, 0),
+    }
+}
+
 fn is_in(ports: &[u64; 1024], port: u16) -> bool {
     let word = ports.get(usize::from(port / 64));
     word.is_none_or(|word| word >> (port % 64) & 1 != 0)

@@ -11,7 +11,7 @@ use bindgate_core::socket::ty;
 
 use super::bind::{Binding, Plan, begin, judge, note_bind, settle};
 use super::note::{answered, describe, enter, refusal};
-use super::{errno, finish, outcome, query, refuse, uid};
+use super::{brief, errno, finish, outcome, query, refuse, uid};
 use crate::faults::guard;
 use crate::run::{self, Run};
 use crate::sys::{self, Errno};
@@ -29,7 +29,7 @@ struct Listening {
 #[inline(never)]
 fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
     // Where a rule may refuse the bind, what was there before has no say.
-    let in_doubt = run.view.has_rules(Op::Bind);
+    let in_doubt = brief::is_auto_looked_at(run);
     let Some(family) = family_with_ports(fd, in_doubt) else {
         decide_listen_rules(run, fd, l);
         return;
