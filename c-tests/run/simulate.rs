@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("simulate --kernel refuses jails", jailed),
         Trial::test("simulate: an expectation that is not met", unmet),
         Trial::test("simulate: what cannot be read", broken),
+        Trial::test("simulate: comments and blanks", words),
         Trial::test("simulate: a script with a byte order mark", marked),
         Trial::test("simulate: every fact that is told of generations", facts),
         Trial::test("explain: this machine", explain_here),
@@ -223,7 +224,22 @@ fn broken() -> Result<(), Failed> {
             "sysctl net.ipv4.tcp_fin = 1\n",
             &["line 1", "net.ipv4.tcp_fin"],
         ),
-        ("host adress 10.0.0.1/24\n", &["line 1", "adress"]),
+        (
+            "# x\nhost adress 10.0.0.1/24\n",
+            &["line 2: unknown host setting 'adress'; expected"],
+        ),
+        (
+            "host kernel linux 9.9\n",
+            &["line 1: there is no kernel 'linux 9.9' here", "linux 6.18"],
+        ),
+        (
+            "s = socket tcp\nbind s 0.0.0.0:80 expect EADRINUSE\n",
+            &["line 2", "'EADRINUSE' is neither ok"],
+        ),
+        (
+            "process p uid 7 expect ok\n",
+            &["line 1", "expect stands behind a call"],
+        ),
         (
             "process p uid 0 jail j\n",
             &["line 1", "there is no jail 'j'"],
@@ -244,6 +260,18 @@ fn broken() -> Result<(), Failed> {
         .args(["simulate", "nowhere.sim"])
         .finish();
     same("exit 78", &missing.status, &missing.seen())?;
+    Ok(())
+}
+
+/// A `#` within a word is none of a comment, and words may be far apart.
+fn words() -> Result<(), Failed> {
+    let script = "s = socket tcp\t# a comment\nbind s 127.0.0.1:80\t expect\tok #x\n\
+                  t = socket unix\nbind t unix:@a#b expect unix:@a#b\n";
+    let seen = simulate(&[], script, 0);
+    same("exit 0", &seen.status, &seen.seen())?;
+    if !seen.stdout.contains("unix:@a#b") {
+        return Err(seen.seen().into());
+    }
     Ok(())
 }
 

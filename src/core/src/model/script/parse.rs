@@ -77,16 +77,17 @@ fn on_off(word: &str) -> Result<bool, String> {
 
 impl Reader {
     fn line(&mut self, line: &str) -> Result<(), String> {
-        let line = match line.split_once('#') {
-            Some((before, _)) => before,
-            None => line,
-        };
-        let (line, expect) = match line.split_once(" expect ") {
-            Some((before, after)) => (before, Some(expectation(after.trim()))),
-            None => (line, None),
-        };
+        let line = without_comment(line);
         let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
+        let place = words.iter().position(|word| *word == "expect");
+        let (words, expect) = match place.map(|place| words.split_at(place)) {
+            None => (words.as_slice(), None),
+            Some(([] | ["host" | "sysctl" | "jail" | "process", ..], _)) => {
+                return Err("expect stands behind a call".to_owned());
+            }
+            Some((call, after)) => (call, Some(expectation(after)?)),
+        };
+        match words {
             [] => Ok(()),
             ["host", ..] => self.host(line),
             ["sysctl", name, rest @ ..] => {
@@ -123,7 +124,7 @@ impl Reader {
             [first, rest @ ..] => {
                 let (process, rest) = match first.strip_suffix(':') {
                     Some(name) => (self.process(name)?, rest),
-                    None => (0, words.as_slice()),
+                    None => (0, words),
                 };
                 self.call(process, rest, expect)
             }
@@ -141,8 +142,29 @@ impl Reader {
             name: "script",
             text: line,
         };
-        let parsed = policy::parse(&[source])
-            .map_err(|d| d.first().map_or(String::new(), |d| format!("{d}")))?;
+        if let ["host", "kernel", rest @ ..] =
+            line.split_whitespace().collect::<Vec<_>>().as_slice()
+        {
+            let all = Generation::ALL.map(|(name, _)| name).join(", ");
+            let name = rest.join(" ");
+            return Err(format!(
+                "there is no kernel '{name}' here; there are: {all}"
+            ));
+        }
+        // Where in the script says whoever reads it.
+        let parsed = policy::parse(&[source]).map_err(|all| {
+            let Some(first) = all.first() else {
+                return String::new();
+            };
+            let mut text = first.message.clone();
+            if let Some(expected) = &first.expected {
+                text = format!("{text}; expected {expected}");
+            }
+            if let Some(meant) = &first.suggestion {
+                text = format!("{text}; did you mean '{meant}'?");
+            }
+            text
+        })?;
         for line in &parsed.host {
             apply(&mut self.script.host, &line.setting)?;
             if let HostSetting::Privileged(yes) = line.setting
@@ -294,11 +316,32 @@ fn capabilities(list: &str) -> Result<Caps, String> {
     Ok(caps)
 }
 
-fn expectation(text: &str) -> Expect {
+/// What stands before a comment: a `#` begins one at the beginning of a word.
+fn without_comment(line: &str) -> &str {
+    let mut before = ' ';
+    for (at, c) in line.char_indices() {
+        if c == '#' && before.is_whitespace() {
+            return line.get(..at).unwrap_or(line);
+        }
+        before = c;
+    }
+    line
+}
+
+/// `expect` and what is behind it.
+fn expectation(words: &[&str]) -> Result<Expect, String> {
+    let [_, text] = words else {
+        return Err("expect takes ok, the name of an error, or an address".to_owned());
+    };
     match Errno::from_name(text) {
-        Some(e) => Expect::Fails(e),
-        None if text == "ok" => Expect::Ok,
-        None => Expect::Name(text.to_owned()),
+        Some(e) => Ok(Expect::Fails(e)),
+        None if *text == "ok" => Ok(Expect::Ok),
+        None if address(text).is_ok() || text.starts_with("packet:") => {
+            Ok(Expect::Name((*text).to_owned()))
+        }
+        None => Err(format!(
+            "'{text}' is neither ok, nor the name of an error, nor an address"
+        )),
     }
 }
 
