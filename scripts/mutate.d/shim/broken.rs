@@ -70,10 +70,13 @@ pub fn very_large_frame(broken: bool) {
     }
 }
 
-/// Allocates, as malloc(3) does.
+/// Allocates, as malloc(3) does; often, so that a handler will meet another
+/// call at it.
 pub fn allocate() {
-    // SAFETY: given back at once.
-    unsafe { libc::free(core::hint::black_box(libc::malloc(100_000))) };
+    for size in (0..200).map(|n| 2_000 + 1_000 * (n % 20)) {
+        // SAFETY: given back at once.
+        unsafe { libc::free(core::hint::black_box(libc::malloc(size))) };
+    }
 }
 
 /// Decides by memory that nobody wrote.
