@@ -99,11 +99,12 @@ pub fn memory(name: &str, size: usize) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Has the pages of a memory file of `size` bytes made: if there is no memory
-/// for them, better now than as a SIGBUS in the program.
-pub fn reserve(fd: &OwnedFd, size: usize) -> io::Result<()> {
+/// Has the pages of these bytes of a memory file made: if there is no memory for
+/// them, better now than as a SIGBUS in the program.
+pub fn reserve(fd: &OwnedFd, bytes: std::ops::Range<usize>) -> io::Result<()> {
+    let (from, len) = (bytes.start as libc::off_t, bytes.len() as libc::off_t);
     // SAFETY: no memory is involved.
-    check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, 0, size as libc::off_t) })?;
+    check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, from, len) })?;
     Ok(())
 }
 

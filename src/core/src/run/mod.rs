@@ -156,6 +156,10 @@ impl State {
     /// Bytes of the mapping.
     pub const SIZE: usize = size_of::<State>();
 
+    /// The part that only a policy which moves or hides sockets makes use of.
+    pub const FOR_MOVES: core::ops::Range<usize> =
+        core::mem::offset_of!(State, moves)..core::mem::offset_of!(State, ring);
+
     /// Makes an all-zero state a run's state, at `now_ms` of `CLOCK_MONOTONIC`.
     pub fn start(&self, run_id: u64, unprivileged_start: u16, now_ms: u64) {
         let h = &self.header;
