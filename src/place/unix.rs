@@ -81,10 +81,24 @@ pub fn make_way(name: &UnixName) -> bool {
     match sys::stat(path) {
         Err(_) => true,
         Ok(st) if st.st_mode & libc::S_IFMT == libc::S_IFSOCK => {
-            !holders::unix_name_in_use(name) && sys::unlink(path).is_ok()
+            is_abandoned(name) && sys::unlink(path).is_ok()
         }
         Ok(_) => false,
     }
+}
+
+/// Is nobody bound to the socket file of this name? The file counts and not how
+/// it is spelt, nor the network name space that the socket is in.
+///
+/// A datagram socket asks: `unix_find_other` refuses it with `ECONNREFUSED` only
+/// where there is nobody, and a server of another type hears nothing of it.
+fn is_abandoned(name: &UnixName) -> bool {
+    let Ok(fd) = sys::socket(af::UNIX.into(), libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) else {
+        return false;
+    };
+    let answer = sys::connect(fd, Addr::Unix(*name).write().bytes());
+    sys::close(fd);
+    answer == Err(Errno(libc::ECONNREFUSED as u16))
 }
 
 #[inline(never)]
