@@ -58,6 +58,17 @@ impl Diagnostic {
             severity,
         }
     }
+
+    /// `expected …; did you mean '…'?`, as far as there is something to say.
+    pub(crate) fn hints(&self) -> Option<String> {
+        let expected = self.expected.as_ref().map(|e| format!("expected {e}"));
+        let meant = self.suggestion.as_ref();
+        let meant = meant.map(|s| format!("did you mean '{s}'?"));
+        match (expected, meant) {
+            (Some(expected), Some(meant)) => Some(format!("{expected}; {meant}")),
+            (expected, meant) => expected.or(meant),
+        }
+    }
 }
 
 /// The text of a source, which must be UTF-8.
@@ -116,14 +127,10 @@ impl fmt::Display for Diagnostic {
         for _ in 0..(self.width as usize).clamp(1, room) {
             f.write_str("^")?;
         }
-        if let Some(expected) = &self.expected {
-            write!(f, " expected {}", Printable(expected))?;
+        match self.hints() {
+            Some(hints) => write!(f, " {}", Printable(&hints)),
+            None => Ok(()),
         }
-        if let Some(suggestion) = &self.suggestion {
-            let sep = if self.expected.is_some() { ";" } else { "" };
-            write!(f, "{sep} did you mean '{}'?", Printable(suggestion))?;
-        }
-        Ok(())
     }
 }
 

@@ -89,6 +89,7 @@ impl Reader {
         };
         match words {
             [] => Ok(()),
+            ["host", "kernel", name @ ..] => self.kernel(&name.join(" ")),
             ["host", ..] => self.host(line),
             ["sysctl", name, rest @ ..] => {
                 let value = rest
@@ -131,39 +132,31 @@ impl Reader {
         }
     }
 
+    fn kernel(&mut self, name: &str) -> Result<(), String> {
+        let Some((_, generation)) = Generation::ALL.iter().find(|(n, _)| *n == name) else {
+            let all = Generation::ALL.map(|(name, _)| name).join(", ");
+            return Err(format!(
+                "there is no kernel '{name}' here; there are: {all}"
+            ));
+        };
+        self.script.host.generation = *generation;
+        Ok(())
+    }
+
     fn host(&mut self, line: &str) -> Result<(), String> {
-        for (name, generation) in Generation::ALL {
-            if line.trim() == format!("host kernel {name}") {
-                self.script.host.generation = generation;
-                return Ok(());
-            }
-        }
         let source = policy::Source {
             name: "script",
             text: line,
         };
-        if let ["host", "kernel", rest @ ..] =
-            line.split_whitespace().collect::<Vec<_>>().as_slice()
-        {
-            let all = Generation::ALL.map(|(name, _)| name).join(", ");
-            let name = rest.join(" ");
-            return Err(format!(
-                "there is no kernel '{name}' here; there are: {all}"
-            ));
-        }
         // Where in the script says whoever reads it.
         let parsed = policy::parse(&[source]).map_err(|all| {
             let Some(first) = all.first() else {
                 return String::new();
             };
-            let mut text = first.message.clone();
-            if let Some(expected) = &first.expected {
-                text = format!("{text}; expected {expected}");
+            match first.hints() {
+                Some(hints) => format!("{}; {hints}", first.message),
+                None => first.message.clone(),
             }
-            if let Some(meant) = &first.suggestion {
-                text = format!("{text}; did you mean '{meant}'?");
-            }
-            text
         })?;
         for line in &parsed.host {
             apply(&mut self.script.host, &line.setting)?;
