@@ -43,9 +43,10 @@ impl Compiled {
         self.view().is_ok_and(|v| v.is_enforcing())
     }
 
-    /// Says what is probably not meant.
-    pub fn warn(&self) {
+    /// Says what is probably not meant, of the policy that it was compiled from.
+    pub fn warn(&self, parsed: &Policy) {
         say_all(&self.warnings);
+        say_all(&links(parsed));
     }
 
     /// The policy as programs see it.
@@ -133,8 +134,7 @@ pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
 /// Compiles; says all errors.
 pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
     let rules = parsed.rules.len();
-    let (compiled, mut warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
-    warnings.extend(links(parsed));
+    let (compiled, warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
     Ok(Compiled {
         words: compiled.words,
         rules,
@@ -179,8 +179,9 @@ fn files(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
 
 /// `bindgate policy check`
 pub fn check(paths: &[PathBuf]) -> Result<i32, Failure> {
-    let compiled = compile(&parse(&files(paths)?)?)?;
-    compiled.warn();
+    let parsed = parse(&files(paths)?)?;
+    let compiled = compile(&parsed)?;
+    compiled.warn(&parsed);
     let (n, s) = (compiled.rules, if compiled.rules == 1 { "" } else { "s" });
     say(&format!("{n} rule{s}, no errors\n"))
 }

@@ -25,7 +25,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let compiled = policy::compile(&plan.policy)?;
     let is_place = |r: &Rule| matches!(r.action, Action::Move(_) | Action::Hide);
     let places = plan.policy.rules.iter().any(is_place);
-    compiled.warn();
+    compiled.warn(&plan.policy);
     let library = library::find()?;
     let observe = plan.observe;
     let enforcing = compiled.view()?.is_enforcing() && !observe;
