@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
 use bindgate_core::model::script::{
     Call, Caps, Line, Player, Process, Script, address, apply, kind_of,
 };
@@ -60,6 +60,13 @@ struct Asked {
     addr: Addr,
 }
 
+impl Asked {
+    fn socket(&self) -> SocketType {
+        let (domain, ty, protocol) = self.kind;
+        SocketType::created(domain, ty, protocol)
+    }
+}
+
 fn read(call: &str) -> Result<Asked, Failure> {
     let words: Vec<_> = call.split_whitespace().collect();
     let ["bind", kind, addr] = words.as_slice() else {
@@ -111,8 +118,7 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
     let mut out = String::new();
     for call in &args.calls {
         let asked = read(call)?;
-        let (domain, ty, protocol) = asked.kind;
-        let kinds = SocketType::created(domain, ty, protocol).kinds();
+        let socket = asked.socket();
         let _ = writeln!(out, "{call}   (uid {})", args.uid);
         let program = args
             .program
@@ -120,7 +126,7 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
             .map_or(&[][..], |p| p.as_os_str().as_bytes());
         let query = Query {
             op: Op::Bind,
-            kinds,
+            kinds: socket.kinds(),
             addr: Some(&asked.addr),
             implicit: Implicit::No,
             unprivileged_start: host.sysctl.unprivileged_start,
@@ -162,7 +168,7 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
             }
             None => {}
         }
-        if !observed && matches!(ty, 1 | 5) {
+        if !observed && socket.is_stream() {
             say_listen(&mut out, query, &view);
         }
     }
@@ -223,10 +229,10 @@ fn say_listen(out: &mut String, bind: Query<'_>, view: &View<'_>) {
 /// The address that a moved socket is bound to, or nothing where it becomes a
 /// Unix socket; or why it cannot be moved.
 fn placed(asked: &Asked, target: &Addr) -> Result<Option<Vec<u8>>, &'static str> {
-    let (domain, ty, _) = asked.kind;
+    let socket = asked.socket();
     match target.family() {
-        family if i32::from(family) == domain => Ok(Some(target.write().bytes().to_vec())),
-        af::UNIX if matches!(ty, 1 | 5) => Ok(None),
+        family if family == socket.domain => Ok(Some(target.write().bytes().to_vec())),
+        af::UNIX if socket.is_stream() => Ok(None),
         af::UNIX => Err("EOPNOTSUPP: a datagram socket cannot be moved to a Unix socket"),
         _ => Err("EAFNOSUPPORT: the socket's family cannot bind the target"),
     }
@@ -252,9 +258,11 @@ fn say_model(
     // Room for all of them, and for the one that asks.
     let others = machine.map_or(0, |m| m.sockets.len());
     let mut player = Player::new(script, others + 1);
-    let beside = match (machine, u16::try_from(asked.kind.0)) {
+    let at = Addr::read(&bytes);
+    let names_file = matches!(&at, Some(Addr::Unix(name)) if name.kind == UnixKind::Path);
+    let beside = match (machine, asked.socket().domain) {
         (None, _) => "on the host that the policy describes".to_owned(),
-        (Some(machine), Ok(af::INET | af::INET6)) => {
+        (Some(machine), af::INET | af::INET6) => {
             let mut net = player.net.net();
             let n = machine.sockets.iter().filter_map(|o| net.adopt(o)).count();
             format!(
@@ -262,12 +270,9 @@ fn say_model(
                  taken as off"
             )
         }
-        (Some(_), Ok(af::UNIX)) if unix_path(&bytes) => {
-            "with the path as it is on this machine".to_owned()
-        }
+        (Some(_), af::UNIX) if names_file => "with the path as it is on this machine".to_owned(),
         (Some(_), _) => "other sockets of this family are not looked for".to_owned(),
     };
-    let at = Addr::read(&bytes);
     let (domain, ty, protocol) = asked.kind;
     let line = |call| Line {
         process: 0,
@@ -310,9 +315,4 @@ fn say_model(
         }
     }
     let _ = writeln!(out, "            {beside}");
-}
-
-/// Does the address name a file?
-fn unix_path(bytes: &[u8]) -> bool {
-    bytes.get(2).is_some_and(|b| *b != 0)
 }
