@@ -9,14 +9,7 @@
 //: stdout name behind the filter: 127.0.0.1:18080 (16 bytes)
 //: stdout name of what it accepted: 127.0.0.1:18080 (16 bytes)
 //: stdout the client's peer: 127.0.0.1:18080 (16 bytes)
-#include "check.h"
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-
-#define ALLOW(number)                                  \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), \
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#include "filter.h"
 
 int main(int argc, char **argv)
 {

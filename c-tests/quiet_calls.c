@@ -23,16 +23,8 @@
 //: stdout close of a plain file: ok
 //: stdout close_range: ok
 //: log 2 allow bind
-#include "check.h"
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
+#include "filter.h"
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-
-#define ALLOW(number)                                         \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),        \
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
 static void filter(void)
 {

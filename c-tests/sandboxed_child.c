@@ -22,13 +22,9 @@
 //: args 18080
 //: same
 //: log 1 move bind
-#include "check.h"
-#include <linux/audit.h>
+#include "filter.h"
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <sys/prctl.h>
 #include <ucontext.h>
 
 // What the child's calls become: a message to the broker. The answer is a
@@ -93,10 +89,6 @@ static void trapped(int signal, siginfo_t *info, void *context)
 #endif
 }
 
-#define ON(number, action)                             \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), \
-        BPF_STMT(BPF_RET | BPF_K, action)
-#define ALLOW(number) ON(number, SECCOMP_RET_ALLOW)
 #define TRAP(number) ON(number, SECCOMP_RET_TRAP)
 
 static void drop_capabilities(void)

@@ -10,15 +10,9 @@
 //: stdout allowed: ok
 //: stdout listen: ok
 //: log 1 deny bind
-#include "check.h"
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
+#include "filter.h"
 
-#define KILL(number)                                          \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),        \
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+#define KILL(number) ON(number, SECCOMP_RET_KILL_PROCESS)
 
 int main(int argc, char **argv)
 {

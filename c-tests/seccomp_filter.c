@@ -26,15 +26,7 @@
 //: stdout forbidden: EACCES
 //: stdout allowed: ok
 //: stdout listen: ok
-#include "check.h"
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-
-#define ALLOW(number)                                         \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),        \
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#include "filter.h"
 
 int main(void)
 {
