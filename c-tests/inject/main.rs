@@ -72,22 +72,25 @@ fn main() {
 
 // --- the list --------------------------------------------------------------
 
+/// Every file below `dir`.
+fn sources(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
 fn sites() -> BTreeSet<Site> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut dirs = vec![root.join("src/hook"), root.join("src/run")];
-    dirs.extend(["src/place"].map(|dir| root.join(dir)));
-    let mut files: Vec<_> = dirs
-        .into_iter()
-        .flat_map(|dir| fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()))
-        .collect();
-    files.extend(
-        fs::read_dir(root.join("src"))
-            .unwrap()
-            .map(|e| e.unwrap().path()),
-    );
+    let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    sources(&root.join("src/shim/src"), &mut files);
     let mut all = BTreeSet::new();
     for file in files {
-        if file.extension().is_none_or(|e| e != "rs") || file.ends_with("src/faults.rs") {
+        if file.extension().is_none_or(|e| e != "rs") || file.ends_with("out/faults.rs") {
             continue;
         }
         let name = file
@@ -258,7 +261,7 @@ fn strike_at(
         .finish();
     let fail = |why: &str| Err(format!("{what}: {why}\n{}", outcome.seen()));
     let call = name.split(' ').nth(1).unwrap();
-    if site.at.starts_with("src/run/") && call == "fault" && site.stage == "hook" {
+    if site.at.starts_with("src/shim/src/session/") && call == "fault" && site.stage == "hook" {
         // Before there is a policy: nothing runs.
         let is_told = outcome.stderr.contains("a fault at start-up: not started");
         return match outcome.status == "exit 78" && outcome.stdout.is_empty() && is_told {

@@ -71,7 +71,7 @@ fn json(outcome: &Outcome) -> Result<Vec<Value>, Failed> {
 /// Plays the console examples of a page of `docs` and compares what they print.
 fn page(name: &str) -> Result<(), Failed> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("docs")
+        .join("../../docs")
         .join(name);
     let text = fs::read_to_string(path)?;
     let run = Run::new(&stage().launcher);
@@ -277,7 +277,7 @@ fn words() -> Result<(), Failed> {
 
 /// Each script of `scripts/facts` says itself which kernel answers what.
 fn facts() -> Result<(), Failed> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/facts");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/facts");
     let mut played = 0;
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();

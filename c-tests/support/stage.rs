@@ -79,7 +79,7 @@ pub fn work_dir() -> PathBuf {
 
 /// The directory of the C programs.
 pub fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("c-tests")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../c-tests")
 }
 
 /// Compiles `c-tests/NAME.c` and returns the program. `flags` come last.

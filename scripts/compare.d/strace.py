@@ -4,7 +4,7 @@ made.
 `strace -i` writes down where each call was made. The shim makes its own calls
 from inside its library and forwards those of the program to libc, so that the
 two are told apart by address. Its own calls must be of those that rule 10 (in
-`src/lib.rs`) names; any other one is found.
+`src/shim/src/lib.rs`) names; any other one is found.
 """
 import collections
 import os

@@ -13,7 +13,7 @@
 //! | [`record`] | one decision as plain words |
 //! | [`render`] | a record as a line of text or JSON |
 //! | [`infer`] | which check of the kernel an errno came from |
-//! | [`run`] | the layout of the state that the processes of a run share |
+//! | [`shared`] | the layout of the state that the processes of a run share |
 //! | [`elf`] | can this executable be seen at all |
 //!
 //! With the feature `alloc` off, what is left is what may run inside a hook:
@@ -35,6 +35,6 @@ pub mod plain;
 pub mod policy;
 pub mod record;
 pub mod render;
-pub mod run;
+pub mod shared;
 pub mod socket;
 mod text;

@@ -223,7 +223,7 @@ pub struct Record {
     pub pid: u32,
     /// Thread id as the thread sees itself.
     pub tid: u32,
-    /// Slot of the process table ([`crate::run`]), 0 for none.
+    /// Slot of the process table ([`crate::shared`]), 0 for none.
     pub process: u32,
     /// Descriptor, −1 for none.
     pub fd: i32,

@@ -1,0 +1,363 @@
+//! Who of the run is still there.
+//!
+//! The kernel itself says whether any process holds the run's state
+//! ([`sys::is_alone`]): over forks, name spaces and changes of user. It cannot
+//! see a process between exec and the library's start, nor one that cannot be
+//! seen at all and may start another that can: those have the run's name in
+//! their environment.
+//!
+//! The process table says which process a record belongs to. It is the
+//! programs' to write, so it is believed for names only.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::{Duration, Instant};
+
+use bindgate_core::shared::{Drain, ENV_RUN, PROCESSES, ProcessInfo, SLOTS, State};
+
+use bindgate_os::{self as sys, process};
+
+/// How old an answer about one process may be.
+const FRESH: Duration = Duration::from_millis(10);
+
+/// How long a list of the processes in other pid name spaces is believed when
+/// one is not in it. A scribbled table names thousands that are not: looking
+/// through the machine for each of them would take minutes.
+const LISTED: Duration = Duration::from_millis(50);
+
+/// What a look through the processes of the machine found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Scan {
+    /// Processes of the run.
+    pub found: u64,
+    /// Processes that may not be looked at.
+    pub unknown: u64,
+}
+
+/// Where the reader of the ring was.
+#[derive(Clone, Copy)]
+struct Seen {
+    at: u64,
+    emptied: u64,
+}
+
+/// See the module.
+pub struct Alive {
+    state: &'static State,
+    /// The state's memory file, if its holders are counted.
+    counted: Option<&'static OwnedFd>,
+    pid_ns: u64,
+    /// Are the numbers in `/proc` those of our pid name space?
+    proc_is_ours: bool,
+    marker: Vec<u8>,
+    ticks: u64,
+    /// Slots whose process has executed something else since.
+    superseded: Vec<bool>,
+    asked: RefCell<HashMap<u32, (u64, bool, Instant)>>,
+    /// Dead slots, with the reader's place when that was found.
+    dead: HashMap<u32, (u64, Seen)>,
+    foreign: RefCell<Foreign>,
+}
+
+/// Pids here of processes in other pid name spaces, by name space and pid
+/// there, and when they were looked for.
+#[derive(Default)]
+struct Foreign {
+    at: Option<Instant>,
+    pids: HashMap<(u64, u32), i32>,
+}
+
+impl Alive {
+    pub fn new(state: &'static State, counted: Option<&'static OwnedFd>, run_id: u64) -> Alive {
+        Alive {
+            state,
+            counted,
+            pid_ns: pid_namespace("self"),
+            proc_is_ours: std::fs::read_link("/proc/self")
+                .is_ok_and(|link| link == std::path::Path::new(&process::pid().to_string())),
+            marker: format!("{ENV_RUN}={run_id:016x}.").into_bytes(),
+            ticks: sys::ticks().max(1),
+            superseded: vec![false; PROCESSES + 1],
+            asked: RefCell::default(),
+            dead: HashMap::new(),
+            foreign: RefCell::default(),
+        }
+    }
+
+    /// Does no process hold the state? Where the kernel cannot say, the
+    /// process table has to.
+    pub fn is_alone(&self) -> bool {
+        match self.counted.and_then(sys::is_alone) {
+            Some(alone) => alone,
+            None => self.living() == 0,
+        }
+    }
+
+    /// Processes in the table that are there.
+    pub fn living(&self) -> u64 {
+        let mut pids: Vec<_> = self
+            .slots()
+            .filter(|(slot, _)| !self.is_dead(*slot))
+            .map(|(_, info)| (self.space(&info), info.pid))
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids.len() as u64
+    }
+
+    /// How many processes ever came to the run.
+    pub fn entered(&self) -> u32 {
+        self.state.header.entered.load(Acquire)
+    }
+
+    /// Slots that are taken, with who is there.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, ProcessInfo)> {
+        let table = &self.state.processes;
+        (1..=PROCESSES as u32).filter_map(|n| table.get(n).map(|info| (n, info)))
+    }
+
+    /// Is the owner of process-table slot `slot` gone for good? Never said of
+    /// slot 0: nobody knows who that is.
+    pub fn is_dead(&self, slot: u32) -> bool {
+        let table = &self.state.processes;
+        let (info, since) = match table.get(slot) {
+            _ if slot == 0 => return false,
+            Some(info) => (Some(info), info.since),
+            None => (None, 0),
+        };
+        if self.superseded.get(slot as usize) == Some(&true) {
+            return true;
+        }
+        if let Some((of, dead, at)) = self.asked.borrow().get(&slot)
+            && *of == since
+            && at.elapsed() < FRESH
+        {
+            return *dead;
+        }
+        let dead = match (info, table.filling(slot)) {
+            (Some(info), _) => !self.lives(&info),
+            (None, Some(pid)) => !process::exists(pid),
+            // Given back: the drainer itself did that.
+            (None, None) => true,
+        };
+        let answer = (since, dead, Instant::now());
+        self.asked.borrow_mut().insert(slot, answer);
+        dead
+    }
+
+    /// The pid name space of a process, 0 if it is ours. One that has not said
+    /// it yet is taken for ours.
+    fn space(&self, info: &ProcessInfo) -> u64 {
+        if info.pid_ns == self.pid_ns {
+            0
+        } else {
+            info.pid_ns
+        }
+    }
+
+    fn lives(&self, info: &ProcessInfo) -> bool {
+        let pid = if self.space(info) == 0 {
+            info.pid
+        } else {
+            match self.pid_here(info) {
+                // Out of sight: only the count of holders can tell.
+                0 => return true,
+                pid => pid as u32,
+            }
+        };
+        process::exists(pid) && !self.is_other(pid, info.since)
+    }
+
+    /// The process of a slot by its number in our `/proc`, and when it
+    /// registered.
+    pub fn pid(&self, slot: u32) -> Option<(u32, u64)> {
+        let info = self.state.processes.get(slot)?;
+        let pid = if self.space(&info) == 0 {
+            info.pid
+        } else {
+            u32::try_from(self.pid_here(&info)).ok()?
+        };
+        (self.proc_is_ours && pid != 0).then_some((pid, info.since))
+    }
+
+    /// Is `pid` by now another process than registered at `since`, or one
+    /// that is only waiting to be reaped?
+    fn is_other(&self, pid: u32, since: u64) -> bool {
+        if !self.proc_is_ours {
+            return false;
+        }
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            return !process::exists(pid);
+        };
+        // The name in parentheses may hold anything, parentheses too.
+        let Some((_, fields)) = stat.rsplit_once(')') else {
+            return false;
+        };
+        let mut fields = fields.split_ascii_whitespace();
+        let dead = matches!(fields.next(), Some("Z" | "X"));
+        let number = |s: Option<&str>| s.and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
+        let threads = number(fields.nth(16));
+        let started = number(fields.nth(1));
+        // A dead leader with living threads is no dead process.
+        if dead && threads <= 1 {
+            return true;
+        }
+        let suspended = sys::boottime().saturating_sub(sys::monotonic());
+        let since = Duration::from_nanos(since) + suspended;
+        let started = Duration::from_millis(started.saturating_mul(1000) / self.ticks);
+        started > since + Duration::from_millis(50)
+    }
+
+    /// The pid here of a process that registered in another pid name space, 0
+    /// if it is not to be seen.
+    fn pid_here(&self, info: &ProcessInfo) -> i32 {
+        let key = (info.pid_ns, info.pid);
+        let mut foreign = self.foreign.borrow_mut();
+        if let Some(pid) = foreign.pids.get(&key)
+            && process::exists(*pid as u32)
+        {
+            return *pid;
+        }
+        if foreign.at.is_none_or(|at| at.elapsed() > LISTED) {
+            foreign.pids = self.foreigners().collect();
+            foreign.at = Some(Instant::now());
+        }
+        foreign.pids.get(&key).copied().unwrap_or(0)
+    }
+
+    /// Every process in another pid name space, by name space and pid there.
+    fn foreigners(&self) -> impl Iterator<Item = ((u64, u32), i32)> {
+        pids().filter_map(|pid| {
+            let pid_ns = pid_namespace(&pid);
+            if pid_ns == self.pid_ns || pid_ns == 0 {
+                return None;
+            }
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            Some(((pid_ns, innermost_pid(&status)?), pid.parse().ok()?))
+        })
+    }
+
+    /// Looks through the table: notes who is dead or superseded, and gives
+    /// slots back whose records have all been read.
+    pub fn sweep(&mut self, drain: &Drain) {
+        let mut newest: HashMap<(u64, u32), (u64, u32)> = HashMap::new();
+        let slots: Vec<_> = self.slots().collect();
+        // Who has not said yet in which name space its number counts takes no
+        // other one's place.
+        let group = |info: &ProcessInfo| match info.pid_ns {
+            0 => u64::MAX,
+            pid_ns => pid_ns,
+        };
+        for (slot, info) in &slots {
+            let entry = newest.entry((group(info), info.pid)).or_default();
+            *entry = (*entry).max((info.since, *slot));
+        }
+        self.superseded.fill(false);
+        for (slot, info) in &slots {
+            let is_newest = newest.get(&(group(info), info.pid)) == Some(&(info.since, *slot));
+            if let Some(old) = self.superseded.get_mut(*slot as usize) {
+                *old = !is_newest;
+            }
+        }
+        let dead = std::mem::take(&mut self.dead);
+        for (slot, info) in slots {
+            if !self.is_dead(slot) {
+                continue;
+            }
+            match dead.get(&slot) {
+                Some((since, then)) if *since == info.since => {
+                    // Nobody claims a slot further ahead of the reader, and
+                    // an empty ring has none of it.
+                    if drain.emptied() > then.emptied || drain.at() - then.at > SLOTS {
+                        self.state.processes.free(slot);
+                    } else {
+                        self.dead.insert(slot, (*since, *then));
+                    }
+                }
+                _ => {
+                    let now = Seen {
+                        at: drain.at(),
+                        emptied: drain.emptied(),
+                    };
+                    self.dead.insert(slot, (info.since, now));
+                }
+            }
+        }
+        self.asked
+            .borrow_mut()
+            .retain(|_, (_, _, at)| at.elapsed() < FRESH);
+    }
+
+    /// Looks for processes that have the run in their environment.
+    pub fn scan(&self) -> Scan {
+        let mut scan = Scan::default();
+        let mut environment = Vec::new();
+        for pid in pids() {
+            match read_all(&format!("/proc/{pid}/environ"), &mut environment) {
+                Ok(()) => scan.found += u64::from(has_entry(&environment, &self.marker)),
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => scan.unknown += 1,
+                Err(_) => {}
+            }
+        }
+        scan
+    }
+}
+
+/// Reads a file of `/proc` into `to`, which grows to what it takes and keeps
+/// it: most are read with one call, where `std::fs::read`, which is told that
+/// they are empty, makes ten.
+fn read_all(path: &str, to: &mut Vec<u8>) -> std::io::Result<()> {
+    const ROOM: usize = 16 << 10;
+    let mut file = std::fs::File::open(path)?;
+    to.clear();
+    loop {
+        let len = to.len();
+        to.resize(len + ROOM, 0);
+        let n = file.read(to.get_mut(len..).unwrap_or_default())?;
+        to.truncate(len + n);
+        if n < ROOM {
+            return Ok(());
+        }
+    }
+}
+
+/// Does one of the NUL-terminated entries begin like that?
+fn has_entry(mut environment: &[u8], start: &[u8]) -> bool {
+    loop {
+        if environment.starts_with(start) {
+            return true;
+        }
+        let Ok(entry) = CStr::from_bytes_until_nul(environment) else {
+            return false;
+        };
+        let next = entry.to_bytes_with_nul().len();
+        environment = environment.get(next..).unwrap_or_default();
+    }
+}
+
+/// The names of the directories of processes.
+fn pids() -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| {
+        let name = e.file_name();
+        let is_pid = name.as_bytes().iter().all(u8::is_ascii_digit);
+        is_pid.then(|| name.into_string().ok()).flatten()
+    })
+}
+
+/// Inode of a process's pid name space, 0 if it cannot be asked.
+fn pid_namespace(pid: &str) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |m| m.ino())
+}
+
+/// The last number of the `NSpid:` line.
+fn innermost_pid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().next_back()?.parse().ok()
+}

@@ -1,0 +1,452 @@
+//! Takes records from the ring and makes lines of them.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use bindgate_core::policy::View;
+use bindgate_core::record::{Call, Record, Verdict, flag};
+use bindgate_core::render::{self, Context, End, Event, RuleRef};
+use bindgate_core::shared::{Drain, Popped, option};
+
+use super::alive::Alive;
+use super::counter::Counter;
+use super::predict::Predictor;
+use super::{Report, Setup, Shared};
+use crate::Format;
+use bindgate_os as sys;
+
+/// Records taken before the heart beats again.
+const BATCH: usize = 1024;
+/// Bytes of lines gathered before they go to the writer.
+const LINES: usize = 64 << 10;
+/// Longest sleep: the heart has to beat.
+const SLEEP: Duration = Duration::from_millis(16);
+const WAKEFUL: Duration = Duration::from_millis(1);
+/// How long a writer may take over a record before the others go first.
+const CLAIM: Duration = Duration::from_millis(4);
+/// How long thousands of writers at once may take over a record each before
+/// it is clear that there are none.
+const BELIEF: Duration = Duration::from_millis(250);
+/// How often the process table is looked through.
+const SWEEP: Duration = Duration::from_millis(250);
+/// How long a run must look over before it is, where not every process of
+/// the machine can be looked at.
+const GRACE: Duration = Duration::from_millis(300);
+/// The same where all can.
+const SURE: Duration = Duration::from_millis(10);
+/// How long nobody must hold the state before the machine is looked through:
+/// the launcher, who hears of the program's end in the same moment, asks for
+/// the log to be brought up to date, and should not have to wait for that.
+const SETTLED: Duration = Duration::from_millis(3);
+
+/// How far a turn of draining got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Got {
+    /// There is more.
+    More,
+    /// The ring is empty.
+    All,
+    /// The record at the head is still being written.
+    Waits,
+}
+
+/// The main thread.
+pub struct Drainer {
+    shared: &'static Shared,
+    setup: &'static Setup,
+    view: View<'static>,
+    alive: Alive,
+    drain: Drain,
+    /// More writers than can be are in the middle of a record: somebody
+    /// scribbled, and no claim is believed until the ring is empty.
+    scribbled: bool,
+    /// Nobody holds the state: whoever owns a claim is dead.
+    nobody: bool,
+    head: (u64, Instant),
+    lines: String,
+    sums: End,
+    /// Lost records that were reported: of killed processes, for want of room.
+    told: (u64, u64),
+    /// The sums as they were last written.
+    ended: Option<End>,
+    program: (u32, u64, Vec<u8>),
+    offset: (u64, i32),
+    counter: Counter,
+    predictor: Predictor,
+    /// The log is over: what comes is counted, not written.
+    closed: bool,
+}
+
+impl Drainer {
+    pub fn new(
+        shared: &'static Shared,
+        setup: &'static Setup,
+        view: View<'static>,
+        alive: Alive,
+    ) -> Drainer {
+        Drainer {
+            shared,
+            setup,
+            view,
+            alive,
+            drain: Drain::default(),
+            scribbled: false,
+            nobody: false,
+            head: (u64::MAX, Instant::now()),
+            lines: String::new(),
+            sums: End {
+                run: setup.run_id,
+                ..End::default()
+            },
+            told: (0, 0),
+            ended: None,
+            program: (0, 0, Vec::new()),
+            offset: (u64::MAX, 0),
+            counter: Counter::start(),
+            predictor: Predictor::new(),
+            closed: false,
+        }
+    }
+
+    /// Drains until the run is over.
+    pub fn run(mut self) {
+        let header = &self.shared.state.header;
+        let mut sleep = WAKEFUL;
+        let mut swept = Instant::now();
+        let mut over = Over::default();
+        let mut flush = false;
+        loop {
+            beat(self.shared);
+            let bell = header.doorbell.load(Acquire);
+            let before = self.sums.records;
+            self.counter.look();
+            self.predictor.meet(&self.alive);
+            // Before the turn: what was in the ring when it was asked for has
+            // to be written.
+            flush |= self.shared.flush.swap(false, Acquire);
+            let got = self.turn();
+            if self.sums.records != before {
+                self.settle();
+                header.room.fetch_add(1, Release);
+                sys::futex_wake(&header.room);
+                sleep = WAKEFUL;
+            }
+            if got == Got::More {
+                continue;
+            }
+            self.hand_over();
+            if swept.elapsed() >= SWEEP {
+                self.alive.sweep(&self.drain);
+                swept = Instant::now();
+            }
+            if got == Got::All {
+                if std::mem::take(&mut flush) {
+                    self.flush();
+                    sleep = WAKEFUL;
+                }
+                if self.shared.program_gone.load(Acquire) && over.is(&self.alive, self.shared) {
+                    break;
+                }
+            } else {
+                sleep = WAKEFUL;
+            }
+            sys::futex_wait(&header.doorbell, bell, sleep);
+            sleep = (sleep * 2).min(SLEEP);
+        }
+        self.nobody = true;
+        while self.turn() != Got::All {}
+        self.end(0);
+        let unwritten = self.shared.writer.flush(|| {});
+        self.shared.send(self.report(unwritten, 0));
+    }
+
+    /// Under [`option::SYNC`] programs wait for their lines to be written.
+    fn settle(&mut self) {
+        if self.setup.options & option::SYNC == 0 {
+            return;
+        }
+        self.hand_over();
+        let shared = self.shared;
+        shared.writer.flush(|| beat(shared));
+        let head = self.drain.at();
+        shared.state.header.settled.store(head, Release);
+    }
+
+    /// One batch.
+    fn turn(&mut self) -> Got {
+        let ring = &self.shared.state.ring;
+        for _ in 0..BATCH {
+            let alive = &self.alive;
+            let given_up = self.nobody || self.scribbled;
+            match self.drain.pop(ring, |slot| given_up || alive.is_dead(slot)) {
+                Popped::Record(slot, words) => match Record::from_words(&words) {
+                    Some(record) => self.record(slot, record),
+                    None => self.sums.lost += 1,
+                },
+                // How many a scribble cost nobody can tell: at least one.
+                Popped::Lost(_) | Popped::Repaired => self.sums.lost += 1,
+                Popped::Claimed(_) => {
+                    let head = self.drain.at();
+                    if self.head.0 != head {
+                        self.head = (head, Instant::now());
+                    }
+                    let waited = self.head.1.elapsed();
+                    if waited < CLAIM {
+                        return Got::Waits;
+                    }
+                    if !self.drain.pass(ring) {
+                        self.scribbled = waited >= BELIEF;
+                        if !self.scribbled {
+                            return Got::Waits;
+                        }
+                    }
+                }
+                Popped::Empty => {
+                    self.scribbled = false;
+                    return Got::All;
+                }
+            }
+        }
+        Got::More
+    }
+
+    fn record(&mut self, slot: u32, mut record: Record) {
+        let record = &mut record;
+        if record.flags & flag::COUNTER != 0 {
+            record.flags &= !flag::COUNTER;
+            record.time_ns = self.counter.time(record.time_ns);
+        }
+        let sums = &mut self.sums;
+        sums.records += 1;
+        let observed = record.flags & flag::OBSERVED != 0;
+        match (record.call, record.verdict) {
+            (Call::Fault, _) => sums.faults += 1,
+            (_, Verdict::Deny | Verdict::Move | Verdict::Hide) if observed => sums.observed += 1,
+            (_, Verdict::Deny) => sums.denied += 1,
+            (_, Verdict::Move) => sums.moved += 1,
+            (_, Verdict::Hide) => sums.hidden += 1,
+            (_, Verdict::Allow | Verdict::Passed) => sums.allowed += 1,
+        }
+        if record.call == Call::Exec || record.flags & flag::UNSEEN != 0 {
+            sums.unseen += 1;
+        }
+        if self.closed || !render::is_shown(record, self.setup.detail) {
+            return;
+        }
+        self.name(slot);
+        let offset = self.offset(record.time_ns);
+        let predicted = self.predictor.predict(record, &self.alive);
+        let context = Context {
+            predicted,
+            program: &self.program.2,
+            rule: RuleRef::find(&self.view, record.rule, record),
+            note: RuleRef::find(&self.view, record.note, record),
+            detail: self.setup.detail,
+            colour: self.setup.colour,
+            utc_offset: offset,
+        };
+        // Writing to a string does not fail.
+        let _ = match self.setup.format {
+            Format::Text => render::text(&mut self.lines, record, &context),
+            Format::Json => render::json(&mut self.lines, record, &context),
+        };
+        if self.lines.len() > LINES {
+            self.hand_over();
+        }
+    }
+
+    /// Keeps the name of the program in `slot` at hand.
+    fn name(&mut self, slot: u32) {
+        match self.shared.state.processes.get(slot) {
+            Some(info) if (slot, info.since) == (self.program.0, self.program.1) => {}
+            Some(info) => {
+                // What a program scribbled over its name ends at the first NUL.
+                let name = info.name().split(|b| *b == 0).next().unwrap_or_default();
+                self.program = (slot, info.since, name.to_vec());
+            }
+            None => self.program = (0, 0, Vec::new()),
+        }
+    }
+
+    /// Local time's distance from UTC, asked once per quarter of an hour.
+    fn offset(&mut self, time_ns: u64) -> i32 {
+        const QUARTER: u64 = 900_000_000_000;
+        if self.setup.format == Format::Text && self.offset.0 != time_ns / QUARTER {
+            let seconds = (time_ns / 1_000_000_000) as i64;
+            self.offset = (time_ns / QUARTER, sys::utc_offset(seconds));
+        }
+        self.offset.1
+    }
+
+    fn hand_over(&mut self) {
+        let shared = self.shared;
+        if self.closed {
+            self.lines.clear();
+        } else {
+            shared.writer.put(&mut self.lines, || beat(shared));
+        }
+    }
+
+    /// The program is gone: everything so far is written, the launcher told.
+    fn flush(&mut self) {
+        let left = if self.alive.is_alone() {
+            0
+        } else {
+            self.alive.living().max(1)
+        };
+        // The last of them may have ended since the last turn.
+        while left == 0 && self.turn() == Got::More {}
+        // Where the log goes on, the line of sums waits until the run is over.
+        let goes_on = self.setup.target.is_file() || self.setup.wait;
+        if left == 0 || !goes_on {
+            self.end(left);
+        }
+        self.hand_over();
+        let shared = self.shared;
+        let unwritten = shared.writer.flush(|| beat(shared));
+        if !goes_on && !self.closed {
+            // Standard error belongs to whoever started the launcher.
+            self.closed = true;
+            shared.writer.close();
+        }
+        shared.send(self.report(unwritten, left));
+    }
+
+    fn report(&self, unwritten: u64, left: u64) -> Report {
+        let counted = self.shared.state.header.denied.load(Relaxed);
+        Report {
+            denied: self.sums.denied.max(counted),
+            unwritten,
+            left,
+        }
+    }
+
+    /// Says what was lost, and the sums.
+    fn end(&mut self, left: u64) {
+        if self.closed {
+            return;
+        }
+        // What cannot be written is known when all else has been tried.
+        self.hand_over();
+        let shared = self.shared;
+        let unwritten = shared.writer.flush(|| beat(shared));
+        let mut lost = Vec::new();
+        let header = &shared.state.header;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos() as u64;
+        let mut end = self.sums;
+        end.time_ns = now;
+        end.left = left;
+        // Bounded: a program can write anything there.
+        end.lost += header.lost.load(Relaxed).min(1 << 40);
+        end.faults = end.faults.max(header.faults.load(Relaxed).min(1 << 40));
+        end.unseen = end.unseen.max(u64::from(header.unseen.load(Relaxed)));
+        end.unwritten = unwritten;
+        let same = |last: &End| {
+            End {
+                time_ns: 0,
+                ..*last
+            } == End { time_ns: 0, ..end }
+        };
+        if self.ended.as_ref().is_some_and(same) {
+            return;
+        }
+        self.ended = Some(end);
+        let no_room = end.lost - self.sums.lost;
+        for (count, told, why) in [
+            (
+                self.sums.lost,
+                &mut self.told.0,
+                "a process was killed while it wrote them",
+            ),
+            (
+                no_room,
+                &mut self.told.1,
+                "there was no room while the log process was stopped",
+            ),
+        ] {
+            if count > *told {
+                let count = count - std::mem::replace(told, count);
+                lost.push(Event::Lost {
+                    time_ns: now,
+                    count,
+                    why,
+                });
+            }
+        }
+        for event in &lost {
+            self.event(event);
+        }
+        let wanted = self.setup.format == Format::Json
+            || self.setup.detail == render::Detail::Verbose
+            || end.unwritten > 0;
+        if wanted {
+            self.event(&Event::End(end));
+        }
+        self.hand_over();
+    }
+
+    fn event(&mut self, event: &Event) {
+        let _ = match self.setup.format {
+            Format::Json => render::json_event(&mut self.lines, event),
+            Format::Text => {
+                let offset = match event {
+                    Event::Lost { time_ns, .. } => *time_ns,
+                    Event::End(end) => end.time_ns,
+                };
+                let offset = self.offset(offset);
+                render::text_event(&mut self.lines, event, self.setup.colour, offset)
+            }
+        };
+    }
+}
+
+/// Says that the ring is looked after.
+fn beat(shared: &Shared) {
+    let now = sys::monotonic().as_millis() as u64;
+    shared.state.header.heartbeat_ms.store(now.max(1), Relaxed);
+}
+
+/// Finds out that a run is over, and does not believe it at once.
+#[derive(Default)]
+struct Over {
+    since: Option<Instant>,
+    joined: u64,
+    scanned: Option<Instant>,
+    patience: Duration,
+}
+
+impl Over {
+    fn is(&mut self, alive: &Alive, shared: &Shared) -> bool {
+        let joined = shared.joined.load(Relaxed);
+        if !alive.is_alone() || joined != self.joined {
+            *self = Over {
+                joined,
+                ..Over::default()
+            };
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let due = match self.scanned {
+            Some(at) => at.elapsed() >= self.patience,
+            None => since.elapsed() >= SETTLED,
+        };
+        if !due {
+            return false;
+        }
+        let first = self.scanned.is_none();
+        let scan = alive.scan();
+        self.scanned = Some(Instant::now());
+        if scan.found > 0 {
+            // Something that cannot be seen goes on, maybe for days.
+            self.patience = (self.patience * 2).clamp(SWEEP, Duration::from_secs(5));
+            self.since = None;
+            return false;
+        }
+        let grace = if scan.unknown > 0 { GRACE } else { SURE };
+        self.patience = grace;
+        !first && since.elapsed() >= grace
+    }
+}

@@ -1,0 +1,390 @@
+//! The drainer: a process of its own that serves a run and writes its log.
+//!
+//! It is outside the program's ancestry and process group, so that neither a
+//! Ctrl-C nor the launcher's end stops it, and it goes on until the last
+//! process of the run is gone.
+//!
+//! | room | what lives there | thread |
+//! |---|---|---|
+//! | [`door`] | hands the run's memory out, hears the launcher | door |
+//! | [`drain`] | takes records from the ring, renders them | main |
+//! | [`writer`] | writes them, to something that may block | writer |
+//! | [`predict`] | what the model says of a bind | main |
+//! | [`callers`] | who the processes are | main |
+//! | [`counter`] | what time it was | main |
+//! | [`witness`] | was a signal for the whole group? | a process of its own |
+//! | [`alive`] | who of the run is still there | main |
+
+mod alive;
+mod callers;
+mod counter;
+mod door;
+mod drain;
+mod predict;
+mod witness;
+mod writer;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
+
+use bindgate_core::policy::View;
+use bindgate_core::render::Detail;
+use bindgate_core::shared::State;
+
+use bindgate_os::doors::Doors;
+use bindgate_os::{self as sys, process, unix};
+use witness::Witness;
+
+pub use counter::Counter;
+pub use writer::Target;
+
+/// How the log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// One line each, for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the launcher makes ready before the drainer starts.
+pub struct Setup {
+    /// The run.
+    pub run_id: u64,
+    /// What a process must know to join it: 32 hex digits.
+    pub secret: [u8; 32],
+    /// The compiled policy, and the memory file that holds it.
+    pub policy: (Vec<u64>, OwnedFd),
+    /// The memory file of the state.
+    pub state: OwnedFd,
+    /// Bits of [`bindgate_core::shared::option`].
+    pub options: u32,
+    /// The run's names, listening.
+    pub doors: Doors,
+    /// Where the log goes.
+    pub target: Target,
+    /// How it is written.
+    pub format: Format,
+    /// How much of it.
+    pub detail: Detail,
+    /// Does the launcher wait for the whole run?
+    pub wait: bool,
+    /// For a terminal?
+    pub colour: bool,
+}
+
+/// What the launcher tells the drainer, first byte of a message.
+pub mod tell {
+    /// The program is the process with this id.
+    pub const PROGRAM: u8 = b'P';
+    /// The program is gone: write what there is, and answer.
+    pub const FLUSH: u8 = b'F';
+    /// Open the log anew.
+    pub const REOPEN: u8 = b'H';
+}
+
+/// The drainer's answer to [`tell::FLUSH`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Refused operations.
+    pub denied: u64,
+    /// Lines that could not be written.
+    pub unwritten: u64,
+    /// Processes that go on.
+    pub left: u64,
+}
+
+impl Report {
+    const LEN: usize = 24;
+
+    fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let words = [self.denied, self.unwritten, self.left];
+        for (to, word) in bytes.chunks_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Report> {
+        let word = |n: usize| {
+            let bytes = bytes.get(n * 8..n * 8 + 8)?;
+            Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        Some(Report {
+            denied: word(0)?,
+            unwritten: word(1)?,
+            left: word(2)?,
+        })
+    }
+}
+
+/// The launcher's line to the drainer.
+pub struct Handle {
+    control: OwnedFd,
+    /// The run's socket in the file system.
+    file: Option<PathBuf>,
+    /// The drainer's process id.
+    pub pid: i32,
+    /// Who tells signals to the group from signals to the launcher, if asked
+    /// for.
+    pub witness: Option<Witness>,
+}
+
+/// A drainer that is about to start.
+pub struct Starting {
+    control: OwnedFd,
+    line: Option<OwnedFd>,
+}
+
+impl Starting {
+    /// Forks a drainer for `setup`, and a witness if one is asked for.
+    ///
+    /// # Errors
+    /// As fork(2) and socketpair(2).
+    pub fn fork(setup: Setup, witness: bool) -> std::io::Result<(Starting, Setup)> {
+        let (ours, theirs) = unix::pair()?;
+        let (line, line_of_witness) = match witness {
+            true => unix::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+            false => (None, None),
+        };
+        let Some(child) = process::fork()? else {
+            // Once more: the drainer is no child of the launcher, which may
+            // become the program.
+            drop((ours, line));
+            match process::fork() {
+                Ok(None) => {
+                    drop(line_of_witness);
+                    process::new_group();
+                    main(setup, theirs);
+                }
+                Ok(Some(_)) => {
+                    if let Some(line) = &line_of_witness {
+                        witness::main(line);
+                    }
+                }
+                Err(_) => {}
+            }
+            process::exit_now(0)
+        };
+        if !witness {
+            process::wait(child, true)?;
+        }
+        let control = ours;
+        Ok((Starting { control, line }, setup))
+    }
+
+    /// Waits until it serves the run.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn wait(self, file: Option<PathBuf>) -> std::io::Result<Handle> {
+        let mut bytes = [0; 4];
+        if unix::receive(&self.control, &mut bytes, true)? != 4 {
+            return Err(std::io::Error::other("the log process did not start"));
+        }
+        Ok(Handle {
+            control: self.control,
+            file,
+            pid: i32::from_ne_bytes(bytes),
+            witness: self.line.map(Witness::new),
+        })
+    }
+}
+
+impl Handle {
+    /// Says which process the program is.
+    pub fn program(&self, pid: i32) {
+        let mut message = vec![tell::PROGRAM];
+        message.extend(pid.to_ne_bytes());
+        let _ = unix::send(&self.control, &message);
+    }
+
+    /// Has the log opened anew.
+    pub fn reopen(&self) {
+        let _ = unix::send(&self.control, &[tell::REOPEN]);
+    }
+
+    /// Has all written that the run did so far. An error if the drainer is
+    /// gone, `None` if it is busy for longer than a user would wait.
+    pub fn flush(&self) -> std::io::Result<Option<Report>> {
+        const PATIENCE: u32 = 50;
+        if let Err(e) = unix::send(&self.control, &[tell::FLUSH]) {
+            // It ended before we came to ask, with a last word or without.
+            return self.last_report().map(Some).ok_or(e);
+        }
+        for _ in 0..PATIENCE {
+            let ready = sys::poll(
+                &[self.control.as_raw_fd()],
+                std::time::Duration::from_millis(100),
+            );
+            if ready == [true] {
+                let gone = || std::io::ErrorKind::UnexpectedEof.into();
+                return self.report().map(Some).ok_or_else(gone);
+            }
+            // Ctrl-C while a pager holds up the log.
+            if sys::signal::is_ending_pending() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// A report if one is there, `Some(None)` if the drainer is gone.
+    pub fn try_report(&self) -> Option<Option<Report>> {
+        let ready = sys::poll(&[self.control.as_raw_fd()], std::time::Duration::ZERO);
+        (ready == [true]).then(|| self.report())
+    }
+
+    /// Removes the run's socket where nobody else does: the drainer was
+    /// killed, or will be, as process 1 of a container ends.
+    pub fn tidy(&self) {
+        if let Some(file) = &self.file
+            && (self.is_gone() || process::pid() == 1)
+        {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        let mut bytes = [0; Report::LEN];
+        loop {
+            match unix::receive(&self.control, &mut bytes, false) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(e) => return e.kind() != std::io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// The last report of a drainer that is gone.
+    fn last_report(&self) -> Option<Report> {
+        let mut last = None;
+        while let Some(report) = self.report() {
+            last = Some(report);
+        }
+        last
+    }
+
+    fn report(&self) -> Option<Report> {
+        let mut bytes = [0; Report::LEN];
+        let n = unix::receive(&self.control, &mut bytes, true).ok()?;
+        Report::from_bytes(bytes.get(..n)?)
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    state: &'static State,
+    /// The program is no more.
+    program_gone: AtomicBool,
+    /// The log is to be brought up to date, and the launcher told.
+    flush: AtomicBool,
+    /// Processes that asked for the run's memory.
+    joined: AtomicU64,
+    writer: writer::Writer,
+    control: OwnedFd,
+}
+
+impl Shared {
+    /// Wakes the main thread.
+    fn ring(&self) {
+        use std::sync::atomic::Ordering::Release;
+        let bell = &self.state.header.doorbell;
+        bell.fetch_add(1, Release);
+        sys::futex_wake(bell);
+    }
+
+    fn send(&self, report: Report) {
+        let _ = unix::send(&self.control, &report.to_bytes());
+    }
+}
+
+/// The life of the drainer.
+fn main(mut setup: Setup, control: OwnedFd) {
+    process::set_name(c"bindgate-log");
+    let _ = unix::send(&control, &process::pid().to_ne_bytes());
+    let mut keep = vec![
+        setup.policy.1.as_raw_fd(),
+        setup.state.as_raw_fd(),
+        control.as_raw_fd(),
+    ];
+    keep.extend(setup.doors.fds().into_iter().filter(|fd| *fd >= 0));
+    keep.extend(setup.target.fd());
+    let debugging = log::log_enabled!(log::Level::Warn);
+    if debugging {
+        keep.push(2);
+    }
+    sys::close_all_but(&keep);
+    // So that nothing else gets these numbers.
+    for _ in 0..if debugging { 2 } else { 3 } {
+        if let Ok(null) = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+        {
+            let _ = std::os::fd::IntoRawFd::into_raw_fd(null);
+        }
+    }
+    // Nobody's directory is kept busy.
+    let _ = std::env::set_current_dir("/");
+
+    // An open of its own, so that the kernel can tell when it is the last.
+    let counted = match process::reopen(&setup.state) {
+        Ok(fd) => sys::replace(&fd, &mut setup.state).is_ok(),
+        Err(_) => false,
+    };
+    let setup: &'static Setup = Box::leak(Box::new(setup));
+    serve(setup, control, counted);
+    setup.doors.clear();
+}
+
+/// Serves the run to its end. `counted`: does the kernel tell when the
+/// drainer's open of the state is the last?
+fn serve(setup: &'static Setup, control: OwnedFd, counted: bool) {
+    let Ok(state) = sys::map_state(&setup.state) else {
+        return;
+    };
+    // The program may fill the ring before the drainer gets its first turn.
+    let now = sys::monotonic().as_millis() as u64;
+    state.start(setup.run_id, unprivileged_start(), now);
+    let shared: &'static Shared = Box::leak(Box::new(Shared {
+        state,
+        program_gone: AtomicBool::new(false),
+        flush: AtomicBool::new(false),
+        joined: AtomicU64::new(0),
+        writer: writer::Writer::new(),
+        control,
+    }));
+    let Ok(view) = View::new(&setup.policy.0) else {
+        return;
+    };
+    let spawn = |name: &str, f: fn(&'static Shared, &'static Setup)| {
+        thread::Builder::new()
+            .name(name.into())
+            .stack_size(128 << 10)
+            .spawn(move || f(shared, setup))
+    };
+    if spawn("bindgate-door", door::run).is_err()
+        || spawn("bindgate-write", |shared, setup| {
+            let is_text = setup.format == Format::Text;
+            shared.writer.run(&setup.target, is_text);
+        })
+        .is_err()
+    {
+        return;
+    }
+    let alive = alive::Alive::new(state, counted.then_some(&setup.state), setup.run_id);
+    drain::Drainer::new(shared, setup, view, alive).run();
+}
+
+/// The port below which binds need a privilege.
+fn unprivileged_start() -> u16 {
+    const DEFAULT: u16 = 1024;
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|s| s.trim().parse().ok())
+        .unwrap_or(DEFAULT)
+}

@@ -1,0 +1,9 @@
+//! This machine as a host of the model, and scripted calls on its kernel.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`machine`] | this machine's addresses, sysctls and sockets, as the model sees a host |
+//! | [`kernel`] | the calls of a script, made on the real kernel: the oracle of the model |
+
+pub mod kernel;
+pub mod machine;

@@ -1,0 +1,307 @@
+//! This machine as the model sees it: from `/proc` and rtnetlink, without
+//! privilege.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use bindgate_core::addr::Addr;
+use bindgate_core::model::host::{List, V4, V6};
+use bindgate_core::model::{Generation, Host, Outside, State};
+use bindgate_core::socket::SocketType;
+
+use bindgate_os as sys;
+
+/// The machine.
+pub struct Machine {
+    /// Addresses and settings.
+    pub host: Host,
+    /// What of them the model has no room for.
+    pub left_out: LeftOut,
+    /// Everybody's sockets, as far as `/proc/net` lists them: TCP sockets that
+    /// are bound but neither listening nor connected are not there.
+    pub sockets: Vec<Outside>,
+}
+
+/// What this machine has beyond the model's bounds.
+#[derive(Default)]
+pub struct LeftOut {
+    v4: Vec<V4>,
+    v6: Vec<V6>,
+    /// Indices and names.
+    devices: Vec<(u32, String)>,
+    reserved_ports: Vec<(u16, u16)>,
+}
+
+impl LeftOut {
+    /// A sentence for each thing that there is too much of.
+    pub fn sentences(&self, host: &Host) -> Vec<String> {
+        let v4 = self.v4.iter().map(|a| match a.prefix {
+            32 => Ipv4Addr::from(a.addr).to_string(),
+            prefix => format!("{}/{prefix}", Ipv4Addr::from(a.addr)),
+        });
+        let v6 = self.v6.iter().map(|a| Ipv6Addr::from(a.addr));
+        let ports = self.reserved_ports.iter().map(|(lo, hi)| match lo == hi {
+            true => lo.to_string(),
+            false => format!("{lo}-{hi}"),
+        });
+        [
+            sentence("IPv4 addresses", &host.v4, v4),
+            sentence("IPv6 addresses", &host.v6, v6),
+            sentence(
+                "devices",
+                &host.devices,
+                self.devices.iter().map(|(_, name)| name),
+            ),
+            sentence(
+                "ranges of reserved ports",
+                &host.sysctl.reserved_ports,
+                ports,
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Is the address, or the device that it names, among what was left out?
+    /// The model then says what it would say of a foreign one.
+    pub fn concerns(&self, addr: &Addr) -> bool {
+        if let Some(ip) = addr.ipv4() {
+            let ip = u32::from_be_bytes(ip);
+            return self.v4.iter().any(|a| contains(a, ip));
+        }
+        let device = match addr {
+            Addr::Inet6 { ip, .. } if self.v6.iter().any(|a| a.addr == *ip) => return true,
+            Addr::Inet6 { scope, .. } => scope,
+            Addr::Packet { ifindex, .. } => ifindex,
+            _ => return false,
+        };
+        self.devices.iter().any(|(index, _)| index == device)
+    }
+}
+
+/// What is left out of a list that is full; nothing if nothing is.
+fn sentence<T: Copy, const N: usize>(
+    what: &str,
+    held: &List<T, N>,
+    left: impl ExactSizeIterator<Item = impl Display>,
+) -> Option<String> {
+    /// So many are named.
+    const NAMED: usize = 8;
+    let (count, room) = (left.len(), held.as_slice().len());
+    if count == 0 {
+        return None;
+    }
+    let mut names: Vec<_> = left.take(NAMED).map(|name| name.to_string()).collect();
+    if count > NAMED {
+        names.push(format!("and {} more", count - NAMED));
+    }
+    Some(format!(
+        "this machine has {} {what}, the model holds {room}: {count} left out, {}",
+        count + room,
+        names.join(", "),
+    ))
+}
+
+/// Puts into the list what there is room for; gives back the others.
+fn fill<T: Copy, const N: usize>(list: &mut List<T, N>, all: Vec<T>) -> Vec<T> {
+    all.into_iter().filter(|item| !list.push(*item)).collect()
+}
+
+/// Is it the address, or in its network where all of that is local?
+fn contains(a: &V4, ip: u32) -> bool {
+    let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
+    ip & mask == a.addr & mask
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// A file that has all it has to say in the first read(2), and nothing in the
+/// next: a list of ports under `/proc/sys`.
+fn at_once(path: &str) -> String {
+    // Every second port takes 200 KB.
+    let mut buffer = vec![0; 1 << 18];
+    let read = File::open(path).and_then(|mut file| file.read(&mut buffer));
+    buffer.truncate(read.unwrap_or(0));
+    String::from_utf8(buffer).unwrap_or_default()
+}
+
+/// The running kernel's generation.
+pub fn running() -> Generation {
+    Generation::of_release(&text("/proc/sys/kernel/osrelease"))
+}
+
+/// Addresses and settings, and what of them the model has no room for.
+pub fn host() -> (Host, LeftOut) {
+    let mut host = Host {
+        has_local_table: true,
+        ..Host::EMPTY
+    };
+    let mut left_out = LeftOut::default();
+    host.generation = running();
+    let lo = devices(&mut host, &mut left_out);
+    addresses(&mut host, &mut left_out, lo);
+    settings(&mut host, &mut left_out);
+    (host, left_out)
+}
+
+/// Reads it.
+pub fn read() -> Machine {
+    let (host, left_out) = host();
+    let mut sockets = Vec::new();
+    for (file, domain, ty) in [
+        ("tcp", 2, 1),
+        ("tcp6", 10, 1),
+        ("udp", 2, 2),
+        ("udp6", 10, 2),
+    ] {
+        let kind = SocketType::created(domain, ty, 0);
+        let table = text(&format!("/proc/net/{file}"));
+        sockets.extend(table.lines().skip(1).filter_map(|line| outside(line, kind)));
+    }
+    Machine {
+        host,
+        left_out,
+        sockets,
+    }
+}
+
+/// Devices; the index of `lo`.
+fn devices(host: &mut Host, left_out: &mut LeftOut) -> u32 {
+    let mut all = sys::devices();
+    // The one that addresses ask for is never left out.
+    all.sort_by_key(|(_, name)| name != "lo");
+    let lo = all.first().filter(|(_, name)| name == "lo");
+    let lo = lo.map_or(0, |(index, _)| *index);
+    all.retain(|(index, name)| !host.add_device(*index, name.as_bytes(), name == "lo"));
+    left_out.devices = all;
+    lo
+}
+
+/// Local addresses: `/proc/net/fib_trie` lists each with its kind behind it.
+fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
+    let mut all: Vec<V4> = Vec::new();
+    let (mut table, mut last) = ("", None);
+    for line in text("/proc/net/fib_trie").lines() {
+        if !line.starts_with(' ') {
+            table = line;
+        }
+        // No other table makes an address local: not that of a proxy, either.
+        if table != "Local:" {
+            continue;
+        }
+        let line = line.trim();
+        if let Some(rest) = line.strip_prefix("|-- ") {
+            last = rest.parse::<Ipv4Addr>().ok();
+        } else if let (Some(addr), Some(rest)) = (last, line.strip_prefix('/'))
+            && rest.contains("LOCAL")
+        {
+            let prefix = rest.split(' ').next().and_then(|p| p.parse().ok());
+            let prefix = prefix.unwrap_or(32);
+            all.push(V4 {
+                addr: addr.into(),
+                prefix,
+                // A whole network is local where it is lo's.
+                dev: if prefix < 32 { lo } else { 0 },
+            });
+        }
+    }
+    all.sort_by_key(|a| (a.prefix, a.addr));
+    all.dedup();
+    // That every address is local the model does not know at all.
+    let (mut left, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.prefix == 0);
+    // An address in a local network says nothing more: 127.0.0.1.
+    let (networks, mut v4): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.prefix < 32);
+    v4.retain(|a| !networks.iter().any(|n| contains(n, a.addr)));
+    let v4 = networks.into_iter().chain(v4).collect();
+    left.extend(fill(&mut host.v4, v4));
+    left_out.v4 = left;
+
+    let mut all = Vec::new();
+    for line in text("/proc/net/if_inet6").lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [addr, dev, _, _, flags, ..] = words.as_slice() else {
+            continue;
+        };
+        let hex = |w: &str| u32::from_str_radix(w, 16).unwrap_or(0);
+        all.push(V6 {
+            addr: u128::from_str_radix(addr, 16).unwrap_or(0).to_be_bytes(),
+            dev: hex(dev),
+            tentative: hex(flags) & 0x40 != 0,
+        });
+    }
+    // The kernel lists them by a hash: ::1 first, and then always the same.
+    all.sort_by_key(|a| (a.addr != Ipv6Addr::LOCALHOST.octets(), a.addr, a.dev));
+    left_out.v6 = fill(&mut host.v6, all);
+}
+
+fn settings(host: &mut Host, left_out: &mut LeftOut) {
+    let sysctl = |name: &str| text(&format!("/proc/sys/net/{name}"));
+    let pair = |text: String| {
+        let mut words = text.split_whitespace().map(|w| w.parse::<u32>().ok());
+        Some((words.next()??, words.next()??))
+    };
+    let flag = |name: &str| sysctl(name).trim() == "1";
+    let s = &mut host.sysctl;
+    if let Some((lo, hi)) = pair(sysctl("ipv4/ip_local_port_range")) {
+        s.local_port_range = (lo as u16, hi as u16);
+    }
+    let mut reserved = Vec::new();
+    let list = at_once("/proc/sys/net/ipv4/ip_local_reserved_ports");
+    for part in list.trim().split(',') {
+        let (a, b) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(a), Ok(b)) = (a.parse(), b.parse()) {
+            reserved.push((a, b));
+        }
+    }
+    left_out.reserved_ports = fill(&mut s.reserved_ports, reserved);
+    if let Ok(start) = sysctl("ipv4/ip_unprivileged_port_start").trim().parse() {
+        s.unprivileged_start = start;
+    }
+    s.nonlocal_bind = flag("ipv4/ip_nonlocal_bind");
+    s.nonlocal_bind6 = flag("ipv6/ip_nonlocal_bind");
+    s.autobind_reuse = flag("ipv4/ip_autobind_reuse");
+    s.bindv6only = flag("ipv6/bindv6only");
+    if let Some(range) = pair(sysctl("ipv4/ping_group_range")) {
+        s.ping_groups = range;
+    }
+}
+
+/// A line of `/proc/net/tcp` and its like.
+fn outside(line: &str, kind: SocketType) -> Option<Outside> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let (addr, port) = words.get(1)?.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    // Groups of four bytes, each as a number of this machine's byte order.
+    let mut bytes = Vec::new();
+    for i in 0..addr.len() / 8 {
+        let word = u32::from_str_radix(addr.get(8 * i..8 * i + 8)?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let addr = match bytes.as_slice() {
+        [a, b, c, d] => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, *a, *b, *c, *d],
+        whole => whole.try_into().ok()?,
+    };
+    let state = match *words.get(3)? {
+        "0A" => State::Listen,
+        "07" => State::Close,
+        "06" => State::TimeWait,
+        _ => State::Established,
+    };
+    let specific = kind.domain == 10 && addr != [0; 16] && !addr.starts_with(&[0; 10]);
+    Some(Outside {
+        kind,
+        uid: words.get(7)?.parse().ok()?,
+        addr,
+        port,
+        state,
+        reuse: false,
+        reuseport: false,
+        v6only: specific,
+        dev: 0,
+    })
+}

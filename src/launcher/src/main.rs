@@ -1,0 +1,147 @@
+//! The launcher: `bindgate`.
+//!
+//! It never names the shim's crate: a program that links it is hooked itself.
+//!
+//! ```text
+//!  cli ─► policy ─► see ─► run ─┬─► the program, in our process group
+//!                               ├─► wait: its parent, as transparent as glass
+//!                               └─► drainer: outside its ancestry, ring ─► log
+//! ```
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`policy`] | sources of rules, `policy check`, `policy show` |
+//! | [`library`] | where the shim is |
+//! | [`see`] | can a program be seen: `doctor`, and the warning of `run` |
+//! | [`run`] | `run`: what is set up, in which order |
+//! | [`wait`] | being the program's parent |
+//! | [`group`] | signals to us, or to the whole group? |
+//! | [`outer`] | a run inside a run |
+//! | [`drainer`] | the process that serves and drains a run |
+//! | [`simulate`] | `simulate`: scripts of calls on the bind model, and on the kernel |
+//! | [`explain`] | `explain`: what would happen to a bind, and why |
+//! | [`sys`] | all that is unsafe |
+
+// Rust's own start-up would ignore SIGPIPE, open /dev/null on closed standard
+// streams and install handlers for SIGSEGV: all of that would be inherited by
+// the program that we start, which must find what its parent left.
+#![cfg_attr(not(test), no_main)]
+// The tests call functions, not the program.
+#![cfg_attr(test, allow(dead_code))]
+
+mod cli;
+mod explain;
+mod library;
+mod outer;
+mod policy;
+mod run;
+mod see;
+mod simulate;
+mod wait;
+
+use std::ffi::OsString;
+#[cfg(not(test))]
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::fmt::Display;
+use std::io::Write;
+#[cfg(not(test))]
+use std::os::unix::ffi::OsStrExt;
+
+bindgate_unwind::functions!();
+
+/// Where C starts.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let arguments: Vec<OsString> = (0..usize::try_from(argc).unwrap_or(0))
+        .map(|n| {
+            // SAFETY: argv holds argc C strings.
+            let bytes = unsafe { CStr::from_ptr(*argv.add(n)) }.to_bytes();
+            OsStr::from_bytes(bytes).to_owned()
+        })
+        .collect();
+    launch(arguments)
+}
+
+/// Exit statuses of the launcher's own.
+pub mod exit {
+    /// Wrong use of the command line.
+    pub const USAGE: i32 = 2;
+    /// `--fail-on deny`: something was refused, and the program ended with 0.
+    pub const DENIED: i32 = 77;
+    /// The policy is broken, or the program could not be held to it.
+    pub const CONFIG: i32 = bindgate_core::shared::EXIT_CONFIG;
+    /// The run could not be set up.
+    pub const SYSTEM: i32 = 71;
+    /// The log cannot be opened.
+    pub const LOG: i32 = 73;
+    /// The program was found but could not be started.
+    pub const NOT_EXECUTABLE: i32 = 126;
+    /// The program was not found.
+    pub const NOT_FOUND: i32 = 127;
+}
+
+/// Why the launcher ends before there is a program.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit status.
+    pub status: i32,
+    /// What to say; empty if it has been said.
+    pub message: String,
+}
+
+impl Failure {
+    /// `what: why`, without the error number that std puts behind a message.
+    pub fn new(status: i32, what: impl Display, why: impl Display) -> Failure {
+        let message = format!("{what}: {why}");
+        let end = message.find(" (os error").unwrap_or(message.len());
+        Failure::say(status, message.get(..end).unwrap_or(&message))
+    }
+
+    /// A message of one piece.
+    pub fn say(status: i32, message: impl Into<String>) -> Failure {
+        Failure {
+            status,
+            message: message.into(),
+        }
+    }
+}
+
+/// One line on standard error; if that is closed, nobody wants to know.
+pub fn complain(message: impl Display) {
+    let line = format!("bindgate: {message}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Everything: arguments in, exit status out.
+pub fn launch(arguments: Vec<OsString>) -> i32 {
+    if std::env::var_os("BINDGATE_DEBUG").is_some() {
+        env_logger::Builder::from_env(env_logger::Env::new().filter("BINDGATE_DEBUG")).init();
+    }
+    match dispatch(arguments) {
+        Ok(status) => status,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                complain(&failure.message);
+            }
+            failure.status
+        }
+    }
+}
+
+fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
+    match cli::parse(arguments.clone())? {
+        cli::Command::Run(run) => {
+            outer::step_out(&arguments);
+            run::run(*run)
+        }
+        cli::Command::Check(files) => policy::check(&files),
+        cli::Command::Show(files) => policy::show(&files),
+        cli::Command::Doctor(doctor) => see::doctor(&doctor),
+        cli::Command::Simulate(args) => simulate::simulate(&args),
+        cli::Command::Explain(args) => explain::explain(&args),
+        cli::Command::Man(dir) => cli::man(dir.as_deref()),
+        cli::Command::Completions(shell) => cli::completions(shell),
+    }
+}

@@ -1,0 +1,299 @@
+//! A run inside a run: it can only tighten.
+//!
+//! The launcher of the inner run was started by a program of the outer run, so
+//! it has the outer run's library in it. It first leaves that ([`step_out`]):
+//! its own sockets are no program's, and the program that it starts belongs to
+//! the inner run. Then it fetches the outer policy, and puts its own behind
+//! that.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use bindgate_core::policy::{Action, Mode, Op, Policy, View};
+use bindgate_core::render::errno;
+use bindgate_core::shared::{ENV_RUN, EXIT_CONFIG, option};
+
+use super::policy::{self, Source};
+use super::{Failure, complain};
+use bindgate_os::doors::Doors;
+use bindgate_os::process::{self, Strings};
+use bindgate_os::{self as sys, unix};
+
+const PRELOAD: &str = "LD_PRELOAD";
+const LIBRARY: &[u8] = b"libbindgate.so";
+
+/// The run that this process is in.
+pub struct Outer {
+    words: Vec<u64>,
+    observes: bool,
+}
+
+/// Starts this launcher anew without the library of the outer run, if it has
+/// it. Where that is not possible it goes on with it.
+pub fn step_out(arguments: &[OsString]) {
+    if env::var_os(ENV_RUN).is_none() {
+        return;
+    }
+    let Some(preload) = env::var_os(PRELOAD) else {
+        return;
+    };
+    let is_ours = |entry: &&[u8]| entry.rsplit(|b| *b == b'/').next() == Some(LIBRARY);
+    let entries = || preload.as_bytes().split(|b| matches!(b, b':' | b' '));
+    if !entries().any(|e| is_ours(&e)) {
+        return;
+    }
+    let others: Vec<_> = entries().filter(|e| !e.is_empty() && !is_ours(e)).collect();
+    let others = others.join(&b':');
+    let environment = env::vars_os().filter_map(|(name, value)| {
+        let value = if name != PRELOAD {
+            value
+        } else if others.is_empty() {
+            return None;
+        } else {
+            OsStr::from_bytes(&others).to_owned()
+        };
+        let mut line = name;
+        line.push("=");
+        line.push(value);
+        Some(line)
+    });
+    if let (Some(arguments), Some(environment)) =
+        (Strings::new(arguments), Strings::new(environment))
+    {
+        let e = process::exec_self(&arguments, &environment);
+        log::debug!("still in the outer run: {e}");
+    }
+}
+
+/// The run that the environment names, if there is one.
+pub fn find() -> Result<Option<Outer>, Failure> {
+    let Some(ticket) = env::var_os(ENV_RUN) else {
+        return Ok(None);
+    };
+    let text = ticket.to_string_lossy();
+    let fields: Vec<&str> = text.split('.').collect();
+    let [id, secret, pid, policy, state, rest @ ..] = fields.as_slice() else {
+        return Ok(None);
+    };
+    let has_file = rest.get(1) == Some(&"f");
+    let found = by_proc(id, pid, policy, state).or_else(|| by_name(id, secret, has_file));
+    if found.is_some() {
+        return Ok(found);
+    }
+    if rest.first() == Some(&"o") {
+        complain("warning: the run that this one is in cannot be reached; it only observed");
+        return Ok(None);
+    }
+    Err(Failure::say(
+        EXIT_CONFIG,
+        "the run that this one is in cannot be reached, and its policy enforces",
+    ))
+}
+
+fn by_proc(id: &str, pid: &str, policy: &str, state: &str) -> Option<Outer> {
+    let open = |fd: &str, write| {
+        let path = format!("/proc/{}/fd/{}", number(pid)?, number(fd)?);
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(write)
+            .open(path);
+        sys::high(file.ok()?.into()).ok()
+    };
+    Outer::read(id, &open(policy, false)?, &open(state, true)?)
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok()
+}
+
+fn by_name(id: &str, secret: &str, has_file: bool) -> Option<Outer> {
+    let door = Doors::knock(id, has_file).ok()?;
+    let mut hello = secret.as_bytes().to_vec();
+    let pid = process::pid().to_ne_bytes();
+    hello.extend(pid);
+    hello.extend(pid);
+    unix::send(&door, &hello).ok()?;
+    let (_, [policy, state]) = unix::receive_with(&door, &mut [0; 8]).ok()?;
+    Outer::read(id, &policy, &state)
+}
+
+impl Outer {
+    fn read(id: &str, policy: &OwnedFd, state: &OwnedFd) -> Option<Outer> {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::from(policy.try_clone().ok()?);
+        let mut bytes = vec![0; usize::try_from(file.metadata().ok()?.len()).ok()?];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        let words: Vec<u64> = bytes
+            .chunks_exact(8)
+            .filter_map(|w| w.try_into().ok().map(u64::from_ne_bytes))
+            .collect();
+        let (options, words) = words.split_first()?;
+        let observes = *options & u64::from(option::OBSERVE) != 0;
+        let words = words.to_vec();
+        let id = u64::from_str_radix(id, 16).ok()?;
+        let state = sys::map_state(state).ok()?;
+        let is_run = state.is_run(id);
+        sys::unmap_state(state);
+        (is_run && View::new(&words).is_ok()).then_some(Outer { words, observes })
+    }
+
+    /// The outer policy, from its compiled form.
+    fn policy(&self) -> Result<Policy, Failure> {
+        match View::new(&self.words) {
+            Ok(view) => policy::parse(&sources(&view)),
+            Err(_) => policy::parse(&[]),
+        }
+    }
+}
+
+/// The rules of a compiled policy as text, each in the file and line where it
+/// stood, so that the log goes on to name these.
+fn sources(view: &View<'_>) -> Vec<Source> {
+    let mut sources: Vec<(Source, u32)> = Vec::new();
+    let mut put = |name: &[u8], line: u32, text: &str| {
+        let name = String::from_utf8_lossy(name);
+        match sources.last_mut() {
+            Some((source, next)) if source.name == name && *next <= line => {
+                for _ in *next..line {
+                    source.text.push('\n');
+                }
+                let _ = writeln!(source.text, "{text}");
+                *next = line + 1;
+            }
+            _ => {
+                // A line number that no file has is one that was scribbled.
+                let line = line.min(1 << 20);
+                let mut text = text.to_string() + "\n";
+                text.insert_str(0, &"\n".repeat(line.saturating_sub(1) as usize));
+                let name = name.into_owned();
+                sources.push((Source { name, text }, line + 1));
+            }
+        }
+    };
+    for rule in 0..view.rules() {
+        if let (Some((name, line, _)), Some(text)) = (view.rule_source(rule), view.rule_text(rule))
+        {
+            put(name, line, &String::from_utf8_lossy(text));
+        }
+    }
+    for op in Op::ALL {
+        let Some((name, line)) = view.default_source(op) else {
+            continue;
+        };
+        let what = match view.default_errno(op).map(errno) {
+            None => "allow".to_string(),
+            Some(Some((name, _))) => format!("deny {name}"),
+            Some(None) => "deny".to_string(),
+        };
+        put(name, line, &format!("default {what} for {}", op.name()));
+    }
+    sources.into_iter().map(|(source, _)| source).collect()
+}
+
+/// What a run is to do.
+pub struct Plan {
+    /// The policy of both runs.
+    pub policy: Policy,
+    /// Nothing is changed, whatever the policy's mode.
+    pub observe: bool,
+}
+
+/// The inner policy behind the outer one.
+pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<Plan, Failure> {
+    let Some(outer) = outer else {
+        let policy = inner;
+        return Ok(Plan { policy, observe });
+    };
+    let mut policy = outer.policy()?;
+    let acts = |p: &Policy| policy::compile(p).map(|c| c.is_enforcing());
+    let view = View::new(&outer.words);
+    // Rules that act, under a mode that does not.
+    let observes = outer.observes || acts(&policy)? && view.is_ok_and(|v| !v.is_enforcing());
+    let enforces = !observes && acts(&policy)?;
+    if enforces && (observe || inner.mode == Some(Mode::Observe)) {
+        // The outer rules hold; the inner ones only say what they would do.
+        for rule in &mut inner.rules {
+            rule.action = Action::Note;
+        }
+        inner.defaults = Policy::default().defaults;
+        inner.mode = None;
+    }
+    policy.nest(inner);
+    if enforces {
+        policy.mode = Some(Mode::Enforce);
+    }
+    let observe = !enforces && (observe || observes);
+    Ok(Plan { policy, observe })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Policy {
+        let (name, text) = ("a.policy".to_string(), text.to_string());
+        policy::parse(&[Source { name, text }]).unwrap()
+    }
+
+    fn outer(text: &str, observes: bool) -> Outer {
+        let words = policy::compile(&parsed(text)).unwrap().words;
+        Outer { words, observes }
+    }
+
+    #[test]
+    fn a_policy_survives_being_compiled() {
+        let text = "\n# x\nallow bind tcp *:1024-65535\n\ndeny bind udp *:53 with EADDRINUSE\n\
+                    default deny EPERM for bind\ndefault allow for socket\n";
+        let outer = outer(text, false);
+        let again = outer.policy().unwrap();
+        let view = View::new(&outer.words).unwrap();
+        let words = policy::compile(&again).unwrap().words;
+        let view_again = View::new(&words).unwrap();
+        assert_eq!(again.rules, parsed(text).rules);
+        for rule in 0..view.rules() {
+            assert_eq!(view.rule_source(rule), view_again.rule_source(rule));
+        }
+        for op in Op::ALL {
+            assert_eq!(view.default_errno(op), view_again.default_errno(op));
+            assert_eq!(view.default_source(op), view_again.default_source(op));
+        }
+    }
+
+    #[test]
+    fn an_inner_run_can_only_tighten() {
+        let text = |p: &Policy| p.to_string();
+        let enforcing = outer("deny bind tcp *:80\n", false);
+        let plan = nest(Some(&enforcing), parsed("allow bind tcp *:80\n"), true).unwrap();
+        assert!(!plan.observe);
+        assert_eq!(plan.policy.mode, Some(Mode::Enforce));
+        let (deny, note) = (plan.policy.rules.first(), plan.policy.rules.get(1));
+        assert!(matches!(deny.unwrap().action, Action::Deny(_)));
+        assert!(matches!(note.unwrap().action, Action::Note));
+        assert_eq!(plan.policy.rules.len(), 2, "{}", text(&plan.policy));
+
+        let inner = parsed("mode observe\ndeny bind tcp *:81\n");
+        let plan = nest(Some(&enforcing), inner, false).unwrap();
+        assert_eq!(plan.policy.mode, Some(Mode::Enforce));
+        assert!(matches!(plan.policy.rules[1].action, Action::Note));
+    }
+
+    #[test]
+    fn an_outer_run_that_watches_lets_the_inner_one_enforce_unless_it_said_observe() {
+        let watching = outer("", false);
+        let plan = nest(Some(&watching), parsed("deny bind tcp *:80\n"), false).unwrap();
+        assert!(!plan.observe && plan.policy.mode.is_none());
+        for observing in [
+            outer("", true),
+            outer("deny bind tcp *:80\n", true),
+            outer("mode observe\ndeny bind tcp *:80\n", false),
+        ] {
+            let plan = nest(Some(&observing), parsed("deny bind tcp *:81\n"), false).unwrap();
+            assert!(plan.observe);
+        }
+        let plan = nest(None, parsed("deny bind tcp *:81\n"), false).unwrap();
+        assert!(!plan.observe);
+    }
+}

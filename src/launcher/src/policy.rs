@@ -1,0 +1,255 @@
+//! Sources of rules: gathered, compiled, checked, shown.
+
+use std::env;
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use bindgate_core::policy::{self, Diagnostic, Policy, Program, Resolver, Rule, Severity, View};
+use bindgate_core::shared::{ENV_POLICY, ENV_RULES};
+
+use super::cli::RuleSource;
+use bindgate_os as sys;
+
+use super::{Failure, exit};
+
+/// Text that holds rules.
+pub struct Source {
+    /// What messages and the log call it.
+    pub name: String,
+    /// The rules.
+    pub text: String,
+}
+
+struct Users;
+
+impl Resolver for Users {
+    fn uid(&self, name: &str) -> Option<u32> {
+        sys::user_id(name)
+    }
+}
+
+/// A policy, ready for the programs of a run.
+pub struct Compiled {
+    /// What is mapped into them.
+    pub words: Vec<u64>,
+    /// How many rules there are.
+    pub rules: usize,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Compiled {
+    /// Is there anything that it refuses or changes?
+    pub fn is_enforcing(&self) -> bool {
+        self.view().is_ok_and(|v| v.is_enforcing())
+    }
+
+    /// Says what is probably not meant, of the policy that it was compiled from.
+    pub fn warn(&self, parsed: &Policy) {
+        say_all(&self.warnings);
+        say_all(&links(parsed));
+    }
+
+    /// The policy as programs see it.
+    pub fn view(&self) -> Result<View<'_>, Failure> {
+        View::new(&self.words)
+            .map_err(|e| Failure::new(exit::CONFIG, "the compiled policy", format!("{e:?}")))
+    }
+}
+
+fn read(path: &Path) -> Result<Source, Failure> {
+    let name = path.display().to_string();
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    let bytes = bytes.map_err(|e| Failure::new(exit::CONFIG, &name, e))?;
+    let text = policy::text(&name, &bytes).map_err(|d| broken(&d))?;
+    let text = text.to_owned();
+    Ok(Source { name, text })
+}
+
+/// The rules of the command line, in its order, then those of the environment.
+pub fn gather(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
+    let mut sources = Vec::new();
+    let mut given = 0;
+    for rule in rules {
+        sources.push(match rule {
+            RuleSource::File(path) => read(path)?,
+            RuleSource::Text(text) => {
+                given += 1;
+                Source {
+                    name: format!("-r #{given}"),
+                    text: text.clone(),
+                }
+            }
+        });
+    }
+    if given == 1 {
+        for source in &mut sources {
+            if source.name == "-r #1" {
+                source.name = "-r".into();
+            }
+        }
+    }
+    if let Some(text) = env::var_os(ENV_RULES) {
+        let text = policy::text(ENV_RULES, text.as_bytes()).map_err(|d| broken(&d))?;
+        sources.push(Source {
+            name: ENV_RULES.into(),
+            text: text.to_owned(),
+        });
+    }
+    if let Some(path) = env::var_os(ENV_POLICY).filter(|p| !p.is_empty()) {
+        sources.push(read(Path::new(&path))?);
+    }
+    Ok(sources)
+}
+
+fn say_all(diagnostics: &[Diagnostic]) {
+    let mut text = String::new();
+    for d in diagnostics {
+        let _ = writeln!(text, "{d}");
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn broken(diagnostics: &[Diagnostic]) -> Failure {
+    say_all(diagnostics);
+    Failure::say(exit::CONFIG, "")
+}
+
+/// Parses; says all errors.
+pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
+    let sources: Vec<_> = sources
+        .iter()
+        .map(|s| policy::Source {
+            name: &s.name,
+            text: &s.text,
+        })
+        .collect();
+    policy::parse(&sources).map_err(|d| broken(&d))
+}
+
+/// Compiles; says all errors.
+pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
+    let rules = parsed.rules.len();
+    let (compiled, warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
+    Ok(Compiled {
+        words: compiled.words,
+        rules,
+        warnings,
+    })
+}
+
+/// Rules for a program that is a symbolic link here. What runs is the file that
+/// it leads to, and that has another name.
+fn links(parsed: &Policy) -> Vec<Diagnostic> {
+    let leads = |rule: &Rule| {
+        let Some(Program::Executable(glob)) = &rule.program else {
+            return None;
+        };
+        if glob.contains(['*', '?', '[', '\\']) {
+            return None;
+        }
+        let name = Path::new(glob);
+        let target = if glob.contains('/') {
+            Some(name.canonicalize().ok()?).filter(|t| t != name)?
+        } else {
+            let path = env::var_os("PATH")?;
+            let found = env::split_paths(&path).filter_map(|d| d.join(name).canonicalize().ok());
+            let found: Vec<_> = found.collect();
+            let is_called_so = |t: &PathBuf| t.file_name() == Some(name.as_os_str());
+            let other = found.iter().all(|t| !is_called_so(t));
+            PathBuf::from(found.first().filter(|_| other)?.file_name()?)
+        };
+        let message = format!("'{glob}' is a symbolic link, and rules compare where it leads");
+        let mut d = Diagnostic::at(parsed, rule.at, Severity::Warning, message);
+        d.suggestion = Some(format!("for {}", target.display()));
+        Some(d)
+    };
+    // More of them are a program's work, which need not be looked after.
+    let rules = parsed.rules.iter().filter(|r| r.program.is_some());
+    rules.take(100).filter_map(leads).collect()
+}
+
+fn files(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    files.iter().map(|f| read(f)).collect()
+}
+
+/// `bindgate policy check`
+pub fn check(paths: &[PathBuf]) -> Result<i32, Failure> {
+    let parsed = parse(&files(paths)?)?;
+    let compiled = compile(&parsed)?;
+    compiled.warn(&parsed);
+    let (n, s) = (compiled.rules, if compiled.rules == 1 { "" } else { "s" });
+    say(&format!("{n} rule{s}, no errors\n"))
+}
+
+/// `bindgate policy show`
+pub fn show(paths: &[PathBuf]) -> Result<i32, Failure> {
+    let parsed = parse(&files(paths)?)?;
+    let compiled = compile(&parsed)?;
+    say(&numbered(&parsed.to_string(), &compiled.view()?))
+}
+
+/// Each rule with its number and its place in a comment, so that the whole
+/// stays a policy.
+fn numbered(printed: &str, view: &View<'_>) -> String {
+    const COLUMN: usize = 60;
+    let mut text = String::new();
+    let mut rule = 0;
+    for line in printed.lines() {
+        let is_rule = !["default ", "mode ", "host "]
+            .iter()
+            .any(|word| line.starts_with(word));
+        match view.rule_source(rule).filter(|_| is_rule) {
+            Some((name, at, number)) => {
+                rule += 1;
+                let name = String::from_utf8_lossy(name);
+                let _ = writeln!(text, "{line:COLUMN$} # rule {number}, {name}:{at}");
+            }
+            None => {
+                let _ = writeln!(text, "{line}");
+            }
+        }
+    }
+    text
+}
+
+fn say(text: &str) -> Result<i32, Failure> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_numbered_and_still_a_policy() {
+        let source = |text: &str| {
+            [Source {
+                name: "a b.policy".into(),
+                text: text.into(),
+            }]
+        };
+        let text = "mode enforce\n\ndeny bind udp *:53\nmove bind tcp *:80 to loopback:8080\n\
+                    default deny EPERM for bind\n";
+        let parsed = parse(&source(text)).unwrap();
+        let shown = numbered(
+            &parsed.to_string(),
+            &compile(&parsed).unwrap().view().unwrap(),
+        );
+        assert!(shown.contains("# rule 1, a b.policy:3\n"), "{shown}");
+        assert!(shown.contains("# rule 2, a b.policy:4\n"), "{shown}");
+        assert_eq!(
+            parse(&source(&shown)).unwrap().rules.len(),
+            parsed.rules.len()
+        );
+    }
+}

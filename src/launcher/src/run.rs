@@ -1,0 +1,281 @@
+//! `bindgate run`: what is set up, in which order.
+//!
+//! All that can fail fails before there is a program.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use bindgate_core::policy::{Action, Rule};
+use bindgate_core::render::Detail;
+use bindgate_core::shared::{State, option};
+
+use super::cli::{Format, Run};
+use super::{Failure, complain, exit, library, outer, policy, see, wait};
+use bindgate_daemon::{Counter, Handle, Setup, Starting, Target};
+use bindgate_os::doors::Doors;
+use bindgate_os::process::{self, Strings};
+use bindgate_os::{self as sys, signal};
+
+/// Runs the program; the exit status.
+pub fn run(run: Run) -> Result<i32, Failure> {
+    let inner = policy::parse(&policy::gather(&run.rules)?)?;
+    let outer = outer::find()?;
+    let plan = outer::nest(outer.as_ref(), inner, run.observe)?;
+    let compiled = policy::compile(&plan.policy)?;
+    let is_place = |r: &Rule| matches!(r.action, Action::Move(_) | Action::Hide);
+    let places = plan.policy.rules.iter().any(is_place);
+    compiled.warn(&plan.policy);
+    let library = library::find()?;
+    let observe = plan.observe;
+    let enforcing = compiled.view()?.is_enforcing() && !observe;
+    look(&run, enforcing)?;
+
+    let target = match &run.log {
+        Some(path) => Target::file(path)
+            .map_err(|e| Failure::new(exit::LOG, format_args!("--log {}", path.display()), e))?,
+        None => Target::stderr(),
+    };
+    let id = identity()?;
+    let detail = match (run.format, run.detail) {
+        // Whoever reads JSON filters for themselves.
+        (Format::Json, Detail::Normal) => Detail::Verbose,
+        (_, detail) => detail,
+    };
+    let options = options(&run, observe, detail);
+    let setup = Setup {
+        run_id: id.run,
+        secret: id.secret,
+        policy: memory_policy(compiled.words, options)?,
+        state: memory_state()?,
+        options,
+        doors: Doors::open(&format!("{:016x}", id.run))
+            .map_err(|e| Failure::new(exit::SYSTEM, "the run's abstract Unix name", e))?,
+        colour: run.format == Format::Text && colour(&target),
+        target,
+        format: run.format.into(),
+        wait: run.wait,
+        detail,
+    };
+    let path = setup.doors.path().map(Path::to_owned);
+    let file = path.as_ref().map_or("", |_| ".f");
+    let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
+    let with_file = setup.target.is_file();
+
+    let inherited = signal::take_over();
+    let failed = |e| Failure::new(exit::SYSTEM, "the process that writes the log", e);
+    let (starting, setup) = Starting::fork(setup, !run.exec).map_err(failed)?;
+    // The longest step, while the other process starts.
+    if let Err(e) = reserve_state(&setup.state, places) {
+        // It may be gone already, for the same reason.
+        path.map(std::fs::remove_file);
+        return Err(no_memory("state", State::SIZE, &e));
+    }
+    drop(setup);
+    let mut drainer = starting.wait(path).map_err(failed)?;
+    let secret = String::from_utf8_lossy(&id.secret);
+    // A process that cannot reach its run ends where the policy enforces.
+    let mode = if enforcing { 'e' } else { 'o' };
+    let name = format!(
+        "{:016x}.{secret}.{}.{policy_fd}.{state_fd}.{mode}{file}",
+        id.run, drainer.pid
+    );
+    log::debug!("run {:016x}, log process {}", id.run, drainer.pid);
+    let nul = || Failure::say(exit::USAGE, "an argument holds a NUL byte");
+    let arguments = Strings::new(&run.command).ok_or_else(nul)?;
+    let environment = Strings::new(library::environment(&library, &name)).ok_or_else(nul)?;
+    let program = run
+        .command
+        .first()
+        .map_or(OsStr::new(""), |p| p.as_os_str());
+
+    if run.exec {
+        drainer.program(process::pid());
+        inherited.restore();
+        return Err(not_started(
+            program,
+            &process::exec(&arguments, &environment),
+        ));
+    }
+    let pid = process::spawn(&arguments, &environment, &inherited)
+        .map_err(|e| not_started(program, &e))?;
+    drainer.program(pid);
+    let end = wait::wait(pid, &mut drainer, with_file);
+    finish(&run, &drainer, end)
+}
+
+/// The run's id and what a process must know to join it.
+struct Identity {
+    run: u64,
+    secret: [u8; 32],
+}
+
+fn identity() -> Result<Identity, Failure> {
+    let random = sys::random::<24>().map_err(|e| Failure::new(exit::SYSTEM, "getrandom", e))?;
+    let (run, secret) = random.split_at(8);
+    let mut digits = [0; 32];
+    for (to, byte) in digits.chunks_mut(2).zip(secret) {
+        to.copy_from_slice(format!("{byte:02x}").as_bytes());
+    }
+    Ok(Identity {
+        run: run.try_into().map_or(1, u64::from_ne_bytes),
+        secret: digits,
+    })
+}
+
+/// The memory file of the policy: the run's options, and the rules.
+fn memory_policy(words: Vec<u64>, options: u32) -> Result<(Vec<u64>, OwnedFd), Failure> {
+    let options = u64::from(options);
+    let all = std::iter::once(&options).chain(&words);
+    let bytes: Vec<u8> = all.flat_map(|w| w.to_ne_bytes()).collect();
+    let make = || {
+        let fd = sys::memory("bindgate-policy", bytes.len())?;
+        sys::reserve(&fd, 0..bytes.len())?;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let n = sys::write(fd.as_raw_fd(), rest)?;
+            rest = rest.get(n..).unwrap_or_default();
+        }
+        sys::seal(&fd, true)?;
+        Ok(fd)
+    };
+    let fd = make().map_err(|e: std::io::Error| no_memory("policy", bytes.len(), &e))?;
+    Ok((words, fd))
+}
+
+fn memory_state() -> Result<OwnedFd, Failure> {
+    let make = || {
+        let fd = sys::memory("bindgate-state", State::SIZE)?;
+        sys::seal(&fd, false)?;
+        Ok(fd)
+    };
+    make().map_err(|e: std::io::Error| no_memory("state", State::SIZE, &e))
+}
+
+/// Has the state's pages made, without those of moves where the policy
+/// `places` no socket: to make a page takes a third of a microsecond.
+fn reserve_state(state: &OwnedFd, places: bool) -> std::io::Result<()> {
+    if places {
+        return sys::reserve(state, 0..State::SIZE);
+    }
+    sys::reserve(state, 0..State::FOR_MOVES.start)?;
+    sys::reserve(state, State::FOR_MOVES.end..State::SIZE)
+}
+
+fn no_memory(what: &str, size: usize, e: &std::io::Error) -> Failure {
+    let size = size.div_ceil(1024);
+    Failure::new(
+        exit::SYSTEM,
+        format_args!("no shared memory for the run's {what} ({size} KiB)"),
+        e,
+    )
+}
+
+fn options(run: &Run, observe: bool, detail: Detail) -> u32 {
+    [
+        (run.let_go, option::LET_GO),
+        (run.allow_unseen, option::ALLOW_UNSEEN),
+        (observe, option::OBSERVE),
+        (run.exec && process::pid() == 1, option::SYNC),
+        (Counter::is_steady(), option::COUNTER),
+        (detail != Detail::Verbose, option::SHOWN_ONLY),
+    ]
+    .iter()
+    .filter(|(set, _)| *set)
+    .fold(0, |bits, (_, bit)| bits | bit)
+}
+
+/// Colours only where a person looks.
+fn colour(target: &Target) -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    target.fd().is_some_and(sys::is_terminal)
+        && !is_set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+}
+
+/// Warns of a program that cannot be seen; an enforcing policy is not for it.
+fn look(run: &Run, enforcing: bool) -> Result<(), Failure> {
+    let Some(sight) = run.command.first().and_then(|p| see::look(p)) else {
+        // exec says what is wrong, in its own words.
+        return Ok(());
+    };
+    let Some(link) = sight.obstacle() else {
+        return Ok(());
+    };
+    if enforcing && !run.allow_unseen {
+        return Err(Failure::say(
+            exit::CONFIG,
+            format!(
+                "not started: {} (--allow-unseen starts it all the same)",
+                see::warning(link)
+            ),
+        ));
+    }
+    complain(format_args!("warning: {}", see::warning(link)));
+    Ok(())
+}
+
+fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {
+    let not_found = matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR));
+    let named = program.as_encoded_bytes().contains(&b'/');
+    let why = match (not_found, named) {
+        (true, false) => "not found in PATH".to_string(),
+        (true, true) if std::path::Path::new(program).exists() => {
+            "its interpreter (the `#!` line, or the dynamic loader) is not there".to_string()
+        }
+        _ => e.to_string(),
+    };
+    let status = if not_found {
+        exit::NOT_FOUND
+    } else {
+        exit::NOT_EXECUTABLE
+    };
+    Failure::new(status, program.display(), why)
+}
+
+/// The program is gone: the log is brought up to date, and we end as it did.
+fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Failure> {
+    // What came up to now was the program's.
+    signal::forget_pending();
+    let mut report = drainer.flush().unwrap_or_else(|_| {
+        complain("the log process was killed: the log is not complete");
+        None
+    });
+    match report {
+        Some(now) if now.left > 0 && run.wait => {
+            report = wait::wait_for_all(drainer, run.log.is_some()).or(report);
+        }
+        Some(now) if now.left > 0 && run.log.is_none() => {
+            let (n, es, s) = match now.left {
+                1 => (1, "", "es"),
+                n => (n, "es", ""),
+            };
+            complain(format_args!(
+                "{n} process{es} of the run go{s} on; --log or --wait shows their decisions"
+            ));
+        }
+        None => log::warn!("the log process is busy or gone"),
+        _ => {}
+    }
+    drainer.tidy();
+    let unknown = report.is_none();
+    let report = report.unwrap_or_default();
+    if report.unwritten > 0 {
+        let n = report.unwritten;
+        complain(format_args!("{n} lines of the log could not be written"));
+    }
+    match end {
+        process::Status::Exited(0) if run.fail_on_deny && unknown => Err(Failure::say(
+            exit::SYSTEM,
+            "--fail-on deny: the log process does not say what was refused",
+        )),
+        process::Status::Exited(0) if run.fail_on_deny && report.denied > 0 => Ok(exit::DENIED),
+        process::Status::Exited(status) => Ok(status),
+        process::Status::Killed(number) | process::Status::Stopped(number) => {
+            signal::no_core();
+            signal::suffer(number);
+            // Still here: pid 1 of a name space does not die of signals.
+            Ok(128 + number)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The Unix names of a run, at which its memory is handed out.
+//!
+//! The abstract one is there for every process that shares the network name
+//! space; the socket in `/tmp` is for those that have left it. A sandbox's
+//! children begin their lives in name spaces of their own.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use bindgate_core::shared::{DOOR, DOOR_FILE};
+
+use super::unix;
+
+/// Both names, listening.
+pub struct Doors {
+    name: OwnedFd,
+    file: Option<(OwnedFd, PathBuf)>,
+}
+
+impl Doors {
+    /// Listens at the names of the run with this id. A file system that takes
+    /// no socket leaves it the abstract name.
+    pub fn open(id: &str) -> io::Result<Doors> {
+        let [name, file] = names(id);
+        let name = unix::listen(&name)?;
+        let path: PathBuf = String::from_utf8_lossy(&file).trim_end_matches('\0').into();
+        let listen = || {
+            let fd = unix::listen(&file)?;
+            // Whoever may know the secret may come, whichever user that is.
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
+            Ok(fd)
+        };
+        let file = listen().map_err(|e: io::Error| log::debug!("{}: {e}", path.display()));
+        Ok(Doors {
+            name,
+            file: file.ok().map(|fd| (fd, path)),
+        })
+    }
+
+    /// Connects to the run with this id.
+    pub fn knock(id: &str, has_file: bool) -> io::Result<OwnedFd> {
+        let [name, file] = names(id);
+        match unix::connect(&name) {
+            Err(_) if has_file => unix::connect(&file),
+            other => other,
+        }
+    }
+
+    /// The file, if there is one: else one of that name is a stranger's.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(_, path)| path.as_path())
+    }
+
+    /// The descriptors: -1 in place of the second if there is none.
+    pub fn fds(&self) -> [RawFd; 2] {
+        let file = self.file.as_ref().map_or(-1, |(fd, _)| fd.as_raw_fd());
+        [self.name.as_raw_fd(), file]
+    }
+
+    /// The next that knocks at either.
+    pub fn accept(&self) -> Option<OwnedFd> {
+        let file = self.file.iter().map(|(fd, _)| fd);
+        std::iter::once(&self.name)
+            .chain(file)
+            .find_map(|fd| unix::accept(fd).ok().flatten())
+    }
+
+    /// Leaves no file behind.
+    pub fn clear(&self) {
+        if let Some(path) = self.path() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The abstract name, which begins with a NUL, and the path, which ends with
+/// one.
+fn names(id: &str) -> [Vec<u8>; 2] {
+    let id = id.as_bytes();
+    [
+        [b"\0", &DOOR[..], id].concat(),
+        [&DOOR_FILE[..], id, b"\0"].concat(),
+    ]
+}

@@ -1,0 +1,359 @@
+//! bind: how a socket comes to have a name.
+
+use core::ffi::c_int;
+
+use bindgate_core::addr::{Addr, RawAddr};
+use bindgate_core::policy::{Implicit, Op, Verb};
+use bindgate_core::record::{Call, Check, Identity, Record, flag, stage};
+use bindgate_core::socket::KindSet;
+use libc::{sockaddr, socklen_t};
+
+use super::ask::{Asked, Question, ask, ask_unread};
+use super::brief::{self, Glance, Judged, Passed};
+use super::note::{answered, describe, enter, refusal};
+use super::{errno, finish, outcome, refuse};
+use crate::out::emit;
+use crate::out::faults::guard;
+use crate::own::fds;
+use crate::own::memory;
+use crate::real;
+use crate::redirect::{self, Placing};
+use crate::session::{self, Run};
+use crate::sys::{self, Errno};
+
+/// A bind on its way: what is decided and what is to be done.
+pub struct Binding {
+    /// What is known so far.
+    pub record: Record,
+    /// What is to be done.
+    pub plan: Plan,
+    /// Was the address read before the kernel read it?
+    addr_read: bool,
+}
+
+impl Binding {
+    /// A bind that `call` on `fd` brings about.
+    pub fn implicit(call: Call, fd: c_int) -> Binding {
+        let mut b = Binding {
+            record: Record::new(call),
+            plan: Plan::Forward,
+            addr_read: true,
+        };
+        b.record.stages = stage::HOOK;
+        b.record.flags = flag::IMPLICIT;
+        b.record.fd = fd;
+        b.record.identity = Identity::Cached;
+        b
+    }
+
+    /// The address was read before the kernel read it.
+    fn addressed(&mut self, asked: RawAddr) {
+        self.record.stages |= stage::ADDRESS;
+        self.record.asked = asked;
+        self.addr_read = true;
+        name_family(&mut self.record);
+    }
+}
+
+/// What is to be done with a bind.
+// There is no heap to put the larger one on.
+#[allow(clippy::large_enum_variant)]
+pub enum Plan {
+    /// Let the kernel do what the program asked.
+    Forward,
+    /// Refuse.
+    Refuse(Errno),
+    /// Bind to another address than the program asked.
+    Place(Placing),
+    /// It is done already; the answer for the program.
+    Done(Result<(), Errno>),
+}
+
+/// A bind that nothing is known of but its descriptor.
+pub fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
+    let mut record = Record::new(call);
+    record.stages = stage::HOOK;
+    record.flags = flags;
+    record.fd = fd;
+    let cached = fds::get(fd);
+    if cached.is_valid() {
+        record.identity = Identity::Cached;
+        describe(&mut record, cached.socket());
+    }
+    Binding {
+        record,
+        plan: Plan::Forward,
+        addr_read: false,
+    }
+}
+
+fn decide_bind(
+    run: &Run,
+    addr: *const sockaddr,
+    len: socklen_t,
+    question: Option<&Question>,
+    b: &mut Binding,
+) {
+    if !run.view.has_rules(Op::Bind) {
+        return;
+    }
+    let fd = b.record.fd;
+    if let Some(q) = question {
+        // Not read again: another thread may have written there meanwhile.
+        if let Some(asked) = q.asked.addr() {
+            b.addressed(asked.write());
+            follow(run, fd, Some(&asked), &q.answer, b);
+        }
+        return;
+    }
+    let Ok(raw) = memory::copy_addr(addr, len) else {
+        return;
+    };
+    b.addressed(raw);
+    let asked = b.record.asked.read();
+    let answer = match &asked {
+        Some(asked) => ask(run, fd, asked, Implicit::No),
+        None => ask_unread(run, fd),
+    };
+    follow(run, fd, asked.as_ref(), &answer, b);
+}
+
+/// Identify, policy, and what follows from it: the middle of the house, for
+/// explicit and implicit binds alike.
+pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Binding) {
+    follow(run, fd, Some(asked), &ask(run, fd, asked, implicit), b);
+}
+
+/// What follows from the rules' answer; `asked` is `None` where it cannot be
+/// read.
+fn follow(run: &Run, fd: c_int, asked: Option<&Addr>, answer: &Asked, b: &mut Binding) {
+    let record = &mut b.record;
+    record.stages |= answer.stages;
+    if let Some(uid) = answer.uid {
+        record.uid = uid;
+    }
+    let mut socket = answer.socket;
+    if let Some(s) = &mut socket {
+        if answer.passed().is_none() {
+            fds::name(fd, s);
+        }
+        record.cookie = s.cookie;
+        record.identity = s.identity;
+        describe(record, s.ty);
+    }
+    let Some(ruling) = &answer.ruling else {
+        return;
+    };
+    let kinds = socket.map_or(KindSet::NONE, |s| s.ty.kinds());
+    let decision = run.view.decision(ruling, asked, kinds);
+    enter(record, &decision, run.observe);
+    if let Some(e) = refusal(record, &decision, Check::SecuritySocketBind) {
+        b.plan = Plan::Refuse(e);
+        return;
+    }
+    if record.flags & flag::OBSERVED != 0 {
+        return;
+    }
+    if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, &socket) {
+        let asked = asked.filter(|_| !s.is_unread());
+        redirect::plan(run, s, asked, &decision, answer.v6only, b);
+    }
+}
+
+/// Carries the plan out where that is not the plain forward. `Some` is the
+/// answer for the program.
+#[inline(never)]
+pub fn settle(run: &Run, b: &mut Binding) -> Option<Result<(), Errno>> {
+    let answer = match &b.plan {
+        Plan::Forward | Plan::Place(_) => return None,
+        Plan::Refuse(e) => Err(*e),
+        Plan::Done(answer) => *answer,
+    };
+    b.record.errno = answer.err().map_or(0, |e| e.0);
+    if answer.is_ok() {
+        fds::bound(b.record.fd);
+    }
+    emit::emit(run, &mut b.record);
+    Some(answer)
+}
+
+/// The forward has come back.
+pub fn note_bind(run: &Run, b: &mut Binding, errno: u16) {
+    note_answer(run, b, errno);
+    emit::emit(run, &mut b.record);
+}
+
+// Apart from what writes the record: a handler's stack is small.
+#[inline(never)]
+fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
+    let fd = b.record.fd;
+    let ok = errno == 0;
+    answered(&mut b.record, errno);
+    if ok {
+        fds::bound(fd);
+    }
+    match &b.plan {
+        Plan::Place(placing) => redirect::placed(run, fd, placing, ok, &mut b.record),
+        _ if ok => {
+            let auto = b.record.asked.read().is_some_and(|a| a.is_auto());
+            b.record.used = match auto && !crate::own::process::is_under_seccomp() {
+                true => sys::getsockname(fd).unwrap_or(RawAddr::EMPTY),
+                false => b.record.asked,
+            };
+        }
+        _ => {}
+    }
+}
+
+/// bind(2), for libc's name and for `syscall(SYS_bind, …)`.
+///
+/// # Safety
+/// As bind(2), but the address may be anything.
+pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u16) -> c_int {
+    let next = real::bind();
+    let Some(run) = session::get() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, addr, len) };
+    };
+    let glance = guard(Call::Bind, stage::POLICY, || brief::glance(run, addr, len));
+    match glance {
+        // SAFETY: as the caller's.
+        Some(Glance::Pass) => unsafe {
+            passed_bind(run, next, (fd, addr, len), &Passed::unasked(run), flags)
+        },
+        // SAFETY: as the caller's; the address was asked about.
+        Some(Glance::Ask) => unsafe { asked_bind(run, next, (fd, addr, len), flags) },
+        // Not by way of `asked_bind`: its frame is large, and a handler's stack
+        // small.
+        // SAFETY: as the caller's.
+        Some(Glance::Other) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
+        // A fault: as if the shim were not there.
+        // SAFETY: as the caller's.
+        None => unsafe { next(fd, addr, len) },
+    }
+}
+
+/// The next library's bind(2).
+type Next = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+
+/// bind(2), which is forwarded as it is.
+///
+/// # Safety
+/// As bind(2), which `next` is, but the address may be anything.
+#[inline(always)]
+unsafe fn passed_bind(
+    run: &Run,
+    next: Next,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    passed: &Passed,
+    flags: u16,
+) -> c_int {
+    emit::prepare(run);
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(fd, addr, len) };
+    // SAFETY: this is what the kernel said of that address.
+    unsafe { brief::bind(run, ret, (fd, addr, len), passed, flags) }
+}
+
+/// bind(2), where a rule may have a say.
+///
+/// # Safety
+/// As bind(2), which `next` is. The address can be read.
+#[inline(never)]
+unsafe fn asked_bind(
+    run: &Run,
+    next: Next,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    flags: u16,
+) -> c_int {
+    let mut question = None;
+    let judged = guard(Call::Bind, stage::POLICY, || {
+        // SAFETY: as the caller's.
+        unsafe { brief::judge(run, (fd, addr, len), &mut question) }
+    });
+    match judged {
+        // SAFETY: as the caller's.
+        Some(Judged::Passed(passed)) => unsafe {
+            passed_bind(run, next, (fd, addr, len), &passed, flags)
+        },
+        // SAFETY: as the caller's.
+        Some(Judged::Asked) => unsafe {
+            judged_bind(run, next, (fd, addr, len), flags, question.as_ref())
+        },
+        // SAFETY: as the caller's.
+        Some(Judged::No) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
+        // A fault: as if the shim were not there.
+        // SAFETY: as the caller's.
+        None => unsafe { next(fd, addr, len) },
+    }
+}
+
+/// bind(2), with rules to be asked.
+///
+/// # Safety
+/// As bind(2), which `next` is, but the address may be anything.
+#[inline(never)]
+unsafe fn judged_bind(
+    run: &Run,
+    next: Next,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    flags: u16,
+    question: Option<&Question>,
+) -> c_int {
+    let before = errno();
+    let mut b = begin(Call::Bind, fd, flags);
+    let judged = guard(Call::Bind, stage::POLICY, || {
+        decide_bind(run, addr, len, question, &mut b);
+    });
+    let settled =
+        judged.and_then(|()| guard(Call::Bind, stage::RECORD, || settle(run, &mut b)).flatten());
+    match settled {
+        Some(Ok(())) => return finish(0, before, before),
+        Some(Err(e)) => return refuse(e),
+        None => {}
+    }
+    let ret = match &b.plan {
+        Plan::Place(placing) if judged.is_some() => {
+            let to = placing.real.bytes();
+            // SAFETY: our own copy of an address.
+            unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+        }
+        // SAFETY: as the caller's.
+        _ => unsafe { next(fd, addr, len) },
+    };
+    let errno_after = outcome(ret as isize);
+    if judged.is_some() {
+        guard(Call::Bind, stage::RECORD, || {
+            if !b.addr_read {
+                read_late(&mut b.record, addr, len, errno_after);
+            }
+            note_bind(run, &mut b, errno_after);
+        });
+    }
+    finish(ret, before, c_int::from(errno_after))
+}
+
+/// The address, for the record: after the kernel has read it there is nothing
+/// to ask.
+pub fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, errno: u16) {
+    let unread = [libc::EFAULT, libc::EBADF, libc::ENOTSOCK, libc::EINVAL];
+    let raw = if unread.contains(&c_int::from(errno)) {
+        memory::copy_addr(addr, len).ok()
+    } else {
+        memory::copy_addr_read_by_kernel(addr, len)
+    };
+    if let Some(raw) = raw {
+        record.stages |= stage::ADDRESS;
+        record.asked = raw;
+    }
+    name_family(record);
+}
+
+/// Of a descriptor that nobody knows, the address says what it should be.
+fn name_family(record: &mut Record) {
+    if !fds::get(record.fd).is_valid()
+        && let Some(family) = record.asked.family()
+    {
+        record.domain = family;
+    }
+}

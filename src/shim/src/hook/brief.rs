@@ -1,0 +1,312 @@
+//! The common case: a socket that no rule is about, a bind that the rules let
+//! pass. They are forwarded and noted with as little work as can be;
+//! whatever is out of the ordinary goes the long way through [`super::socket`] and [`super::bind`].
+
+use core::ffi::c_int;
+
+use bindgate_core::addr::af;
+use bindgate_core::policy::{Implicit, Op, Query};
+use bindgate_core::record::{
+    Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
+};
+use bindgate_core::shared::option;
+use bindgate_core::socket::SocketType;
+use libc::{sockaddr, socklen_t};
+
+use super::ask::{Question, ask, ask_of};
+use super::bind::{begin, note_bind, read_late};
+use super::note::{answered, describe};
+use super::{errno, query, set_errno};
+use crate::out::emit;
+use crate::out::faults::guard;
+use crate::own::fds::{self, Socket};
+use crate::own::memory;
+use crate::session::{LookedAt, Run};
+use crate::sys;
+
+/// May socket(2) go the short way?
+#[inline]
+pub fn is_socket(run: &Run) -> bool {
+    !run.has_socket_rules && emit::is_brief(run)
+}
+
+/// Makes ready for [`socket`], if that will have something to note.
+#[inline]
+pub fn prepare_socket(run: &Run) {
+    if !run.has_option(option::SHOWN_ONLY) {
+        emit::prepare(run);
+    }
+}
+
+/// socket(2) has come back with `fd`: notes it. The answer for the program,
+/// with errno as the forward left it.
+#[inline]
+pub fn socket(run: &Run, fd: c_int, made: SocketType, flags: u16) -> c_int {
+    if fd < 0 {
+        return failed_socket(run, made, flags);
+    }
+    fds::made(fd, made);
+    if run.has_option(option::SHOWN_ONLY) {
+        return fd;
+    }
+    guard(Call::Socket, stage::RECORD, || {
+        let record = granted(Call::Socket, fd, flags, made);
+        emit::granted(run, record, &Words::default(), None);
+    });
+    fd
+}
+
+#[cold]
+fn failed_socket(run: &Run, made: SocketType, flags: u16) -> c_int {
+    let after = errno();
+    guard(Call::Socket, stage::RECORD, || {
+        let mut record = Record::new(Call::Socket);
+        record.flags = flags;
+        record.stages = stage::HOOK;
+        describe(&mut record, made);
+        answered(&mut record, after as u16);
+        emit::emit(run, &mut record);
+    });
+    set_errno(after);
+    -1
+}
+
+/// A granted call; [`emit::granted`] fills in who and when.
+#[inline]
+fn granted(call: Call, fd: c_int, flags: u16, socket: SocketType) -> Granted {
+    Granted {
+        time_ns: 0,
+        pid: 0,
+        tid: 0,
+        process: 0,
+        fd,
+        call,
+        identity: Identity::None,
+        flags,
+        stages: stage::HOOK,
+        socket,
+        rule: RULE_NONE,
+        cookie: 0,
+        uid: u32::MAX,
+    }
+}
+
+/// A bind that is to be forwarded as it is, and what its record says of that.
+#[derive(Clone, Copy)]
+pub struct Passed {
+    stages: u16,
+    rule: u32,
+    /// The socket, where the rules wanted to know it.
+    socket: Option<Socket>,
+    uid: u32,
+}
+
+impl Passed {
+    /// [`glance`] said so.
+    #[inline]
+    pub fn unasked(run: &Run) -> Passed {
+        match run.looked_at {
+            LookedAt::None => Passed::UNASKED,
+            _ => Passed::BY_DEFAULT,
+        }
+    }
+
+    /// There are no rules.
+    const UNASKED: Passed = Passed {
+        stages: stage::HOOK | stage::ADDRESS,
+        rule: RULE_NONE,
+        socket: None,
+        uid: u32::MAX,
+    };
+    /// No rule is about that port.
+    const BY_DEFAULT: Passed = Passed {
+        stages: stage::HOOK | stage::ADDRESS | stage::POLICY,
+        rule: RULE_DEFAULT,
+        ..Passed::UNASKED
+    };
+}
+
+/// What is known of a bind before the long way.
+pub enum Judged {
+    /// It goes the short way.
+    Passed(Passed),
+    /// The rules want more than to let it pass.
+    Asked,
+    /// It is not for here.
+    No,
+}
+
+/// What the first look at a bind(2) says.
+pub enum Glance {
+    /// It goes the short way, without a question to the rules.
+    Pass,
+    /// A rule may have a say about the address, which can be read.
+    Ask,
+    /// It goes the long way.
+    Other,
+}
+
+/// The first look at a bind(2): at most at its address.
+#[inline]
+pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
+    if !emit::is_brief(run) {
+        return Glance::Other;
+    }
+    let ports = match run.looked_at {
+        LookedAt::None => return Glance::Pass,
+        LookedAt::Ports(ports) => Some(ports),
+        LookedAt::All => None,
+    };
+    match memory::family_and_port(addr, len) {
+        Some((af::INET | af::INET6, port)) if ports.is_some_and(|p| !is_in(p, port)) => {
+            Glance::Pass
+        }
+        Some(_) if memory::is_rest_readable(addr, len) => Glance::Ask,
+        _ => Glance::Other,
+    }
+}
+
+/// May a rule be about the bind that the kernel chooses the port for?
+pub fn is_auto_looked_at(run: &Run) -> bool {
+    match run.looked_at {
+        LookedAt::None => false,
+        LookedAt::All => true,
+        LookedAt::Ports(ports) => is_in(ports, 0),
+    }
+}
+
+fn is_in(ports: &[u64; 1024], port: u16) -> bool {
+    let word = ports.get(usize::from(port / 64));
+    word.is_none_or(|word| word >> (port % 64) & 1 != 0)
+}
+
+/// May bind(2) go the short way? Asks the rules about an IP address.
+///
+/// # Safety
+/// `len` bytes at `addr` can be read.
+#[inline]
+pub unsafe fn judge(
+    run: &Run,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    question: &mut Option<Question>,
+) -> Judged {
+    // SAFETY: as the caller's.
+    let Some(asked) = &(unsafe { memory::ip_words(addr, len) }) else {
+        return Judged::No;
+    };
+    let q = query(run, Op::Bind);
+    let found = run
+        .view
+        .ip_candidates(asked, q.unprivileged_start, q.paths());
+    if let Some(none) = &found
+        && none.is_empty()
+        && run.view.default_errno(Op::Bind).is_none()
+    {
+        return Judged::Passed(Passed::BY_DEFAULT);
+    }
+    let Some(addr) = &asked.addr() else {
+        return Judged::No;
+    };
+    let answer = match &found {
+        Some(candidates) => {
+            let q = Query {
+                addr: Some(addr),
+                ..q
+            };
+            ask_of(run, fd, addr, q, candidates)
+        }
+        None => ask(run, fd, addr, Implicit::No),
+    };
+    match answer.passed() {
+        Some(rule) => Judged::Passed(Passed {
+            stages: stage::HOOK | stage::ADDRESS | answer.stages,
+            rule,
+            socket: answer.socket,
+            uid: answer.uid.unwrap_or(u32::MAX),
+        }),
+        None => {
+            *question = Some(Question {
+                asked: *asked,
+                answer,
+            });
+            Judged::Asked
+        }
+    }
+}
+
+/// bind(2) has come back with `ret`: notes it. The answer for the program, with
+/// errno as the forward left it.
+///
+/// # Safety
+/// `ret` is the kernel's answer for `len` bytes at `addr`.
+#[inline]
+pub unsafe fn bind(
+    run: &Run,
+    ret: c_int,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    passed: &Passed,
+    flags: u16,
+) -> c_int {
+    if ret == 0 {
+        // SAFETY: the kernel has read the address.
+        if let Some(asked) = unsafe { memory::ip_words(addr, len) } {
+            guard(Call::Bind, stage::RECORD, || {
+                note_ip(run, fd, asked, passed, flags);
+            });
+            return 0;
+        }
+    }
+    note_other(run, ret, (fd, addr, len), passed, flags)
+}
+
+/// An IP address was granted.
+#[inline]
+fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
+    let cached = fds::get(fd);
+    let [a, b, c, d, ..] = asked.words[0].to_ne_bytes();
+    let mut record = granted(Call::Bind, fd, flags, cached.socket());
+    (record.stages, record.rule, record.uid) = (passed.stages, passed.rule, passed.uid);
+    if cached.is_valid() {
+        record.identity = Identity::Cached;
+        fds::bound(fd);
+    } else {
+        record.socket.domain = u16::from_ne_bytes([a, b]);
+    }
+    if let Some(s) = &passed.socket {
+        (record.socket, record.identity, record.cookie) = (s.ty, s.identity, s.cookie);
+    }
+    match u16::from_be_bytes([c, d]) {
+        0 => {
+            let used = sys::getsockname_ip(fd).unwrap_or_default();
+            emit::granted(run, record, &asked, Some(&used));
+        }
+        _ => emit::granted(run, record, &asked, None),
+    }
+}
+
+/// Another address, or a refusal of the kernel's.
+#[cold]
+#[inline(never)]
+fn note_other(
+    run: &Run,
+    ret: c_int,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    passed: &Passed,
+    flags: u16,
+) -> c_int {
+    let after = errno();
+    let kernel = if ret == 0 { 0 } else { after as u16 };
+    guard(Call::Bind, stage::RECORD, || {
+        let mut b = begin(Call::Bind, fd, flags);
+        read_late(&mut b.record, addr, len, kernel);
+        b.record.stages |= passed.stages & !stage::ADDRESS;
+        (b.record.rule, b.record.uid) = (passed.rule, passed.uid);
+        if let Some(s) = &passed.socket {
+            describe(&mut b.record, s.ty);
+            (b.record.identity, b.record.cookie) = (s.identity, s.cookie);
+        }
+        note_bind(run, &mut b, kernel);
+    });
+    set_errno(after);
+    ret
+}

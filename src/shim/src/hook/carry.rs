@@ -1,0 +1,205 @@
+//! The environment of a program that is about to start.
+//!
+//! It is left untouched if our variables and our place in `LD_PRELOAD` are in
+//! it. Otherwise a new list of pointers is built, on the stack or, for a very
+//! long one, on pages of its own.
+
+use core::ffi::c_char;
+use core::ptr::null;
+use core::sync::atomic::Ordering::Relaxed;
+
+use bindgate_core::record::{Call, stage};
+use bindgate_core::shared::{Moved, option};
+
+use crate::out::faults::guard;
+use crate::own::memory::{self, Pages};
+use crate::session::{Run, Sink};
+
+/// A list of strings that ends with a null pointer.
+pub type Strings = *const *const c_char;
+
+/// Entries of an environment that is rebuilt on the stack.
+const ON_STACK: usize = 160;
+/// Longest environment entry that the kernel takes (`MAX_ARG_STRLEN`).
+const LONGEST: usize = 128 * 1024;
+
+/// Most moved sockets that a plain preload hands on: as many as fit into one
+/// entry of an environment.
+const MOVED: usize = 200;
+const MOVED_NAME: &[u8] = b"BINDGATE_MOVED=";
+
+/// What an environment has of ours.
+#[derive(Default)]
+struct Seen {
+    entries: usize,
+    /// Where `LD_PRELOAD=` stands.
+    preload: Option<usize>,
+    /// Is our library named in it?
+    named: bool,
+    /// Where `BINDGATE_MOVED=` stands.
+    moved: Option<usize>,
+    /// Bit n: the n-th of our variables is there.
+    variables: u32,
+}
+
+/// Is `entry` the variable that `text` sets?
+fn is_same_variable(entry: &[u8], text: &[u8]) -> bool {
+    let name = text.iter().position(|c| *c == b'=').unwrap_or(0);
+    entry.get(..=name) == text.get(..=name)
+}
+
+/// Looks an environment through; `None` if it cannot be read to its end.
+fn look(run: &Run, envp: Strings) -> Option<Seen> {
+    let mut seen = Seen::default();
+    if envp.is_null() {
+        return Some(seen);
+    }
+    loop {
+        let entry: *const c_char = memory::read(envp.wrapping_add(seen.entries))?;
+        if entry.is_null() {
+            return Some(seen);
+        }
+        let start = memory::prefix(entry, 32)?;
+        if start.starts_with(b"LD_PRELOAD=") {
+            seen.preload = Some(seen.entries);
+            seen.named = memory::c_str(entry, LONGEST)?
+                .get(11..)?
+                .split(|c| matches!(c, b':' | b' '))
+                .any(|part| part == run.carry.library());
+        } else if start.starts_with(MOVED_NAME) {
+            seen.moved = Some(seen.entries);
+        } else if start.starts_with(b"BINDGATE_") {
+            for (n, text) in run.carry.texts().enumerate() {
+                if is_same_variable(start, text) {
+                    seen.variables |= 1 << n;
+                }
+            }
+        }
+        seen.entries += 1;
+    }
+}
+
+/// Calls `go` with an environment that carries us: `envp` itself where that is
+/// so already, or where the program dropped us and may (`run --let-go`).
+pub fn with_environment<T>(run: &Run, envp: Strings, go: impl FnOnce(Strings) -> T) -> T {
+    let mut stack = [null::<c_char>(); ON_STACK];
+    let made = guard(Call::Exec, stage::HOOK, || make(run, envp, &mut stack)).flatten();
+    go(made.as_ref().map_or(envp, |made| made.list))
+}
+
+/// An environment, and the pages that it lies on.
+struct Made {
+    list: Strings,
+    _pages: [Option<Pages>; 3],
+}
+
+/// An environment that carries us; `None` if that is `envp` itself.
+fn make(run: &Run, envp: Strings, stack: &mut [*const c_char; ON_STACK]) -> Option<Made> {
+    let seen = look(run, envp)?;
+    let all = (1 << run.carry.texts().count()) - 1;
+    let complete = seen.named && seen.variables == all;
+    let moved = moved_text(run);
+    if complete && moved.is_none() || !seen.named && run.has_option(option::LET_GO) {
+        return None;
+    }
+    let preload = match seen.named {
+        true => None,
+        false => Some(preload_text(run, envp, &seen)?),
+    };
+    let ours = Ours {
+        preload: preload.as_ref().map(Pages::bytes),
+        moved: moved.as_ref().map(Pages::bytes),
+    };
+    let wanted = seen.entries + run.carry.texts().count() + 3;
+    let mut long = None;
+    let list = match stack.get_mut(..wanted) {
+        Some(list) => list,
+        None => long
+            .insert(Pages::new(wanted * size_of::<*const c_char>())?)
+            .pointers_mut(),
+    };
+    build(run, envp, &seen, &ours, list);
+    Some(Made {
+        list: list.as_ptr(),
+        _pages: [preload, moved, long],
+    })
+}
+
+/// The entries that take the place of the program's, or join them.
+struct Ours<'a> {
+    preload: Option<&'a [u8]>,
+    moved: Option<&'a [u8]>,
+}
+
+/// `BINDGATE_MOVED=…` for a plain preload with moved sockets. A run needs
+/// none: its state outlives an exec.
+fn moved_text(run: &Run) -> Option<Pages> {
+    if run.sink == Sink::Ring || run.state.header.moves.load(Relaxed) == 0 {
+        return None;
+    }
+    let moves = &run.state.moves;
+    let entries = || {
+        moves
+            .iter()
+            .filter_map(|m| Some(m.to_bytes(moves.tag(m.cookie)?)))
+            .take(MOVED)
+    };
+    let len = MOVED_NAME.len() + entries().count() * Moved::BYTES * 2 + 1;
+    let mut pages = Pages::new(len)?;
+    let to = pages.bytes_mut();
+    let digits = entries()
+        .flatten()
+        .flat_map(|byte| [byte >> 4, byte & 0xf])
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16));
+    let text = MOVED_NAME.iter().copied().chain(digits.map(|c| c as u8));
+    // The last byte stays the terminating NUL.
+    for (to, from) in to.iter_mut().take(len - 1).zip(text) {
+        *to = from;
+    }
+    Some(pages)
+}
+
+/// `LD_PRELOAD=ours:theirs`.
+fn preload_text(run: &Run, envp: Strings, seen: &Seen) -> Option<Pages> {
+    let theirs = match seen.preload {
+        Some(at) => memory::c_str(memory::read(envp.wrapping_add(at))?, LONGEST)?.get(11..)?,
+        None => &[],
+    };
+    let colon: &[u8] = if theirs.is_empty() { b"" } else { b":" };
+    let parts = [b"LD_PRELOAD=", run.carry.library(), colon, theirs, b"\0"];
+    let mut pages = Pages::new(parts.iter().map(|part| part.len()).sum())?;
+    let mut to = pages.bytes_mut();
+    for part in parts {
+        let (here, rest) = to.split_at_mut_checked(part.len())?;
+        here.copy_from_slice(part);
+        to = rest;
+    }
+    Some(pages)
+}
+
+fn build(run: &Run, envp: Strings, seen: &Seen, ours: &Ours<'_>, list: &mut [*const c_char]) {
+    let mut out = list.iter_mut();
+    let mut put = |text: *const c_char| {
+        if let Some(to) = out.next() {
+            *to = text;
+        }
+    };
+    for n in 0..seen.entries {
+        match (ours.preload, ours.moved) {
+            (Some(text), _) if seen.preload == Some(n) => put(text.as_ptr().cast()),
+            (_, Some(text)) if seen.moved == Some(n) => put(text.as_ptr().cast()),
+            _ => put(memory::read(envp.wrapping_add(n)).unwrap_or(null())),
+        }
+    }
+    for (text, place) in [(ours.preload, seen.preload), (ours.moved, seen.moved)] {
+        if let (Some(text), None) = (text, place) {
+            put(text.as_ptr().cast());
+        }
+    }
+    for (n, text) in run.carry.texts().enumerate() {
+        if seen.variables & 1 << n == 0 {
+            put(text.as_ptr().cast());
+        }
+    }
+    put(null());
+}

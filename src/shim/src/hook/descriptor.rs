@@ -1,0 +1,303 @@
+//! close, dup, fcntl, recvmsg, epoll_ctl, prctl: where descriptors come and
+//! go. They keep the cache fresh, make no system call of their own and decide
+//! nothing.
+
+use core::ffi::{c_int, c_uint, c_void};
+
+use bindgate_core::record::{Call, stage};
+use libc::{cmsghdr, mmsghdr, msghdr, ssize_t};
+
+use super::{errno, set_errno};
+use crate::out::faults::guard;
+use crate::own::{fds, process};
+use crate::real;
+
+/// close(2). The entry goes first: afterwards the number may already be
+/// somebody else's.
+///
+/// # Safety
+/// As close(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
+    fds::forget(fd);
+    // SAFETY: as the caller's.
+    unsafe { real::close()(fd) }
+}
+
+/// close_range(2), which can also set close-on-exec instead.
+///
+/// # Safety
+/// As close_range(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 && first <= last {
+        fds::forget_range(first, last);
+    }
+    // SAFETY: as the caller's.
+    unsafe { real::close_range()(first, last, flags) }
+}
+
+/// closefrom(3).
+///
+/// # Safety
+/// As closefrom(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
+    fds::forget_range(first.max(0) as c_uint, c_uint::MAX);
+    // SAFETY: as the caller's.
+    unsafe { real::closefrom()(first) }
+}
+
+/// dup(2).
+///
+/// # Safety
+/// As dup(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
+    // SAFETY: as the caller's.
+    let new = unsafe { real::dup()(old) };
+    if new >= 0 {
+        fds::copied(old, new);
+    }
+    new
+}
+
+/// dup2(2).
+///
+/// # Safety
+/// As dup2(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
+    // SAFETY: as the caller's.
+    let ret = unsafe { real::dup2()(old, new) };
+    if ret >= 0 {
+        fds::copied(old, new);
+    }
+    ret
+}
+
+/// dup3(2).
+///
+/// # Safety
+/// As dup3(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+    // SAFETY: as the caller's.
+    let ret = unsafe { real::dup3()(old, new, flags) };
+    if ret >= 0 {
+        fds::copied(old, new);
+    }
+    ret
+}
+
+/// fcntl(2), whose third argument is passed on as it came: on the ABIs that we
+/// build for a variadic argument travels as a fixed one would, and only `cmd`
+/// says whether there was one.
+///
+/// # Safety
+/// As fcntl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fcntl(fd: c_int, cmd: c_int, arg: *mut c_void) -> c_int {
+    let next = real::fcntl();
+    if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+        // SAFETY: as the caller's.
+        return unsafe { duplicate(fd, cmd, arg, next) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { next(fd, cmd, arg) }
+}
+
+/// fcntl(2) by the name that programs with 64-bit file offsets use.
+///
+/// # Safety
+/// As fcntl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, cmd: c_int, arg: *mut c_void) -> c_int {
+    let next = real::fcntl64();
+    if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+        // SAFETY: as the caller's.
+        return unsafe { duplicate(fd, cmd, arg, next) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { next(fd, cmd, arg) }
+}
+
+/// The next library's fcntl(2).
+type Fcntl = unsafe extern "C-unwind" fn(c_int, c_int, *mut c_void) -> c_int;
+
+/// fcntl(2) with a command that makes another descriptor.
+///
+/// # Safety
+/// As fcntl(2), which `next` is.
+#[inline(never)]
+unsafe fn duplicate(fd: c_int, cmd: c_int, arg: *mut c_void, next: Fcntl) -> c_int {
+    // SAFETY: as the caller's.
+    let new = unsafe { next(fd, cmd, arg) };
+    if new >= 0 {
+        fds::copied(fd, new);
+    }
+    new
+}
+
+/// recvmsg(2): descriptors that arrive are nobody's we know.
+///
+/// # Safety
+/// As recvmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    let next = real::recvmsg();
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(fd, msg, flags) };
+    if ret >= 0 {
+        // SAFETY: the kernel has just filled the message in.
+        unsafe { arrived(msg) };
+    }
+    ret
+}
+
+/// recvmmsg(2).
+///
+/// # Safety
+/// As recvmmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn recvmmsg(
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    let next = real::recvmmsg();
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(fd, msgs, count, flags, timeout) };
+    for n in 0..usize::try_from(ret).unwrap_or(0) {
+        // SAFETY: the kernel has just filled in this many messages.
+        unsafe { arrived(&raw mut (*msgs.add(n)).msg_hdr) };
+    }
+    ret
+}
+
+/// Forgets what was cached under the numbers of descriptors that a message
+/// brought. The kernel does not mind where the message and its control data
+/// lie; C's own macros want them aligned.
+///
+/// # Safety
+/// The kernel has just filled the message in.
+unsafe fn arrived(msg: *const msghdr) {
+    // SAFETY: as the caller's; it need not be aligned.
+    if unsafe { (&raw const (*msg).msg_controllen).read_unaligned() } != 0 {
+        guard(Call::Fault, stage::IDENTIFY, || {
+            // SAFETY: as the caller's.
+            unsafe { forget_arrived(msg) };
+        });
+    }
+}
+
+/// # Safety
+/// The kernel has just filled the message in.
+unsafe fn forget_arrived(msg: *const msghdr) {
+    const HEADER: usize = size_of::<cmsghdr>();
+    // SAFETY: as the caller's.
+    let msg = unsafe { msg.read_unaligned() };
+    let mut at = msg.msg_control.cast::<u8>().cast_const();
+    let mut left = msg.msg_controllen;
+    while left >= HEADER {
+        // SAFETY: the kernel filled in as many bytes as it says.
+        let header = unsafe { at.cast::<cmsghdr>().read_unaligned() };
+        let len = header.cmsg_len;
+        if !(HEADER..=left).contains(&len) {
+            return;
+        }
+        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+            let fds = at.wrapping_add(HEADER).cast::<c_int>();
+            for n in 0..(len - HEADER) / size_of::<c_int>() {
+                // SAFETY: within the length of this control message.
+                fds::forget(unsafe { fds.add(n).read_unaligned() });
+            }
+        }
+        let next = len.next_multiple_of(size_of::<usize>()).min(left);
+        at = at.wrapping_add(next);
+        left -= next;
+    }
+}
+
+/// epoll_ctl(2): a socket that nobody watches need not be looked for in epoll
+/// instances when it is replaced.
+///
+/// # Safety
+/// As epoll_ctl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn epoll_ctl(
+    ep: c_int,
+    op: c_int,
+    fd: c_int,
+    event: *mut libc::epoll_event,
+) -> c_int {
+    let next = real::epoll_ctl();
+    if op == libc::EPOLL_CTL_ADD {
+        fds::watched(fd);
+    }
+    // SAFETY: as the caller's.
+    unsafe { next(ep, op, fd, event) }
+}
+
+/// prctl(2): once a seccomp filter is in place the shim asks nothing any more.
+///
+/// # Safety
+/// As prctl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn prctl(
+    option: c_int,
+    a: *mut c_void,
+    b: *mut c_void,
+    c: *mut c_void,
+    d: *mut c_void,
+) -> c_int {
+    if matches!(option, libc::PR_SET_TSC | libc::PR_SET_SECCOMP) {
+        // SAFETY: as the caller's.
+        return unsafe { restricting_prctl(option, a, b, c, d) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { real::prctl()(option, a, b, c, d) }
+}
+
+/// prctl(2) with an option that takes something away from us too.
+///
+/// # Safety
+/// As prctl(2).
+#[cold]
+#[inline(never)]
+unsafe fn restricting_prctl(
+    option: c_int,
+    a: *mut c_void,
+    b: *mut c_void,
+    c: *mut c_void,
+    d: *mut c_void,
+) -> c_int {
+    // SAFETY: as the caller's.
+    let call = || unsafe { real::prctl()(option, a, b, c, d) };
+    if option == libc::PR_SET_SECCOMP {
+        return filtering(|| call() as isize) as c_int;
+    }
+    if a as c_int == libc::PR_TSC_SIGSEGV {
+        // From here on reading it is a SIGSEGV, in this thread and in those
+        // that it starts.
+        crate::sys::keep_time();
+        process::forbid_counter();
+    }
+    call()
+}
+
+/// A call that may put the program under a seccomp filter.
+pub fn filtering(call: impl FnOnce() -> isize) -> isize {
+    let was = process::is_under_seccomp();
+    let before = errno();
+    guard(Call::Fault, stage::HOOK, process::prepare_for_seccomp);
+    process::set_seccomp(true);
+    set_errno(before);
+    let ret = call();
+    if ret < 0 && !was {
+        process::set_seccomp(false);
+    }
+    ret
+}

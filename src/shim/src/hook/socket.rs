@@ -1,0 +1,142 @@
+//! socket, socketpair: how a socket comes to be.
+
+use core::ffi::c_int;
+
+use bindgate_core::policy::{Op, Query};
+use bindgate_core::record::{Call, Check, Record, stage};
+use bindgate_core::socket::SocketType;
+
+use super::note::{answered, describe, enter, refusal};
+use super::{brief, errno, finish, query, refuse, uid};
+use crate::out::emit;
+use crate::out::faults::guard;
+use crate::own::fds;
+use crate::real;
+use crate::session::{self, Run};
+use crate::sys::Errno;
+
+fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno> {
+    record.stages = stage::HOOK;
+    describe(record, ty);
+    if !run.view.has_rules(Op::Socket) {
+        return None;
+    }
+    let decision = run.view.decide(
+        &Query {
+            kinds: ty.kinds(),
+            uid: uid(run, Op::Socket),
+            ..query(run, Op::Socket)
+        },
+        run,
+    );
+    enter(record, &decision, run.observe);
+    refusal(record, &decision, Check::SecuritySocketCreate)
+}
+
+/// socket(2), for libc's name and for `syscall(SYS_socket, …)`.
+///
+/// # Safety
+/// As socket(2).
+pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -> c_int {
+    let next = real::socket();
+    let Some(run) = session::get() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(domain, ty, protocol) };
+    };
+    let made = SocketType::created(domain, ty, protocol);
+    if brief::is_socket(run) {
+        brief::prepare_socket(run);
+        // SAFETY: as the caller's.
+        let fd = unsafe { next(domain, ty, protocol) };
+        return brief::socket(run, fd, made, flags);
+    }
+    // SAFETY: as the caller's.
+    unsafe { judged_socket(run, next, (domain, ty, protocol), made, flags) }
+}
+
+/// socket(2), with rules to be asked.
+///
+/// # Safety
+/// `next` is the next library's socket(2).
+#[inline(never)]
+unsafe fn judged_socket(
+    run: &Run,
+    next: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
+    (domain, ty, protocol): (c_int, c_int, c_int),
+    made: SocketType,
+    flags: u16,
+) -> c_int {
+    let before = errno();
+    let mut record = Record::new(Call::Socket);
+    record.flags = flags;
+    let plan = guard(Call::Socket, stage::POLICY, || {
+        decide_create(run, made, &mut record)
+    });
+    if let Some(Some(e)) = plan {
+        guard(Call::Socket, stage::RECORD, || emit::emit(run, &mut record));
+        return refuse(e);
+    }
+    // SAFETY: as the caller's.
+    let fd = unsafe { next(domain, ty, protocol) };
+    let after = errno();
+    if fd >= 0 {
+        fds::made(fd, made);
+    }
+    if plan.is_some() {
+        guard(Call::Socket, stage::RECORD, || {
+            record.fd = fd;
+            answered(&mut record, if fd < 0 { after as u16 } else { 0 });
+            emit::emit(run, &mut record);
+        });
+    }
+    finish(fd, before, after)
+}
+
+/// socketpair(2).
+///
+/// # Safety
+/// As socketpair(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn socketpair(
+    domain: c_int,
+    ty: c_int,
+    protocol: c_int,
+    pair: *mut c_int,
+) -> c_int {
+    let next = real::socketpair();
+    let before = errno();
+    let Some(run) = session::get() else {
+        // SAFETY: as the caller's.
+        return unsafe { next(domain, ty, protocol, pair) };
+    };
+    let made = SocketType::created(domain, ty, protocol);
+    let mut record = Record::new(Call::Socketpair);
+    let plan = guard(Call::Socketpair, stage::POLICY, || {
+        decide_create(run, made, &mut record)
+    });
+    if let Some(Some(e)) = plan {
+        guard(Call::Socketpair, stage::RECORD, || {
+            emit::emit(run, &mut record);
+        });
+        return refuse(e);
+    }
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(domain, ty, protocol, pair) };
+    let after = errno();
+    if ret == 0 {
+        // SAFETY: the kernel has just written two descriptors there.
+        let (a, b) = unsafe { (pair.read_unaligned(), pair.add(1).read_unaligned()) };
+        for fd in [a, b] {
+            fds::made(fd, made);
+            // A connected pair needs no name: nothing will be bound for it.
+            fds::bound(fd);
+        }
+    }
+    if plan.is_some() {
+        guard(Call::Socketpair, stage::RECORD, || {
+            answered(&mut record, if ret < 0 { after as u16 } else { 0 });
+            emit::emit(run, &mut record);
+        });
+    }
+    finish(ret, before, after)
+}

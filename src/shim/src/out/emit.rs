@@ -1,0 +1,197 @@
+//! Records on their way out of the process.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use bindgate_core::record::{Granted, Record, Verdict, WORDS, Words, flag, stage};
+use bindgate_core::shared::{Header, Push, option};
+
+use crate::out::file_log;
+use crate::own::process;
+use crate::session::{Run, Sink};
+use crate::sys;
+
+/// A drainer that has not looked at the ring for this long may be stopped or
+/// gone.
+const DRAINER_PATIENCE_MS: u64 = 2000;
+/// One that is neither, but gets no turn: schedulers have been seen to leave a
+/// runnable process alone for seconds behind a program of many threads.
+const STARVED_PATIENCE_MS: u64 = 60_000;
+
+/// Fills in who and when, and sends the record on its way.
+pub fn emit(run: &Run, record: &mut Record) {
+    if record.verdict == Verdict::Deny && record.flags & flag::OBSERVED == 0 {
+        run.state.header.denied.fetch_add(1, Relaxed);
+    }
+    if run.sink == Sink::Nowhere {
+        return;
+    }
+    record.stages |= stage::RECORD;
+    record.time_ns = sys::clock(libc::CLOCK_REALTIME);
+    (record.pid, record.tid) = process::ids();
+    if process::is_under_seccomp() {
+        record.flags |= flag::SECCOMP;
+    }
+    match run.sink {
+        Sink::Ring => {
+            record.process = process::slot(run);
+            push(run, record);
+        }
+        _ => file_log::record(run, record),
+    }
+}
+
+/// Puts a call that was allowed and granted into the ring: what [`emit`] does
+/// for the others, with as little as can be. Only where [`is_brief`].
+#[inline(always)]
+pub fn granted(run: &Run, mut record: Granted, asked: &Words, used: Option<&Words>) {
+    if process::has_counter() {
+        record.time_ns = sys::counter();
+        record.flags |= flag::COUNTER;
+    } else {
+        record.time_ns = sys::clock(libc::CLOCK_REALTIME);
+    }
+    (record.pid, record.tid) = process::ids();
+    record.process = process::slot(run);
+    // Straight into the slot: a copy on the way would be read back before it
+    // is settled in the cache.
+    if let Some(claim) = run.state.ring.claim(record.process, false) {
+        record.each_word(asked, used, |i, word| claim.put(i, word));
+        if let Push::Done(_) = claim.publish() {
+            return;
+        }
+    }
+    granted_later(run, record, asked, used);
+}
+
+/// There was no room.
+#[cold]
+#[inline(never)]
+fn granted_later(run: &Run, record: Granted, asked: &Words, used: Option<&Words>) {
+    let mut words = [0; WORDS];
+    let mut len = 0;
+    record.each_word(asked, used, |i, word| {
+        if let Some(to) = words.get_mut(i) {
+            *to = word;
+            len = i + 1;
+        }
+    });
+    wait_and_push(
+        run,
+        record.process,
+        words.get(..len).unwrap_or(&words),
+        false,
+    );
+}
+
+/// May [`granted`] be called? There is a ring, nobody waits for each line, and
+/// no seccomp filter is to be noted.
+#[inline]
+pub fn is_brief(run: &Run) -> bool {
+    run.is_brief && !process::is_under_seccomp()
+}
+
+/// Brings the place of the next record into this processor's cache, to be
+/// written. The drainer read what was there before, perhaps on another one;
+/// the call that is about to be forwarded takes longer than that.
+#[inline]
+pub fn prepare(run: &Run) {
+    sys::prefetch_for_write(run.state.ring.next());
+}
+
+/// The process is about to exit: what a plain preload could not write is said.
+pub fn at_exit(run: &Run) {
+    if matches!(run.sink, Sink::Stderr | Sink::File) {
+        file_log::end(run);
+    }
+}
+
+/// Puts a record into the ring; waits for room while the drainer lives.
+// Apart, so that its buffer is not on the stack while a log line is built.
+#[inline(never)]
+fn push(run: &Run, record: &Record) {
+    let (words, len) = record.to_words();
+    let words = words.get(..len).unwrap_or(&words);
+    let important = record.is_important();
+    match run.state.ring.push(record.process, words, important) {
+        Push::Done(at) => settle(run, at),
+        Push::Full => wait_and_push(run, record.process, words, important),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wait_and_push(run: &Run, owner: u32, words: &[u64], important: bool) {
+    let (ring, header) = (&run.state.ring, &run.state.header);
+    loop {
+        if let Push::Done(at) = ring.push(owner, words, important) {
+            return settle(run, at);
+        }
+        if !is_drained(run) {
+            header.lost.fetch_add(1, Relaxed);
+            return;
+        }
+        if process::is_under_seccomp() {
+            core::hint::spin_loop();
+            continue;
+        }
+        let seen = wake_drainer(header);
+        if let Push::Done(at) = ring.push(owner, words, important) {
+            return settle(run, at);
+        }
+        sys::futex_wait(&header.room, seen, 5);
+    }
+}
+
+/// Rings the drainer's bell; the value of `room` to wait for a change of.
+fn wake_drainer(header: &Header) -> u32 {
+    let seen = header.room.load(Relaxed);
+    header.doorbell.fetch_add(1, Relaxed);
+    sys::futex_wake(&header.doorbell);
+    seen
+}
+
+/// Is somebody reading the ring?
+fn is_drained(run: &Run) -> bool {
+    let now = sys::clock(libc::CLOCK_MONOTONIC) / 1_000_000;
+    let silence = now.saturating_sub(run.state.header.heartbeat_ms.load(Relaxed));
+    silence <= DRAINER_PATIENCE_MS || silence <= STARVED_PATIENCE_MS && is_runnable(run.drainer)
+}
+
+/// Is the drainer a process that is neither stopped nor dead? Its pid alone
+/// would not prove that it is the drainer; its name is looked at too.
+fn is_runnable(drainer: u32) -> bool {
+    if drainer == 0 || process::is_under_seccomp() {
+        return false;
+    }
+    let mut path = [0u8; 32];
+    let path = sys::print(&mut path, b"/proc/", u64::from(drainer), b"/stat");
+    let Some(Ok(fd)) = path.map(|path| sys::open(path, libc::O_RDONLY)) else {
+        return false;
+    };
+    let mut stat = [0u8; 64];
+    let len = sys::read(fd, &mut stat).unwrap_or(0);
+    sys::close(fd);
+    // PID (NAME) STATE …
+    let text = stat.get(..len).unwrap_or(&[]);
+    let Some(end) = text.iter().position(|c| *c == b')') else {
+        return false;
+    };
+    text.get(..end)
+        .is_some_and(|head| head.ends_with(b"(bindgate-log"))
+        && matches!(text.get(end + 2), Some(b'R' | b'S' | b'D' | b'I'))
+}
+
+/// Under [`option::SYNC`] the call does not return before its line is written:
+/// the kernel kills the drainer with the first process of its name space.
+fn settle(run: &Run, at: u64) {
+    if !run.has_option(option::SYNC) || process::is_under_seccomp() {
+        return;
+    }
+    let header = &run.state.header;
+    while header.settled.load(Acquire) <= at && is_drained(run) {
+        let seen = wake_drainer(header);
+        if header.settled.load(Acquire) <= at {
+            sys::futex_wait(&header.room, seen, 5);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The log of a plain preload: one line per record, appended by the process
+//! itself.
+//!
+//! The file is opened, written and closed for each line. A descriptor that
+//! stayed open would be closed and its number reused by programs that close
+//! everything; the next line would land in their data. What could not be
+//! written (the disk full, the directory gone, no descriptor free) is counted,
+//! and said by the next line that can be written; at exit, if none can be, on
+//! standard error.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use bindgate_core::plain::{self, Line};
+use bindgate_core::record::Record;
+use bindgate_core::render::{self, Detail};
+
+use crate::own::memory::Pages;
+use crate::own::process;
+use crate::session::{self, Run, Sink};
+use crate::sys;
+
+/// Room for a line on the stack: of an ordinary decision.
+const LINE: usize = 768;
+/// Room for any line: two Unix paths, every byte of them escaped.
+const LONG_LINE: usize = 4096;
+/// In the count of lost lines: the last one was cut short, and what comes next
+/// is to begin on a line of its own.
+const TORN: u64 = 1 << 63;
+
+/// Where a line is put together, one at a time: a signal handler's alternate
+/// stack is 8 KiB, of which the kernel takes up to half. `true` while somebody
+/// is at it.
+static SCRATCH_IS_TAKEN: AtomicBool = AtomicBool::new(false);
+static SCRATCH: Scratch = Scratch(UnsafeCell::new([0; LONG_LINE]));
+
+struct Scratch(UnsafeCell<[u8; LONG_LINE]>);
+
+// SAFETY: only whoever set `SCRATCH_IS_TAKEN` looks at the bytes.
+unsafe impl Sync for Scratch {}
+
+/// Appends the record to the log, if it is one that the log shows.
+#[inline(never)]
+pub fn record(run: &Run, record: &Record) {
+    if !render::is_shown(record, Detail::Normal) && !run.json {
+        return;
+    }
+    if run.state.header.lost.load(Relaxed) & !TORN != 0 {
+        say_lost(run);
+    }
+    let line = Line {
+        record,
+        ..about(run)
+    };
+    if !append(run, &line) {
+        run.state.header.lost.fetch_add(1, Relaxed);
+    }
+}
+
+/// Says how many lines could not be written, if there are any.
+#[inline(never)]
+pub fn say_lost(run: &Run) {
+    let count = take_lost(run);
+    if count == 0 {
+        return;
+    }
+    let line = Line {
+        lost: count,
+        ..about(run)
+    };
+    if !append(run, &line) {
+        run.state.header.lost.fetch_add(count, Relaxed);
+    }
+}
+
+/// The process is about to exit: says what is lost, if need be on standard
+/// error, if that is still the one of the start.
+pub fn end(run: &Run) {
+    say_lost(run);
+    if run.stderr.is_none() || process::is_under_seccomp() {
+        return;
+    }
+    let stderr = sys::fstat(2).ok().map(|st| (st.st_dev, st.st_ino));
+    if stderr != run.stderr {
+        return;
+    }
+    let (count, mut text) = (take_lost(run), [0; 80]);
+    let after = match count {
+        0 => return,
+        1 => &b" line of the log could not be written\n"[..],
+        _ => b" lines of the log could not be written\n",
+    };
+    let text = sys::print(&mut text, b"bindgate: ", count, after);
+    let text = text.and_then(|text| text.strip_suffix(b"\0"));
+    sys::write_all(2, text.unwrap_or(b""));
+}
+
+/// How many lines are lost and not said to be; now they are.
+fn take_lost(run: &Run) -> u64 {
+    run.state.header.lost.fetch_and(TORN, Relaxed) & !TORN
+}
+
+/// A line that has yet to be told what it is about.
+fn about(run: &Run) -> Line {
+    let policy = run.view.words();
+    Line {
+        record: core::ptr::null(),
+        lost: 0,
+        time_ns: sys::clock(libc::CLOCK_REALTIME),
+        json: run.json,
+        program: session::who::program().into(),
+        policy: policy.as_ptr(),
+        policy_len: policy.len(),
+    }
+}
+
+/// Writes a line; `false` if it could not be written.
+#[inline(never)]
+fn append(run: &Run, line: &Line) -> bool {
+    if process::is_under_seccomp() {
+        // An open could be this process's last call.
+        return false;
+    }
+    match run.sink {
+        Sink::Stderr => to_stderr::<LINE>(run, line)
+            .or_else(|| to_stderr::<LONG_LINE>(run, line))
+            .unwrap_or(false),
+        // Whoever leaves a handler by siglongjmp, or is cancelled, would leave
+        // the scratch memory taken and the file open.
+        _ => sys::without_signals(|| to_file(run, line)),
+    }
+}
+
+/// A write to standard error may last as long as its reader likes, so signals
+/// come through, and nothing may be held: the line is on the stack. `None` if
+/// it is longer than `N` bytes.
+#[inline(never)]
+fn to_stderr<const N: usize>(run: &Run, line: &Line) -> Option<bool> {
+    let mut bytes = [0; N];
+    match put(line, &mut bytes) {
+        Ok(bytes) => Some(write(run, 2, bytes)),
+        Err(plain::TOO_LONG) => None,
+        Err(_) => Some(false),
+    }
+}
+
+/// Signals must be held.
+fn to_file(run: &Run, line: &Line) -> bool {
+    if SCRATCH_IS_TAKEN.swap(true, Acquire) {
+        // By another thread; or by one that was there when this process was
+        // forked, and is not any more.
+        return with_pages(run, line);
+    }
+    // SAFETY: nobody else is at it.
+    let written = to_file_by(run, line, unsafe { &mut *SCRATCH.0.get() });
+    SCRATCH_IS_TAKEN.store(false, Release);
+    written
+}
+
+#[inline(never)]
+fn with_pages(run: &Run, line: &Line) -> bool {
+    let pages = Pages::new(LONG_LINE);
+    pages.is_some_and(|mut pages| to_file_by(run, line, pages.bytes_mut()))
+}
+
+fn to_file_by(run: &Run, line: &Line, bytes: &mut [u8]) -> bool {
+    let Ok(bytes) = put(line, bytes) else {
+        return false;
+    };
+    // A pipe that nobody reads must not hold a program up with its signals
+    // held: the line counts as lost.
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY | libc::O_NONBLOCK;
+    let Ok(fd) = sys::open_at(libc::AT_FDCWD, run.log_path(), flags, 0o644) else {
+        return false;
+    };
+    let written = write(run, fd, bytes);
+    sys::close(fd);
+    written
+}
+
+/// The line, with a line feed before it too.
+fn put<'a>(line: &Line, bytes: &'a mut [u8]) -> Result<&'a [u8], isize> {
+    if let Some(first) = bytes.first_mut() {
+        *first = b'\n';
+    }
+    let len = session::say(line, bytes.get_mut(1..).unwrap_or(&mut []))?;
+    Ok(bytes.get(..=len).unwrap_or(&[]))
+}
+
+/// Writes a line, which has a line feed at both ends: the first is for one
+/// before it that was cut short.
+fn write(run: &Run, fd: i32, line: &[u8]) -> bool {
+    let lost = &run.state.header.lost;
+    let torn = lost.fetch_and(!TORN, Relaxed) & TORN != 0;
+    let bytes = line.get(usize::from(!torn)..).unwrap_or(&[]);
+    let done = sys::write_all(fd, bytes);
+    // Of a line feed alone nothing is torn.
+    if done < bytes.len() && (done > usize::from(torn) || done == 0 && torn) {
+        lost.fetch_or(TORN, Relaxed);
+    }
+    done == bytes.len()
+}

@@ -1,0 +1,332 @@
+//! fd → socket: a lock-free cache of what the kernel knows.
+//!
+//! Hooks that make, copy and close descriptors keep it fresh; what they cannot
+//! see (`fclose`, `posix_spawn`, raw system calls, …) makes it stale. So an
+//! entry is believed only where a wrong one does no harm; a decision that
+//! needs the truth calls [`identify`], which asks the kernel.
+
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+
+use bindgate_core::record::Identity;
+use bindgate_core::socket::SocketType;
+
+use crate::own::process;
+use crate::sys::{self, Errno};
+
+/// Descriptors above this are asked about each time.
+const CACHED: usize = 65536;
+
+// Zero pages: nothing is paid for descriptors that are not used.
+static CACHE: [AtomicU64; CACHED] = [const { AtomicU64::new(0) }; CACHED];
+
+/// One more than the highest descriptor that ever had an entry: nobody need
+/// look beyond it, and after a fork no untouched page of the cache is touched.
+static END: AtomicI32 = AtomicI32::new(0);
+
+const VALID: u64 = 1;
+const BOUND: u64 = 1 << 1;
+const WATCHED: u64 = 1 << 2;
+const TYPE_SHIFT: u32 = 3;
+const PROTOCOL_SHIFT: u32 = 7;
+const DOMAIN_SHIFT: u32 = 17;
+const COOKIE_SHIFT: u32 = 25;
+/// What an entry says of the socket's kind.
+const KIND: u64 = ((1 << COOKIE_SHIFT) - (1 << TYPE_SHIFT)) | VALID;
+/// Low bits of a cookie that an entry keeps. Cookies count up from 1, so two
+/// that agree in 39 bits are half a million million sockets apart.
+const COOKIE_MASK: u64 = (1 << 39) - 1;
+
+/// What is cached of one descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry(u64);
+
+impl Entry {
+    fn of(socket: SocketType, cookie: u64) -> Entry {
+        Entry(
+            VALID
+                | u64::from(socket.ty & 0xf) << TYPE_SHIFT
+                | u64::from(socket.protocol & 0x3ff) << PROTOCOL_SHIFT
+                | u64::from(socket.domain & 0xff) << DOMAIN_SHIFT
+                | (cookie & COOKIE_MASK) << COOKIE_SHIFT,
+        )
+    }
+
+    /// Is it known what this descriptor is?
+    pub fn is_valid(self) -> bool {
+        self.0 & VALID != 0
+    }
+
+    /// Has it a local port or name, as far as the hooks saw?
+    pub fn is_bound(self) -> bool {
+        self.0 & BOUND != 0
+    }
+
+    /// May an epoll instance watch it?
+    pub fn is_watched(self) -> bool {
+        self.0 & (VALID | WATCHED) != VALID
+    }
+
+    /// Family, type and protocol.
+    pub fn socket(self) -> SocketType {
+        SocketType {
+            domain: (self.0 >> DOMAIN_SHIFT & 0xff) as u16,
+            ty: (self.0 >> TYPE_SHIFT & 0xf) as u16,
+            protocol: (self.0 >> PROTOCOL_SHIFT & 0x3ff) as u16,
+        }
+    }
+
+    fn cookie(self) -> u64 {
+        self.0 >> COOKIE_SHIFT
+    }
+}
+
+#[inline]
+fn slot(fd: i32) -> Option<&'static AtomicU64> {
+    CACHE.get(usize::try_from(fd).ok()?)
+}
+
+/// What is cached of `fd`; possibly nothing, possibly stale.
+#[inline]
+pub fn get(fd: i32) -> Entry {
+    Entry(slot(fd).map_or(0, |s| s.load(Relaxed)))
+}
+
+#[inline]
+fn put(fd: i32, entry: Entry) {
+    if let Some(s) = slot(fd) {
+        s.store(entry.0, Relaxed);
+        if fd >= END.load(Relaxed) {
+            END.fetch_max(fd + 1, Relaxed);
+        }
+    }
+}
+
+/// A new socket at `fd`.
+#[inline]
+pub fn made(fd: i32, socket: SocketType) {
+    put(fd, Entry::of(socket, 0));
+}
+
+/// `fd` is a new connection: what is known of its listener is known of it. It
+/// never becomes another socket, so nobody will ask who watches it; saying now
+/// that somebody may spares epoll_ctl(2) to say it.
+#[inline]
+pub fn accepted(listener: i32, fd: i32) {
+    let from = get(listener);
+    if fd >= 0 && from.is_valid() {
+        put(fd, Entry(from.0 & KIND | BOUND | WATCHED));
+    } else {
+        forget(fd);
+    }
+}
+
+/// `fd` is gone, or is something that the hooks have not seen.
+#[inline]
+pub fn forget(fd: i32) {
+    if let Some(s) = slot(fd)
+        && s.load(Relaxed) != 0
+    {
+        s.store(0, Relaxed);
+    }
+}
+
+/// All descriptors from `first` to `last`, both included, are gone.
+pub fn forget_range(first: u32, last: u32) {
+    let end = END.load(Relaxed) as u32;
+    for fd in first..end.min(last.saturating_add(1)) {
+        forget(fd as i32);
+    }
+}
+
+/// `new` is another descriptor of what `old` is.
+#[inline]
+pub fn copied(old: i32, new: i32) {
+    if (get(old).0 | get(new).0) != 0 {
+        copy(old, new);
+    }
+}
+
+/// As [`copied`], where one of them is a socket. In a vfork child, whose
+/// descriptors are its own and whose memory is its parent's, the parent may
+/// have another socket there: what took the place of one is asked about anew.
+#[inline(never)]
+fn copy(old: i32, new: i32) {
+    if old == new {
+        return;
+    }
+    if get(new).is_valid() && !process::is_under_seccomp() {
+        forget(new);
+    } else {
+        put(new, get(old));
+    }
+}
+
+/// `fd` has a local port or name now.
+#[inline]
+pub fn bound(fd: i32) {
+    set(fd, BOUND);
+}
+
+/// `fd` may have lost its port: whether it has one is the kernel's to say.
+pub fn unbound(fd: i32) {
+    if let Some(s) = slot(fd) {
+        s.fetch_and(!BOUND, Relaxed);
+    }
+}
+
+/// An epoll instance watches `fd`.
+pub fn watched(fd: i32) {
+    set(fd, WATCHED);
+}
+
+#[inline]
+fn set(fd: i32, bit: u64) {
+    if let Some(s) = slot(fd)
+        && s.load(Relaxed) & (VALID | bit) == VALID
+    {
+        s.fetch_or(bit, Relaxed);
+    }
+}
+
+/// A socket as the kernel knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    /// `SO_COOKIE`, or the inode number, or 0 where nothing may be asked.
+    pub cookie: u64,
+    /// Which of these it is.
+    pub identity: Identity,
+    /// Family, type and protocol.
+    pub ty: SocketType,
+}
+
+impl Socket {
+    /// Is it known that its addresses have no words here? Behind a filter
+    /// nothing is known of a socket that nobody asked about before.
+    pub fn is_unread(&self) -> bool {
+        self.identity != Identity::None && !self.ty.is_read()
+    }
+}
+
+/// What `fd` is, by the least that makes sure of its type: one call where the
+/// cache agrees with the kernel. The cookie is known only if somebody asked for
+/// it before, and 0 otherwise; see [`name`].
+///
+/// # Errors
+/// As [`identify`].
+pub fn verify(fd: i32) -> Result<Socket, Errno> {
+    let cached = get(fd);
+    if cached.is_valid()
+        && cached.cookie() == 0
+        && !process::is_under_seccomp()
+        && is_protocol(fd, cached)
+    {
+        return Ok(Socket {
+            cookie: 0,
+            identity: Identity::Cached,
+            ty: cached.socket(),
+        });
+    }
+    identify(fd)
+}
+
+/// Asks for the cookie of a socket that [`verify`] left without one.
+pub fn name(fd: i32, socket: &mut Socket) {
+    if socket.cookie == 0
+        && !process::is_under_seccomp()
+        && let Ok(cookie) = sys::cookie(fd)
+    {
+        socket.cookie = cookie;
+        socket.identity = Identity::Cookie;
+        let kept = get(fd).0 & (BOUND | WATCHED);
+        put(fd, Entry(Entry::of(socket.ty, cookie).0 | kept));
+    }
+}
+
+/// Is the protocol what the cache says, of a socket that nobody asked about?
+///
+/// It was made by a hooked socket(). A number that was closed behind our back
+/// and used again by a call that we do not see would have another protocol or
+/// family; the family of an address is the kernel's to check.
+fn is_protocol(fd: i32, cached: Entry) -> bool {
+    sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)
+        == Ok(i32::from(cached.socket().protocol))
+}
+
+/// Asks the kernel what `fd` is. One call where the cache agrees with the
+/// kernel, two for a socket that nobody asked about before, four where the
+/// cache is wrong.
+///
+/// # Errors
+/// `EBADF` and `ENOTSOCK`, as any call on the descriptor would.
+pub fn identify(fd: i32) -> Result<Socket, Errno> {
+    let cached = get(fd);
+    if process::is_under_seccomp() {
+        return Ok(Socket {
+            cookie: cached.cookie(),
+            identity: if cached.is_valid() {
+                Identity::Cached
+            } else {
+                Identity::None
+            },
+            ty: cached.socket(),
+        });
+    }
+    let (cookie, identity) = match sys::cookie(fd) {
+        Ok(cookie) => (cookie, Identity::Cookie),
+        Err(Errno(e)) if matches!(i32::from(e), libc::EBADF | libc::ENOTSOCK) => {
+            forget(fd);
+            return Err(Errno(e));
+        }
+        Err(_) => (sys::inode(fd)?, Identity::Inode),
+    };
+    if cached.is_valid() {
+        let same = match cached.cookie() {
+            0 => is_protocol(fd, cached),
+            known => known == cookie & COOKIE_MASK,
+        };
+        if same {
+            let kept = cached.0 & (BOUND | WATCHED);
+            put(fd, Entry(Entry::of(cached.socket(), cookie).0 | kept));
+            return Ok(Socket {
+                cookie,
+                identity,
+                ty: cached.socket(),
+            });
+        }
+    }
+    let ask = |name| sys::getsockopt_int(fd, libc::SOL_SOCKET, name);
+    let ty = SocketType {
+        domain: ask(libc::SO_DOMAIN)? as u16,
+        ty: ask(libc::SO_TYPE)? as u16,
+        protocol: ask(libc::SO_PROTOCOL)? as u16,
+    };
+    // Perhaps watched, nobody saw.
+    put(fd, Entry(Entry::of(ty, cookie).0 | WATCHED));
+    Ok(Socket {
+        cookie,
+        identity,
+        ty,
+    })
+}
+
+/// Has the socket a local port or name? Asks the kernel where the hooks have
+/// not seen it get one.
+pub fn is_bound(fd: i32) -> bool {
+    if get(fd).is_bound() || process::is_under_seccomp() {
+        return get(fd).is_bound();
+    }
+    is_bound_now(fd)
+}
+
+/// The same by the kernel's word alone: for a decision that the socket which was
+/// there before must not make.
+pub fn is_bound_now(fd: i32) -> bool {
+    let bound = sys::getsockname(fd)
+        .ok()
+        .and_then(|raw| raw.read())
+        .is_some_and(|addr| !addr.is_auto());
+    if bound {
+        self::bound(fd);
+    }
+    bound
+}

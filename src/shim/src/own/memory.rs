@@ -1,0 +1,269 @@
+//! Reading the program's memory, which may not be there.
+//!
+//! The kernel answers a bad pointer with `EFAULT`; so must we, and never with
+//! a crash. Memory on the page that we stand on is there. Any other page is
+//! asked about first. Between the question and the reading another thread
+//! could unmap it; so could it between the check and the reading of any
+//! program that checks.
+
+use bindgate_core::addr::{Addr, RawAddr, STORAGE};
+use bindgate_core::record::Words;
+
+use crate::own::process;
+
+const PAGE: usize = 4096;
+
+/// Why an address could not be read. The kernel is left to say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unreadable;
+
+/// Copies the `len` bytes of a socket address at `from`.
+///
+/// # Errors
+/// [`Unreadable`] if the length is not one that the kernel would take, or if
+/// the memory is not there.
+pub fn copy_addr(from: *const libc::sockaddr, len: libc::socklen_t) -> Result<RawAddr, Unreadable> {
+    let len = len as usize;
+    if len > STORAGE {
+        return Err(Unreadable);
+    }
+    if !is_readable(from as usize, len) {
+        return Err(Unreadable);
+    }
+    Ok(copy_checked(from, len))
+}
+
+/// The same after the kernel has read the address without complaint.
+pub fn copy_addr_read_by_kernel(
+    from: *const libc::sockaddr,
+    len: libc::socklen_t,
+) -> Option<RawAddr> {
+    (len as usize <= STORAGE).then(|| copy_checked(from, len as usize))
+}
+
+/// An IP address that the kernel has just read. `None` for other lengths than
+/// those of `struct sockaddr_in` and `struct sockaddr_in6`.
+///
+/// # Safety
+/// The kernel has read `len` bytes at `from` without complaint.
+#[inline]
+pub unsafe fn ip_words(from: *const libc::sockaddr, len: libc::socklen_t) -> Option<Words> {
+    let at: *const u64 = from.cast();
+    // SAFETY: the first 16 of the `len` bytes that the kernel has read.
+    let two = || unsafe { [at.read_unaligned(), at.add(1).read_unaligned()] };
+    let ([first, second], third, fourth) = match len {
+        16 => (two(), 0, 0),
+        // SAFETY: the rest of the 28 bytes that the kernel has read.
+        28 => unsafe {
+            (
+                two(),
+                at.add(2).read_unaligned(),
+                last_half(at.add(3).cast()),
+            )
+        },
+        _ => return None,
+    };
+    Some(Words {
+        words: [first, second, third, fourth],
+        len: len as u8,
+    })
+}
+
+/// Four bytes as the first half of a word.
+///
+/// # Safety
+/// They can be read.
+unsafe fn last_half(at: *const [u8; 4]) -> u64 {
+    // SAFETY: as the caller's.
+    let [a, b, c, d] = unsafe { at.read() };
+    u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0])
+}
+
+/// The family of an address, and the port if it is an IP address; `None` if it
+/// is too short for one, or if the memory is not there. See [`is_rest_readable`].
+#[inline(always)]
+pub fn family_and_port(from: *const libc::sockaddr, len: libc::socklen_t) -> Option<(u16, u16)> {
+    if !(16..=STORAGE as u32).contains(&len) || !is_readable(from as usize, 4) {
+        return None;
+    }
+    // SAFETY: the first four bytes were asked about.
+    let [a, b, c, d] = unsafe { from.cast::<[u8; 4]>().read() };
+    Some((u16::from_ne_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// Are all `len` bytes at `from` there, of which the first ones are?
+#[inline]
+pub fn is_rest_readable(from: *const libc::sockaddr, len: libc::socklen_t) -> bool {
+    let (at, len) = (from as usize, len as usize);
+    at % PAGE + len <= PAGE || is_readable(at, len)
+}
+
+fn copy_checked(from: *const libc::sockaddr, len: usize) -> RawAddr {
+    RawAddr::filled(len, |to| {
+        // SAFETY: the caller knows that `len` bytes at `from` can be read:
+        // they were asked about, or the kernel has just read them. `to` is as
+        // long.
+        unsafe { core::ptr::copy_nonoverlapping(from.cast(), to.as_mut_ptr(), len) }
+    })
+    .unwrap_or(RawAddr::EMPTY)
+}
+
+/// Are `len` bytes at `at` there to be read? `len` spans at most two pages.
+#[must_use]
+pub fn is_readable(at: usize, len: usize) -> bool {
+    if len == 0 {
+        return true;
+    }
+    let Some(last) = at.checked_add(len - 1) else {
+        return false;
+    };
+    if at < PAGE {
+        // Never there; and a null set of signals is no question to the kernel.
+        return false;
+    }
+    if is_on_stack(at, last) {
+        return true;
+    }
+    if process::is_under_seccomp() {
+        // Nothing may be asked any more.
+        return true;
+    }
+    crate::sys::is_readable(at) && (at / PAGE == last / PAGE || crate::sys::is_readable(last))
+}
+
+/// Are the bytes on this thread's stack, above us? What lies between our own
+/// frame and the end of its page is, and on the main thread's stack all up to
+/// its beginning.
+fn is_on_stack(first: usize, last: usize) -> bool {
+    /// The kernel leaves at least this much between the main stack and
+    /// anything mapped below it (`mmap_base`), so closer means on it.
+    const GAP: usize = 100 << 20;
+    let here = &raw const first as usize;
+    if first < here {
+        return false;
+    }
+    let top = process::stack_end();
+    let end = if here < top && top - here < GAP {
+        top
+    } else {
+        (here / PAGE + 1) * PAGE
+    };
+    last < end
+}
+
+/// A value of the program's, copied out, if it is there.
+#[must_use]
+pub fn read<T: Copy>(from: *const T) -> Option<T> {
+    if from.is_null() || !is_readable(from as usize, size_of::<T>()) {
+        return None;
+    }
+    // SAFETY: the bytes were asked about; `T` is a plain C structure for
+    // which any bytes are a value.
+    Some(unsafe { from.read_unaligned() })
+}
+
+/// The first bytes of a NUL-terminated string, at most `max`.
+pub fn prefix<'a>(from: *const libc::c_char, max: usize) -> Option<&'a [u8]> {
+    string(from, max).map(|(bytes, _)| bytes)
+}
+
+/// A NUL-terminated string of the program's without its NUL, if all of it is
+/// there and it is at most `max` bytes long.
+pub fn c_str<'a>(from: *const libc::c_char, max: usize) -> Option<&'a [u8]> {
+    string(from, max).and_then(|(bytes, whole)| whole.then_some(bytes))
+}
+
+/// The bytes before the NUL, and whether the NUL was reached within `max`.
+fn string<'a>(from: *const libc::c_char, max: usize) -> Option<(&'a [u8], bool)> {
+    let start = from as usize;
+    if start == 0 {
+        return None;
+    }
+    let mut checked = start;
+    for n in 0..=max {
+        let at = start.checked_add(n)?;
+        if at >= checked {
+            let next_page = (at / PAGE + 1) * PAGE;
+            if !is_readable(at, 1) {
+                return None;
+            }
+            checked = next_page;
+        }
+        // SAFETY: the page of this byte was asked about.
+        if unsafe { *from.add(n) } == 0 {
+            // SAFETY: so were the pages of all bytes before it.
+            return Some((unsafe { core::slice::from_raw_parts(from.cast(), n) }, true));
+        }
+    }
+    // SAFETY: the pages of these bytes were asked about.
+    Some((
+        unsafe { core::slice::from_raw_parts(from.cast(), max) },
+        false,
+    ))
+}
+
+/// Writes an address where the program wants it: as much as fits in `room`
+/// bytes, and before that its full length, as `move_addr_to_user` does.
+/// `false` if the memory is not there to be written.
+pub fn hand_over(
+    addr: *mut libc::sockaddr,
+    len: *mut libc::socklen_t,
+    room: libc::socklen_t,
+    name: &Addr,
+) -> bool {
+    let raw = name.write();
+    let bytes = raw.bytes();
+    let fits = bytes.get(..room as usize).unwrap_or(bytes);
+    write(len.cast(), &(bytes.len() as u32).to_ne_bytes()) && write(addr.cast(), fits)
+}
+
+/// Writes into the program's memory by way of the kernel, which knows whether
+/// it is there and may be written.
+#[must_use]
+pub fn write(to: *mut libc::c_void, bytes: &[u8]) -> bool {
+    bytes.is_empty() || crate::sys::write_own_memory(to, bytes).is_ok()
+}
+
+/// Pages of our own for a short while: what would be too much for a thread
+/// with a small stack. Zeroed.
+pub struct Pages {
+    at: *mut libc::c_void,
+    len: usize,
+}
+
+impl Pages {
+    /// At least `len` bytes.
+    pub fn new(len: usize) -> Option<Pages> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = crate::sys::mmap(len, prot, flags, -1).ok()?;
+        Some(Pages { at, len })
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped with that size, and only written through `&mut`.
+        unsafe { core::slice::from_raw_parts(self.at.cast(), self.len) }
+    }
+
+    /// The bytes, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: mapped with that size, and nobody else has it.
+        unsafe { core::slice::from_raw_parts_mut(self.at.cast(), self.len) }
+    }
+
+    /// The memory as pointers, null at first.
+    pub fn pointers_mut(&mut self) -> &mut [*const libc::c_char] {
+        let len = self.len / size_of::<*const libc::c_char>();
+        // SAFETY: mapped with at least that size, page-aligned, and nobody
+        // else has it; all-zero bytes are null pointers.
+        unsafe { core::slice::from_raw_parts_mut(self.at.cast(), len) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the borrows of the memory ended before this.
+        unsafe { crate::sys::munmap(self.at, self.len) };
+    }
+}

@@ -1,0 +1,242 @@
+//! What this process is: pid, thread, program, seccomp.
+//!
+//! A fork child must notice that it is one without a system call and without
+//! a hook on fork(2): its numbers live on a page that the kernel wipes in the
+//! child (`MADV_WIPEONFORK`). A vfork child keeps the page, and with it its
+//! parent's number, until it execs.
+
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::own::thread;
+use crate::{session, sys};
+
+/// What a fork child must not inherit.
+#[repr(C)]
+struct Own {
+    pid: AtomicU32,
+    slot: AtomicU32,
+}
+
+#[unsafe(link_section = ".data")]
+static OWN: AtomicPtr<Own> = AtomicPtr::new(core::ptr::null_mut());
+static NO_PAGE: Own = Own {
+    pid: AtomicU32::new(0),
+    slot: AtomicU32::new(0),
+};
+/// Where there is no page: the slot, and in the upper half the pid that it was
+/// taken for, which a fork child finds to be another's.
+#[unsafe(link_section = ".data")]
+static UNWIPED: AtomicU64 = AtomicU64::new(0);
+#[unsafe(link_section = ".data")]
+static SECCOMP: AtomicBool = AtomicBool::new(false);
+
+fn own() -> &'static Own {
+    let page = OWN.load(Acquire);
+    if page.is_null() {
+        return &NO_PAGE;
+    }
+    // SAFETY: `start` maps the page once and never unmaps it; it holds atomics
+    // only, for which all-zero bytes are a value.
+    unsafe { &*page }
+}
+
+#[unsafe(link_section = ".data")]
+static STACK_END: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the main thread's stack begins, at its high end: above it the kernel
+/// put the arguments and the environment. 0 if nobody knows.
+pub fn stack_end() -> usize {
+    STACK_END.load(Relaxed)
+}
+
+/// The environment that the kernel gave to the program. libc's own list is not
+/// set up yet when a `preinit_array` of the program calls us.
+pub fn first_environment() -> *const *const libc::c_char {
+    let end = stack_end() as *const usize;
+    if end.is_null() {
+        return core::ptr::null();
+    }
+    // SAFETY: the loader keeps the stack pointer that the kernel started the
+    // program with; there lie argc, the arguments, a null pointer, and the
+    // environment.
+    unsafe { end.add(*end + 2).cast() }
+}
+
+/// Learns where the main thread's stack begins.
+pub fn find_stack() {
+    // SAFETY: a NUL-terminated name; the symbol, where the loader has it, is a
+    // pointer that it set before it called anybody.
+    unsafe {
+        let end = libc::dlsym(libc::RTLD_DEFAULT, c"__libc_stack_end".as_ptr());
+        if !end.is_null() {
+            STACK_END.store(*end.cast::<usize>(), Relaxed);
+        }
+    }
+}
+
+/// Maps the page that fork wipes. Where there is none (`MADV_WIPEONFORK` came
+/// with Linux 4.14; QEMU's user emulation takes any advice and follows few)
+/// every record asks for the pid, and so learns whether it is a fork child's.
+pub fn start() {
+    const NO_ADVICE: i32 = -1;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // It is written at once.
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+    let Ok(page) = sys::mmap(4096, prot, flags, -1) else {
+        return;
+    };
+    let is_heard = sys::madvise(page, 4096, NO_ADVICE).is_err();
+    if is_heard && sys::madvise(page, 4096, libc::MADV_WIPEONFORK).is_ok() {
+        OWN.store(page.cast(), Release);
+    }
+}
+
+/// This process's id, as it sees itself.
+#[inline(always)]
+pub fn pid() -> u32 {
+    match own().pid.load(Relaxed) {
+        0 => first_pid(),
+        known => known,
+    }
+}
+
+#[cold]
+fn first_pid() -> u32 {
+    if is_under_seccomp() {
+        return 0;
+    }
+    let (own, pid) = (own(), sys::getpid());
+    if !core::ptr::eq(own, &raw const NO_PAGE) {
+        own.pid.store(pid, Relaxed);
+    }
+    pid
+}
+
+/// This process's slot in the run's process table; registers it first if it
+/// is a fork child that nobody knows yet.
+#[inline]
+pub fn slot(run: &session::Run) -> u32 {
+    match own().slot.load(Relaxed) {
+        0 => register(run),
+        known => known,
+    }
+}
+
+#[cold]
+fn register(run: &session::Run) -> u32 {
+    let (own, pid) = (own(), pid());
+    if pid == 0 {
+        // Behind a filter nobody may ask: a fork child without a number of its
+        // own has no slot either.
+        return 0;
+    }
+    let has_page = !core::ptr::eq(own, &raw const NO_PAGE);
+    let before = UNWIPED.load(Relaxed);
+    if !has_page && (before >> 32) as u32 == pid {
+        return before as u32;
+    }
+    let processes = &run.state.processes;
+    let slot = processes.register(pid, sys::clock(libc::CLOCK_MONOTONIC));
+    processes.name(slot, pid, session::who::pid_ns(), session::who::program());
+    run.state.header.entered.fetch_add(1, Release);
+    // One slot for good: the drainer takes the owner of an older one for an
+    // image that has executed another since, and gives its records up. Another
+    // thread, or a handler that interrupts this, may have been faster.
+    let first = if has_page {
+        let first = own.slot.compare_exchange(0, slot, Relaxed, Relaxed);
+        first.err()
+    } else if slot != 0 {
+        let mine = u64::from(pid) << 32 | u64::from(slot);
+        let first = UNWIPED.compare_exchange(before, mine, Relaxed, Relaxed);
+        // A vfork child writes here too.
+        let first = first.err().filter(|word| (word >> 32) as u32 == pid);
+        first.map(|word| word as u32)
+    } else {
+        None
+    };
+    match first {
+        Some(first) => {
+            processes.give_back(slot, pid);
+            first
+        }
+        None => slot,
+    }
+}
+
+/// This process's and this thread's id, as they see themselves.
+#[inline(always)]
+pub fn ids() -> (u32, u32) {
+    let pid = pid();
+    // The pid that the thread's id was asked in, and the id: a fork child's
+    // thread has its parent's word.
+    let word = thread::word();
+    match (word as u32, (word >> 32) as u32) {
+        (of, tid) if of == pid && tid != 0 => (pid, tid),
+        _ => (pid, first_tid(pid)),
+    }
+}
+
+#[cold]
+fn first_tid(pid: u32) -> u32 {
+    if is_under_seccomp() {
+        return 0;
+    }
+    let tid = sys::gettid();
+    thread::set_word(u64::from(tid) << 32 | u64::from(pid));
+    tid
+}
+
+/// What is known of the processor's counter.
+#[unsafe(link_section = ".data")]
+static COUNTER: AtomicU8 = AtomicU8::new(UNUSED);
+const UNUSED: u8 = 0;
+const STEADY: u8 = 1;
+const FORBIDDEN: u8 = 2;
+
+/// May the processor's counter be read for the time of a record?
+#[inline]
+pub fn has_counter() -> bool {
+    COUNTER.load(Relaxed) == STEADY
+}
+
+/// Has the program forbidden it to itself (`PR_SET_TSC`)? Then the vDSO's clock
+/// would end it too.
+pub fn is_counter_forbidden() -> bool {
+    COUNTER.load(Relaxed) == FORBIDDEN
+}
+
+/// The run lets the counter be read, if the program may.
+pub fn use_counter() {
+    let _ = COUNTER.compare_exchange(UNUSED, STEADY, Relaxed, Relaxed);
+}
+
+/// The program is about to forbid the counter to this thread and those that it
+/// starts, or has come to life with that.
+pub fn forbid_counter() {
+    COUNTER.store(FORBIDDEN, Relaxed);
+}
+
+/// Is the program under a seccomp filter? From then on the shim makes no
+/// system call but the forward.
+#[inline]
+pub fn is_under_seccomp() -> bool {
+    SECCOMP.load(Relaxed)
+}
+
+/// Asks now for what a record needs when nothing may be asked any more.
+pub fn prepare_for_seccomp() {
+    // First the run: its set-up makes the page on which the rest is kept.
+    let run = session::get();
+    let _ = ids();
+    if let Some(run) = run {
+        let _ = slot(run);
+    }
+}
+
+/// The program is about to install a filter, or failed to.
+pub fn set_seccomp(on: bool) {
+    SECCOMP.store(on, Relaxed);
+}

@@ -1,0 +1,213 @@
+//! Socket options of a Unix socket that stands in for another family.
+//!
+//! What a Unix socket has of its own (buffer sizes, timeouts, …) goes to it.
+//! Everything else is tried on a scratch socket of the family that the program
+//! believes in, so the kernel itself says whether the option succeeds; the
+//! value is kept in the run's table.
+
+use core::ffi::c_void;
+
+use bindgate_core::shared::move_kind;
+use bindgate_core::socket::SocketType;
+
+use super::{Found, IP_LOCAL_PORT_RANGE};
+use crate::own::memory;
+use crate::session::Run;
+use crate::sys::{self, Errno};
+
+/// Longest value that is kept.
+const VALUE: usize = 16;
+
+/// Options read from the old socket at the move, if they are not the default.
+const CARRIED: [(i32, i32); 25] = [
+    (libc::SOL_SOCKET, libc::SO_REUSEPORT),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_MAXSEG),
+    (libc::IPPROTO_TCP, libc::TCP_CORK),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_TCP, libc::TCP_SYNCNT),
+    (libc::IPPROTO_TCP, libc::TCP_LINGER2),
+    (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
+    (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP),
+    (libc::IPPROTO_TCP, libc::TCP_QUICKACK),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    (libc::IPPROTO_TCP, libc::TCP_FASTOPEN),
+    (libc::IPPROTO_IP, libc::IP_TOS),
+    (libc::IPPROTO_IP, libc::IP_TTL),
+    (libc::IPPROTO_IP, libc::IP_FREEBIND),
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+    (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
+    (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+];
+
+/// Options of `SOL_SOCKET` that a Unix socket has too and that are set on it.
+const OWN: [i32; 12] = [
+    libc::SO_DEBUG,
+    libc::SO_REUSEADDR,
+    libc::SO_DONTROUTE,
+    libc::SO_BROADCAST,
+    libc::SO_KEEPALIVE,
+    libc::SO_OOBINLINE,
+    libc::SO_PRIORITY,
+    libc::SO_LINGER,
+    libc::SO_RCVLOWAT,
+    libc::SO_RCVTIMEO,
+    libc::SO_SNDTIMEO,
+    libc::SO_TIMESTAMP,
+];
+
+/// A socket of the type that the program believes in, for one question.
+struct Scratch(i32, #[expect(dead_code, reason = "held")] sys::NoSignals);
+
+impl Scratch {
+    fn new(ty: SocketType) -> Option<Scratch> {
+        let held = sys::NoSignals::hold();
+        sys::socket(
+            i32::from(ty.domain),
+            i32::from(ty.ty) | libc::SOCK_CLOEXEC,
+            i32::from(ty.protocol),
+        )
+        .ok()
+        .map(|fd| Scratch(fd, held))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        sys::close(self.0);
+    }
+}
+
+/// Gives the new socket what the program did to the old one.
+pub fn carry_over(run: &Run, old: i32, new: i32, cookie: u64, ty: SocketType) {
+    let mut value = [0u8; VALUE];
+    for name in OWN {
+        if let Ok(len) = sys::getsockopt(old, libc::SOL_SOCKET, name, &mut value) {
+            let set = value.get(..len).unwrap_or(&[]);
+            let _ = sys::setsockopt(new, libc::SOL_SOCKET, name, set);
+        }
+    }
+    let Some(scratch) = Scratch::new(ty) else {
+        return;
+    };
+    for name in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
+        let ask = |fd| sys::getsockopt_int(fd, libc::SOL_SOCKET, name);
+        if let (Ok(now), Ok(default)) = (ask(old), ask(scratch.0))
+            && now != default
+        {
+            // The kernel doubles what it is given, for its own bookkeeping.
+            let _ = sys::setsockopt(new, libc::SOL_SOCKET, name, &(now / 2).to_ne_bytes());
+        }
+    }
+    let mut default = [0u8; VALUE];
+    for (level, name) in CARRIED {
+        let Ok(len) = sys::getsockopt(old, level, name, &mut value) else {
+            continue;
+        };
+        let default_len = sys::getsockopt(scratch.0, level, name, &mut default);
+        if default_len != Ok(len) || default.get(..len) != value.get(..len) {
+            let kept = value.get(..len).unwrap_or(&[]);
+            run.state.socket_options.set(cookie, level, name, kept);
+        }
+    }
+}
+
+/// Is the option one that the Unix socket itself answers?
+fn is_own(level: i32, name: i32) -> bool {
+    level == libc::SOL_SOCKET
+        && !matches!(
+            name,
+            libc::SO_REUSEPORT
+                | libc::SO_DOMAIN
+                | libc::SO_PROTOCOL
+                | libc::SO_BINDTODEVICE
+                | libc::SO_INCOMING_CPU
+                | libc::SO_ATTACH_REUSEPORT_CBPF
+                | libc::SO_ATTACH_REUSEPORT_EBPF
+        )
+}
+
+/// setsockopt(2) on a moved socket; the value may be anything. `None`: the
+/// kernel is to be asked as the program asked.
+pub fn set_option(
+    run: &Run,
+    found: &Found,
+    level: i32,
+    name: i32,
+    value: *const c_void,
+    len: u32,
+) -> Option<Result<(), Errno>> {
+    if !found.is_replaced() || is_own(level, name) {
+        return None;
+    }
+    let Some(scratch) = Scratch::new(found.moved.socket) else {
+        return Some(Ok(()));
+    };
+    if let Err(e) = sys::setsockopt_from(scratch.0, level, name, value, len) {
+        return Some(Err(e));
+    }
+    let mut kept = [0u8; VALUE];
+    if let Ok(len) = sys::getsockopt(scratch.0, level, name, &mut kept) {
+        let kept = kept.get(..len).unwrap_or(&[]);
+        run.state
+            .socket_options
+            .set(found.cookie, level, name, kept);
+    }
+    Some(Ok(()))
+}
+
+/// getsockopt(2) on a moved socket, into memory that may be anything. `None`:
+/// the kernel is to be asked as the program asked.
+pub fn get_option(
+    run: &Run,
+    fd: i32,
+    found: &Found,
+    level: i32,
+    name: i32,
+    value: *mut c_void,
+    len: *mut u32,
+) -> Option<Result<(), Errno>> {
+    let (scratch, kept) = if found.is_replaced() {
+        if is_own(level, name) {
+            return None;
+        }
+        let table = &run.state.socket_options;
+        // A child inherits what its listener had.
+        let kept = table
+            .get(found.cookie, level, name)
+            .or_else(|| table.get(found.moved.cookie, level, name));
+        (Some(Scratch::new(found.moved.socket)?), kept)
+    } else {
+        let is_tag = level == libc::IPPROTO_IP
+            && name == IP_LOCAL_PORT_RANGE
+            && found.moved.kind != move_kind::CONNECT
+            && found.moved.marks & bindgate_core::shared::move_mark::NO_TAG == 0;
+        if !is_tag {
+            return None;
+        }
+        // The tag is ours; the program never set a range.
+        (None, Some(([0; VALUE], 4)))
+    };
+    // The kernel checks length and memory; what was set is put in afterwards.
+    let asked = scratch.as_ref().map_or(fd, |scratch| scratch.0);
+    if let Err(e) = sys::getsockopt_into(asked, level, name, value, len) {
+        return Some(Err(e));
+    }
+    if let Some((kept, kept_len)) = kept
+        && let Some(told) = memory::read(len)
+        && !memory::write(
+            value,
+            kept.get(..kept_len.min(told as usize)).unwrap_or(&[]),
+        )
+    {
+        return Some(Err(Errno(libc::EFAULT as u16)));
+    }
+    Some(Ok(()))
+}

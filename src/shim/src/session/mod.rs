@@ -1,0 +1,356 @@
+//! The run that this process belongs to: found once, mapped, never let go.
+//!
+//! With a launcher ([`attach`]) policy and state are memfds of the run. With a
+//! plain preload ([`plain`]) the policy is compiled here, before `main`, and
+//! the state is memory that fork children share. Either way the result is one
+//! [`Run`], written once and then only read.
+
+mod attach;
+mod carry;
+mod plain;
+pub mod who;
+
+pub use carry::Carry;
+pub use plain::say;
+
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU8, AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+use bindgate_core::policy::{Op, Times, View};
+use bindgate_core::record::{Call, stage};
+use bindgate_core::shared::{EXIT_CONFIG, State, option};
+
+use crate::out::faults;
+use crate::out::faults::guard;
+use crate::own::process;
+use crate::sys::Errno;
+use crate::{real, sys};
+
+/// Where the records of a plain preload go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sink {
+    /// The ring, to the launcher's drainer.
+    Ring,
+    /// Nowhere: nobody asked for a log.
+    Nowhere,
+    /// Standard error.
+    Stderr,
+    /// The file named in [`Carry`].
+    File,
+}
+
+/// The binds that need a look at the rules.
+#[derive(Clone, Copy)]
+pub enum LookedAt {
+    /// None of them: there is no rule about bind(2).
+    None,
+    /// Those of IP addresses with these ports ([`View::bind_ports`]), and all
+    /// of other families.
+    Ports(&'static [u64; 1024]),
+    /// All of them.
+    All,
+}
+
+impl LookedAt {
+    fn of(view: &View<'static>) -> LookedAt {
+        match view.bind_ports() {
+            _ if !view.has_rules(Op::Bind) => LookedAt::None,
+            Some(ports) => LookedAt::Ports(ports),
+            None => LookedAt::All,
+        }
+    }
+}
+
+/// Everything that a hook needs to know.
+pub struct Run {
+    /// The state that the processes of the run share.
+    pub state: &'static State,
+    /// Bits of [`option`], by the run's memory that nobody can write to.
+    options: u32,
+    /// The policy.
+    pub view: View<'static>,
+    /// Are verdicts only recorded?
+    pub observe: bool,
+    /// Where records go.
+    pub sink: Sink,
+    /// Into the ring, and nobody waits for each line ([`option::SYNC`]).
+    pub is_brief: bool,
+    /// Which binds need a look at the rules.
+    pub looked_at: LookedAt,
+    /// Is there a rule about socket(2)?
+    pub has_socket_rules: bool,
+    /// JSON lines instead of text (plain preload).
+    pub json: bool,
+    /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
+    pub drainer: u32,
+    /// What an exec must hand on.
+    pub carry: Carry,
+    /// The log of a plain preload: absolute and NUL-terminated.
+    log: &'static [u8],
+    /// Which file standard error was at the start, where there is a log file:
+    /// its number may be another file's by the time of the exit.
+    pub stderr: Option<(u64, u64)>,
+}
+
+impl Run {
+    /// Absolute path of the log of a plain preload, NUL-terminated.
+    pub fn log_path(&self) -> &[u8] {
+        self.log
+    }
+
+    /// Is a bit of [`option`] set?
+    pub fn has_option(&self, bit: u32) -> bool {
+        self.options & bit != 0
+    }
+}
+
+impl Times for Run {
+    fn take(&self, counter: u32, limit: u32) -> bool {
+        self.state.take(counter, limit)
+    }
+}
+
+struct Cell(UnsafeCell<MaybeUninit<Run>>);
+// SAFETY: written by the one thread that moved PHASE from UNTRIED to TRYING,
+// read only after it stored READY.
+unsafe impl Sync for Cell {}
+#[unsafe(link_section = ".data")]
+static RUN: Cell = Cell(UnsafeCell::new(MaybeUninit::uninit()));
+
+const UNTRIED: u32 = 0;
+const READY: u32 = 1;
+const WITHOUT: u32 = 2;
+/// Plus the id of the thread that is setting the run up: one word, so that a
+/// signal handler on that thread can never find it without its owner.
+const TRYING: u32 = 16;
+#[unsafe(link_section = ".data")]
+static PHASE: AtomicU32 = AtomicU32::new(UNTRIED);
+
+/// Turns that a thread waits for another one's set-up: seconds, on a busy
+/// machine. A fork child whose set-up was begun by a thread that it does not
+/// have would wait for ever.
+const PATIENCE: u32 = 100_000;
+
+/// The run. `None` while it is being set up by this very thread, or if there
+/// is none: then a hook only forwards.
+#[inline]
+pub fn get() -> Option<&'static Run> {
+    match PHASE.load(Acquire) {
+        READY => {
+            // SAFETY: READY was stored after the value was written, and it is
+            // never written again.
+            Some(unsafe { (*RUN.0.get()).assume_init_ref() })
+        }
+        WITHOUT => None,
+        _ => start(),
+    }
+}
+
+/// What stands for [`bindgate_core::shared::Header::moves`] and its like until
+/// there is a run, or if there is none.
+static NOT_YET: AtomicU32 = AtomicU32::new(1);
+#[unsafe(link_section = ".data")]
+static NONE: AtomicU32 = AtomicU32::new(0);
+/// Where to see whether the run has moved sockets, and such as were moved to a
+/// Unix socket: for the hooks that have nothing to do without.
+static MOVES: AtomicPtr<AtomicU32> = AtomicPtr::new((&raw const NOT_YET).cast_mut());
+static UNIX_MOVES: AtomicPtr<AtomicU32> = AtomicPtr::new((&raw const NOT_YET).cast_mut());
+
+/// May a socket be elsewhere than its program thinks?
+#[inline(always)]
+pub fn has_moves() -> bool {
+    count(&MOVES) != 0
+}
+
+/// May a Unix socket stand in for another one?
+#[inline(always)]
+pub fn has_unix_moves() -> bool {
+    count(&UNIX_MOVES) != 0
+}
+
+#[inline(always)]
+fn count(of: &AtomicPtr<AtomicU32>) -> u32 {
+    // SAFETY: it only ever points to a static, or into the state, which is
+    // never unmapped.
+    unsafe { (*of.load(Acquire)).load(Relaxed) }
+}
+
+fn count_in(moves: &'static AtomicU32, unix_moves: &'static AtomicU32) {
+    MOVES.store((&raw const *moves).cast_mut(), Release);
+    UNIX_MOVES.store((&raw const *unix_moves).cast_mut(), Release);
+}
+
+/// Sets the run up: from the constructor, or from the first hooked call if
+/// that comes earlier.
+#[cold]
+fn start() -> Option<&'static Run> {
+    let me = TRYING + sys::gettid();
+    if let Err(mut phase) = PHASE.compare_exchange(UNTRIED, me, AcqRel, Acquire) {
+        for _ in 0..PATIENCE {
+            // Our own set-up called a hook: that one forwards.
+            if phase < TRYING || phase == me {
+                break;
+            }
+            sys::yield_now();
+            phase = PHASE.load(Acquire);
+        }
+        return if phase == READY { get() } else { None };
+    }
+    faults::silence_panics();
+    #[cfg(feature = "inject")]
+    crate::inject::start();
+    let found = guard(Call::Fault, stage::HOOK, || {
+        real::warm();
+        process::find_stack();
+        if !carry::is_asked_for() {
+            return Ok(None);
+        }
+        process::start();
+        if is_filtered() {
+            process::prepare_for_seccomp();
+            process::set_seccomp(true);
+        }
+        set_up()
+    });
+    let found = found.unwrap_or_else(|| {
+        complain(&[b"a fault at start-up: not started"]);
+        Err(Refused)
+    });
+    match found {
+        Ok(Some(run)) => {
+            // SAFETY: only this thread is here, and nobody reads before READY.
+            unsafe { (*RUN.0.get()).write(run) };
+            PHASE.store(READY, Release);
+            let run = get();
+            if let Some(run) = run {
+                let header = &run.state.header;
+                count_in(&header.moves, &header.unix_moves);
+            }
+            if !sys::may_read_counter() {
+                process::forbid_counter();
+            } else if run.is_some_and(|run| run.has_option(option::COUNTER)) {
+                process::use_counter();
+            }
+            if let Some(run) = run
+                && run.sink == Sink::Ring
+                && !process::is_under_seccomp()
+            {
+                guard(Call::Fault, stage::RECORD, || process::slot(run));
+            }
+            run
+        }
+        Ok(None) => {
+            PHASE.store(WITHOUT, Release);
+            count_in(&NONE, &NONE);
+            None
+        }
+        Err(Refused) => sys::exit(EXIT_CONFIG),
+    }
+}
+
+/// The program must not run; the reason is on standard error.
+struct Refused;
+
+fn set_up() -> Result<Option<Run>, Refused> {
+    let carry = Carry::take();
+    let found = if carry.run().is_empty() {
+        plain::policy(&carry)?
+    } else {
+        attach::policy(carry.run())?
+    };
+    let Some(found) = found else { return Ok(None) };
+    let mut run = Run {
+        observe: !found.view.is_enforcing() || found.options & option::OBSERVE != 0,
+        state: found.state,
+        options: found.options,
+        is_brief: found.sink == Sink::Ring && found.options & option::SYNC == 0,
+        looked_at: LookedAt::of(&found.view),
+        has_socket_rules: found.view.has_rules(Op::Socket),
+        view: remember_conditions(found.view),
+        sink: found.sink,
+        json: found.json,
+        drainer: found.drainer,
+        carry,
+        log: &[0],
+        stderr: None,
+    };
+    who::learn(run.view.conditions() > 0);
+    if run.sink == Sink::File {
+        let mut path = [0; 1024];
+        let Some(len) = absolute(run.carry.log(), &mut path) else {
+            complain(&[b"BINDGATE_LOG: the path is too long"]);
+            return Err(Refused);
+        };
+        run.log = carry::keep(path.get(..=len).unwrap_or(&[0]));
+        run.stderr = sys::fstat(2).ok().map(|st| (st.st_dev, st.st_ino));
+    }
+    Ok(Some(run))
+}
+
+struct Found {
+    state: &'static State,
+    options: u32,
+    view: View<'static>,
+    sink: Sink,
+    json: bool,
+    drainer: u32,
+}
+
+/// Gives the view room to remember which `for` conditions hold: the program
+/// and its script stay the same until the next exec.
+fn remember_conditions(view: View<'static>) -> View<'static> {
+    let count = view.conditions() as usize;
+    if count == 0 {
+        return view;
+    }
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    match sys::mmap(count, prot, flags, -1) {
+        Ok(at) => {
+            // SAFETY: fresh zeroed memory of that size, never unmapped, of
+            // atomics that any byte is a value of.
+            let cache = unsafe { core::slice::from_raw_parts(at.cast::<AtomicU8>(), count) };
+            view.with_cache(cache)
+        }
+        Err(_) => view,
+    }
+}
+
+/// Makes a path absolute, in a buffer of zeros; its length. `None` if it does
+/// not fit with its NUL.
+fn absolute(name: &[u8], path: &mut [u8; 1024]) -> Option<usize> {
+    let mut len = 0;
+    if name.first() != Some(&b'/') {
+        len = sys::getcwd(path).ok()?.saturating_sub(1);
+        *path.get_mut(len)? = b'/';
+        len += 1;
+    }
+    let name = name.strip_prefix(b"./").unwrap_or(name);
+    path.get_mut(len..len + name.len())?.copy_from_slice(name);
+    len += name.len();
+    (len < path.len()).then_some(len)
+}
+
+/// Does a seccomp filter already bind this process? It may have been
+/// installed before the exec that started it. One that forbids the question is
+/// one.
+fn is_filtered() -> bool {
+    match sys::seccomp_mode() {
+        Ok(mode) => mode != 0,
+        // A kernel that has no such thing.
+        Err(Errno(e)) => i32::from(e) != libc::EINVAL,
+    }
+}
+
+/// Says on standard error why the program does not run.
+fn complain(what: &[&[u8]]) {
+    sys::write_all(2, b"bindgate: ");
+    for part in what {
+        sys::write_all(2, part);
+    }
+    sys::write_all(2, b"\n");
+}
