@@ -120,14 +120,15 @@ fn verbs_and_operations_are_those_of_the_table() {
     let rows = table(&page, "`socket` | `bind`");
     for row in &rows[2..] {
         let verb = row[0].trim_matches('`');
-        for (op, cell) in rows[0].iter().zip(row).skip(1).take(4) {
+        for (op, cell) in rows[0].iter().zip(row).skip(1).take(Op::ALL.len()) {
             let op = op.trim_matches('`');
             let to = if verb == "move" {
                 " to loopback:80"
             } else {
                 ""
             };
-            let text = format!("{verb} {op} tcp{to}");
+            let about = if op == "exec" { "/x" } else { "tcp" };
+            let text = format!("{verb} {op} {about}{to}");
             let ok = parse(&[Source {
                 name: "x",
                 text: &text,

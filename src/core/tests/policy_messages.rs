@@ -472,9 +472,12 @@ fn what_the_view_knows_beforehand() {
     assert_eq!(v.mode(), Mode::Observe);
     assert!(v.has_implicit_rules());
     let on = |f: &dyn Fn(Op) -> bool| Op::ALL.map(f);
-    assert_eq!(on(&|o| v.has_rules(o)), [false, true, false, true]);
-    assert_eq!(on(&|o| v.needs_program(o)), [false, true, false, false]);
-    assert_eq!(on(&|o| v.needs_user(o)), [false, false, false, true]);
+    assert_eq!(on(&|o| v.has_rules(o)), [false, true, false, true, false]);
+    assert_eq!(
+        on(&|o| v.needs_program(o)),
+        [false, true, false, false, false]
+    );
+    assert_eq!(on(&|o| v.needs_user(o)), [false, false, false, true, false]);
     for (text, mode) in [
         ("", Mode::Observe),
         ("note bind any *", Mode::Observe),
@@ -507,4 +510,86 @@ fn a_run_inside_a_run_can_only_tighten() {
         "mode enforce\ndefault deny EPERM for bind\ndeny bind tcp *:80 with EACCES\n\
          move bind tcp *:80 to *:81\n"
     );
+}
+
+#[test]
+fn a_run_inside_a_run_starts_no_more_programs() {
+    let p = |text| parse(&[Source { name: "p", text }]).unwrap();
+    let inner = || p("allow exec /x\ndeny exec /y\ndefault allow for exec");
+    let nested = |outer| {
+        let mut outer = p(outer);
+        outer.nest(inner());
+        outer.to_string()
+    };
+    assert_eq!(
+        nested("deny bind tcp *:80"),
+        "mode enforce\ndeny bind tcp *:80 with EACCES\ndeny exec /y with EACCES\n"
+    );
+    assert_eq!(
+        nested("mode enforce"),
+        "mode enforce\ndeny exec /y with EACCES\n"
+    );
+    let all = "allow exec /x\ndeny exec /y with EACCES\n";
+    assert_eq!(
+        nested("deny bind tcp *:80\ndefault allow for exec"),
+        format!("mode enforce\ndefault allow for exec\ndeny bind tcp *:80 with EACCES\n{all}")
+    );
+    assert_eq!(nested(""), format!("default allow for exec\n{all}"));
+}
+
+#[test]
+fn a_rule_about_exec_names_files() {
+    let said = |text| messages(&said(text));
+    assert_eq!(
+        said("allow exec"),
+        "web.policy:1:12: error: something is missing behind 'exec'\n\
+        \x20 allow exec\n\
+        \x20            ^ expected a path like /usr/sbin/nginx, /opt/** or nginx\n"
+    );
+    assert!(said("allow exec \"\"").contains("an empty glob"));
+    assert!(said("move exec /x to /y").contains("'move' cannot be used with 'exec'"));
+    assert!(said("hide exec /x").contains("'hide' cannot be used with 'exec'"));
+    assert!(said("deny exec /x implicit").contains("'implicit' is for bind rules"));
+    assert!(said("deny exec tcp *:80").contains("unknown word '*:80'"));
+    assert!(said("deny exec usr/x").contains("a program's path begins with '/'"));
+    assert!(said("allow exec /x").contains("no rule refuses an exec"));
+    assert_eq!(said("allow exec /x\ndeny bind tcp *:80"), "");
+    let text = "deny exec \"/a b\" with ENOENT times 2 for sh user 5\nnote exec with\n";
+    let p = parse(&[Source { name: "p", text }]).unwrap();
+    assert_eq!(p.to_string(), text.replace("exec with", "exec \"with\""));
+    assert_eq!(
+        parse(&[Source {
+            name: "p",
+            text: &p.to_string()
+        }])
+        .unwrap(),
+        p
+    );
+}
+
+#[test]
+fn what_is_not_known_of_an_exec_counts_against_it() {
+    let c =
+        compiled("allow exec /x\ndeny exec /y for z\ndeny exec /v user 7\nallow exec /w user 7");
+    let v = View::new(&c.words).unwrap();
+    let caller = Paths {
+        program: b"/bin/sh",
+        script: &[],
+    };
+    let none = common::Counters::default();
+    let ask =
+        |file: &'static [u8], caller, uid| v.exec(&ExecQuery { file, caller, uid }, &none).says;
+    let (sh, nobody) = (
+        caller,
+        Paths {
+            program: &[],
+            script: &[],
+        },
+    );
+    assert_eq!(ask(b"/x", sh, Some(0)), Says::Allow);
+    assert_eq!(ask(b"/y", sh, Some(0)), Says::Nothing);
+    assert_eq!(ask(b"/y", nobody, Some(0)), Says::Deny(13));
+    assert_eq!(ask(b"/v", sh, None), Says::Deny(13));
+    assert_eq!(ask(b"/w", sh, None), Says::Nothing);
+    assert_eq!(ask(b"", sh, Some(7)), Says::Deny(13));
 }

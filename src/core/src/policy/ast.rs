@@ -86,9 +86,18 @@ impl Policy {
             at
         };
         self.sources.extend(inner.sources);
+        // What cannot be intercepted is refused by a policy that acts, unless
+        // its default says otherwise.
+        let acts = match self.mode {
+            Some(mode) => mode == Mode::Enforce,
+            None => self.acts(),
+        };
         let refuses: Vec<bool> = Op::ALL
             .iter()
-            .map(|&op| matches!(self.defaults.get(op), Some(d) if d.deny.is_some()))
+            .map(|&op| match self.defaults.get(op) {
+                Some(d) => d.deny.is_some(),
+                None => op == Op::Exec && acts,
+            })
             .collect();
         for mut rule in inner.rules {
             rule.at = moved(rule.at);
@@ -100,8 +109,12 @@ impl Policy {
             }
         }
         for op in Op::ALL {
+            let loosens = |line: &DefaultLine| {
+                line.deny.is_none() && refuses.get(op.index()).copied().unwrap_or(false)
+            };
             if let (None | Some(DefaultLine { deny: None, .. }), Some(mut line)) =
                 (self.defaults.get(op), inner.defaults.get(op).cloned())
+                && !loosens(&line)
             {
                 line.at = moved(line.at);
                 self.defaults.set(op, line);
@@ -189,6 +202,8 @@ pub enum Term {
     },
     /// A Unix name.
     Unix(UnixTerm),
+    /// Of an `exec` rule: a glob over the files that are executed.
+    File(String),
 }
 
 /// A set of IP addresses.
@@ -308,7 +323,7 @@ pub enum TargetPort {
 /// What happens where no rule matches, by operation. An operation without a
 /// line is allowed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Defaults([Option<DefaultLine>; 4]);
+pub struct Defaults([Option<DefaultLine>; Op::ALL.len()]);
 
 impl Defaults {
     /// The line for `op`, if there is one.

@@ -180,6 +180,14 @@ impl Compiler<'_> {
             }
             pattern = self.out.string(s.as_bytes());
         }
+        if let Term::File(glob) = &rule.term {
+            flags |= rule_flag::PATTERN;
+            if !glob.contains('/') && glob != "**" {
+                flags |= rule_flag::NAME_ONLY;
+            }
+            self.check_glob(rule, glob);
+            pattern = self.out.string(glob.as_bytes());
+        }
         let (verb, errno) = match &rule.action {
             Action::Allow => (verb::ALLOW, 0),
             Action::Deny(e) => (verb::DENY, *e),
@@ -327,12 +335,18 @@ impl Compiler<'_> {
         let condition = words
             .get(id as usize * super::layout::RULE + 1)
             .map_or(0, |w| (w >> 32) as u32);
+        if rule.op == Op::Exec {
+            self.out.of(section::EXEC).push(u64::from(id));
+        }
         self.cells.put(rule.op, footprint(rule), condition);
     }
 
     /// The words, and which rules the index still has.
     fn finish(mut self) -> (Compiled, Vec<bool>) {
-        let reached = self.cells.write(&mut self.out);
+        let mut reached = self.cells.write(&mut self.out);
+        for (rule, reached) in self.policy.rules.iter().zip(&mut reached) {
+            *reached |= rule.op == Op::Exec;
+        }
         let sources: Vec<u64> = self
             .policy
             .sources
@@ -407,7 +421,7 @@ fn port_span(rule: &Rule) -> Option<(u32, u32)> {
         Term::Ip { ports, .. } => (ports.as_slice(), 65535, 1),
         Term::Vsock { ports, .. } => (ports.as_slice(), VMADDR_ANY - 1, 0),
         Term::Every => (&[PortSet::Any][..], 65535, 1),
-        Term::Unix(_) => return None,
+        Term::Unix(_) | Term::File(_) => return None,
     };
     let spans = ports.iter().filter_map(|p| match p {
         PortSet::Any => Some((first, last)),

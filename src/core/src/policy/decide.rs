@@ -346,7 +346,7 @@ impl View<'_> {
         d
     }
 
-    fn takes(&self, rule: u32, times: &(impl Times + ?Sized)) -> bool {
+    pub(super) fn takes(&self, rule: u32, times: &(impl Times + ?Sized)) -> bool {
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
         if flags & rule_flag::TIMES == 0 {
             return true;
@@ -422,7 +422,7 @@ impl View<'_> {
     }
 
     /// Does the program match a `for` glob?
-    fn condition(&self, c: u32, paths: Paths<'_>) -> bool {
+    pub(super) fn condition(&self, c: u32, paths: Paths<'_>) -> bool {
         let n = self.condition_count();
         conditions::fill(self.cache(), n, |c| self.evaluate(c, paths));
         match conditions::recall(self.cache(), n, c) {

@@ -87,6 +87,8 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
                 }
             }
         }
+        // The index is about addresses.
+        Term::File(_) => {}
         Term::Unix(UnixTerm::Auto) => whole(&mut cells, &[Class::UnixAuto]),
         Term::Unix(UnixTerm::Path(s)) => name(&mut cells, Class::UnixPath, s, rule.exactly),
         Term::Unix(UnixTerm::Abstract(s)) => {

@@ -14,7 +14,7 @@
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -54,7 +54,7 @@ pub(super) mod header {
     /// Two words for each operation: errno | set << 16 | source << 32; line.
     pub const DEFAULTS: usize = 4;
     /// One word for each section: offset << 32 | length.
-    pub const SECTIONS: usize = 12;
+    pub const SECTIONS: usize = DEFAULTS + 2 * crate::policy::Op::ALL.len();
     pub const WORDS: usize = SECTIONS + super::section::COUNT;
 }
 
@@ -75,7 +75,9 @@ pub(super) mod section {
     pub const STRINGS: usize = 10;
     /// One bit for each IP port that a bind rule may match, port 0 for `auto`.
     pub const BIND_PORTS: usize = 11;
-    pub const COUNT: usize = 12;
+    /// The numbers of the rules about exec, in order.
+    pub const EXEC: usize = 12;
+    pub const COUNT: usize = 13;
 }
 
 /// Bits of the flags in the header. Those for operations are shifted left by
@@ -84,8 +86,8 @@ pub(super) mod flag {
     pub const OBSERVE: u64 = 1;
     pub const IMPLICIT: u64 = 1 << 1;
     pub const HAS_RULES: u64 = 1 << 8;
-    pub const NEEDS_USER: u64 = 1 << 12;
-    pub const NEEDS_PROGRAM: u64 = 1 << 16;
+    pub const NEEDS_USER: u64 = 1 << 16;
+    pub const NEEDS_PROGRAM: u64 = 1 << 24;
 }
 
 /// Words of [`section::BIND_PORTS`].
@@ -114,6 +116,8 @@ pub(super) mod rule_flag {
     /// The pattern is a name, not a glob.
     pub const LITERAL: u8 = 1 << 3;
     pub const TIMES: u8 = 1 << 4;
+    /// The pattern is compared with the last component only.
+    pub const NAME_ONLY: u8 = 1 << 5;
 }
 
 /// A rule in a list: number << 32 | flags << 16 | kinds.

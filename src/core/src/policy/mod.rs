@@ -25,6 +25,7 @@ mod decide;
 #[cfg(feature = "alloc")]
 mod diag;
 pub mod errno;
+mod exec;
 mod find;
 #[cfg(feature = "alloc")]
 mod footprint;
@@ -65,13 +66,14 @@ pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile};
 pub use decide::{Candidates, Decision, Foreseen, Outlook, Paths, Query, Room, Ruling, Times};
 #[cfg(feature = "alloc")]
 pub use diag::{Diagnostic, Severity, text};
+pub use exec::{ExecQuery, ExecRuling, Says};
 pub use glob::matches as glob_matches;
 pub use layout::{LayoutError, MAX_RULES};
 #[cfg(feature = "alloc")]
 pub use parse::{Source, parse};
 pub use view::View;
 
-/// The four operations that a policy judges, one by one.
+/// The operations that a policy judges, one by one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Op {
@@ -83,11 +85,13 @@ pub enum Op {
     Listen,
     /// connect(2), and a send to an address
     Connect,
+    /// execve(2) and its relatives: the start of another program
+    Exec,
 }
 
 impl Op {
     /// Every operation, in the order of its number.
-    pub const ALL: [Op; 4] = [Op::Socket, Op::Bind, Op::Listen, Op::Connect];
+    pub const ALL: [Op; 5] = [Op::Socket, Op::Bind, Op::Listen, Op::Connect, Op::Exec];
 
     /// The word of the language.
     #[must_use]
@@ -97,6 +101,7 @@ impl Op {
             Op::Bind => "bind",
             Op::Listen => "listen",
             Op::Connect => "connect",
+            Op::Exec => "exec",
         }
     }
 

@@ -30,6 +30,9 @@ const MAX_DIAGNOSTICS: usize = 100;
 /// Words that begin what follows the address of a rule.
 pub(super) const MODIFIERS: &[&str] = &["implicit", "with", "to", "times", "for", "user"];
 
+/// What is expected where a program is to be named.
+const A_PROGRAM: &str = "a path like /usr/sbin/nginx, /opt/** or nginx";
+
 const HEADS: &[&str] = &[
     "allow", "deny", "move", "hide", "note", "default", "mode", "host",
 ];
@@ -265,7 +268,7 @@ impl<'p> Line<'p, '_, '_> {
         let ops: &[&str] = match verb {
             "move" => &["bind", "connect"],
             "hide" => &["bind"],
-            _ => &["socket", "bind", "listen", "connect"],
+            _ => &["socket", "bind", "listen", "connect", "exec"],
         };
         let expected_ops = format!("one of: {}", ops.join(", "));
         let Some(w) = self.next() else {
@@ -283,17 +286,26 @@ impl<'p> Line<'p, '_, '_> {
                 None
             }
         };
-        let Some(w) = self.next() else {
-            return self.missing(&terms::kind_list());
+        let (kinds, exactly, term) = if op == Some(Op::Exec) {
+            let Some(w) = self.next() else {
+                return self.missing(A_PROGRAM);
+            };
+            let term = self.glob(w, &w.text).map(Term::File);
+            (Some(Kinds::Any), false, term)
+        } else {
+            let Some(w) = self.next() else {
+                return self.missing(&terms::kind_list());
+            };
+            let kinds = match terms::kinds(w) {
+                Ok(kinds) => Some(kinds),
+                Err(f) => {
+                    self.fault(w, f);
+                    None
+                }
+            };
+            let (exactly, term) = self.address(op, kinds);
+            (kinds, exactly, term)
         };
-        let kinds = match terms::kinds(w) {
-            Ok(kinds) => Some(kinds),
-            Err(f) => {
-                self.fault(w, f);
-                None
-            }
-        };
-        let (exactly, term) = self.address(op, kinds);
         let tail = self.tail(verb, op, kinds);
         let (Some(op), Some(kinds), Some(term), Some(tail)) = (op, kinds, term, tail) else {
             return;
@@ -460,13 +472,17 @@ impl<'p> Line<'p, '_, '_> {
             _ => Program::Executable(v.text.clone()),
         };
         let (Program::Executable(glob) | Program::Script(glob)) = &program;
+        self.glob(v, glob).map(|_| program.clone())
+    }
+
+    /// A glob over files that can be executed.
+    fn glob(&mut self, v: &Word, glob: &str) -> Option<String> {
         if glob.is_empty() || glob.contains('\0') {
             let message = "an empty glob".to_string();
-            let expected = "a path like /usr/sbin/nginx, /opt/** or nginx";
-            self.p.error(Self::span(v), message, expected, None);
+            self.p.error(Self::span(v), message, A_PROGRAM, None);
             return None;
         }
-        Some(program)
+        Some(glob.to_string())
     }
 
     fn user(v: &Word) -> User {

@@ -213,12 +213,16 @@ impl fmt::Display for Rule {
             Action::Hide => "hide",
             Action::Note => "note",
         };
-        write!(f, "{verb} {} {}", self.op.name(), self.kinds)?;
+        write!(f, "{verb} {}", self.op.name())?;
+        if self.op != Op::Exec {
+            write!(f, " {}", self.kinds)?;
+        }
         if self.exactly {
             f.write_str(" exactly")?;
         }
         let fam = self.kinds.families();
         match &self.term {
+            Term::File(glob) => write!(f, " {}", Quoted(glob))?,
             Term::Every if self.op == Op::Socket => {}
             Term::Every => f.write_str(" *")?,
             Term::Ip { addrs, ports } => {

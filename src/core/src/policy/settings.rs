@@ -51,7 +51,7 @@ impl<'p> Line<'p, '_, '_> {
             None => ops.extend([Op::Bind, Op::Listen]),
             Some(w) if w.keyword() == Some("for") => {
                 if self.peek().is_none() {
-                    return self.missing("operations: bind, listen, connect, socket");
+                    return self.missing("operations: bind, listen, connect, socket, exec");
                 }
                 while let Some(w) = self.next() {
                     let mut at = 0;
@@ -67,7 +67,7 @@ impl<'p> Line<'p, '_, '_> {
                                 let span = w.span(here, here + name.len());
                                 let message = format!("unknown operation '{name}'");
                                 let s = nearest(name, Op::ALL.iter().map(|o| o.name()));
-                                let expected = "socket, bind, listen or connect";
+                                let expected = "socket, bind, listen, connect or exec";
                                 self.p.error(span, message, expected, s);
                             }
                         }

@@ -114,7 +114,7 @@ impl Warner<'_> {
                 unix = false;
             }
             Term::Vsock { .. } => (four, six, unix) = (false, false, false),
-            Term::Unix(_) => (four, six, vsock) = (false, false, false),
+            Term::Unix(_) | Term::File(_) => (four, six, vsock) = (false, false, false),
         }
         if is(KindSet::INET) {
             six = false;
@@ -183,12 +183,19 @@ impl Warner<'_> {
     }
 
     fn program(&mut self, rule: &Rule) {
-        if let Some(Program::Executable(g) | Program::Script(g)) = &rule.program
-            && g.contains('/')
-            && !g.starts_with(['/', '*', '?', '[', '\\'])
-        {
-            let message = format!("a program's path begins with '/', and '{g}' does not");
-            self.say(rule.at, message, None);
+        let program = match &rule.program {
+            Some(Program::Executable(g) | Program::Script(g)) => Some(g),
+            None => None,
+        };
+        let file = match &rule.term {
+            Term::File(g) => Some(g),
+            _ => None,
+        };
+        for g in program.into_iter().chain(file) {
+            if g.contains('/') && !g.starts_with(['/', '*', '?', '[', '\\']) {
+                let message = format!("a program's path begins with '/', and '{g}' does not");
+                self.say(rule.at, message, None);
+            }
         }
     }
 
@@ -254,12 +261,15 @@ impl Warner<'_> {
     fn hidden(&mut self, reached: &[bool]) {
         let rules = &self.policy.rules;
         // Those that always match what they are about, by operation.
-        let mut sure: [Vec<(usize, Footprint)>; 4] = Default::default();
+        let mut sure: [Vec<(usize, Footprint)>; Op::ALL.len()] = Default::default();
         let mut pairs = 0;
         let mut found: Vec<(usize, Option<(usize, Cover)>)> = Vec::new();
         for (i, rule) in rules.iter().enumerate() {
             if pairs > MAX_PAIRS {
                 break;
+            }
+            if rule.op == Op::Exec {
+                continue;
             }
             let fp = footprint(rule);
             let Some(before) = sure.get_mut(rule.op.index()) else {
@@ -301,13 +311,16 @@ impl Warner<'_> {
         for op in Op::ALL {
             let mut rules = self.policy.rules.iter().filter(|r| r.op == op);
             let refuses = matches!(self.policy.defaults.get(op), Some(d) if d.deny.is_some());
+            // A policy that enforces refuses to start what it cannot hold.
+            let refuses = refuses || op == Op::Exec && self.policy.acts();
             if refuses || !rules.clone().all(|r| r.action == Action::Allow) {
                 continue;
             }
             if let Some(rule) = rules.next() {
                 let message = format!(
-                    "this changes nothing: no rule refuses a {0}, and the default allows it",
-                    op.name()
+                    "this changes nothing: no rule refuses {1} {0}, and the default allows it",
+                    op.name(),
+                    if op == Op::Exec { "an" } else { "a" }
                 );
                 let s = format!("default deny for {}", op.name());
                 self.say(rule.at, message, Some(s));

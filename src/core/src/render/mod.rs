@@ -156,6 +156,7 @@ impl<'a> RuleRef<'a> {
                 Call::Listen if record.flags & flag::IMPLICIT != 0 => Op::Bind,
                 Call::Listen => Op::Listen,
                 Call::Bind => Op::Bind,
+                Call::Exec => Op::Exec,
                 _ => Op::Connect,
             };
             return Some(RuleRef {

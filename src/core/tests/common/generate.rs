@@ -321,7 +321,7 @@ pub fn policy(free: bool, rules: std::ops::Range<usize>) -> impl Strategy<Value 
     let deny = option::of(option::of(1u16..130));
     (
         vec(rule(free), rules),
-        vec(deny, 4),
+        vec(deny, Op::ALL.len()),
         option::of(select(vec![Mode::Enforce, Mode::Observe])),
     )
         .prop_map(|(rules, defaults, mode)| {

@@ -138,6 +138,46 @@ pub fn address(kind: &str, text: &str) -> Option<Addr> {
     })
 }
 
+/// As [`ask`], for `exec PATH [unintercepted] [for PROGRAM] [user NAME]`.
+fn ask_exec<'a>(
+    view: &View<'_>,
+    times: &Counters,
+    line: &str,
+    w: &mut impl Iterator<Item = &'a str>,
+    answer: &str,
+) {
+    let mut q = ExecQuery {
+        file: w.next().unwrap().as_bytes(),
+        caller: Paths {
+            program: b"/usr/bin/caller",
+            script: &[],
+        },
+        uid: Some(0),
+    };
+    let mut intercepted = true;
+    while let Some(word) = w.next() {
+        match word {
+            "unintercepted" => intercepted = false,
+            "for" => q.caller.program = w.next().unwrap().as_bytes(),
+            "user" => q.uid = Users.uid(w.next().unwrap()),
+            _ => panic!("'{word}' in {line}"),
+        }
+    }
+    let ruling = view.exec(&q, times);
+    let mut said = match ruling.says {
+        Says::Allow => "allow".to_string(),
+        Says::Deny(e) => format!("deny {}", errno::name(e).unwrap()),
+        Says::Nothing if intercepted || !view.is_enforcing() => "allow".to_string(),
+        Says::Nothing => "deny EACCES".to_string(),
+    };
+    for (word, rule) in [("rule", ruling.rule), ("note", ruling.note)] {
+        if let Some(rule) = rule {
+            said += &format!(" {word} {}", rule + 1);
+        }
+    }
+    assert_eq!(said, answer.trim(), "{line}");
+}
+
 /// Asks one question, and panics if the answer is another.
 pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
     let (question, answer) = line
@@ -146,6 +186,9 @@ pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
     let mut w = question.split_whitespace();
     let op = w.next().unwrap();
     let op = *Op::ALL.iter().find(|o| o.name() == op).unwrap();
+    if op == Op::Exec {
+        return ask_exec(view, times, line, &mut w, answer);
+    }
     let kind = w.next().unwrap();
     let addr = if op == Op::Socket {
         None
