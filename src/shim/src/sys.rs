@@ -227,6 +227,19 @@ pub fn bind(fd: i32, addr: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// bind(2) with one byte at `at` for an address, which every family refuses
+/// once the kernel has read it.
+pub fn bind_one_byte(fd: i32, at: usize) -> Result<(), Errno> {
+    call!(libc::SYS_bind, fd, at, 1)?;
+    Ok(())
+}
+
+/// connect(2) with one byte at `at` for an address, likewise.
+pub fn connect_one_byte(fd: i32, at: usize) -> Result<(), Errno> {
+    call!(libc::SYS_connect, fd, at, 1)?;
+    Ok(())
+}
+
 /// connect(2).
 pub fn connect(fd: i32, addr: &[u8]) -> Result<(), Errno> {
     call!(libc::SYS_connect, fd, addr.as_ptr(), addr.len())?;

@@ -15,7 +15,7 @@ use super::{errno, finish, outcome, refuse};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds;
-use crate::own::memory;
+use crate::own::memory::{self, Made};
 use crate::real;
 use crate::redirect::{self, Placing};
 use crate::session::{self, Run};
@@ -106,7 +106,7 @@ fn decide_bind(
         }
         return;
     }
-    let Ok(raw) = memory::copy_addr(addr, len) else {
+    let Ok(raw) = memory::copy_addr(addr, len, Made::Bind(fd)) else {
         return;
     };
     b.addressed(raw);
@@ -325,7 +325,8 @@ unsafe fn judged_bind(
     if judged.is_some() {
         guard(Call::Bind, stage::RECORD, || {
             if !b.addr_read {
-                read_late(&mut b.record, addr, len, errno_after);
+                // SAFETY: this is what the kernel said of that address.
+                unsafe { read_late(&mut b.record, addr, len, errno_after) };
             }
             note_bind(run, &mut b, errno_after);
         });
@@ -333,14 +334,16 @@ unsafe fn judged_bind(
     finish(ret, before, c_int::from(errno_after))
 }
 
-/// The address, for the record: after the kernel has read it there is nothing
-/// to ask.
-pub fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, errno: u16) {
-    let unread = [libc::EFAULT, libc::EBADF, libc::ENOTSOCK, libc::EINVAL];
-    let raw = if unread.contains(&c_int::from(errno)) {
-        memory::copy_addr(addr, len).ok()
-    } else {
-        memory::copy_addr_read_by_kernel(addr, len)
+/// The address, for the record, after the call has come back.
+///
+/// # Safety
+/// `errno` is the answer to bind(2) with `len` bytes at `addr`, 0 if it
+/// succeeded.
+pub unsafe fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen_t, errno: u16) {
+    let raw = match errno {
+        // SAFETY: it succeeded with that address.
+        0 => unsafe { memory::copy_addr_of_granted(addr, len) },
+        _ => memory::copy_addr_of_failed(addr, len, errno),
     };
     if let Some(raw) = raw {
         record.stages |= stage::ADDRESS;

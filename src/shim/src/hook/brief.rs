@@ -298,7 +298,8 @@ fn note_other(
     let kernel = if ret == 0 { 0 } else { after as u16 };
     guard(Call::Bind, stage::RECORD, || {
         let mut b = begin(Call::Bind, fd, flags);
-        read_late(&mut b.record, addr, len, kernel);
+        // SAFETY: this is what the kernel said of that address.
+        unsafe { read_late(&mut b.record, addr, len, kernel) };
         b.record.stages |= passed.stages & !stage::ADDRESS;
         (b.record.rule, b.record.uid) = (passed.rule, passed.uid);
         if let Some(s) = &passed.socket {

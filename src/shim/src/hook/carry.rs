@@ -55,7 +55,7 @@ fn look(run: &Run, envp: Strings) -> Option<Seen> {
         return Some(seen);
     }
     loop {
-        let entry: *const c_char = memory::read(envp.wrapping_add(seen.entries))?;
+        let entry = memory::read_entry(envp.wrapping_add(seen.entries))?;
         if entry.is_null() {
             return Some(seen);
         }
@@ -162,7 +162,9 @@ fn moved_text(run: &Run) -> Option<Pages> {
 /// `LD_PRELOAD=ours:theirs`.
 fn preload_text(run: &Run, envp: Strings, seen: &Seen) -> Option<Pages> {
     let theirs = match seen.preload {
-        Some(at) => memory::c_str(memory::read(envp.wrapping_add(at))?, LONGEST)?.get(11..)?,
+        Some(at) => {
+            memory::c_str(memory::read_entry(envp.wrapping_add(at))?, LONGEST)?.get(11..)?
+        }
         None => &[],
     };
     let colon: &[u8] = if theirs.is_empty() { b"" } else { b":" };
@@ -188,7 +190,7 @@ fn build(run: &Run, envp: Strings, seen: &Seen, ours: &Ours<'_>, list: &mut [*co
         match (ours.preload, ours.moved) {
             (Some(text), _) if seen.preload == Some(n) => put(text.as_ptr().cast()),
             (_, Some(text)) if seen.moved == Some(n) => put(text.as_ptr().cast()),
-            _ => put(memory::read(envp.wrapping_add(n)).unwrap_or(null())),
+            _ => put(memory::read_entry(envp.wrapping_add(n)).unwrap_or(null())),
         }
     }
     for (text, place) in [(ours.preload, seen.preload), (ours.moved, seen.moved)] {

@@ -12,6 +12,7 @@ use super::{errno, finish, outcome, query, refuse, send, uid};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds::Socket;
+use crate::own::memory::Made;
 use crate::own::{fds, memory, process};
 use crate::session::{self, Run};
 use crate::sys::Errno;
@@ -45,7 +46,7 @@ fn decide(
     if !run.view.has_rules(Op::Connect) {
         return;
     }
-    let Ok(raw) = memory::copy_addr(addr, len) else {
+    let Ok(raw) = memory::copy_addr(addr, len, Made::Connect(fd)) else {
         return;
     };
     // AF_UNSPEC dissolves an association; it goes nowhere.
@@ -173,7 +174,8 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
             libc::EINTR,
         ];
         if !under_way.contains(&c_int::from(errno_after))
-            || errno_after == 0 && is_dissolving(addr, len)
+            // SAFETY: connect(2) succeeded with this address.
+            || errno_after == 0 && unsafe { is_dissolving(addr, len) }
         {
             fds::unbound(fd);
         }
@@ -181,9 +183,14 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
     finish(ret, before, c_int::from(errno_after))
 }
 
-/// Was the address, which the kernel has read, of family `AF_UNSPEC`?
-fn is_dissolving(addr: *const sockaddr, len: socklen_t) -> bool {
-    memory::copy_addr_read_by_kernel(addr, len).is_some_and(|raw| raw.family() == Some(af::UNSPEC))
+/// Was the address of family `AF_UNSPEC`?
+///
+/// # Safety
+/// connect(2) has just succeeded with these `len` bytes at `addr`.
+unsafe fn is_dissolving(addr: *const sockaddr, len: socklen_t) -> bool {
+    // SAFETY: the kernel has read them.
+    let raw = unsafe { memory::copy_addr_of_granted(addr, len) };
+    raw.is_some_and(|raw| raw.family() == Some(af::UNSPEC))
 }
 
 #[inline(never)]

@@ -10,6 +10,7 @@ use bindgate_core::addr::{Addr, RawAddr, STORAGE};
 use bindgate_core::record::Words;
 
 use crate::own::process;
+use crate::sys::Errno;
 
 const PAGE: usize = 4096;
 
@@ -17,28 +18,72 @@ const PAGE: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unreadable;
 
-/// Copies the `len` bytes of a socket address at `from`.
+/// The call that the program makes with an address.
+#[derive(Clone, Copy)]
+pub enum Made {
+    /// bind(2) on this descriptor.
+    Bind(i32),
+    /// connect(2) on this descriptor.
+    Connect(i32),
+}
+
+/// Copies the `len` bytes of a socket address at `from`, which the program
+/// makes this call with. The kernel is asked first whether they are there.
 ///
 /// # Errors
 /// [`Unreadable`] if the length is not one that the kernel would take, or if
-/// the memory is not there.
-pub fn copy_addr(from: *const libc::sockaddr, len: libc::socklen_t) -> Result<RawAddr, Unreadable> {
-    let len = len as usize;
+/// the memory is not there or cannot be asked about.
+pub fn copy_addr(
+    from: *const libc::sockaddr,
+    len: libc::socklen_t,
+    made: Made,
+) -> Result<RawAddr, Unreadable> {
+    let (at, len) = (from as usize, len as usize);
     if len > STORAGE {
         return Err(Unreadable);
     }
-    if !is_readable(from as usize, len) {
+    let readable = match process::is_under_seccomp() && !is_known(at, len) {
+        true => is_readable_by(made, at, len),
+        false => is_readable(at, len),
+    };
+    if !readable {
         return Err(Unreadable);
     }
-    Ok(copy_checked(from, len))
+    // SAFETY: all bytes were asked about, or lie on this thread's stack.
+    Ok(unsafe { copy(from, len) })
 }
 
-/// The same after the kernel has read the address without complaint.
-pub fn copy_addr_read_by_kernel(
+/// An address for the record of a call that failed with `errno`: it is read
+/// where the kernel can be asked, or where it needs no question, and never
+/// after `EFAULT`. Anybody can have answered the call, a seccomp filter too,
+/// so that a failure does not show that the kernel has read the address.
+pub fn copy_addr_of_failed(
+    from: *const libc::sockaddr,
+    len: libc::socklen_t,
+    errno: u16,
+) -> Option<RawAddr> {
+    let (at, len) = (from as usize, len as usize);
+    if len > STORAGE || i32::from(errno) == libc::EFAULT {
+        return None;
+    }
+    let readable = match process::is_under_seccomp() {
+        true => is_known(at, len),
+        false => is_readable(at, len),
+    };
+    // SAFETY: all bytes were asked about, or lie on this thread's stack.
+    readable.then(|| unsafe { copy(from, len) })
+}
+
+/// The address of a call that has succeeded.
+///
+/// # Safety
+/// The kernel has read `len` bytes at `from` without complaint.
+pub unsafe fn copy_addr_of_granted(
     from: *const libc::sockaddr,
     len: libc::socklen_t,
 ) -> Option<RawAddr> {
-    (len as usize <= STORAGE).then(|| copy_checked(from, len as usize))
+    // SAFETY: as the caller says.
+    (len as usize <= STORAGE).then(|| unsafe { copy(from, len as usize) })
 }
 
 /// An IP address that the kernel has just read. `None` for other lengths than
@@ -98,14 +143,41 @@ pub fn is_rest_readable(from: *const libc::sockaddr, len: libc::socklen_t) -> bo
     at % PAGE + len <= PAGE || is_readable(at, len)
 }
 
-fn copy_checked(from: *const libc::sockaddr, len: usize) -> RawAddr {
+/// # Safety
+/// `len` bytes at `from` can be read.
+unsafe fn copy(from: *const libc::sockaddr, len: usize) -> RawAddr {
     RawAddr::filled(len, |to| {
-        // SAFETY: the caller knows that `len` bytes at `from` can be read:
-        // they were asked about, or the kernel has just read them. `to` is as
-        // long.
+        // SAFETY: the caller knows of `from`, and `to` is as long.
         unsafe { core::ptr::copy_nonoverlapping(from.cast(), to.as_mut_ptr(), len) }
     })
     .unwrap_or(RawAddr::EMPTY)
+}
+
+/// Is it known without a question that the bytes are there?
+fn is_known(at: usize, len: usize) -> bool {
+    len == 0
+        || at
+            .checked_add(len - 1)
+            .is_some_and(|last| is_on_stack(at, last))
+}
+
+/// The same as [`is_readable`] behind a filter of the program's own, which lets
+/// us ask nothing but what the program asks itself: the very call that it
+/// makes, with the address cut down to one byte. An address that has no room
+/// for a family is refused by every family, after the kernel has read it and
+/// before anything else is done.
+fn is_readable_by(made: Made, at: usize, len: usize) -> bool {
+    let Some(last) = at.checked_add(len.saturating_sub(1)) else {
+        return false;
+    };
+    let ask = |at: usize| match made {
+        Made::Bind(fd) => crate::sys::bind_one_byte(fd, at),
+        Made::Connect(fd) => crate::sys::connect_one_byte(fd, at),
+    };
+    // A filter could have answered itself: then it does not know this one.
+    const NOWHERE: usize = 8;
+    let fault = Err(Errno(libc::EFAULT as u16));
+    ask(NOWHERE) == fault && ask(at) != fault && (at / PAGE == last / PAGE || ask(last) != fault)
 }
 
 /// Are `len` bytes at `at` there to be read? `len` spans at most two pages.
@@ -126,7 +198,7 @@ pub fn is_readable(at: usize, len: usize) -> bool {
     }
     if process::is_under_seccomp() {
         // Nothing may be asked any more.
-        return true;
+        return false;
     }
     crate::sys::is_readable(at) && (at / PAGE == last / PAGE || crate::sys::is_readable(last))
 }
@@ -162,6 +234,24 @@ pub fn read<T: Copy>(from: *const T) -> Option<T> {
     Some(unsafe { from.read_unaligned() })
 }
 
+/// An entry of a list of strings that ends with a null pointer, as exec gets
+/// it. Behind a filter of the program's own it is read unasked: a program that
+/// shuts itself up and then starts another one would otherwise start it
+/// without us.
+pub fn read_entry(from: *const *const libc::c_char) -> Option<*const libc::c_char> {
+    if from.is_null() || !may_be_readable(from as usize, size_of::<usize>()) {
+        return None;
+    }
+    // SAFETY: the bytes were asked about, or nobody can be asked and they are
+    // the list that the program gives to the kernel.
+    Some(unsafe { from.read_unaligned() })
+}
+
+/// As [`is_readable`], but `true` where nobody can be asked.
+fn may_be_readable(at: usize, len: usize) -> bool {
+    process::is_under_seccomp() || is_readable(at, len)
+}
+
 /// The first bytes of a NUL-terminated string, at most `max`.
 pub fn prefix<'a>(from: *const libc::c_char, max: usize) -> Option<&'a [u8]> {
     string(from, max).map(|(bytes, _)| bytes)
@@ -184,7 +274,7 @@ fn string<'a>(from: *const libc::c_char, max: usize) -> Option<(&'a [u8], bool)>
         let at = start.checked_add(n)?;
         if at >= checked {
             let next_page = (at / PAGE + 1) * PAGE;
-            if !is_readable(at, 1) {
+            if !may_be_readable(at, 1) {
                 return None;
             }
             checked = next_page;
