@@ -9,7 +9,7 @@ use bindgate_core::addr::Addr;
 use bindgate_core::policy::*;
 use bindgate_core::record::Words;
 use bindgate_core::socket::KindSet;
-use common::generate::{Question, host_lines, policy, question};
+use common::generate::{PROGRAMS, Question, host_lines, policy, question};
 use common::{Counters, Users, messages, oracle, prefixes};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -53,6 +53,9 @@ proptest! {
     #[test]
     fn the_index_says_what_a_scan_says(p in policy(false, 0..14), qs in vec(question(), 40)) {
         compare(&p, &qs)?;
+        for q in &qs {
+            closed(&p, q)?;
+        }
     }
 
     #[test]
@@ -203,6 +206,10 @@ fn compare(p: &Policy, qs: &[Question]) -> Result<(), TestCaseError> {
             };
             let want = match d.rule.map(|r| &p.rules[r as usize].action) {
                 Some(Action::Deny(e)) => (Verb::Deny, *e),
+                // In doubt neither place is known to be right.
+                Some(Action::Move(_) | Action::Hide) if d.doubt.is_some() => {
+                    (Verb::Deny, errno::EACCES)
+                }
                 Some(Action::Hide) => (Verb::Hide, 0),
                 Some(Action::Move(_)) if d.target.is_some() => (Verb::Move, 0),
                 // An address of another family has nowhere to go.
@@ -301,6 +308,61 @@ fn foreseen(
             policy,
             q
         );
+    }
+    Ok(())
+}
+
+/// A rule in doubt never fails open: what any socket would be refused is
+/// refused where nobody may ask which socket it is; the same for the user and
+/// the program.
+fn closed(p: &Policy, q: &Question) -> Result<(), TestCaseError> {
+    let (c, _) = compile(p, &Users).unwrap();
+    let view = View::new(&c.words).unwrap();
+    let verb = |q: &Query<'_>| view.decide(q, &Counters::default()).verb;
+    let sockets = [
+        "tcp", "mptcp", "udp", "udplite", "ping", "raw", "unix", "vsock",
+    ];
+    let kinds = sockets.map(|name| {
+        let family = q.addr.map_or(2, |a| a.family());
+        common::kinds(name, family)
+    });
+    let unknown = Query {
+        kinds: KindSet::NONE,
+        unknown_socket: true,
+        ..q.query()
+    };
+    let worlds = kinds.map(|kinds| Query { kinds, ..q.query() });
+    let users = [0, 1000, 65534].map(|uid| Query {
+        uid: Some(uid),
+        ..q.query()
+    });
+    let programs = PROGRAMS.iter().filter(|program| !program.is_empty());
+    let programs: Vec<_> = programs
+        .map(|program| Query {
+            program: program.as_bytes(),
+            ..q.query()
+        })
+        .collect();
+    for (doubtful, worlds) in [
+        (unknown, &worlds[..]),
+        (
+            Query {
+                uid: None,
+                ..q.query()
+            },
+            &users[..],
+        ),
+        (
+            Query {
+                program: &[],
+                ..q.query()
+            },
+            &programs[..],
+        ),
+    ] {
+        if worlds.iter().any(|world| verb(world) != Verb::Allow) {
+            prop_assert_ne!(verb(&doubtful), Verb::Allow, "{}\n{:?}", p, doubtful);
+        }
     }
     Ok(())
 }

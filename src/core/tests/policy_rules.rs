@@ -68,3 +68,32 @@ fn unix_and_vsock() {
          #? bind vsock 3:5000 => move unix:/run/app-5000.sock
          #? bind vsock 3:5001 => deny EACCES");
 }
+
+#[test]
+fn a_rule_in_doubt_never_fails_open() {
+    run("allow bind tcp *:80
+         deny bind udp *:53
+         move bind tcp *:81 to loopback:8081
+         #? bind tcp 0.0.0.0:80 => allow rule 1
+         #? bind tcp 0.0.0.0:80 unknown socket => allow default
+         #? bind tcp 0.0.0.0:53 unknown socket => deny EACCES rule 2
+         #? bind udp 0.0.0.0:81 unknown socket => deny EACCES rule 3
+         #? bind tcp 0.0.0.0:82 unknown socket => allow default");
+    run("default deny
+         allow bind tcp *:80 user root
+         deny bind any *:90 user 33
+         allow bind any *:90
+         hide bind tcp *:91 user root
+         allow bind any *:91
+         #? bind tcp 0.0.0.0:80 user root => allow rule 1
+         #? bind tcp 0.0.0.0:80 unknown user => deny EACCES default
+         #? bind tcp 0.0.0.0:90 unknown user => deny EACCES rule 2
+         #? bind tcp 0.0.0.0:90 user root => allow rule 3
+         #? bind tcp 0.0.0.0:91 unknown user => deny EACCES rule 4");
+    run("deny bind tcp *:80 for nginx
+         default allow
+         #? bind tcp 0.0.0.0:80 => allow default
+         #? bind tcp 0.0.0.0:80 for /usr/sbin/nginx => deny EACCES rule 1
+         #? bind tcp 0.0.0.0:80 unknown program => deny EACCES rule 1
+         #? bind tcp 0.0.0.0:81 unknown program => allow default");
+}

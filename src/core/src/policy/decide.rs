@@ -19,6 +19,8 @@ pub struct Query<'a> {
     pub op: Op,
     /// What the socket is called.
     pub kinds: KindSet,
+    /// Nobody may ask what the socket is: any rule about some kinds is in doubt.
+    pub unknown_socket: bool,
     /// The address: asked for (bind), bound (listen) or called (connect).
     pub addr: Option<&'a Addr>,
     /// `IPV6_V6ONLY`
@@ -27,12 +29,27 @@ pub struct Query<'a> {
     pub implicit: Implicit,
     /// `net.ipv4.ip_unprivileged_port_start`
     pub unprivileged_start: u16,
-    /// The executable's path.
+    /// The executable's path; empty where it is unknown, and then a rule that
+    /// says `for` is in doubt.
     pub program: &'a [u8],
-    /// The path of the script behind `#!`, or nothing.
+    /// The path of the script that `#!` started, or nothing.
     pub script: &'a [u8],
-    /// The user; a rule for a user does not match where it is unknown.
+    /// The effective user; where it is unknown, a rule that says `user` is in
+    /// doubt.
     pub uid: Option<u32>,
+}
+
+/// A condition of the rule that decided which could not be evaluated. Such a
+/// rule never fails open: a rule that restricts matches, one that allows does
+/// not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Doubt {
+    /// What the socket is.
+    Socket,
+    /// Who the user is.
+    User,
+    /// Which program it is.
+    Program,
 }
 
 /// The program that asks, as `for` globs see it.
@@ -60,6 +77,7 @@ impl Default for Query<'_> {
         Query {
             op: Op::Bind,
             kinds: KindSet::NONE,
+            unknown_socket: false,
             addr: None,
             v6only: false,
             implicit: Implicit::No,
@@ -90,6 +108,8 @@ pub struct Ruling {
     pub note: Option<u32>,
     /// No rule decided.
     pub by_default: bool,
+    /// What of the deciding rule could not be evaluated.
+    pub doubt: Option<Doubt>,
 }
 
 /// What a policy says about one call.
@@ -107,6 +127,8 @@ pub struct Decision {
     pub target: Option<Addr>,
     /// No rule decided.
     pub by_default: bool,
+    /// What of the deciding rule could not be evaluated.
+    pub doubt: Option<Doubt>,
 }
 
 /// What the rules say before anybody asked the kernel what the socket is.
@@ -144,8 +166,69 @@ impl Candidates<'_> {
 #[derive(Default)]
 pub struct Room(Option<UnixName>);
 
-/// No rule: what lists would call a rule that comes behind all of them.
+/// No rule: it would come after all of them.
 const NONE: u32 = u32::MAX;
+
+/// The first rule and the first note that match.
+struct First {
+    rule: u32,
+    note: u32,
+    doubt: Option<Doubt>,
+}
+
+/// Does a rule's condition hold?
+enum Holds {
+    Yes,
+    No,
+    Unknown(Doubt),
+}
+
+/// A search for the ruling, between one use of a `times` rule and the next.
+pub(crate) struct Search {
+    /// Rules and notes before these have no use left.
+    from: u32,
+    notes_from: u32,
+    rule: u32,
+    note: u32,
+    doubt: Option<Doubt>,
+    /// The lists have to be looked at.
+    is_fresh: bool,
+    /// The deciding rule is settled; a note may still need a use.
+    has_rule: bool,
+    has_answer: bool,
+    is_taken: bool,
+}
+
+impl Search {
+    /// A search that starts at what was foreseen, or at the beginning.
+    pub(crate) fn new(foreseen: Foreseen) -> Search {
+        Search {
+            from: 0,
+            notes_from: 0,
+            rule: foreseen.0.unwrap_or(NONE),
+            note: NONE,
+            doubt: None,
+            is_fresh: foreseen.0.is_none(),
+            has_rule: false,
+            has_answer: false,
+            is_taken: false,
+        }
+    }
+
+    /// The use that was asked for was taken, or there is none left.
+    pub(crate) fn used(&mut self, taken: bool) {
+        self.has_answer = true;
+        self.is_taken = taken;
+    }
+}
+
+/// How far a search has come.
+pub(crate) enum Found {
+    /// To its end.
+    Ruling(Ruling),
+    /// One of `limit` uses of `counter` has to be taken.
+    Use { counter: u32, limit: u32 },
+}
 
 fn known(rule: u32) -> Option<u32> {
     (rule != NONE).then_some(rule)
@@ -202,6 +285,11 @@ impl View<'_> {
                     continue;
                 }
                 fits = true;
+                if q.program.is_empty() && self.has_condition(rule) {
+                    // Not for anybody to say yet.
+                    (open, more) = (true, true);
+                    continue;
+                }
                 let any = e & entry::ANY_KIND != 0;
                 open |= e & entry::ALLOWS == 0 || (kinds == 0 && !any);
                 // A user, or a note: not for `first` to say.
@@ -229,6 +317,7 @@ impl View<'_> {
                 rule,
                 note: None,
                 by_default: false,
+                doubt: None,
             },
         })
     }
@@ -251,6 +340,7 @@ impl View<'_> {
             rule: None,
             note: None,
             by_default: true,
+            doubt: None,
         }
     }
 
@@ -270,18 +360,7 @@ impl View<'_> {
         c: &Candidates<'_>,
         times: &(impl Times + ?Sized),
     ) -> Ruling {
-        // A rule whose uses are used up is passed over. Both loops go
-        // forward through the rules, so they end.
-        let mut from = 0;
-        let (mut rule, mut note) = self.first(q, c, from, 0);
-        while rule != NONE && !self.takes(rule, times) {
-            from = rule + 1;
-            (rule, note) = self.first(q, c, from, 0);
-        }
-        while note != NONE && !self.takes(note, times) {
-            (_, note) = self.first(q, c, from, note + 1);
-        }
-        self.ruling_of(q, rule, known(note))
+        self.foreseen(q, c, Foreseen::default(), times)
     }
 
     /// [`View::ruling`] without a look at the rules once more. The socket must
@@ -294,13 +373,61 @@ impl View<'_> {
         foreseen: Foreseen,
         times: &(impl Times + ?Sized),
     ) -> Ruling {
-        match foreseen.0 {
-            Some(rule) if rule == NONE || self.takes(rule, times) => self.ruling_of(q, rule, None),
-            _ => self.ruling(q, c, times),
+        let mut search = Search::new(foreseen);
+        loop {
+            match self.search(q, c, &mut search) {
+                Found::Ruling(ruling) => return ruling,
+                Found::Use { counter, limit } => search.used(times.take(counter, limit)),
+            }
         }
     }
 
-    fn ruling_of(&self, q: &Query<'_>, rule: u32, note: Option<u32>) -> Ruling {
+    /// Goes on with a search until it knows the ruling, or until a rule that
+    /// says `times` has to take one of its uses.
+    pub(crate) fn search(&self, q: &Query<'_>, c: &Candidates<'_>, s: &mut Search) -> Found {
+        // Every turn goes forward through the rules, so this ends.
+        loop {
+            if s.is_fresh {
+                let first = self.first(q, c, s.from, s.notes_from);
+                s.is_fresh = false;
+                if !s.has_rule {
+                    (s.rule, s.doubt) = (first.rule, first.doubt);
+                }
+                s.note = first.note;
+            }
+            let asks = if s.has_rule { s.note } else { s.rule };
+            if asks != NONE
+                && let Some((counter, limit)) = self.uses(asks)
+            {
+                if !s.has_answer {
+                    return Found::Use { counter, limit };
+                }
+                s.has_answer = false;
+                if !s.is_taken {
+                    // The rule has no use left: as if it were not there.
+                    s.is_fresh = true;
+                    if s.has_rule {
+                        s.notes_from = asks.saturating_add(1);
+                    } else {
+                        s.from = asks.saturating_add(1);
+                    }
+                    continue;
+                }
+            }
+            if s.has_rule {
+                return Found::Ruling(self.ruling_of(q, s.rule, known(s.note), s.doubt));
+            }
+            s.has_rule = true;
+        }
+    }
+
+    fn ruling_of(
+        &self,
+        q: &Query<'_>,
+        rule: u32,
+        note: Option<u32>,
+        doubt: Option<Doubt>,
+    ) -> Ruling {
         let Some(decided) = known(rule) else {
             return Ruling {
                 note,
@@ -310,6 +437,8 @@ impl View<'_> {
         let word = self.rule_word(decided, 0);
         let (verb, errno) = match word as u8 {
             verb::DENY => (Verb::Deny, (word >> 16) as u16),
+            // Neither where the program asked nor elsewhere is known to be right.
+            verb::HIDE | verb::MOVE if doubt.is_some() => (Verb::Deny, errno::EACCES),
             verb::HIDE => (Verb::Hide, 0),
             verb::MOVE => (Verb::Move, 0),
             _ => (Verb::Allow, 0),
@@ -320,6 +449,7 @@ impl View<'_> {
             rule: Some(decided),
             note,
             by_default: false,
+            doubt,
         }
     }
 
@@ -333,6 +463,7 @@ impl View<'_> {
             note: r.note,
             target: None,
             by_default: r.by_default,
+            doubt: r.doubt,
         };
         if let (Verb::Move, Some(rule)) = (r.verb, r.rule) {
             let target = self.target(rule);
@@ -347,44 +478,68 @@ impl View<'_> {
     }
 
     pub(super) fn takes(&self, rule: u32, times: &(impl Times + ?Sized)) -> bool {
+        self.uses(rule)
+            .is_none_or(|(counter, limit)| times.take(counter, limit))
+    }
+
+    /// The counter and the limit of a rule that says `times`.
+    fn uses(&self, rule: u32) -> Option<(u32, u32)> {
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
-        if flags & rule_flag::TIMES == 0 {
-            return true;
-        }
-        let word = self.rule_word(rule, 2);
-        times.take(upper(word), word as u32)
+        (flags & rule_flag::TIMES != 0).then(|| {
+            let word = self.rule_word(rule, 2);
+            (upper(word), word as u32)
+        })
     }
 
     /// The first rule that decides, from `from` on, and the first note
     /// before it, from `notes_from` on.
-    fn first(&self, q: &Query<'_>, c: &Candidates<'_>, from: u32, notes_from: u32) -> (u32, u32) {
-        let (mut rule, mut note) = (NONE, NONE);
+    fn first(&self, q: &Query<'_>, c: &Candidates<'_>, from: u32, notes_from: u32) -> First {
+        let mut found = First {
+            rule: NONE,
+            note: NONE,
+            doubt: None,
+        };
         let kinds = u64::from(q.kinds.0);
         self.each_list(&c.lists, q, &c.key, |list, check_ports| {
             for &e in list {
                 let id = upper(e);
-                if id >= rule {
+                if id >= found.rule {
                     return;
                 }
                 let is_note = e & entry::NOTE != 0;
                 if id < (if is_note { notes_from } else { from })
-                    || (is_note && id >= note)
-                    || (e & entry::ANY_KIND == 0 && e & kinds == 0)
+                    || (is_note && id >= found.note)
                     || (q.implicit == Implicit::Connect && e & entry::IMPLICIT == 0)
                     || (check_ports && !self.has_port(id, &c.key))
-                    || (e & entry::PLAIN == 0 && !self.holds(id, &c.key, q))
                 {
                     continue;
                 }
+                let mut doubt = None;
+                if e & entry::ANY_KIND == 0 && e & kinds == 0 {
+                    if !q.unknown_socket {
+                        continue;
+                    }
+                    doubt = Some(Doubt::Socket);
+                }
+                if e & entry::PLAIN == 0 {
+                    match self.holds(id, &c.key, q) {
+                        Holds::Yes => {}
+                        Holds::No => continue,
+                        Holds::Unknown(what) => doubt = doubt.or(Some(what)),
+                    }
+                }
                 if is_note {
-                    note = id;
-                } else {
-                    rule = id;
+                    found.note = id;
+                } else if doubt.is_none() || self.rule_word(id, 0) as u8 != verb::ALLOW {
+                    (found.rule, found.doubt) = (id, doubt);
                     return;
                 }
             }
         });
-        (rule, if note < rule { note } else { NONE })
+        if found.note > found.rule {
+            found.note = NONE;
+        }
+        found
     }
 
     /// Is the Unix name one that the rule means?
@@ -400,11 +555,23 @@ impl View<'_> {
         }
     }
 
-    /// Everything that the lists do not say.
-    fn holds(&self, rule: u32, key: &Key<'_>, q: &Query<'_>) -> bool {
+    /// Does everything hold that the lists do not say?
+    fn holds(&self, rule: u32, key: &Key<'_>, q: &Query<'_>) -> Holds {
+        if !self.may_hold(rule, key, q) {
+            return Holds::No;
+        }
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
-        (flags & rule_flag::USER == 0 || q.uid == Some(self.rule_word(rule, 1) as u32))
-            && self.may_hold(rule, key, q)
+        if flags & rule_flag::USER != 0 {
+            match q.uid {
+                Some(uid) if uid != self.rule_word(rule, 1) as u32 => return Holds::No,
+                Some(_) => {}
+                None => return Holds::Unknown(Doubt::User),
+            }
+        }
+        match q.program.is_empty() && self.has_condition(rule) {
+            true => Holds::Unknown(Doubt::Program),
+            false => Holds::Yes,
+        }
     }
 
     /// As [`View::holds`], while the user is unknown.
@@ -415,6 +582,11 @@ impl View<'_> {
                 Some(c) => self.condition(c, q.paths()),
                 None => true,
             }
+    }
+
+    /// Does the rule say `for`?
+    fn has_condition(&self, rule: u32) -> bool {
+        upper(self.rule_word(rule, 1)) != 0
     }
 
     pub(super) fn condition_count(&self) -> u32 {
@@ -440,6 +612,10 @@ impl View<'_> {
         } else {
             paths.program
         };
+        if paths.program.is_empty() {
+            // Nobody can say, and [`View::holds`] says so.
+            return true;
+        }
         if path.is_empty() || pattern.is_empty() {
             return false;
         }

@@ -63,7 +63,9 @@ pub use ast::{
 };
 #[cfg(feature = "alloc")]
 pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile};
-pub use decide::{Candidates, Decision, Foreseen, Outlook, Paths, Query, Room, Ruling, Times};
+pub use decide::{
+    Candidates, Decision, Doubt, Foreseen, Outlook, Paths, Query, Room, Ruling, Times,
+};
 #[cfg(feature = "alloc")]
 pub use diag::{Diagnostic, Severity, text};
 pub use exec::{ExecQuery, ExecRuling, Says};

@@ -181,8 +181,6 @@ pub mod flag {
     pub const FORWARDED: u16 = 1 << 4;
     /// The program was under a seccomp filter: nothing was asked.
     pub const SECCOMP: u16 = 1 << 5;
-    /// A `for`-matched rule could not be checked (no executable name).
-    pub const NO_PROGRAM: u16 = 1 << 6;
     /// The executable cannot be seen ([`crate::elf`]); `note` says why.
     pub const UNSEEN: u16 = 1 << 7;
     /// `time_ns` is what the processor's counter said. Only in the ring: the
@@ -190,7 +188,8 @@ pub mod flag {
     pub const COUNTER: u16 = 1 << 8;
 }
 
-/// Why a move was refused: [`Record::reason`] of [`Check::MoveRefused`].
+/// Why a move was refused, or which condition of the rule that decided could
+/// not be evaluated: [`Record::reason`] of a bind, listen, connect or send.
 pub mod refusal {
     #![allow(missing_docs)]
     /// The socket's family cannot bind the target.
@@ -205,6 +204,12 @@ pub mod refusal {
     pub const DATAGRAM: u16 = 5;
     /// The program is under a seccomp filter: nothing can be set up for it.
     pub const SECCOMP: u16 = 6;
+    /// The rule is about some sockets, and nobody may ask what this one is.
+    pub const UNKNOWN_SOCKET: u16 = 7;
+    /// The rule says `user`, and nobody may ask who the user is.
+    pub const UNKNOWN_USER: u16 = 8;
+    /// The rule says `for`, and the program is unknown.
+    pub const UNKNOWN_PROGRAM: u16 = 9;
 }
 
 /// [`Record::rule`] where the policy's default decided.
@@ -251,8 +256,8 @@ pub struct Record {
     /// [`flag::FORWARDED`].
     pub kernel: u16,
     /// Reason number: for [`Call::Exec`] and [`flag::UNSEEN`] the
-    /// [`crate::elf`] class, for [`Call::Fault`] the stage bit, for
-    /// [`Check::MoveRefused`] why.
+    /// [`crate::elf`] class, for [`Call::Fault`] the stage bit, otherwise one of
+    /// [`refusal`] or 0.
     pub reason: u16,
     /// Index of the rule that decided, [`RULE_DEFAULT`] or [`RULE_NONE`].
     pub rule: u32,

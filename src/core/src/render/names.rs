@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::addr::{Addr, RawAddr, af};
 use crate::elf::Class;
-use crate::record::{Call, Check, Record, flag, refusal};
+use crate::record::{Call, Record, flag, refusal};
 use crate::socket::{proto, ty};
 
 /// A name if there is one, the number if not.
@@ -115,9 +115,6 @@ pub(super) fn reason(r: &Record) -> Option<&'static str> {
     if r.call == Call::Fault {
         return Call::ALL.get(usize::from(r.reason)).map(|c| c.name());
     }
-    if r.check != Check::MoveRefused {
-        return None;
-    }
     match r.reason {
         refusal::FAMILY => Some("the socket's family cannot bind the target"),
         refusal::TABLE_FULL => Some("the run's table of moved sockets is full"),
@@ -127,6 +124,9 @@ pub(super) fn reason(r: &Record) -> Option<&'static str> {
         refusal::SECCOMP => {
             Some("the program is under a seccomp filter: nothing can be set up for it")
         }
+        refusal::UNKNOWN_SOCKET => Some("what the socket is may not be asked"),
+        refusal::UNKNOWN_USER => Some("who the user is may not be asked"),
+        refusal::UNKNOWN_PROGRAM => Some("the program is unknown"),
         _ => None,
     }
 }

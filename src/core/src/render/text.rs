@@ -401,7 +401,6 @@ impl Display for Way<'_> {
         for (bit, name) in [
             (flag::RAW_SYSCALL, "raw syscall"),
             (flag::SECCOMP, "under seccomp"),
-            (flag::NO_PROGRAM, "program unknown"),
         ] {
             if r.flags & bit != 0 {
                 write!(f, "; {name}")?;

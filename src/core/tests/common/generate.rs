@@ -17,7 +17,7 @@ const V4: &[[u8; 4]] = &[
     [10, 1, 0, 1],
     [0, 0, 0, 5],
 ];
-const PROGRAMS: &[&str] = &["/usr/sbin/nginx", "/usr/bin/python3", "/opt/a/b", ""];
+pub const PROGRAMS: &[&str] = &["/usr/sbin/nginx", "/usr/bin/python3", "/opt/a/b", ""];
 const UNIX: &[&str] = &[
     "/run/a",
     "//run/./a",
@@ -405,6 +405,7 @@ impl Question {
         Query {
             op: self.op,
             kinds: self.kinds,
+            unknown_socket: false,
             addr: self.addr.as_ref(),
             v6only: self.v6only,
             implicit: self.implicit,

@@ -199,6 +199,8 @@ pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
         op,
         kinds: kinds(kind, addr.map_or(af::INET, |a| a.family())),
         addr: addr.as_ref(),
+        program: b"/usr/bin/some-program",
+        uid: Some(54321),
         ..Query::default()
     };
     while let Some(word) = w.next() {
@@ -210,6 +212,12 @@ pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
                     _ => Implicit::Connect,
                 }
             }
+            "unknown" => match w.next().unwrap() {
+                "socket" => (q.kinds, q.unknown_socket) = (KindSet::NONE, true),
+                "user" => q.uid = None,
+                "program" => q.program = &[],
+                what => panic!("unknown {what} in {line}"),
+            },
             "for" => q.program = w.next().unwrap().as_bytes(),
             "script" => q.script = w.next().unwrap().as_bytes(),
             "user" => q.uid = Users.uid(w.next().unwrap()),

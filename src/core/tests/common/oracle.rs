@@ -14,8 +14,15 @@ pub fn decide(p: &Policy, q: &Query<'_>, used: &mut HashMap<usize, u32>) -> Answ
     let mut note = None;
     for (i, rule) in p.rules.iter().enumerate() {
         let is_note = rule.action == Action::Note;
-        if (is_note && note.is_some()) || !matches(rule, q) {
+        if is_note && note.is_some() {
             continue;
+        }
+        match matches(rule, q) {
+            Some(true) => {}
+            Some(false) => continue,
+            // Whether it matches is unknown: a rule that allows does not.
+            None if rule.action == Action::Allow => continue,
+            None => {}
         }
         if let Some(limit) = rule.times {
             let n = used.entry(i).or_default();
@@ -33,27 +40,33 @@ pub fn decide(p: &Policy, q: &Query<'_>, used: &mut HashMap<usize, u32>) -> Answ
     (None, note)
 }
 
-fn matches(rule: &Rule, q: &Query<'_>) -> bool {
+/// Does the rule match? `None` if a condition of it cannot be evaluated and all
+/// others hold.
+fn matches(rule: &Rule, q: &Query<'_>) -> Option<bool> {
     let kind = match rule.kinds {
-        Kinds::Any => true,
-        Kinds::Of(set) => set.intersects(q.kinds),
+        Kinds::Any => Some(true),
+        Kinds::Of(_) if q.unknown_socket => None,
+        Kinds::Of(set) => Some(set.intersects(q.kinds)),
     };
     let user = match &rule.user {
-        None => true,
-        Some(User::Id(n)) => q.uid == Some(*n),
-        Some(User::Name(name)) => q.uid.is_some() && q.uid == super::Users.uid(name),
+        None => Some(true),
+        Some(User::Id(n)) => q.uid.map(|uid| uid == *n),
+        Some(User::Name(name)) => q.uid.map(|uid| super::Users.uid(name) == Some(uid)),
     };
     let program = match &rule.program {
-        None => true,
-        Some(Program::Executable(glob)) => in_program(glob, q.program),
-        Some(Program::Script(glob)) => in_program(glob, q.script),
+        None => Some(true),
+        Some(_) if q.program.is_empty() => None,
+        Some(Program::Executable(glob)) => Some(in_program(glob, q.program)),
+        Some(Program::Script(glob)) => Some(in_program(glob, q.script)),
     };
-    rule.op == q.op
-        && kind
-        && user
-        && program
+    let rest = rule.op == q.op
         && (q.implicit != Implicit::Connect || rule.implicit)
-        && (q.op == Op::Socket || address(rule, q))
+        && (q.op == Op::Socket || address(rule, q));
+    let all = [kind, user, program, Some(rest)];
+    if all.contains(&Some(false)) {
+        return Some(false);
+    }
+    all.into_iter().collect::<Option<Vec<_>>>().map(|_| true)
 }
 
 fn in_program(glob: &str, path: &[u8]) -> bool {

@@ -1,8 +1,10 @@
 //! What goes into a record, and what follows from it.
 
 use bindgate_core::infer;
-use bindgate_core::policy::{Decision, Verb};
-use bindgate_core::record::{Check, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage};
+use bindgate_core::policy::{Decision, Doubt, Verb};
+use bindgate_core::record::{
+    Check, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, refusal as reason, stage,
+};
 use bindgate_core::socket::SocketType;
 
 use crate::sys::Errno;
@@ -21,6 +23,12 @@ pub fn enter(record: &mut Record, decision: &Decision, observe: bool) {
         Verb::Deny => Verdict::Deny,
         Verb::Move => Verdict::Move,
         Verb::Hide => Verdict::Hide,
+    };
+    record.reason = match decision.doubt {
+        None => 0,
+        Some(Doubt::Socket) => reason::UNKNOWN_SOCKET,
+        Some(Doubt::User) => reason::UNKNOWN_USER,
+        Some(Doubt::Program) => reason::UNKNOWN_PROGRAM,
     };
     if observe && record.verdict != Verdict::Allow {
         record.flags |= flag::OBSERVED;
