@@ -61,7 +61,9 @@ pub fn trials() -> Vec<Trial> {
 pub fn inner() -> Option<Vec<Trial>> {
     let script = match std::env::var(INNER).ok()?.as_str() {
         "endless" => SCRIPTS[2].1,
-        "left behind" => "setsid -f sleep 1000",
+        "left behind" => {
+            "setsid sh -c 'echo >there; exec sleep 1000' & until [ -e there ]; do sleep 0.01; done"
+        }
         other => panic!("{other}"),
     };
     let mark = std::env::var(MARK).ok()?;
