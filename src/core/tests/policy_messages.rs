@@ -29,7 +29,7 @@ fn a_message_shows_the_place_and_the_way_out() {
         "web.policy:3:11: error: unknown kind 'tpc'\n\
         \x20 deny bind tpc *:80\n\
         \x20           ^^^ expected a kind (any inet inet6 tcp tcp-only mptcp udp udp-only udplite \
-         ping raw unix vsock netlink packet); did you mean 'tcp'?\n\
+         sctp ping raw unix vsock netlink packet, or proto NUMBER); did you mean 'tcp'?\n\
          web.policy:4:24: error: unknown word 'wiht'\n\
         \x20  allow bind tcp *:80   wiht EACCES # no\n\
         \x20                        ^^^^ expected the end of the line or one of: implicit, times, \

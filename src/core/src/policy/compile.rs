@@ -11,7 +11,7 @@ use super::ast::{
 };
 use super::cells::Cells;
 use super::diag::{Diagnostic, Severity};
-use super::footprint::{footprint, kind_bits};
+use super::footprint::{footprint, kind_bits, protocol};
 use super::layout::{MAGIC, VERSION, condition_flag, flag, header, rule_flag, section, verb};
 use super::target::{host, port};
 use super::{Mode, Op, glob, print, warn};
@@ -205,9 +205,9 @@ impl Compiler<'_> {
         }
         let text = print::line(rule);
         let text = self.out.text(text.as_bytes());
-        let bits = kind_bits(rule.kinds);
+        let kinds = kind_bits(rule.kinds) | u64::from(protocol(rule.kinds)) << 16;
         let words = [
-            u64::from(verb) | u64::from(flags) << 8 | u64::from(errno) << 16 | bits << 32,
+            u64::from(verb) | u64::from(flags) << 8 | u64::from(errno) << 16 | kinds << 32,
             u64::from(uid) | u64::from(condition) << 32,
             u64::from(limit) | u64::from(counter) << 32,
             pattern,

@@ -293,18 +293,10 @@ impl<'p> Line<'p, '_, '_> {
             let term = self.glob(w, &w.text).map(Term::File);
             (Some(Kinds::Any), false, term)
         } else {
-            let Some(w) = self.next() else {
-                return self.missing(&terms::kind_list());
-            };
-            let kinds = match terms::kinds(w) {
-                Ok(kinds) => Some(kinds),
-                Err(f) => {
-                    self.fault(w, f);
-                    None
-                }
-            };
-            let (exactly, term) = self.address(op, kinds);
-            (kinds, exactly, term)
+            match self.kinds_and_address(op) {
+                Some(found) => found,
+                None => return,
+            }
         };
         let tail = self.tail(verb, op, kinds);
         let (Some(op), Some(kinds), Some(term), Some(tail)) = (op, kinds, term, tail) else {
@@ -357,6 +349,38 @@ impl<'p> Line<'p, '_, '_> {
             user_at,
             target_at,
         });
+    }
+
+    /// Kinds, `exactly` and the address, each `None` after an error in it;
+    /// nothing where the line is not worth reading on.
+    fn kinds_and_address(&mut self, op: Option<Op>) -> Option<(Option<Kinds>, bool, Option<Term>)> {
+        let Some(w) = self.next() else {
+            self.missing(&terms::kind_list());
+            return None;
+        };
+        let number = match w.keyword() {
+            Some("proto") => match self.next() {
+                Some(n) => Some(n),
+                None => {
+                    self.missing(terms::PROTOCOL);
+                    return None;
+                }
+            },
+            _ => None,
+        };
+        let (w, read) = match number {
+            Some(n) => (n, terms::protocol(n)),
+            None => (w, terms::kinds(w)),
+        };
+        let kinds = match read {
+            Ok(kinds) => Some(kinds),
+            Err(f) => {
+                self.fault(w, f);
+                None
+            }
+        };
+        let (exactly, term) = self.address(op, kinds);
+        Some((kinds, exactly, term))
     }
 
     /// `exactly` and the address. `None` after an error in it.

@@ -30,7 +30,8 @@ const IP_KINDS: KindSet = KindSet(
         | KindSet::UDP_ONLY.0
         | KindSet::UDPLITE.0
         | KindSet::PING.0
-        | KindSet::RAW.0,
+        | KindSet::RAW.0
+        | KindSet::SCTP.0,
 );
 
 impl Kinds {
@@ -59,8 +60,29 @@ pub(super) fn kind_list() -> String {
         }
         s.push_str(n);
     }
-    s.push(')');
+    s.push_str(", or proto NUMBER)");
     s
+}
+
+/// What follows `proto`.
+pub(super) const PROTOCOL: &str = "an IP protocol number from 1 to 262";
+
+/// IP sockets by the number of their protocol.
+pub(super) fn protocol(word: &Word) -> Parsed<Kinds> {
+    match number(&word.text) {
+        Some(n @ 1..=262) => Ok(Kinds::Of(
+            (KindSet::INET | KindSet::INET6).with_protocol(n as u16),
+        )),
+        _ => Part {
+            text: &word.text,
+            at: 0,
+        }
+        .fault(
+            format!("'{}' is not the number of a protocol", word.text),
+            PROTOCOL,
+            None,
+        ),
+    }
 }
 
 pub(super) fn kinds(word: &Word) -> Parsed<Kinds> {
@@ -75,6 +97,9 @@ pub(super) fn kinds(word: &Word) -> Parsed<Kinds> {
             any = true;
         } else if let Some((_, k)) = KindSet::NAMES.iter().find(|(n, _)| *n == m.text) {
             set = set | *k;
+        } else if m.text == "proto" {
+            let message = "'proto' has no place in a list: write a rule for each protocol";
+            return m.fault(message.to_string(), "", None);
         } else {
             return m.fault(
                 format!("unknown kind '{}'", m.text),
