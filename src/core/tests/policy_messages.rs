@@ -42,10 +42,11 @@ fn a_message_shows_the_place_and_the_way_out() {
 fn what_is_no_text_is_said_with_its_place() {
     let e = text("a.policy", b"# x\n\ndeny bind unix /\xc3\xa9\xff/x\nallow").unwrap_err();
     expect![[r#"
-        a.policy:3:18: error: the byte 0xff is no UTF-8
+        a.policy:3:18: error: invalid UTF-8 (byte 0xff)
           deny bind unix /é�/x
                            ^ expected text in UTF-8
-    "#]].assert_eq(&messages(&e));
+    "#]]
+    .assert_eq(&messages(&e));
     assert!(text("a.policy", b"\xff").is_err_and(|e| (e[0].line, e[0].column) == (1, 1)));
     assert_eq!(text("a.policy", b"deny"), Ok("deny"));
 }
@@ -204,7 +205,8 @@ fn a_run_inside_a_run_can_only_tighten() {
         allow bind tcp *:80
         deny bind tcp *:80 with EACCES
         allow connect tcp *:1
-    "#]].assert_eq(&outer.to_string());
+    "#]]
+    .assert_eq(&outer.to_string());
     let mut outer = p("mode enforce\ndeny bind tcp *:80");
     outer.nest(p(
         "mode observe\ndefault deny EPERM for bind\nmove bind tcp *:80 to *:81",
@@ -214,7 +216,8 @@ fn a_run_inside_a_run_can_only_tighten() {
         default deny EPERM for bind
         deny bind tcp *:80 with EACCES
         move bind tcp *:80 to *:81
-    "#]].assert_eq(&outer.to_string());
+    "#]]
+    .assert_eq(&outer.to_string());
 }
 
 #[test]

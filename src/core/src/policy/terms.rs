@@ -52,6 +52,11 @@ fn kind_names() -> impl Iterator<Item = &'static str> {
     core::iter::once("any").chain(KindSet::NAMES.iter().map(|(n, _)| *n))
 }
 
+/// Returns whether this is the name of a kind.
+pub(super) fn is_kind_name(word: &str) -> bool {
+    kind_names().any(|name| name == word)
+}
+
 pub(super) fn kind_list() -> String {
     let mut s = String::from("a kind (");
     for (i, n) in kind_names().enumerate() {
@@ -155,7 +160,7 @@ pub(super) fn term(word: &Word, kinds: Kinds) -> Parsed<Term> {
         return vsock(whole);
     }
     whole.fault(
-        "sockets of this kind have no addresses that rules can name".to_string(),
+        "rules cannot name addresses of this kind of socket".to_string(),
         "'*' or nothing",
         None,
     )
@@ -213,14 +218,18 @@ const ADDRESS: &str =
 fn ip(part: Part<'_>) -> Parsed<Term> {
     let Some((host, port)) = host_port(part) else {
         let words = super::parse::MODIFIERS.iter().copied();
-        let s = if super::parse::all_digits(part.text) {
+        let is_port = super::parse::all_digits(part.text);
+        let s = if is_port {
             Some(format!("*:{}", part.text))
         } else if ip_set(part).is_ok() {
             Some(format!("{}:*", part.text))
+        } else if super::suggest::is_filler(part.text) {
+            None
         } else {
             nearest(part.text, words.chain(["loopback:*"]))
         };
-        return part.fault(format!("'{}' has no port", part.text), ADDRESS, s);
+        let lacks = if is_port { "address" } else { "port" };
+        return part.fault(format!("'{}' has no {lacks}", part.text), ADDRESS, s);
     };
     if host.text.matches(':').count() > 0 && !host.text.contains(['[', '{']) {
         return part.fault(
@@ -235,6 +244,10 @@ fn ip(part: Part<'_>) -> Parsed<Term> {
                     .map(|ip: Ipv6Addr| format!("[{ip}]:*")),
             },
         );
+    }
+    if host.text.is_empty() {
+        let message = format!("the address is missing before '{}'", part.text);
+        return part.fault(message, ADDRESS, Some(format!("*{}", part.text)));
     }
     let addrs = host.members()?.into_iter().map(ip_set);
     let addrs = addrs.collect::<Parsed<Vec<_>>>()?;
@@ -264,7 +277,7 @@ fn ip_set(part: Part<'_>) -> Parsed<IpSet> {
             IpAddr::V6(_) => format!("[{}/{len}]", Ipv6Addr::from_bits(bits & keep)),
         };
         return part.fault(
-            format!("'{}' has bits set behind its prefix", part.text),
+            format!("'{}' has bits set after its prefix", part.text),
             "the address of the network",
             Some(net),
         );
@@ -309,7 +322,7 @@ pub(super) fn ip_prefix(part: Part<'_>) -> Parsed<(IpAddr, u8)> {
     };
     if addr.contains('%') {
         return part.fault(
-            "a scope in an address: rules do not compare scopes".to_string(),
+            "an address with a scope: rules do not compare scopes".to_string(),
             "the address without '%' and what follows",
             None,
         );
@@ -372,8 +385,9 @@ fn vsock(part: Part<'_>) -> Parsed<Term> {
         } else {
             None
         };
+        let lacks = if s.is_some() { "context id" } else { "port" };
         return part.fault(
-            format!("'{}' has no port", part.text),
+            format!("'{}' has no {lacks}", part.text),
             "CID:PORT (a CID is a number, '*', 'cid-any', 'hypervisor', 'local' or 'host')",
             s,
         );
@@ -437,7 +451,7 @@ pub(super) fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
         (Some(from), Some(to)) if from <= max && to <= max => (from, to),
         _ => {
             return part.fault(
-                format!("'{}' is beyond the last port", part.text),
+                format!("'{}' is higher than the last port", part.text),
                 &format!("at most {max}"),
                 None,
             );
@@ -445,7 +459,7 @@ pub(super) fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
     };
     if from > to {
         return part.fault(
-            format!("the range '{}' is the wrong way round", part.text),
+            format!("the range '{}' is backwards", part.text),
             "the lower port first",
             Some(format!("{to}-{from}")),
         );
@@ -457,8 +471,8 @@ pub(super) fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
             to => format!("{{auto,1-{to}}}"),
         };
         return part.fault(
-            "port 0 is no port but a request for one".to_string(),
-            "a number from 1, or 'auto'",
+            "port 0 asks for an automatic port".to_string(),
+            "'auto', or a number from 1",
             Some(s),
         );
     }
