@@ -14,6 +14,7 @@
 //! | [`render`] | a record as a line of text or JSON |
 //! | [`infer`] | which check of the kernel an errno came from |
 //! | [`shared`] | the layout of the state that the processes of a run share |
+//! | [`uapi`] | the kernel's byte layouts, each once |
 //! | [`elf`] | can this executable be seen at all |
 //!
 //! With the feature `alloc` off, what is left is what may run inside a hook:
@@ -38,3 +39,4 @@ pub mod render;
 pub mod shared;
 pub mod socket;
 mod text;
+pub mod uapi;

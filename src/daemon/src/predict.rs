@@ -20,7 +20,8 @@ use bindgate_core::socket::{SocketType, proto, ty};
 use super::alive::Alive;
 use super::callers::{Caller, Callers, NOBODY};
 use bindgate_host_live::machine::{self, LeftOut};
-use bindgate_os::diag::{self, Owner};
+use bindgate_core::uapi::inet_diag::Socket as Owner;
+use bindgate_os::diag;
 
 /// How old may be what is known of the host, and of a process.
 const FRESH: Duration = Duration::from_secs(1);

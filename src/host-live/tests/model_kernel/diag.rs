@@ -3,18 +3,12 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const SOCK_DESTROY: u16 = 21;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
+use bindgate_core::uapi::inet_diag::{self, Message, Request, SockId, Socket, Verb};
 
 /// `TCPF_BOUND_INACTIVE`, `TCPF_LISTEN`: the kernel looks through other tables
 /// for them, which are large.
-const BOUND_INACTIVE: u32 = 1 << 13;
-const LISTEN: u32 = 1 << 10;
+const BOUND_INACTIVE: u32 = 1 << inet_diag::state::BOUND_INACTIVE;
+const LISTEN: u32 = 1 << inet_diag::state::LISTEN;
 
 /// What a dump is to show.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,16 +23,14 @@ pub enum Which {
     All,
 }
 
-/// `struct inet_diag_sockid`: ports, addresses, device, cookie.
-const SOCKID: usize = 48;
-
 /// A socket of the dump.
 #[derive(Clone)]
 pub struct Found {
     family: u8,
     protocol: u8,
     pub state: u8,
-    id: [u8; SOCKID],
+    ports: (u16, u16),
+    id: SockId,
     /// A listener's children that wait to be accepted.
     pub waiting: u32,
 }
@@ -46,8 +38,7 @@ pub struct Found {
 impl Found {
     /// Its ports, local and remote.
     pub fn ports(&self) -> (u16, u16) {
-        let [a, b, c, d, ..] = self.id;
-        (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+        self.ports
     }
 }
 
@@ -72,7 +63,7 @@ impl Diag {
             libc::socket(
                 libc::AF_NETLINK,
                 libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-                libc::NETLINK_SOCK_DIAG,
+                inet_diag::NETLINK,
             )
         };
         if fd < 0 {
@@ -82,22 +73,8 @@ impl Diag {
         Ok(Diag(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    fn ask(
-        &self,
-        (kind, flags): (u16, u16),
-        (family, protocol): (u8, u8),
-        states: u32,
-        id: &[u8],
-    ) -> io::Result<()> {
-        let mut message = Vec::with_capacity(72);
-        message.extend(72u32.to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-        message.extend([0; 8]);
-        // struct inet_diag_req_v2
-        message.extend([family, protocol, 0, 0]);
-        message.extend(states.to_ne_bytes());
-        message.extend(id);
+    fn ask(&self, request: &Request) -> io::Result<()> {
+        let message = request.to_bytes();
         // SAFETY: `message` is readable for its length.
         let ret = unsafe {
             libc::send(
@@ -114,7 +91,7 @@ impl Diag {
     }
 
     /// Reads answers until the last one.
-    fn answers(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    fn answers(&self, mut each: impl FnMut(&Socket)) -> io::Result<()> {
         let mut memory = vec![0u8; 32768];
         loop {
             // SAFETY: the kernel writes at most the length of `memory`.
@@ -129,23 +106,14 @@ impl Diag {
             if n < 0 {
                 return Err(io::Error::last_os_error());
             }
-            let mut rest = &memory[..n as usize];
-            while rest.len() >= 16 {
-                let len = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-                let kind = u16::from_ne_bytes([rest[4], rest[5]]);
-                let body = &rest[16..len.clamp(16, rest.len())];
-                match kind {
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => {
-                        let error = i32::from_ne_bytes([body[0], body[1], body[2], body[3]]);
-                        return match error {
-                            0 => Ok(()),
-                            e => Err(io::Error::from_raw_os_error(-e)),
-                        };
+            for message in inet_diag::messages(&memory[..n as usize]) {
+                match message {
+                    Message::Socket(socket) => each(&socket),
+                    Message::Done => return Ok(()),
+                    Message::Failed(errno) => {
+                        return Err(io::Error::from_raw_os_error(errno.into()));
                     }
-                    _ => each(body),
                 }
-                rest = &rest[len.next_multiple_of(4).min(rest.len())..];
             }
         }
     }
@@ -163,21 +131,18 @@ impl Diag {
         for &protocol in protocols {
             for family in [libc::AF_INET, libc::AF_INET6] {
                 let (family, protocol) = (family as u8, protocol as u8);
-                self.ask(
-                    (SOCK_DIAG_BY_FAMILY, NLM_F_DUMP),
-                    (family, protocol),
+                self.ask(&Request {
                     states,
-                    &[0; SOCKID],
-                )?;
-                self.answers(|body| {
-                    let mut id = [0; SOCKID];
-                    id.copy_from_slice(&body[4..4 + SOCKID]);
+                    ..Request::at_port(family, protocol, 0)
+                })?;
+                self.answers(|s| {
                     found.push(Found {
-                        family: body[0],
+                        family,
                         protocol,
-                        state: body[1],
-                        id,
-                        waiting: u32::from_ne_bytes([body[56], body[57], body[58], body[59]]),
+                        state: s.state,
+                        ports: (s.port, s.peer_port),
+                        id: s.id,
+                        waiting: s.receive_queue,
                     });
                 })?;
             }
@@ -187,13 +152,13 @@ impl Diag {
 
     /// Ends a connection, or the rest of one, at once.
     pub fn destroy(&self, found: &Found) -> io::Result<()> {
-        let Found {
-            family,
-            protocol,
-            id,
-            ..
-        } = found;
-        self.ask((SOCK_DESTROY, NLM_F_ACK), (*family, *protocol), 0, id)?;
+        self.ask(&Request {
+            family: found.family,
+            protocol: found.protocol,
+            states: 0,
+            id: found.id,
+            verb: Verb::Destroy,
+        })?;
         self.answers(|_| {})
     }
 }

@@ -4,13 +4,10 @@
 use bindgate_core::addr::af;
 use bindgate_core::shared::Moved;
 use bindgate_core::socket::proto;
+use bindgate_core::uapi::inet_diag::{self, Message, Request};
 
 use crate::own::memory::Pages;
 use crate::sys;
-
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 
 /// Is the socket of `entry` alive and at its port, wherever its descriptors
 /// are? `None` if the kernel cannot say (no sock_diag for the protocol).
@@ -27,7 +24,7 @@ pub fn is_bound(entry: &Moved) -> Option<bool> {
     let fd = sys::socket(
         libc::AF_NETLINK,
         libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-        libc::NETLINK_SOCK_DIAG,
+        inet_diag::NETLINK,
     )
     .ok()?;
     let found = ask(fd, family, protocol, port, entry.cookie);
@@ -36,38 +33,20 @@ pub fn is_bound(entry: &Moved) -> Option<bool> {
 }
 
 fn ask(fd: i32, family: u8, protocol: u8, port: u16, cookie: u64) -> Option<bool> {
-    // nlmsghdr (16), inet_diag_req_v2 (56).
-    let mut request = [0u8; 72];
-    request[..4].copy_from_slice(&72u32.to_ne_bytes());
-    request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    request[6..8].copy_from_slice(&flags.to_ne_bytes());
-    request[16] = family;
-    request[17] = protocol;
-    // Every state, that of bound and idle TCP sockets too (bit 13, Linux 6.8).
-    request[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
-    request[24..26].copy_from_slice(&port.to_be_bytes());
-    sys::send(fd, &request).ok()?;
+    let request = Request::at_port(family, protocol, port);
+    sys::send(fd, &request.to_bytes()).ok()?;
     // No answer is longer (netlink(7): one page). Not on the stack: a handler's
     // is small.
     let mut pages = Pages::new(4096)?;
     let mut found = false;
     loop {
-        let n = sys::read(fd, pages.bytes_mut()).ok()?;
-        let mut rest = pages.bytes().get(..n)?;
-        while rest.len() >= 16 {
-            let len = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
-            match u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?) {
-                NLMSG_DONE => return Some(found),
-                NLMSG_ERROR => return None,
-                _ => {}
+        let n = sys::read(fd, pages.bytes_mut()).ok().filter(|n| *n > 0)?;
+        for message in inet_diag::messages(pages.bytes().get(..n)?) {
+            match message {
+                Message::Socket(socket) => found |= socket.cookie == cookie,
+                Message::Done => return Some(found),
+                Message::Failed(_) => return None,
             }
-            // inet_diag_msg: 4 bytes, then inet_diag_sockid, whose last 8 of
-            // 48 bytes are the cookie, low half first.
-            if let Some(at) = rest.get(16 + 44..16 + 52) {
-                found |= u64::from_ne_bytes(at.try_into().ok()?) == cookie;
-            }
-            rest = rest.get(len.next_multiple_of(4).max(16)..).unwrap_or(&[]);
         }
     }
 }
