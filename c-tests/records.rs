@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 
 use libtest_mimic::{Failed, Trial};
+use serde_json::json;
 
 use crate::support::{Outcome, Run, Way, compile, emulator, same, until};
 
@@ -57,6 +58,13 @@ pub fn trials() -> Vec<Trial> {
     }
     trials.push(Trial::test("records_daemon::run", daemon));
     trials.push(Trial::test("granted::records", granted));
+    for way in [Way::Run, Way::Preload] {
+        for rules in [&[][..], &["deny bind tcp *:9", "note bind any *"]] {
+            let under = if rules.is_empty() { "" } else { ", rules" };
+            let name = format!("bind_options::{}{under}", format!("{way:?}").to_lowercase());
+            trials.push(Trial::test(name, move || bind_options(way, rules)));
+        }
+    }
     // QEMU's vfork(2) is a fork(2).
     if !emulated {
         trials.push(Trial::test("limit_vfork::run", vfork_child));
@@ -137,14 +145,11 @@ fn handler_stack(way: Way) -> Result<(), Failed> {
 }
 
 /// A daemon's records come after the launcher's child has ended; `--wait`
-/// waits for them. Its parent is who it would be without the launcher.
+/// waits for them. Its parent is init, and not the launcher.
 fn daemon() -> Result<(), Failed> {
     let run = logged("records_daemon", Way::Run)?;
-    let (keeper, outcome) = crate::support::in_net(|| {
-        let process = run.spawn();
-        (process.keeper(), process.wait())
-    });
-    if !outcome.stdout.ends_with(&format!("\nparent {keeper}\n")) {
+    let outcome = run.finish();
+    if !outcome.stdout.ends_with("\nparent 1\n") {
         return Err(format!("the daemon's parent:\n{}", outcome.seen()).into());
     }
     same("exit 0", &outcome.status, "--wait ends with the run")?;
@@ -158,7 +163,7 @@ fn daemon() -> Result<(), Failed> {
         let mut process = run.spawn();
         until("the launcher ends", || process.ended().then_some(()))?;
         until("the daemon is done", || {
-            process.stdout().contains("\nparent ").then_some(())
+            process.stdout().contains("parent 1").then_some(())
         })?;
         until("its records", || {
             let found = log_counts(&run, "pid");
@@ -186,6 +191,43 @@ fn granted() -> Result<(), Failed> {
     }
     if short.len() != long.len() || short.len() < 20 {
         return Err(format!("{} and {} records", short.len(), long.len()).into());
+    }
+    Ok(())
+}
+
+/// What the records say of the options before each bind.
+fn bind_options(way: Way, rules: &[&str]) -> Result<(), Failed> {
+    let outcome = logged("bind_options", way)?.rules(rules).finish();
+    let none = json!(null);
+    let expected = [
+        ("none", json!([]), &none, false),
+        ("reused", json!(["reuseaddr", "reuseport"]), &none, false),
+        ("nonlocal", json!(["freebind"]), &none, false),
+        ("dual", json!([]), &json!(false), false),
+        ("v6only", json!(["v6only"]), &json!(true), false),
+        ("device", json!(["device"]), &none, true),
+        (
+            "from before",
+            json!(["v6only", "reuseaddr"]),
+            &json!(true),
+            false,
+        ),
+    ];
+    let said: String = expected.iter().map(|e| format!("{}: ok\n", e.0)).collect();
+    same(&said, &outcome.stdout, &outcome.stderr)?;
+    let mut binds = outcome.records();
+    binds.retain(|r| r.text("call") == "bind");
+    if binds.len() != expected.len() {
+        return Err(outcome.seen().into());
+    }
+    for (record, (what, options, v6only, device)) in binds.iter().zip(&expected) {
+        let record = &record.0;
+        let as_expected = record["options"] == *options
+            && record["v6only"] == **v6only
+            && record["device"].is_number() == *device;
+        if !as_expected {
+            return Err(format!("{what}: {record}").into());
+        }
     }
     Ok(())
 }
@@ -223,6 +265,7 @@ fn granted_under(rules: &[&str]) -> Result<Vec<String>, Failed> {
             "identity",
             "cookie",
             "predicted",
+            "holder",
         ] {
             fields.remove(differs);
         }

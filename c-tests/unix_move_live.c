@@ -3,7 +3,6 @@
 //: user root
 //: case move
 //: rule move bind unix **/given to unix:$DIR/real
-//: warns calls chmod()
 //: args $DIR/given
 //: stdout bind: EADDRINUSE
 //: stdout the server is reached: ok

@@ -3,7 +3,6 @@
 // While it lives, a second one does not.
 //: case move
 //: rule move bind unix **/given to unix:$DIR/real
-//: warns calls chmod()
 //: args $DIR/given
 //: same
 //: log 3 move bind

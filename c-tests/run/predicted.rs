@@ -92,13 +92,13 @@ fn predicted() -> Result<(), Failed> {
             let p = &record.0["predicted"];
             let seen = (&p["answer"], &p["differs"], &p["why"]);
             let wanted = (&json!(answer), &json!(differs), &why);
-            if seen != wanted || p["holder_inode"].is_number() != held {
+            if seen != wanted || record.0["holder"]["inode"].is_number() != held {
                 return Err(format!("{wanted:?}, held: {held}, not\n{}", record.0).into());
             }
         }
         // Whose it is: the first bind's process, and nobody of this run.
-        let own = &binds[1].0["predicted"]["holder_pid"];
-        if *own != binds[0].0["pid"] || !binds[2].0["predicted"]["holder_pid"].is_null() {
+        let own = &binds[1].0["holder"]["pid"];
+        if *own != binds[0].0["pid"] || binds[2].0["holder"]["in_run"] != false {
             return Err(format!("{} {}", binds[1].0, binds[2].0).into());
         }
         Ok(())

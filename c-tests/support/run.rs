@@ -5,13 +5,12 @@ use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use super::keeper::Keeper;
-use super::{BINDGATE, PATH, Patience, emulator, in_net, log, stage, until, work_dir};
+use super::{BINDGATE, PATH, PATIENCE, emulator, in_net, log, stage, until, work_dir};
 
 /// How a program is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +40,6 @@ pub struct Run {
     dir: PathBuf,
     log: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
-    patience: Duration,
 }
 
 impl Run {
@@ -58,7 +56,6 @@ impl Run {
             dir: work_dir(),
             log: None,
             stdin: None,
-            patience: Patience::usual(),
         }
     }
 
@@ -103,12 +100,6 @@ impl Run {
     /// An argument of `bindgate run` itself.
     pub fn launcher_arg(mut self, arg: impl AsRef<OsStr>) -> Run {
         self.launcher_args.push(arg.as_ref().into());
-        self
-    }
-
-    /// How long the program may take on a quiet machine.
-    pub fn patience(mut self, patience: Duration) -> Run {
-        self.patience = patience;
         self
     }
 
@@ -246,7 +237,10 @@ impl Run {
                     .env("BINDGATE_FORMAT", "json");
             }
         }
-        command.current_dir(&self.dir);
+        command.current_dir(&self.dir).process_group(0);
+        if self.uid != 0 {
+            command.uid(self.uid).gid(self.uid);
+        }
         command
     }
 
@@ -266,11 +260,11 @@ impl Run {
                 command.stdin(file);
             }
         }
-        let name = format!("{command:?}");
-        let keeper = Keeper::spawn(command, self.uid);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
         Process {
-            keeper: keeper.unwrap_or_else(|e| panic!("{name}: {e}")),
-            patience: self.patience,
+            child,
             stdout,
             stderr,
             log: self.log.clone(),
@@ -297,8 +291,7 @@ fn memory_file(name: &CStr) -> fs::File {
 
 /// A program that runs.
 pub struct Process {
-    keeper: Keeper,
-    patience: Duration,
+    child: Child,
     stdout: fs::File,
     stderr: fs::File,
     log: Option<PathBuf>,
@@ -306,12 +299,7 @@ pub struct Process {
 
 impl Process {
     pub fn pid(&self) -> u32 {
-        self.keeper.program() as u32
-    }
-
-    /// To whom the orphans of the run belong.
-    pub fn keeper(&self) -> u32 {
-        self.keeper.pid()
+        self.child.id()
     }
 
     /// What it has written to stdout so far.
@@ -324,20 +312,15 @@ impl Process {
         all_of(&mut self.stderr)
     }
 
-    /// Sends it a signal, unless it has ended.
+    /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
-        self.keeper.signal(signal);
-    }
-
-    /// Sends its process group a signal.
-    pub fn signal_group(&self, signal: i32) {
-        // SAFETY: the group was made for this program; nothing of ours is in it.
-        unsafe { libc::kill(-self.keeper.program(), signal) };
+        // SAFETY: not yet waited for, so the number is its own.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
     /// Has it ended?
     pub fn ended(&mut self) -> bool {
-        self.keeper.status(Duration::ZERO).is_some()
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits until it has written `text` to stdout; an early end is an error.
@@ -352,39 +335,35 @@ impl Process {
     }
 
     /// Waits for its end, then ends what is left of its process group.
-    ///
-    /// # Panics
-    ///
-    /// If it does not end: that is no outcome, and nothing to compare with.
-    pub fn wait(self) -> Outcome {
-        self.end().unwrap_or_else(|never| panic!("{never}"))
-    }
-
-    /// The same; an error if it does not end.
-    pub fn end(mut self) -> Result<Outcome, String> {
-        let mut patience = Patience::of(self.patience);
+    pub fn wait(mut self) -> Outcome {
+        let end = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_micros(500);
         let status = loop {
-            if let Some(status) = self.keeper.status(Duration::from_secs(1)) {
-                break status;
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break Some(status);
             }
-            if patience.is_over() {
-                let state = self.keeper.state();
-                self.keeper.kill();
-                return Err(format!(
-                    "it did not end:\n{state}stdout so far:\n{}\nstderr so far:\n{}",
-                    self.stdout(),
-                    self.stderr()
-                ));
+            if Instant::now() > end {
+                break None;
             }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
         };
-        let outcome = Outcome {
+        let stdout = self.stdout();
+        let stderr = self.stderr();
+        Outcome {
             status: how(status),
-            stdout: self.stdout(),
-            stderr: self.stderr(),
+            stdout,
+            stderr,
             log: self.log.clone(),
-        };
-        self.keeper.leave();
-        Ok(outcome)
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: the group was made for this child; nothing of ours is in it.
+        unsafe { libc::kill(-(self.child.id() as i32), libc::SIGKILL) };
+        let _ = self.child.wait();
     }
 }
 
@@ -395,11 +374,14 @@ fn all_of(file: &mut fs::File) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn how(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit {code}"),
-        (_, Some(signal)) => format!("signal {signal}"),
-        _ => format!("{status:?}"),
+fn how(status: Option<ExitStatus>) -> String {
+    match status {
+        None => format!("no end after {PATIENCE:?}"),
+        Some(s) => match (s.code(), s.signal()) {
+            (Some(code), _) => format!("exit {code}"),
+            (_, Some(signal)) => format!("signal {signal}"),
+            _ => format!("{s:?}"),
+        },
     }
 }
 
@@ -415,17 +397,8 @@ pub struct Outcome {
 
 impl Outcome {
     /// The decisions; the run must have been `logged`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no log.
     pub fn records(&self) -> Vec<log::Record> {
-        self.log().unwrap_or_else(|e| panic!("{e}"))
-    }
-
-    /// The same; an error if there is no log.
-    pub fn log(&self) -> Result<Vec<log::Record>, String> {
-        log::read(self.log.as_deref().ok_or("not logged")?)
+        log::read(self.log.as_deref().expect("not logged"))
     }
 
     /// Everything that a user sees, for messages and comparisons.

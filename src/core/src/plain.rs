@@ -8,9 +8,9 @@
 pub const LIBRARY: &[u8] = b"libbindgate_plain.so\0";
 
 /// Name of the function that compiles a policy: [`Compile`].
-pub const COMPILE: &core::ffi::CStr = c"bindgate_plain_compile_2";
+pub const COMPILE: &core::ffi::CStr = c"bindgate_plain_compile_3";
 /// Name of the function that puts a record into words: [`Say`].
-pub const SAY: &core::ffi::CStr = c"bindgate_plain_say_2";
+pub const SAY: &core::ffi::CStr = c"bindgate_plain_say_3";
 
 /// Compiles a policy of the two texts given: the rules themselves, and the
 /// path of a file. Sets the second pointer's target to the number of words.

@@ -10,9 +10,10 @@ use bindgate_core::record::{
     Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage,
 };
 use bindgate_core::render::{
-    Answer, Context, Detail, End, Event, Holder, Predicted, RuleRef, RuleText, is_shown, json,
-    json_event, text, text_event,
+    Answer, Context, Detail, End, Event, Holder, HolderState, Predicted, RuleRef, RuleText,
+    is_shown, json, json_event, text, text_event,
 };
+use bindgate_core::socket::BindOptions;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -48,6 +49,7 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
         ("end", with("### `end`")),
         ("rule", table("A rule is an object:")),
         ("prediction", table("A prediction is an object:")),
+        ("holder", table("A holder is an object;")),
     ])
 }
 
@@ -58,6 +60,7 @@ fn is_of(value: &Value, ty: &str, schema: &BTreeMap<&str, Vec<(String, String)>>
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),
         "null" => value.is_null(),
+        "holder" => value.is_object() && has_fields(value, "holder", schema),
         "prediction" => value.is_object() && has_fields(value, "prediction", schema),
         "rule" => value.is_object() && has_fields(value, "rule", schema),
         _ => panic!("the table has a type {ty}"),
@@ -80,7 +83,7 @@ fn check(line: &str) -> Value {
     let body = line.strip_suffix('\n').expect("a line feed");
     assert!(!body.contains(char::is_control), "{body:?}");
     let value: Value = serde_json::from_str(body).expect(body);
-    assert_eq!(value["v"], 1);
+    assert_eq!(value["v"], 2);
     let event = value["event"].as_str().expect("an event");
     has_fields(&value, event, &schema());
     value
@@ -122,7 +125,8 @@ prop_compose! {
         [r.flags, r.stages] = bits;
         (r.errno, r.kernel) = (errno, kernel);
         [r.time_ns, r.cookie, r.holder] = long;
-        [r.pid, r.tid, r.uid, _] = ids;
+        [r.pid, r.tid, r.uid, r.device] = ids;
+        r.options = BindOptions(bits[0] as u8);
         r.fd = ids[3] as i32;
         (r.asked, r.used) = (asked, used);
         r
@@ -146,7 +150,20 @@ proptest! {
                 RuleText::Default(Some(line as u16))
             },
         });
+        let holder = Holder {
+            pid: record.pid,
+            program: &program,
+            uid: Some(record.uid),
+            inode: record.tid,
+            addr: record.asked,
+            state: Some(HolderState::ALL[usize::from(record.errno % 4)]),
+            since_ns: record.holder,
+            in_run: colour,
+            gone: !colour,
+            ..Holder::of_cookie(record.cookie)
+        };
         let context = Context {
+            holder: colour.then_some(&holder),
             program: &program,
             rule,
             note: rule,
@@ -202,6 +219,7 @@ fn rule(number: u32, line: u32, text: &str) -> RuleRef<'_> {
 fn moved() -> Record {
     let mut r = forwarded(bind(6, [0; 4], 80), inet([127, 0, 0, 1], 8080));
     r.verdict = Verdict::Move;
+    r.options = BindOptions(BindOptions::REUSEADDR);
     r
 }
 
@@ -210,6 +228,7 @@ const NGINX: Context<'_> = Context {
     rule: None,
     note: None,
     predicted: None,
+    holder: None,
     detail: Detail::Normal,
     colour: false,
     utc_offset: 0,
@@ -227,29 +246,123 @@ fn the_lines_for_people_are_as_documented() {
     let mut refused = bind(17, [0; 4], 53);
     (refused.verdict, refused.errno) = (Verdict::Deny, 13);
     refused.check = Check::SecuritySocketBind;
-    let mut busy = forwarded(bind(6, local, 9000), RawAddr::EMPTY);
-    (busy.errno, busy.kernel) = (98, 98);
-    busy.check = Check::InetCskGetPort;
-    busy.flags |= flag::INFERRED;
+    let mut busy = busy(inet(local, 9000));
+    busy.options = BindOptions(BindOptions::REUSEADDR);
+    let redis = Holder {
+        pid: 731,
+        program: b"/usr/bin/redis-server",
+        addr: inet(local, 9000),
+        state: Some(HolderState::Listening),
+        since_ns: TIME - 281 * 1_000_000_000,
+        ..Holder::of_cookie(0)
+    };
     let mut listen = forwarded(bind(6, [0; 4], 0), inet([0; 4], 40003));
     listen.call = Call::Listen;
     listen.flags |= flag::IMPLICIT;
+    let any = |port, options| {
+        let addr = Addr::any(af::INET6).unwrap().with_port(port).write();
+        let mut r = forwarded(bind(6, [0; 4], 0), addr);
+        (r.domain, r.asked, r.options) = (af::INET6, addr, BindOptions(options));
+        r
+    };
+    let mut moved = moved();
+    moved.options = BindOptions::default();
+    let only = BindOptions::V6ONLY | BindOptions::REUSEADDR;
     let mut lines = String::new();
-    for (n, (record, rule)) in [
-        (moved(), Some(rule(1, 3, ""))),
-        (refused, Some(rule(2, 4, ""))),
-        (busy, None),
-        (forwarded(bind(6, local, 0), inet(local, 40001)), None),
-        (listen, None),
+    for (n, (record, rule, holder)) in [
+        (moved, Some(rule(1, 3, "")), None),
+        (refused, Some(rule(2, 4, "")), None),
+        (busy, None, Some(&redis)),
+        (forwarded(bind(6, local, 0), inet(local, 40001)), None, None),
+        (listen, None, None),
+        (any(80, 0), None, None),
+        (any(81, only), None, None),
     ]
     .into_iter()
     .enumerate()
     {
         let mut record = record;
         record.time_ns += n as u64 * 1_000_000;
-        text(&mut lines, &record, &Context { rule, ..NGINX }).unwrap();
+        let context = Context {
+            rule,
+            holder,
+            ..NGINX
+        };
+        text(&mut lines, &record, &context).unwrap();
     }
     assert_eq!(lines, block("12:03:01.123 nginx[812]"));
+}
+
+/// A bind to an address that somebody has.
+fn busy(asked: RawAddr) -> Record {
+    let mut r = forwarded(bind(6, [0; 4], 80), RawAddr::EMPTY);
+    (r.asked, r.errno, r.kernel) = (asked, 98, 98);
+    r.check = Check::InetCskGetPort;
+    r.flags |= flag::INFERRED;
+    r
+}
+
+#[test]
+fn holders_are_as_documented() {
+    let apache = Holder {
+        pid: 401,
+        program: b"/usr/sbin/apache2",
+        uid: Some(0),
+        inode: 48151,
+        addr: inet([0; 4], 80),
+        state: Some(HolderState::Listening),
+        in_run: false,
+        ..Holder::of_cookie(99)
+    };
+    let said = |holder: &Holder<'_>| {
+        let context = Context {
+            holder: Some(holder),
+            ..NGINX
+        };
+        let mut r = busy(inet([0; 4], 80));
+        r.time_ns += 7_000_000;
+        let (line, text) = rendered(&r, &context);
+        check(&line);
+        (line, text)
+    };
+    let (line, text) = said(&apache);
+    assert!(line.contains(block("\"holder\":{").trim_end()), "{line}");
+    assert_eq!(text, block("12:03:01.130 nginx[812]"));
+    let stranger = Holder {
+        pid: 0,
+        program: b"",
+        uid: Some(33),
+        ..apache
+    };
+    let (line, text) = said(&stranger);
+    assert_eq!(check(&line)["holder"]["pid"], Value::Null);
+    assert!(
+        text.contains(
+            "(held by a process of uid 33 at 0.0.0.0:80, listening, inode 48151, outside this run, "
+        ),
+        "{text}"
+    );
+    let gone = Holder {
+        gone: true,
+        in_run: true,
+        state: Some(HolderState::Bound),
+        since_ns: TIME - 90_000_000_000_000,
+        ..apache
+    };
+    assert!(
+        said(&gone).1.contains(
+            "(was held by apache2[401] at 0.0.0.0:80, bound since 2026-11-21 11:03:01, in this run, gone since, "
+        ),
+        "{}",
+        said(&gone).1
+    );
+    for state in HolderState::ALL {
+        let name = format!("`{}`", state.name());
+        assert!(DOC.contains(&name), "{name}");
+    }
+    for (name, _) in BindOptions::NAMES {
+        assert!(DOC.contains(&format!("`{name}`")), "{name}");
+    }
 }
 
 #[test]
@@ -321,7 +434,7 @@ fn the_json_examples_are_what_is_rendered() {
     };
     assert_eq!(
         rendered(&moved(), &context).0,
-        block("{\"v\":1,\"event\":\"decision\"")
+        block("{\"v\":2,\"event\":\"decision\"")
     );
 
     let bash = Context {
@@ -341,7 +454,7 @@ fn the_json_examples_are_what_is_rendered() {
     (fault.verdict, fault.reason) = (Verdict::Passed, Call::Bind as u16);
     fault.stages = stage::POLICY | stage::RECORD;
     let both = rendered(&unseen, &bash).0 + &rendered(&fault, &bash).0;
-    assert_eq!(both, block("{\"v\":1,\"event\":\"unseen\""));
+    assert_eq!(both, block("{\"v\":2,\"event\":\"unseen\""));
 
     let event = |event| {
         let mut line = String::new();
@@ -353,7 +466,7 @@ fn the_json_examples_are_what_is_rendered() {
         count: 1,
         why: "a process was killed while it wrote them",
     });
-    assert_eq!(lost, block("{\"v\":1,\"event\":\"lost\""));
+    assert_eq!(lost, block("{\"v\":2,\"event\":\"lost\""));
     let end = event(Event::End(End {
         time_ns: 1_795_348_984_000_000_000,
         run: 1234,
@@ -363,37 +476,27 @@ fn the_json_examples_are_what_is_rendered() {
         moved: 1,
         ..End::default()
     }));
-    assert_eq!(end, block("{\"v\":1,\"event\":\"end\""));
+    assert_eq!(end, block("{\"v\":2,\"event\":\"end\""));
     for line in [lost, end] {
         check(&line);
     }
 }
 
-/// A refused bind that the model had allowed.
-fn unforeseen() -> (Record, Predicted) {
-    let mut r = forwarded(bind(6, [0; 4], 80), RawAddr::EMPTY);
-    (r.errno, r.kernel) = (98, 98);
-    r.check = Check::InetCskGetPort;
-    r.flags |= flag::INFERRED;
-    let predicted = Predicted {
-        answer: Answer::Ok,
-        step: Some(Step::InetBindOk),
-        differs: true,
-        why: Some("somebody outside this run holds the port"),
-        holder: Some(Holder {
-            uid: 33,
-            inode: 48151,
-            pid: 0,
-        }),
-    };
-    (r, predicted)
-}
-
 #[test]
 fn predictions_are_as_documented() {
-    let (r, predicted) = unforeseen();
+    let mut r = forwarded(bind(6, [0; 4], 8080), RawAddr::EMPTY);
+    (r.errno, r.kernel) = (13, 13);
+    r.check = Check::InetBind;
+    r.flags |= flag::INFERRED;
     let context = Context {
-        predicted: Some(predicted),
+        predicted: Some(Predicted {
+            answer: Answer::Ok,
+            step: Some(Step::InetBindOk),
+            differs: true,
+            why: Some(
+                "something that the model does not know refused: LSM, Landlock, cgroup, a capability",
+            ),
+        }),
         ..NGINX
     };
     let (line, text) = rendered(&r, &context);
@@ -412,7 +515,6 @@ fn predictions_are_as_documented() {
         step: Some(Step::CskConflict),
         differs: false,
         why: None,
-        holder: None,
     };
     let with = |detail| {
         let context = Context {
@@ -472,7 +574,7 @@ fn lines_for_people_say_what_happened() {
     r.check = Check::VirtualConflict;
     assert_eq!(
         line(&r, &NGINX),
-        "bind tcp 0.0.0.0:80 → moved to 127.0.0.1:8080, failed: EADDRINUSE \
+        "bind tcp 0.0.0.0:80 reuseaddr → moved to 127.0.0.1:8080, failed: EADDRINUSE \
          (Address already in use)  (held by socket 17, bindgate_virtual_conflict)"
     );
 

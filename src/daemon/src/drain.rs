@@ -238,6 +238,7 @@ impl Drainer {
         let predicted = self.predictor.predict(record, &self.alive);
         let context = Context {
             predicted,
+            holder: self.predictor.holder(),
             program: &self.program.2,
             rule: RuleRef::find(&self.view, record.rule, record),
             note: RuleRef::find(&self.view, record.note, record),

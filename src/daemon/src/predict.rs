@@ -14,13 +14,13 @@ use bindgate_core::model::{
     Cred, Errno, Fd, Host, Outside, OwnedNet, Pick, Pointer, SockId, State, Step,
 };
 use bindgate_core::record::{Call, Record, Verdict, flag};
-use bindgate_core::render::{Answer, Holder, Predicted};
+use bindgate_core::render::{Answer, Holder, HolderState, Predicted};
 use bindgate_core::socket::{SocketType, proto, ty};
 
 use super::alive::Alive;
 use super::callers::{Caller, Callers, NOBODY};
+use bindgate_core::uapi::inet_diag::{self, Socket as Owner};
 use bindgate_host_live::machine::{self, LeftOut};
-use bindgate_core::uapi::inet_diag::Socket as Owner;
 use bindgate_os::diag;
 
 /// How old may be what is known of the host, and of a process.
@@ -98,6 +98,8 @@ pub struct Predictor {
     asked: HashMap<(bool, u16), Asked>,
     /// Questions in the running second.
     questions: (Instant, u32),
+    /// Who was in the way of the last bind.
+    holder: Option<Holder<'static>>,
 }
 
 impl Predictor {
@@ -112,6 +114,7 @@ impl Predictor {
             own: HashMap::new(),
             asked: HashMap::new(),
             questions: (Instant::now(), 0),
+            holder: None,
         }
     }
 
@@ -123,11 +126,17 @@ impl Predictor {
     /// What the model says of a record; nothing of what is no bind(2) that the
     /// kernel was asked about.
     pub fn predict(&mut self, record: &Record, alive: &Alive) -> Option<Predicted> {
+        self.holder = None;
         let asked = record.call == Call::Bind && record.flags & flag::FORWARDED != 0;
         asked.then(|| match self.judge(record, alive) {
             Ok(predicted) => predicted,
             Err(why) => Predicted::unknown(why),
         })
+    }
+
+    /// Who was in the way of the last bind.
+    pub fn holder(&self) -> Option<&Holder<'static>> {
+        self.holder.as_ref()
     }
 
     fn judge(&mut self, r: &Record, alive: &Alive) -> Result<Predicted, &'static str> {
@@ -330,16 +339,22 @@ impl Predictor {
                 own.cookie == holder.cookie
             }
         });
-        let shown = Holder {
-            uid: holder.uid,
-            inode: holder.inode,
+        self.holder = Some(Holder {
             pid: is_own.map_or(0, |own| own.pid),
-        };
+            uid: Some(holder.uid),
+            inode: holder.inode,
+            addr: address(holder).write(),
+            state: Some(match holder.state {
+                inet_diag::state::LISTEN => HolderState::Listening,
+                inet_diag::state::TIME_WAIT => HolderState::TimeWait,
+                inet_diag::state::CLOSE | inet_diag::state::BOUND_INACTIVE => HolderState::Bound,
+                _ => HolderState::Connected,
+            }),
+            in_run: is_own.is_some(),
+            ..Holder::of_cookie(holder.cookie)
+        });
         if is_own.is_some() {
-            return Ok(Predicted {
-                holder: Some(shown),
-                ..plain(said)
-            });
+            return Ok(plain(said));
         }
         Ok(Predicted {
             answer: Answer::Ok,
@@ -349,7 +364,6 @@ impl Predictor {
                 Some(_) => why::OUTSIDE,
                 None => why::PERHAPS_OUTSIDE,
             }),
-            holder: Some(shown),
         })
     }
 
@@ -408,7 +422,22 @@ fn plain((result, step): (Result<(), Errno>, Option<Step>)) -> Predicted {
         step,
         differs: false,
         why: None,
-        holder: None,
+    }
+}
+
+fn address(o: &Owner) -> Addr {
+    let port = o.port;
+    match (u16::from(o.family), o.addr) {
+        (af::INET6, ip) => Addr::Inet6 {
+            ip,
+            port,
+            flow: 0,
+            scope: 0,
+        },
+        (_, [a, b, c, d, ..]) => Addr::Inet {
+            ip: [a, b, c, d],
+            port,
+        },
     }
 }
 

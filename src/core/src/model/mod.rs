@@ -19,6 +19,7 @@
 #[cfg(test)]
 mod dice;
 mod errno;
+mod follow;
 pub mod freebsd;
 pub mod host;
 pub mod linux;
@@ -30,6 +31,7 @@ pub mod script;
 mod step;
 
 pub use errno::Errno;
+pub use follow::{Ask, conflict, table_of};
 pub use host::{AddrType, Cred, Generation, Host, Jail};
 #[cfg(feature = "alloc")]
 pub use net::OwnedNet;

@@ -44,11 +44,6 @@ pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
             s,
         );
     };
-    if host.text.is_empty() {
-        let message = format!("the address is missing before '{}'", part.text);
-        let expected = "'*' to keep the address, or another one";
-        return whole.fault(message, expected, Some(format!("*{}", part.text)));
-    }
     let fam = kinds.families();
     let host = match host.text {
         "*" => TargetHost::Keep,
@@ -79,7 +74,7 @@ pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
         Some(n) => Ok(TargetPort::Offset(sign * i64::from(n))),
         None => port.fault(
             format!("'{}' is not an offset", port.text),
-            "a number after the sign",
+            "a number behind the sign",
             None,
         ),
     };
@@ -94,7 +89,7 @@ pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
                 Err(f) if number(text) == Some(0) => return Err(f),
                 _ => {
                     return port.fault(
-                        format!("'{text}' is not a port for a target"),
+                        format!("'{text}' is not a port to move to"),
                         "a number, '+N' or '-N', 'auto', or '*' to keep the port",
                         nearest(text, ["auto", "*"]),
                     );

@@ -33,9 +33,6 @@ pub(super) fn warnings(p: &Policy, reached: &[bool]) -> Vec<Diagnostic> {
         w.target(rule);
         w.program(rule);
     }
-    for gap in super::gaps::all(p) {
-        w.say(gap.at, gap.message, gap.suggestion);
-    }
     w.collisions();
     w.hidden(reached);
     w.idle();
@@ -85,8 +82,8 @@ impl Warner<'_> {
         let grants = matches!(rule.action, Action::Allow | Action::Move(_));
         let has = |a| addrs.contains(&a);
         if grants && !rule.exactly && has(IpSet::Wild6) && !has(IpSet::Wild4) && !has(IpSet::Any) {
-            let message = "'[::]' means IPv6 only here: a dual-stack socket on [::] also receives \
-                           IPv4, and this rule does not match it";
+            let message = "'[::]' is IPv6 only here: a dual-stack socket on [::] receives IPv4 as \
+                           well, and this rule does not match it";
             let mut r = rule.clone();
             r.exactly = true;
             self.say(rule.at, message.to_string(), Some(r.to_string()));
@@ -170,18 +167,15 @@ impl Warner<'_> {
                 port: TargetPort::Number(n),
                 ..
             } if many => {
-                format!(
-                    "several ports are redirected to port {n}: the second bind fails with EADDRINUSE"
-                )
+                format!("several ports move to port {n}: the second of them gets EADDRINUSE")
             }
             TargetSpec::Path(t) | TargetSpec::Abstract(t) if many && !uses_port(t) => {
-                "several ports are redirected to one Unix name: the second bind fails with \
-                 EADDRINUSE ('%p' stands for the port)"
+                "several ports move to one Unix name: the second of them gets EADDRINUSE \
+                 (%p stands for the port)"
                     .to_string()
             }
             TargetSpec::Path(t) | TargetSpec::Abstract(t) if has_auto(ports) && uses_port(t) => {
-                "'%p' is 'auto' for every automatic port: the second bind fails with EADDRINUSE"
-                    .to_string()
+                "for an automatic port %p is 'auto': the second of them gets EADDRINUSE".to_string()
             }
             _ => return,
         };
@@ -199,8 +193,7 @@ impl Warner<'_> {
         };
         for g in program.into_iter().chain(file) {
             if g.contains('/') && !g.starts_with(['/', '*', '?', '[', '\\']) {
-                let message =
-                    format!("'{g}' matches no program: the path of a program begins with '/'");
+                let message = format!("a program's path begins with '/', and '{g}' does not");
                 self.say(rule.at, message, None);
             }
         }
@@ -229,8 +222,8 @@ impl Warner<'_> {
                     && let Some(rule) = self.policy.rules.get(b)
                 {
                     let message = format!(
-                        "{} redirects another address to the same target: the second bind fails \
-                         with EADDRINUSE",
+                        "{} moves another address to the same place: whoever comes second gets \
+                         EADDRINUSE",
                         self.named(a)
                     );
                     self.say(rule.target_at, message, None);
@@ -305,7 +298,7 @@ impl Warner<'_> {
                     "where ports below 1024 are reserved, this rule is not reached: {} comes first",
                     self.named(a)
                 ),
-                None => "this rule is never reached: earlier rules always match first".to_string(),
+                None => "this rule is never reached: earlier ones always match first".to_string(),
             };
             if let Some(rule) = self.policy.rules.get(i) {
                 self.say(rule.at, message, None);
@@ -325,7 +318,7 @@ impl Warner<'_> {
             }
             if let Some(rule) = rules.next() {
                 let message = format!(
-                    "this has no effect: no rule refuses {1} {0}, and the default allows it",
+                    "this changes nothing: no rule refuses {1} {0}, and the default allows it",
                     op.name(),
                     if op == Op::Exec { "an" } else { "a" }
                 );
@@ -352,8 +345,8 @@ impl Warner<'_> {
         let refuses = |r: &Rule| matches!(r.action, Action::Deny(_) | Action::Note);
         let binds = |r: &Rule| r.op == Op::Bind && !refuses(r) && listens(r.kinds);
         if rules.iter().any(binds) && !rules.iter().any(|r| r.op == Op::Listen && !refuses(r)) {
-            let message = "this refuses listen() too, and no rule allows it: servers may bind, but \
-                           not listen";
+            let message = "this refuses every listen() as well, and no rule allows one: what the \
+                           rules let a server bind is of no use to it";
             let deny = match errno {
                 super::errno::EACCES => "deny".to_string(),
                 errno => format!("deny {}", Errno(errno)),

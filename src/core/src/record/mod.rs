@@ -10,6 +10,7 @@ mod words;
 pub use words::{Granted, HEAD, WORDS, Words, len_of};
 
 use crate::addr::RawAddr;
+use crate::socket::BindOptions;
 
 macro_rules! names {
     ($(#[$meta:meta])* $enum:ident { $(#[$d0:meta])* $v0:ident = $n0:literal, $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
@@ -270,6 +271,10 @@ pub struct Record {
     pub holder: u64,
     /// Effective user id, where a rule asked for it; `u32::MAX` otherwise.
     pub uid: u32,
+    /// The options that the socket had before a bind.
+    pub options: BindOptions,
+    /// The index of its device, where it is bound to one; 0 otherwise.
+    pub device: u32,
     /// Address asked for.
     pub asked: RawAddr,
     /// Address really used (with the port that was got); empty if none.
@@ -303,6 +308,8 @@ impl Record {
             cookie: 0,
             holder: 0,
             uid: u32::MAX,
+            options: BindOptions(0),
+            device: 0,
             asked: RawAddr::EMPTY,
             used: RawAddr::EMPTY,
         }

@@ -2,21 +2,21 @@
 
 use super::{Call, Check, Identity, RULE_NONE, Record, Verdict, flag, stage};
 use crate::addr::{Addr, RawAddr, STORAGE};
-use crate::socket::SocketType;
+use crate::socket::{BindOptions, SocketType};
 
 /// Words of a record, at most.
 pub const WORDS: usize = HEAD + MORE + 2 * ADDR_WORDS;
 /// Words that every record has. Together with the ring's claim they are one
 /// cache line.
 pub const HEAD: usize = 7;
-/// Words that follow where [`Record::cookie`], [`Record::holder`] or
-/// [`Record::uid`] say something.
+/// Words that follow where [`Record::cookie`], [`Record::holder`],
+/// [`Record::uid`] or [`Record::device`] say something.
 const MORE: usize = 3;
 const ADDR_WORDS: usize = STORAGE / 8;
 
 /// Bits of the shape, which says what follows the head.
 mod shape {
-    /// Cookie, holder and user.
+    /// Cookie, holder, user and device.
     pub const MORE: u8 = 1;
     /// The address used is the one asked for, and is not there twice.
     pub const SAME: u8 = 1 << 1;
@@ -27,14 +27,15 @@ impl Record {
     #[must_use]
     pub fn to_words(&self) -> ([u64; WORDS], usize) {
         let mut w = [0; WORDS];
-        let more = (self.cookie, self.holder, self.uid) != (0, 0, u32::MAX);
+        let more = (self.cookie, self.holder, self.uid, self.device) != (0, 0, u32::MAX, 0);
         let same = self.used.bytes() == self.asked.bytes();
         let form = if more { shape::MORE } else { 0 } | if same { shape::SAME } else { 0 };
         let (asked, used) = (self.asked.bytes(), self.used.bytes());
         w[..HEAD].copy_from_slice(&self.head(form, asked.len() as u8, used.len() as u8));
         let mut at = HEAD;
         if more {
-            w[at..at + MORE].copy_from_slice(&[self.cookie, self.holder, u64::from(self.uid)]);
+            let last = two(self.uid, self.device);
+            w[at..at + MORE].copy_from_slice(&[self.cookie, self.holder, last]);
             at += MORE;
         }
         put_bytes(&mut w[at..], asked);
@@ -59,7 +60,7 @@ impl Record {
                 asked,
                 used,
                 form,
-                0,
+                self.options.0,
             ]),
             four(self.flags, self.stages, self.domain, self.ty),
             four(self.protocol, self.errno, self.kernel, self.reason),
@@ -80,20 +81,19 @@ impl Record {
                 (n >> 48) as u16,
             ]
         };
-        let [call, verdict, identity, check, asked, used, form, 0] = w[3].to_le_bytes() else {
-            return None;
-        };
+        let [call, verdict, identity, check, asked, used, form, options] = w[3].to_le_bytes();
         let [flags, stages, domain, ty] = four(w[4]);
         let [protocol, errno, kernel, reason] = four(w[5]);
         if errno > 4095 || kernel > 4095 || form & !(shape::MORE | shape::SAME) != 0 {
             return None;
         }
         let mut rest = w.get(HEAD..)?;
-        let (mut cookie, mut holder, mut uid) = (0, 0, u32::MAX);
+        let (mut cookie, mut holder, mut uid, mut device) = (0, 0, u32::MAX, 0);
         if form & shape::MORE != 0 {
             let more;
             (more, rest) = rest.split_at_checked(MORE)?;
-            (cookie, holder, uid) = (more[0], more[1], u32::try_from(more[2]).ok()?);
+            (cookie, holder) = (more[0], more[1]);
+            (uid, device) = (lo(more[2]), hi(more[2]));
         }
         let asked = get_addr(rest, asked)?;
         let used = if form & shape::SAME != 0 {
@@ -127,6 +127,8 @@ impl Record {
             cookie,
             holder,
             uid,
+            options: BindOptions(options),
+            device,
             asked,
             used,
         })
@@ -165,6 +167,10 @@ pub struct Granted {
     pub cookie: u64,
     /// [`Record::uid`]
     pub uid: u32,
+    /// [`Record::options`]
+    pub options: BindOptions,
+    /// [`Record::device`]
+    pub device: u32,
 }
 
 impl Granted {
@@ -177,11 +183,11 @@ impl Granted {
             Some(used) => (0, used.len),
         };
         let mut at = HEAD;
-        if (self.cookie, self.uid) != (0, u32::MAX) {
+        if (self.cookie, self.uid, self.device) != (0, u32::MAX, 0) {
             form |= shape::MORE;
             put(at, self.cookie);
             put(at + 1, 0);
-            put(at + 2, u64::from(self.uid));
+            put(at + 2, two(self.uid, self.device));
             at += MORE;
         }
         put(0, self.time_ns);
@@ -197,7 +203,7 @@ impl Granted {
                 asked.len,
                 used_len,
                 form,
-                0,
+                self.options.0,
             ]),
         );
         let flags = self.flags | flag::FORWARDED;
@@ -304,11 +310,12 @@ mod tests {
         r.errno = 98;
         r.flags = flag::IMPLICIT | flag::FORWARDED;
         r.cookie = 0x1234_5678_9abc;
+        (r.options, r.device) = (BindOptions(u8::MAX), 7);
         r.asked = RawAddr::new(&[7; 110]).unwrap();
         r.used = RawAddr::new(&[9; 128]).unwrap();
         assert_eq!(Record::from_words(&r.to_words().0), Some(r));
         r.used = r.asked;
-        (r.cookie, r.holder, r.uid) = (0, 0, u32::MAX);
+        (r.cookie, r.holder, r.uid, r.device) = (0, 0, u32::MAX, 0);
         let (words, len) = r.to_words();
         assert_eq!(len, HEAD + 14);
         assert_eq!(Record::from_words(&words), Some(r));
@@ -335,8 +342,11 @@ mod tests {
             rule: RULE_DEFAULT,
             cookie: 0,
             uid: u32::MAX,
+            options: BindOptions(BindOptions::REUSEADDR),
+            device: 0,
         };
         let mut r = Record::new(Call::Bind);
+        r.options = granted.options;
         (r.time_ns, r.pid, r.tid, r.process, r.fd) = (5, 1, 2, 3, 4);
         (r.domain, r.ty, r.protocol) = (10, 1, 6);
         r.identity = Identity::Cached;
@@ -365,14 +375,15 @@ mod tests {
             len: 16,
         };
         assert_eq!(words(&asked, Some(&used)), r.to_words().0);
-        (r.cookie, r.uid) = (77, 0);
+        (r.cookie, r.uid, r.device) = (77, 0, 5);
         let known = Granted {
             cookie: 77,
             uid: 0,
+            device: 5,
             ..granted
         };
         assert_eq!(words_of(&known, &asked, Some(&used)), r.to_words().0);
-        (r.cookie, r.uid) = (0, u32::MAX);
+        (r.cookie, r.uid, r.device) = (0, u32::MAX, 0);
         (r.asked, r.used) = (RawAddr::EMPTY, RawAddr::EMPTY);
         assert_eq!(words(&Words::default(), None), r.to_words().0);
     }

@@ -1,10 +1,15 @@
 //! A record as one JSON object on one line.
+//!
+//! A daemon that keeps up with two processors writes a million of these in a
+//! second: what nearly every record has is written in few and long pieces.
 
 use core::fmt::{self, Display, Write};
 
-use super::names::{Address, exec_path, family, kind, protocol, reason};
-use super::{Context, Readable, RuleRef, SCHEMA, civil, errno};
+use super::names::{Address, Named, exec_path, family, kind, protocol, reason};
+use super::{Context, Holder, Readable, RuleRef, RuleText, SCHEMA, civil, errno, holder};
+use crate::addr::{Addr, RawAddr, af};
 use crate::record::{Call, Check, Identity, Record, flag, stage};
+use crate::socket::BindOptions;
 
 /// Writes the fields of one object.
 pub(super) struct Object<'w> {
@@ -14,9 +19,9 @@ pub(super) struct Object<'w> {
 
 /// Puts `\"` and `\\` where JSON wants them; the values written through it
 /// have no control characters.
-struct Quoted<'w>(&'w mut dyn Write);
+struct Quoted<'w, W>(&'w mut W);
 
-impl Write for Quoted<'_> {
+impl<W: Write> Write for Quoted<'_, W> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         if !s.bytes().any(|b| matches!(b, b'"' | b'\\')) {
             return self.0.write_str(s);
@@ -80,7 +85,7 @@ impl<'w> Object<'w> {
     pub(super) fn string(&mut self, name: &str, value: impl Display) -> fmt::Result {
         self.name(name)?;
         self.w.write_char('"')?;
-        write!(Quoted(self.w), "{value}")?;
+        write!(Quoted(&mut self.w), "{value}")?;
         self.w.write_char('"')
     }
 
@@ -103,28 +108,6 @@ impl<'w> Object<'w> {
         }
     }
 
-    fn rule(&mut self, name: &str, rule: Option<RuleRef<'_>>) -> fmt::Result {
-        let Some(rule) = rule else {
-            return self.null(name);
-        };
-        self.name(name)?;
-        let mut o = Object::open(self.w)?;
-        o.bare("number", rule.number)?;
-        o.maybe_string("file", rule.place.map(|(file, _)| Readable(file)))?;
-        o.maybe_bare("line", rule.place.map(|(_, line)| line))?;
-        o.string("text", rule.text)?;
-        o.close()
-    }
-
-    fn errno(&mut self, name: &str, n: u16) -> fmt::Result {
-        match (n, errno(n)) {
-            (0, _) => self.null(name),
-            (_, Some((symbol, _))) => self.word(name, symbol),
-            // A kernel newer than this list: the number is all there is.
-            (_, None) => self.string(name, format_args!("E{n}")),
-        }
-    }
-
     pub(super) fn close(self) -> fmt::Result {
         self.w.write_char('}')
     }
@@ -133,14 +116,199 @@ impl<'w> Object<'w> {
 /// RFC 3339, UTC, microseconds.
 pub(super) struct Stamp(pub u64);
 
+impl Stamp {
+    fn text(&self) -> [u8; 27] {
+        let c = civil(self.0, 0);
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let mut put = |at: usize, width: usize, mut n: u64| {
+            for digit in text.iter_mut().skip(at).take(width).rev() {
+                *digit = b'0' + (n % 10) as u8;
+                n /= 10;
+            }
+        };
+        put(0, 4, c.year);
+        put(5, 2, c.month);
+        put(8, 2, c.day);
+        put(11, 2, c.hour);
+        put(14, 2, c.minute);
+        put(17, 2, c.second);
+        put(20, 6, c.micro);
+        text
+    }
+}
+
 impl Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let c = civil(self.0, 0);
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-            c.year, c.month, c.day, c.hour, c.minute, c.second, c.micro
-        )
+        f.write_str(ascii(&self.text()))
+    }
+}
+
+fn ascii(bytes: &[u8]) -> &str {
+    core::str::from_utf8(bytes).unwrap_or("")
+}
+
+/// Pieces of a line. Their `before` ends with the field's name and colon.
+struct Line<'w, W>(&'w mut W);
+
+impl<W: Write> Line<'_, W> {
+    #[inline]
+    fn raw(&mut self, s: &str) -> fmt::Result {
+        self.0.write_str(s)
+    }
+
+    #[inline]
+    fn number(&mut self, before: &str, mut n: u64) -> fmt::Result {
+        self.raw(before)?;
+        let mut digits = [0; 20];
+        let mut from = digits.len();
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (n % 10) as u8;
+            n /= 10;
+            from -= 1;
+            if n == 0 {
+                break;
+            }
+        }
+        self.raw(ascii(digits.get(from..).unwrap_or(&[])))
+    }
+
+    #[inline]
+    fn maybe_number(&mut self, before: &str, n: Option<u64>) -> fmt::Result {
+        match n {
+            Some(n) => self.number(before, n),
+            None => self.null(before),
+        }
+    }
+
+    /// One of our own names, which needs no escapes.
+    #[inline]
+    fn word(&mut self, before: &str, word: &str) -> fmt::Result {
+        self.raw(before)?;
+        self.raw("\"")?;
+        self.raw(word)?;
+        self.raw("\"")
+    }
+
+    #[inline]
+    fn maybe_word(&mut self, before: &str, word: Option<&str>) -> fmt::Result {
+        match word {
+            Some(word) => self.word(before, word),
+            None => self.null(before),
+        }
+    }
+
+    fn named(&mut self, before: &str, name: Option<Named>) -> fmt::Result {
+        match name {
+            Some(Named(Some(name), _)) => self.word(before, name),
+            Some(name) => self.string(before, name),
+            None => self.null(before),
+        }
+    }
+
+    fn null(&mut self, before: &str) -> fmt::Result {
+        self.raw(before)?;
+        self.raw("null")
+    }
+
+    fn string(&mut self, before: &str, value: impl Display) -> fmt::Result {
+        self.raw(before)?;
+        self.raw("\"")?;
+        write!(Quoted(self.0), "{value}")?;
+        self.raw("\"")
+    }
+
+    /// Bytes that are mostly text, and mostly ASCII without quotes.
+    fn bytes(&mut self, before: &str, bytes: &[u8]) -> fmt::Result {
+        let plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
+        if bytes.iter().all(plain) {
+            self.word(before, ascii(bytes))
+        } else {
+            self.string(before, Readable(bytes))
+        }
+    }
+
+    fn address(&mut self, before: &str, addr: &RawAddr) -> fmt::Result {
+        if addr.bytes().is_empty() {
+            return self.null(before);
+        }
+        let Some(Addr::Inet {
+            ip: [a, b, c, d],
+            port,
+        }) = addr.read()
+        else {
+            return self.string(before, Address(addr));
+        };
+        self.raw(before)?;
+        self.number("\"", a.into())?;
+        self.number(".", b.into())?;
+        self.number(".", c.into())?;
+        self.number(".", d.into())?;
+        self.number(":", port.into())?;
+        self.raw("\"")
+    }
+
+    fn errno(&mut self, before: &str, n: u16) -> fmt::Result {
+        match (n, errno(n)) {
+            (0, _) => self.null(before),
+            (_, Some((symbol, _))) => self.word(before, symbol),
+            // A kernel newer than this list: the number is all there is.
+            (_, None) => self.string(before, format_args!("E{n}")),
+        }
+    }
+
+    fn rule(&mut self, before: &str, rule: Option<RuleRef<'_>>) -> fmt::Result {
+        let Some(rule) = rule else {
+            return self.null(before);
+        };
+        self.raw(before)?;
+        self.number("{\"number\":", rule.number.into())?;
+        match rule.place {
+            Some((file, line)) => {
+                self.bytes(",\"file\":", file)?;
+                self.number(",\"line\":", line.into())?;
+            }
+            None => self.raw(",\"file\":null,\"line\":null")?,
+        }
+        match rule.text {
+            RuleText::Rule(text) => self.bytes(",\"text\":", text)?,
+            text => self.string(",\"text\":", text)?,
+        }
+        self.raw("}")
+    }
+
+    /// An array of our own names.
+    fn words<'n>(&mut self, before: &str, words: impl Iterator<Item = &'n str>) -> fmt::Result {
+        self.raw(before)?;
+        let mut gap = "[\"";
+        for word in words {
+            self.raw(gap)?;
+            self.raw(word)?;
+            gap = "\",\"";
+        }
+        self.raw(if gap == "[\"" { "[]" } else { "\"]" })
+    }
+
+    /// What the socket was told before a bind.
+    fn options(&mut self, r: &Record) -> fmt::Result {
+        let is_bind = r.call == Call::Bind || r.flags & flag::IMPLICIT != 0;
+        if !is_bind || r.options.has(BindOptions::UNKNOWN) {
+            return self.raw(",\"v6only\":null,\"options\":null,\"device\":null");
+        }
+        let v6only = match (r.domain, r.options.has(BindOptions::V6ONLY)) {
+            (af::INET6, true) => ",\"v6only\":true,\"options\":",
+            (af::INET6, false) => ",\"v6only\":false,\"options\":",
+            _ => ",\"v6only\":null,\"options\":",
+        };
+        let set = |bit: u8| r.options.has(bit);
+        let names = BindOptions::NAMES.iter().filter(|(_, bit)| set(*bit));
+        self.words(v6only, names.map(|(name, _)| *name))?;
+        let device = (r.device != 0).then_some(r.device.into());
+        self.maybe_number(",\"device\":", device)
+    }
+
+    fn truth(&mut self, before: &str, value: bool) -> fmt::Result {
+        self.raw(before)?;
+        self.raw(if value { "true" } else { "false" })
     }
 }
 
@@ -148,80 +316,113 @@ impl Display for Stamp {
 ///
 /// # Errors
 /// If `w` fails.
-pub fn json(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::Result {
+pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt::Result {
+    const _: () = assert!(SCHEMA == 2);
     let r = record;
     let has = |bit: u16| r.flags & bit != 0;
-    let event = match r.call {
-        Call::Fault => "fault",
-        Call::Exec => "unseen",
-        _ => "decision",
-    };
-    let has_socket = !matches!(r.call, Call::Fault | Call::Exec);
-    let mut o = Object::open(w)?;
-    o.bare("v", SCHEMA)?;
-    o.word("event", event)?;
-    o.string("time", Stamp(r.time_ns))?;
-    o.bare("pid", r.pid)?;
-    o.bare("tid", r.tid)?;
-    let program = (!context.program.is_empty()).then_some(Readable(context.program));
-    o.maybe_string("program", program)?;
-    o.word("call", r.call.name())?;
-    o.maybe_bare("fd", (r.fd >= 0).then_some(r.fd))?;
-    o.word("identity", r.identity.name())?;
+    let mut l = Line(w);
+    l.raw(match r.call {
+        Call::Fault => "{\"v\":2,\"event\":\"fault\",\"time\":",
+        Call::Exec => "{\"v\":2,\"event\":\"unseen\",\"time\":",
+        _ => "{\"v\":2,\"event\":\"decision\",\"time\":",
+    })?;
+    l.word("", ascii(&Stamp(r.time_ns).text()))?;
+    l.number(",\"pid\":", r.pid.into())?;
+    l.number(",\"tid\":", r.tid.into())?;
+    match context.program {
+        [] => l.null(",\"program\":")?,
+        program => l.bytes(",\"program\":", program)?,
+    }
+    l.word(",\"call\":", r.call.name())?;
+    l.maybe_number(",\"fd\":", u64::try_from(r.fd).ok())?;
+    l.word(",\"identity\":", r.identity.name())?;
     let known = r.identity != Identity::None && r.cookie != 0;
-    o.maybe_bare("cookie", known.then_some(r.cookie))?;
-    o.maybe_string("family", has_socket.then(|| family(r.domain)))?;
-    o.maybe_string("type", has_socket.then(|| kind(r.ty)))?;
-    o.maybe_string(
-        "protocol",
-        has_socket.then(|| protocol(r.domain, r.protocol)),
-    )?;
-    let address = |a| (!crate::addr::RawAddr::bytes(a).is_empty()).then_some(Address(a));
-    if r.call == Call::Exec {
-        o.maybe_string("asked", exec_path(r))?;
-    } else {
-        o.maybe_string("asked", address(&r.asked))?;
+    l.maybe_number(",\"cookie\":", known.then_some(r.cookie))?;
+    let has_socket = !matches!(r.call, Call::Fault | Call::Exec);
+    l.named(",\"family\":", has_socket.then(|| family(r.domain)))?;
+    l.named(",\"type\":", has_socket.then(|| kind(r.ty)))?;
+    let named = has_socket.then(|| protocol(r.domain, r.protocol));
+    l.named(",\"protocol\":", named)?;
+    match (r.call, exec_path(r)) {
+        (Call::Exec, Some(path)) => l.string(",\"asked\":", path)?,
+        (Call::Exec, None) => l.null(",\"asked\":")?,
+        _ => l.address(",\"asked\":", &r.asked)?,
     }
-    o.word("verdict", r.verdict.name())?;
-    o.rule("rule", context.rule)?;
-    o.errno("errno", r.errno)?;
-    o.maybe_string("used", address(&r.used))?;
+    l.options(r)?;
+    l.word(",\"verdict\":", r.verdict.name())?;
+    l.rule(",\"rule\":", context.rule)?;
+    l.errno(",\"errno\":", r.errno)?;
+    l.address(",\"used\":", &r.used)?;
     match (has(flag::FORWARDED), r.kernel) {
-        (false, _) => o.null("kernel")?,
-        (true, 0) => o.word("kernel", "ok")?,
-        (true, n) => o.errno("kernel", n)?,
+        (false, _) => l.null(",\"kernel\":")?,
+        (true, 0) => l.raw(",\"kernel\":\"ok\"")?,
+        (true, n) => l.errno(",\"kernel\":", n)?,
     }
-    o.name("stages")?;
-    stages(o.w, r.stages)?;
-    o.maybe_word("check", (r.check != Check::None).then(|| r.check.name()))?;
-    o.truth("inferred", has(flag::INFERRED))?;
-    o.truth("implicit", has(flag::IMPLICIT))?;
-    o.truth("observed", has(flag::OBSERVED))?;
-    o.truth("raw_syscall", has(flag::RAW_SYSCALL))?;
-    o.truth("seccomp", has(flag::SECCOMP))?;
-    o.rule("note", context.note)?;
-    o.maybe_bare("holder", (r.holder != 0).then_some(r.holder))?;
-    o.maybe_bare("uid", (r.uid != u32::MAX).then_some(r.uid))?;
-    o.maybe_word("reason", reason(r))?;
+    let stages = stage::NAMES.iter().filter(|(bit, _)| r.stages & bit != 0);
+    l.words(",\"stages\":", stages.map(|(_, name)| *name))?;
+    l.maybe_word(
+        ",\"check\":",
+        (r.check != Check::None).then(|| r.check.name()),
+    )?;
+    let marks =
+        flag::INFERRED | flag::IMPLICIT | flag::OBSERVED | flag::RAW_SYSCALL | flag::SECCOMP;
+    if has(marks) {
+        l.truth(",\"inferred\":", has(flag::INFERRED))?;
+        l.truth(",\"implicit\":", has(flag::IMPLICIT))?;
+        l.truth(",\"observed\":", has(flag::OBSERVED))?;
+        l.truth(",\"raw_syscall\":", has(flag::RAW_SYSCALL))?;
+        l.truth(",\"seccomp\":", has(flag::SECCOMP))?;
+    } else {
+        l.raw(concat!(
+            ",\"inferred\":false,\"implicit\":false,\"observed\":false",
+            ",\"raw_syscall\":false,\"seccomp\":false"
+        ))?;
+    }
+    l.rule(",\"note\":", context.note)?;
+    l.raw(",\"holder\":")?;
+    match context.holder {
+        Some(held) => holder::json(l.0, held)?,
+        None if r.holder != 0 => holder::json(l.0, &Holder::of_cookie(r.holder))?,
+        None => l.raw("null")?,
+    }
+    let uid = (r.uid != u32::MAX).then_some(r.uid.into());
+    l.maybe_number(",\"uid\":", uid)?;
+    l.maybe_word(",\"reason\":", reason(r))?;
     match &context.predicted {
         Some(p) => {
-            o.name("predicted")?;
-            super::predicted::json(o.w, p)?;
+            l.word(",\"predicted\":{\"answer\":", p.answer.name())?;
+            l.maybe_word(",\"check\":", p.step.map(crate::model::Step::function))?;
+            l.truth(",\"differs\":", p.differs)?;
+            l.maybe_word(",\"why\":", p.why)?;
+            l.raw("}}\n")
         }
-        None => o.null("predicted")?,
+        None => l.raw(",\"predicted\":null}\n"),
     }
-    o.close()?;
-    w.write_char('\n')
 }
 
-fn stages(w: &mut dyn Write, bits: u16) -> fmt::Result {
-    w.write_char('[')?;
-    let mut first = true;
-    for (_, name) in stage::NAMES.iter().filter(|(bit, _)| bits & bit != 0) {
-        w.write_str(if first { "\"" } else { ",\"" })?;
-        w.write_str(name)?;
-        w.write_char('"')?;
-        first = false;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::{String, ToString};
+
+    #[test]
+    fn what_is_written_in_pieces_is_what_display_says() {
+        for n in [0, 9, 10, 12_345, u64::MAX] {
+            let mut s = String::new();
+            Line(&mut s).number("", n).unwrap();
+            assert_eq!(s, n.to_string());
+        }
+        let long = u64::MAX;
+        assert_eq!(Stamp(0).to_string(), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(Stamp(long).to_string(), "2554-07-21T23:34:33.709551Z");
+        for (ip, port) in [([0; 4], 0), ([127, 0, 0, 1], 80), ([255; 4], 65535)] {
+            let raw = Addr::Inet { ip, port }.write();
+            let mut s = String::new();
+            Line(&mut s).address("", &raw).unwrap();
+            assert_eq!(s, alloc::format!("\"{}\"", Address(&raw)));
+        }
+        let mut s = String::new();
+        Line(&mut s).bytes("", b"a\"b\\c\x01").unwrap();
+        assert_eq!(s, r#""a\"b\\c\\x01""#);
     }
-    w.write_char(']')
 }

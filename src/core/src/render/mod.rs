@@ -6,6 +6,7 @@
 
 mod errno;
 mod event;
+mod holder;
 mod json;
 mod names;
 mod predicted;
@@ -14,8 +15,9 @@ mod time;
 
 pub use errno::errno;
 pub use event::{End, Event, json_event, text_event};
+pub use holder::{Holder, HolderState};
 pub use json::json;
-pub use predicted::{Answer, Holder, Predicted};
+pub use predicted::{Answer, Predicted};
 pub use text::text;
 pub use time::{Civil, civil};
 
@@ -26,7 +28,9 @@ use crate::record::{Call, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag};
 
 /// Version of the JSON lines: raised when a field changes its meaning or goes
 /// away, not when one is added.
-pub const SCHEMA: u32 = 1;
+///
+/// 2: `holder` is an object, and stands no longer in `predicted`.
+pub const SCHEMA: u32 = 2;
 
 /// How much the log holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -71,6 +75,8 @@ pub struct Context<'a> {
     pub note: Option<RuleRef<'a>>,
     /// What the model says of a bind.
     pub predicted: Option<Predicted>,
+    /// Who holds the address.
+    pub holder: Option<&'a Holder<'a>>,
     /// How much a line of text says.
     pub detail: Detail,
     /// Colours, for a terminal.

@@ -1,8 +1,7 @@
 //! What the model says that the host would answer to a bind.
 
-use core::fmt::{self, Write};
+use core::fmt;
 
-use super::json::Object;
 use crate::model::{Errno, Step};
 
 /// What the model says.
@@ -28,17 +27,6 @@ impl Answer {
     }
 }
 
-/// The socket in the way, as sock_diag shows it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Holder {
-    /// Its user.
-    pub uid: u32,
-    /// Its inode; 0 for what TIME_WAIT left.
-    pub inode: u32,
-    /// The process of this run that bound it, 0 if none did.
-    pub pid: u32,
-}
-
 /// A prediction, beside what the kernel answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Predicted {
@@ -48,10 +36,9 @@ pub struct Predicted {
     pub step: Option<Step>,
     /// The kernel answered otherwise.
     pub differs: bool,
-    /// Why the model cannot say, or what the difference means.
+    /// Why the model cannot say, or what the difference means. It needs no
+    /// escapes in JSON.
     pub why: Option<&'static str>,
-    /// Who is in the way.
-    pub holder: Option<Holder>,
 }
 
 impl Predicted {
@@ -63,23 +50,8 @@ impl Predicted {
             step: None,
             differs: false,
             why: Some(why),
-            holder: None,
         }
     }
-}
-
-/// The value of `predicted` in a JSON line.
-pub(super) fn json(w: &mut dyn Write, p: &Predicted) -> fmt::Result {
-    let mut o = Object::open(w)?;
-    o.word("answer", p.answer.name())?;
-    o.maybe_word("check", p.step.map(Step::function))?;
-    o.truth("differs", p.differs)?;
-    o.maybe_string("why", p.why)?;
-    let holder = p.holder;
-    o.maybe_bare("holder_uid", holder.map(|h| h.uid))?;
-    o.maybe_bare("holder_inode", holder.map(|h| h.inode).filter(|i| *i != 0))?;
-    o.maybe_bare("holder_pid", holder.map(|h| h.pid).filter(|p| *p != 0))?;
-    o.close()
 }
 
 /// A difference in words, for a line of text.
@@ -92,18 +64,10 @@ pub(super) struct Difference<'a> {
 impl fmt::Display for Difference<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let p = self.predicted;
-        write!(
-            f,
-            "predicted: {}; the kernel says {}",
-            p.answer.name(),
-            self.kernel
-        )?;
-        if let Some(why) = p.why {
-            write!(f, ": {why}")?;
-        }
-        match p.holder {
-            Some(Holder { uid, inode: 0, .. }) => write!(f, ": uid {uid}"),
-            Some(Holder { uid, inode, .. }) => write!(f, ": uid {uid}, inode {inode}"),
+        let answer = p.answer.name();
+        write!(f, "predicted: {answer}; the kernel says {}", self.kernel)?;
+        match p.why {
+            Some(why) => write!(f, ": {why}"),
             None => Ok(()),
         }
     }

@@ -4,13 +4,14 @@
 
 use core::fmt::{self, Display, Write};
 
+use super::holder::HeldBy;
 use super::names::{Address, exec_path, family, kind, protocol, reason};
 use super::predicted::Difference;
-use super::{Context, Detail, Predicted, Readable, RuleRef, civil, errno};
-use crate::addr::af;
+use super::{Context, Detail, Holder, Predicted, Readable, RuleRef, civil, errno};
+use crate::addr::{Addr, af};
 use crate::elf::Class;
 use crate::record::{Call, Check, Identity, RULE_DEFAULT, Record, Verdict, flag, stage};
-use crate::socket::{SocketType, proto, ty};
+use crate::socket::{BindOptions, SocketType, proto, ty};
 
 /// How a piece of a line looks on a terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,6 +165,28 @@ fn asked(w: &mut dyn Write, r: &Record) -> fmt::Result {
     if has_address {
         write!(w, "{} ", Address(&r.asked))?;
     }
+    options(w, r)
+}
+
+/// `v6only reuseaddr `: the options that the socket had before a bind. An IPv6
+/// socket at `::` that receives IPv4 too is `dual-stack`.
+fn options(w: &mut dyn Write, r: &Record) -> fmt::Result {
+    let is_bind = r.call == Call::Bind || r.flags & flag::IMPLICIT != 0;
+    if !is_bind || r.options.has(BindOptions::UNKNOWN) {
+        return Ok(());
+    }
+    let v6only = r.options.has(BindOptions::V6ONLY);
+    if let (af::INET6, false, Some(Addr::Inet6 { ip, .. })) = (r.domain, v6only, r.asked.read())
+        && ip == [0; 16]
+    {
+        w.write_str("dual-stack ")?;
+    }
+    for (name, _) in BindOptions::NAMES
+        .iter()
+        .filter(|(_, bit)| r.options.has(*bit))
+    {
+        write!(w, "{name} ")?;
+    }
     Ok(())
 }
 
@@ -244,8 +267,13 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
     if let Some(note) = c.note {
         list.add(Rule("noted by ", note))?;
     }
-    if r.holder != 0 {
-        list.add(format_args!("held by socket {}", r.holder))?;
+    let by_cookie = Holder::of_cookie(r.holder);
+    if let Some(holder) = c.holder.or((r.holder != 0).then_some(&by_cookie)) {
+        list.add(HeldBy {
+            holder,
+            utc_offset: c.utc_offset,
+            now_ns: r.time_ns,
+        })?;
     }
     let by_policy = matches!(
         r.check,

@@ -8,6 +8,7 @@
 //! What may be touched: a field is added at the end of its structure's spare
 //! words; anything else raises [`VERSION`].
 
+pub mod door;
 mod moves;
 mod options;
 mod process;
@@ -23,7 +24,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// First word of a state: `bindgate` in ASCII.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Raised whenever the layout of [`State`] or of a record changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Most `times N` counters of a policy.
 pub const COUNTERS: usize = 1024;
 

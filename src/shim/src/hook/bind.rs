@@ -5,13 +5,13 @@ use core::ffi::c_int;
 use bindgate_core::addr::{Addr, RawAddr};
 use bindgate_core::policy::{Implicit, Op, Verb};
 use bindgate_core::record::{Call, Check, Identity, Record, flag, stage};
-use bindgate_core::socket::KindSet;
+use bindgate_core::socket::{BindOptions, KindSet};
 use libc::{sockaddr, socklen_t};
 
 use super::ask::{Asked, Question, ask, ask_unread};
 use super::brief::{self, Glance, Judged, Passed};
 use super::note::{answered, describe, enter, refusal};
-use super::{errno, finish, outcome, refuse};
+use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds;
@@ -43,6 +43,7 @@ impl Binding {
         b.record.flags = flag::IMPLICIT;
         b.record.fd = fd;
         b.record.identity = Identity::Cached;
+        b.record.options = fds::get(fd).options();
         b
     }
 
@@ -76,6 +77,7 @@ pub fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
     record.flags = flags;
     record.fd = fd;
     let cached = fds::get(fd);
+    record.options = cached.options();
     if cached.is_valid() {
         record.identity = Identity::Cached;
         describe(&mut record, cached.socket());
@@ -170,6 +172,9 @@ pub fn settle(run: &Run, b: &mut Binding) -> Option<Result<(), Errno>> {
         Plan::Done(answer) => *answer,
     };
     b.record.errno = answer.err().map_or(0, |e| e.0);
+    if answer.is_err() {
+        sockopt::complete(&mut b.record);
+    }
     if answer.is_ok() {
         fds::bound(b.record.fd);
     }
@@ -193,7 +198,12 @@ fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
         fds::bound(fd);
     }
     match &b.plan {
-        Plan::Place(placing) => redirect::placed(run, fd, placing, ok, &mut b.record),
+        Plan::Place(placing) => {
+            b.record
+                .options
+                .set(BindOptions::V6ONLY, placing.is_v6only());
+            redirect::placed(run, fd, placing, ok, &mut b.record);
+        }
         _ if ok => {
             let auto = b.record.asked.read().is_some_and(|a| a.is_auto());
             b.record.used = match auto && !crate::own::process::is_under_seccomp() {
@@ -202,6 +212,9 @@ fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
             };
         }
         _ => {}
+    }
+    if matches!(b.plan, Plan::Forward) {
+        sockopt::complete(&mut b.record);
     }
 }
 

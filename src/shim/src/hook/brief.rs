@@ -10,13 +10,13 @@ use bindgate_core::record::{
     Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
 };
 use bindgate_core::shared::option;
-use bindgate_core::socket::SocketType;
+use bindgate_core::socket::{BindOptions, SocketType};
 use libc::{sockaddr, socklen_t};
 
 use super::ask::{Question, ask, ask_of};
 use super::bind::{begin, note_bind, read_late};
 use super::note::{answered, describe};
-use super::{errno, query, set_errno};
+use super::{errno, query, set_errno, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds::{self, Socket};
@@ -88,6 +88,8 @@ fn granted(call: Call, fd: c_int, flags: u16, socket: SocketType) -> Granted {
         rule: RULE_NONE,
         cookie: 0,
         uid: u32::MAX,
+        options: BindOptions(0),
+        device: 0,
     }
 }
 
@@ -266,11 +268,16 @@ fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
     let [a, b, c, d, ..] = asked.words[0].to_ne_bytes();
     let mut record = granted(Call::Bind, fd, flags, cached.socket());
     (record.stages, record.rule, record.uid) = (passed.stages, passed.rule, passed.uid);
+    let family = u16::from_ne_bytes([a, b]);
+    record.options = cached.options();
     if cached.is_valid() {
         record.identity = Identity::Cached;
         fds::bound(fd);
     } else {
-        record.socket.domain = u16::from_ne_bytes([a, b]);
+        record.socket.domain = family;
+    }
+    if family == af::INET6 || record.options.has(BindOptions::DEVICE) {
+        ask_options(&mut record, &asked, family);
     }
     if let Some(s) = &passed.socket {
         (record.socket, record.identity, record.cookie) = (s.ty, s.identity, s.cookie);
@@ -282,6 +289,14 @@ fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
         }
         _ => emit::granted(run, record, &asked, None),
     }
+}
+
+/// As [`sockopt::complete`], for a record of this kind.
+#[cold]
+#[inline(never)]
+fn ask_options(record: &mut Granted, asked: &Words, family: u16) {
+    let is_any = family == af::INET6 && asked.words[1] == 0 && asked.words[2] == 0;
+    (record.options, record.device) = sockopt::completed(record.fd, record.options, is_any);
 }
 
 /// Another address, or a refusal of the kernel's.

@@ -28,6 +28,7 @@ mod name;
 mod note;
 mod send;
 mod socket;
+mod sockopt;
 mod syscall;
 mod unseen;
 

@@ -10,7 +10,7 @@ use bindgate_core::record::{Call, stage};
 use bindgate_core::shared::move_mark;
 use libc::{sockaddr, socklen_t};
 
-use super::{errno, finish, outcome, refuse};
+use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::faults::guard;
 use crate::own::{fds, memory};
 use crate::session::{self, Run};
@@ -225,7 +225,7 @@ pub unsafe extern "C-unwind" fn setsockopt(
         return unsafe { virtual_setsockopt(fd, level, name, value, len) };
     }
     // SAFETY: as the caller's.
-    unsafe { real::setsockopt()(fd, level, name, value, len) }
+    unsafe { sockopt::forward(fd, level, name, value, len) }
 }
 
 /// setsockopt(2), of a socket that may be elsewhere.
@@ -241,10 +241,9 @@ unsafe fn virtual_setsockopt(
     value: *const c_void,
     len: socklen_t,
 ) -> c_int {
-    let next = real::setsockopt();
     let Some(run) = moved_run() else {
         // SAFETY: as the caller's.
-        return unsafe { next(fd, level, name, value, len) };
+        return unsafe { sockopt::forward(fd, level, name, value, len) };
     };
     let before = errno();
     let found = guard(Call::Bind, stage::IDENTIFY, || redirect::find(run, fd)).flatten();
@@ -257,7 +256,7 @@ unsafe fn virtual_setsockopt(
         None => {}
     }
     // SAFETY: as the caller's.
-    let ret = unsafe { next(fd, level, name, value, len) };
+    let ret = unsafe { sockopt::forward(fd, level, name, value, len) };
     let after = c_int::from(outcome(ret as isize));
     if let (0, Some(found)) = (ret, &found) {
         let mark = match (level, name) {

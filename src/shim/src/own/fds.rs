@@ -8,7 +8,7 @@
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use bindgate_core::record::Identity;
-use bindgate_core::socket::SocketType;
+use bindgate_core::socket::{BindOptions, SocketType};
 
 use crate::own::process;
 use crate::sys::{self, Errno};
@@ -29,12 +29,17 @@ const WATCHED: u64 = 1 << 2;
 const TYPE_SHIFT: u32 = 3;
 const PROTOCOL_SHIFT: u32 = 7;
 const DOMAIN_SHIFT: u32 = 17;
-const COOKIE_SHIFT: u32 = 25;
+const OPTIONS_SHIFT: u32 = 23;
+const COOKIE_SHIFT: u32 = 31;
 /// What an entry says of the socket's kind.
-const KIND: u64 = ((1 << COOKIE_SHIFT) - (1 << TYPE_SHIFT)) | VALID;
+const KIND: u64 = ((1 << OPTIONS_SHIFT) - (1 << TYPE_SHIFT)) | VALID;
+/// The options that were set at the descriptor since its socket was made.
+const OPTIONS: u64 = 0xff << OPTIONS_SHIFT;
+/// Nobody saw the socket being made.
+const OPTIONS_UNKNOWN: u64 = (BindOptions::UNKNOWN as u64) << OPTIONS_SHIFT;
 /// Low bits of a cookie that an entry keeps. Cookies count up from 1, so two
-/// that agree in 39 bits are half a million million sockets apart.
-const COOKIE_MASK: u64 = (1 << 39) - 1;
+/// that agree in 33 bits are eight thousand million sockets apart.
+const COOKIE_MASK: u64 = (1 << 33) - 1;
 
 /// What is cached of one descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +51,7 @@ impl Entry {
             VALID
                 | u64::from(socket.ty & 0xf) << TYPE_SHIFT
                 | u64::from(socket.protocol & 0x3ff) << PROTOCOL_SHIFT
-                | u64::from(socket.domain & 0xff) << DOMAIN_SHIFT
+                | u64::from(socket.domain & 0x3f) << DOMAIN_SHIFT
                 | (cookie & COOKIE_MASK) << COOKIE_SHIFT,
         )
     }
@@ -69,9 +74,20 @@ impl Entry {
     /// Family, type and protocol.
     pub fn socket(self) -> SocketType {
         SocketType {
-            domain: (self.0 >> DOMAIN_SHIFT & 0xff) as u16,
+            domain: (self.0 >> DOMAIN_SHIFT & 0x3f) as u16,
             ty: (self.0 >> TYPE_SHIFT & 0xf) as u16,
             protocol: (self.0 >> PROTOCOL_SHIFT & 0x3ff) as u16,
+        }
+    }
+
+    /// The options that decide binds, as far as they were set at this
+    /// descriptor.
+    #[inline]
+    pub fn options(self) -> BindOptions {
+        if self.is_valid() {
+            BindOptions((self.0 >> OPTIONS_SHIFT) as u8)
+        } else {
+            BindOptions(BindOptions::UNKNOWN)
         }
     }
 
@@ -114,7 +130,7 @@ pub fn made(fd: i32, socket: SocketType) {
 pub fn accepted(listener: i32, fd: i32) {
     let from = get(listener);
     if fd >= 0 && from.is_valid() {
-        put(fd, Entry(from.0 & KIND | BOUND | WATCHED));
+        put(fd, Entry(from.0 & KIND | BOUND | WATCHED | OPTIONS_UNKNOWN));
     } else {
         forget(fd);
     }
@@ -179,6 +195,16 @@ pub fn watched(fd: i32) {
     set(fd, WATCHED);
 }
 
+/// An option of `fd` was set, or taken off.
+pub fn set_option(fd: i32, bit: u8, on: bool) {
+    let bit = u64::from(bit) << OPTIONS_SHIFT;
+    if on {
+        set(fd, bit);
+    } else if let Some(s) = slot(fd) {
+        s.fetch_and(!bit, Relaxed);
+    }
+}
+
 #[inline]
 fn set(fd: i32, bit: u64) {
     if let Some(s) = slot(fd)
@@ -237,7 +263,7 @@ pub fn name(fd: i32, socket: &mut Socket) {
     {
         socket.cookie = cookie;
         socket.identity = Identity::Cookie;
-        let kept = get(fd).0 & (BOUND | WATCHED);
+        let kept = get(fd).0 & (BOUND | WATCHED | OPTIONS);
         put(fd, Entry(Entry::of(socket.ty, cookie).0 | kept));
     }
 }
@@ -285,7 +311,7 @@ pub fn identify(fd: i32) -> Result<Socket, Errno> {
             known => known == cookie & COOKIE_MASK,
         };
         if same {
-            let kept = cached.0 & (BOUND | WATCHED);
+            let kept = cached.0 & (BOUND | WATCHED | OPTIONS);
             put(fd, Entry(Entry::of(cached.socket(), cookie).0 | kept));
             return Ok(Socket {
                 cookie,
@@ -300,8 +326,11 @@ pub fn identify(fd: i32) -> Result<Socket, Errno> {
         ty: ask(libc::SO_TYPE)? as u16,
         protocol: ask(libc::SO_PROTOCOL)? as u16,
     };
-    // Perhaps watched, nobody saw.
-    put(fd, Entry(Entry::of(ty, cookie).0 | WATCHED));
+    // Perhaps watched, perhaps with options: nobody saw.
+    put(
+        fd,
+        Entry(Entry::of(ty, cookie).0 | WATCHED | OPTIONS_UNKNOWN),
+    );
     Ok(Socket {
         cookie,
         identity,

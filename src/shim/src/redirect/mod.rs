@@ -47,6 +47,13 @@ pub struct Placing {
     socket: Socket,
 }
 
+impl Placing {
+    /// Did the socket receive IPv6 only before it was placed?
+    pub fn is_v6only(&self) -> bool {
+        self.marks & move_mark::V6ONLY != 0
+    }
+}
+
 /// Does the socket receive IPv6 only? Asks the kernel.
 pub fn is_v6only(fd: i32) -> bool {
     !process::is_under_seccomp()

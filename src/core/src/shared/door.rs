@@ -1,0 +1,208 @@
+//! What processes of a run say at its door, and what they are told: the bytes
+//! of the messages.
+//!
+//! Each message begins with the run's secret. Its length tells what it is: a
+//! process that wants the run's memory says [`HELLO`] bytes, one that asks
+//! about an address [`Claim::LEN`].
+
+use crate::addr::{RawAddr, STORAGE};
+use crate::socket::{BindOptions, SocketType};
+
+/// Length of the secret: hexadecimal digits.
+pub const SECRET: usize = 32;
+/// Length of the message of a process that joins: secret, pid, tid.
+pub const HELLO: usize = SECRET + 4 + 4;
+
+/// Bytes of an address: its length, and room for the longest.
+const ADDR: usize = 4 + STORAGE;
+
+/// "I am about to bind this socket elsewhere than its program asks: does
+/// anybody of the run hold either address?" If nobody does, the virtual address
+/// is the asker's from then on, until its record says that the bind failed, or
+/// the kernel that the socket is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Slot of the process table.
+    pub process: u32,
+    /// Process id, as the process sees itself.
+    pub pid: u32,
+    /// The descriptor.
+    pub fd: i32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Family, type and protocol that the program believes in.
+    pub socket: SocketType,
+    /// The options that decide, [`BindOptions::UNKNOWN`] not among them.
+    pub options: BindOptions,
+    /// The index of the socket's device, or 0.
+    pub device: u32,
+    /// `SO_COOKIE`: the same that the record of the bind will have.
+    pub cookie: u64,
+    /// Where the program asks to be.
+    pub virt: RawAddr,
+    /// Where it will really be; with port 0 for one of the kernel's choice.
+    pub real: RawAddr,
+}
+
+impl Claim {
+    /// Length of the message, the secret included.
+    pub const LEN: usize = SECRET + 40 + 2 * ADDR;
+
+    /// The message.
+    #[must_use]
+    pub fn to_bytes(&self, secret: &[u8; SECRET]) -> [u8; Self::LEN] {
+        let mut to = [0; Self::LEN];
+        let mut rest = &mut to[..];
+        let mut put = |bytes: &[u8]| {
+            let all = core::mem::take(&mut rest);
+            if let Some((mine, others)) = all.split_at_mut_checked(bytes.len()) {
+                mine.copy_from_slice(bytes);
+                rest = others;
+            }
+        };
+        put(secret);
+        for n in [self.process, self.pid, self.fd.cast_unsigned(), self.uid] {
+            put(&n.to_ne_bytes());
+        }
+        let SocketType {
+            domain,
+            ty,
+            protocol,
+        } = self.socket;
+        for n in [domain, ty, protocol, u16::from(self.options.0)] {
+            put(&n.to_ne_bytes());
+        }
+        put(&u64::from(self.device).to_ne_bytes());
+        put(&self.cookie.to_ne_bytes());
+        for addr in [&self.virt, &self.real] {
+            let bytes = addr.bytes();
+            put(&(bytes.len() as u32).to_ne_bytes());
+            put(bytes);
+            const ZEROS: [u8; STORAGE] = [0; STORAGE];
+            put(ZEROS.get(bytes.len()..).unwrap_or(&[]));
+        }
+        to
+    }
+
+    /// Reads what follows the secret; `None` if no shim wrote it.
+    #[must_use]
+    pub fn from_bytes(message: &[u8; Self::LEN]) -> Option<Claim> {
+        let u16_at = |at: usize| {
+            let bytes = message.get(SECRET + at..SECRET + at + 2)?;
+            Some(u16::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        let u32_at = |at: usize| {
+            let bytes = message.get(SECRET + at..SECRET + at + 4)?;
+            Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        let u64_at = |at: usize| {
+            let bytes = message.get(SECRET + at..SECRET + at + 8)?;
+            Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        let addr_at = |at: usize| {
+            let len = u32_at(at)? as usize;
+            let bytes = message.get(SECRET + at + 4..SECRET + at + ADDR)?;
+            RawAddr::new(bytes.get(..len)?)
+        };
+        Some(Claim {
+            process: u32_at(0)?,
+            pid: u32_at(4)?,
+            fd: u32_at(8)?.cast_signed(),
+            uid: u32_at(12)?,
+            socket: SocketType {
+                domain: u16_at(16)?,
+                ty: u16_at(18)?,
+                protocol: u16_at(20)?,
+            },
+            options: BindOptions(u8::try_from(u16_at(22)?).ok()?),
+            device: u32::try_from(u64_at(24)?).ok()?,
+            cookie: u64_at(32)?,
+            virt: addr_at(40)?,
+            real: addr_at(40 + ADDR)?,
+        })
+    }
+}
+
+/// The answer to a [`Claim`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// Nobody holds it; now the asker does.
+    Free,
+    /// Somebody of the run does.
+    Held(Holder),
+}
+
+/// Who holds an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// `SO_COOKIE` of the socket: what goes into `Record::holder`.
+    pub cookie: u64,
+    /// The process that bound it, as it sees itself.
+    pub pid: u32,
+}
+
+impl Answer {
+    /// Length of the message.
+    pub const LEN: usize = 16;
+
+    /// The message.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let (held, holder) = match self {
+            Answer::Free => (0, Holder { cookie: 0, pid: 0 }),
+            Answer::Held(holder) => (1u32, holder),
+        };
+        let [a, b, c, d] = held.to_ne_bytes();
+        let [e, f, g, h] = holder.pid.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = holder.cookie.to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// Reads the message; `None` if no daemon wrote it.
+    #[must_use]
+    pub fn from_bytes(message: &[u8; Self::LEN]) -> Option<Answer> {
+        let (held, rest) = message.split_first_chunk()?;
+        let (pid, rest) = rest.split_first_chunk()?;
+        let cookie = u64::from_ne_bytes(rest.try_into().ok()?);
+        match u32::from_ne_bytes(*held) {
+            0 => Some(Answer::Free),
+            1 => Some(Answer::Held(Holder {
+                cookie,
+                pid: u32::from_ne_bytes(*pid),
+            })),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let claim = Claim {
+            process: 1,
+            pid: 2,
+            fd: -3,
+            uid: 4,
+            socket: SocketType::created(10, 1, 0),
+            options: BindOptions(BindOptions::V6ONLY),
+            device: 5,
+            cookie: u64::MAX,
+            virt: RawAddr::new(&[7; 28]).unwrap(),
+            real: RawAddr::new(&[9; 128]).unwrap(),
+        };
+        let bytes = claim.to_bytes(&[b'a'; SECRET]);
+        assert_eq!(bytes[..SECRET], [b'a'; SECRET]);
+        assert_eq!(Claim::from_bytes(&bytes), Some(claim));
+        let mut long = bytes;
+        long[SECRET + 40] = 200;
+        assert_eq!(Claim::from_bytes(&long), None);
+        let holder = Holder { cookie: 8, pid: 9 };
+        for answer in [Answer::Free, Answer::Held(holder)] {
+            assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));
+        }
+        assert_eq!(Answer::from_bytes(&[7; 16]), None);
+    }
+}
