@@ -10,6 +10,7 @@
 
 static int listener;
 static struct address full;
+static volatile pid_t waiting;
 
 static void fill(void)
 {
@@ -35,6 +36,7 @@ static void *waiter(void *arg)
     char byte;
     struct iovec io = {&byte, 1};
     struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1};
+    waiting = gettid();
     switch (*(char *)arg) {
     case 'a': accept(listener, &a.any, &a.length); break;
     case '4': accept4(listener, NULL, NULL, 0); break;
@@ -62,8 +64,9 @@ int main(void)
     fill();
     for (const char *call = "a4mca"; *call; call++) {
         pthread_t thread;
+        waiting = 0;
         must(pthread_create(&thread, NULL, waiter, (void *)call) ? -1 : 0);
-        usleep(20000);
+        wait_until_asleep(&waiting);
         pthread_cancel(thread);
         void *result;
         pthread_join(thread, &result);

@@ -14,16 +14,20 @@
 //! //: stdout LINE           … or it says this (all lines are given) …
 //! //: exit N                … with this status, 0 if not said
 //! //: log 2 deny bind       the log has two such records (or: log some …)
+//! //: record {"errno":"EACCES"}   the log has a record with these fields; $DIR
+//!                           as in rules (or: record 2 {…}, so many of them)
 //! //: args A B              further arguments in this case, $DIR as in rules
 //! //: unwritten N           a plain preload says that so many lines of its log
 //!                           could not be written
-//! //: warns TEXT            the launcher warns of the rules, in these words
+//! //: warns TEXT            the launcher warns of the rules, in these words;
+//!                           a line for each warning
 //! //: only preload          not under the launcher as well (or: only run)
 //! ```
 
 use std::fs;
 
 use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
 
 use crate::filtered;
 use crate::support::{self, NOBODY, Run, Way, compile, compile_library, same, sources};
@@ -58,8 +62,9 @@ struct Case {
     stdout: Vec<String>,
     exit: u8,
     log: Vec<Count>,
+    records: Vec<(Option<usize>, String)>,
     unwritten: Option<u32>,
-    warns: Option<String>,
+    warns: Vec<String>,
     only: Option<Way>,
 }
 
@@ -171,9 +176,18 @@ fn parse(name: &str) -> File {
             ("stdout", Some(case)) => case.stdout.push(rest.to_owned()),
             ("exit", Some(case)) => case.exit = rest.parse().expect("exit N"),
             ("unwritten", Some(case)) => case.unwritten = Some(rest.parse().expect("unwritten N")),
-            ("warns", Some(case)) => case.warns = Some(rest.to_owned()),
+            ("warns", Some(case)) => case.warns.push(rest.to_owned()),
             ("only", Some(case)) if rest == "run" => case.only = Some(Way::Run),
             ("only", Some(case)) if rest == "preload" => case.only = Some(Way::Preload),
+            ("record", Some(case)) => {
+                let (number, fields) = match rest.split_once(' ') {
+                    Some((number, fields)) if !rest.starts_with('{') => {
+                        (Some(number.parse().expect("record N {…}")), fields)
+                    }
+                    _ => (None, rest),
+                };
+                case.records.push((number, fields.to_owned()));
+            }
             ("log", Some(case)) => {
                 let [number, verdict, call] = &words()[..] else {
                     panic!("{name}.c:{}: log NUMBER VERDICT CALL", number + 1)
@@ -266,10 +280,17 @@ fn run_case(file: &File, case: &Case) -> Result<(), Failed> {
                 run = run.launcher_arg("--wait");
             }
             let mut outcome = run.finish();
-            if let (Some(words), Way::Run) = (&case.warns, way)
-                && outcome.stderr.contains(words)
-            {
-                outcome.stderr.clear();
+            if way == Way::Run {
+                let (warnings, rest) = warnings_in(&outcome.stderr);
+                let expected = |warning: &String| case.warns.iter().any(|w| warning.contains(w));
+                let is_said = |words: &&String| !warnings.iter().any(|w| w.contains(*words));
+                if let Some(words) = case.warns.iter().find(is_said) {
+                    let seen = outcome.seen();
+                    return Err(format!("it does not warn that {words:?}:\n{seen}").into());
+                }
+                if warnings.iter().all(expected) {
+                    outcome.stderr = rest;
+                }
             }
             if let (Some(n), Way::Preload) = (case.unwritten, way) {
                 let words = format!("bindgate: {n} lines of the log could not be written\n");
@@ -282,9 +303,55 @@ fn run_case(file: &File, case: &Case) -> Result<(), Failed> {
                 &format!("{way:?} as user {user}"),
             )?;
             check_log(case, &outcome)?;
+            for (number, fields) in &case.records {
+                check_record(*number, &run.in_place(fields), &outcome)?;
+            }
         }
     }
     Ok(())
+}
+
+/// The launcher's warnings, each with the lines that show the rule; and what
+/// else is there.
+fn warnings_in(stderr: &str) -> (Vec<String>, String) {
+    let (mut warnings, mut rest) = (Vec::<String>::new(), String::new());
+    let mut in_warning = false;
+    for line in stderr.split_inclusive('\n') {
+        let begins = line.contains(": warning: ");
+        in_warning = begins || in_warning && line.starts_with("  ");
+        match warnings.last_mut() {
+            _ if begins => warnings.push(line.to_owned()),
+            Some(warning) if in_warning => *warning += line,
+            _ => rest += line,
+        }
+    }
+    (warnings, rest)
+}
+
+/// Are there records with these fields, and so many?
+fn check_record(
+    number: Option<usize>,
+    fields: &str,
+    outcome: &support::Outcome,
+) -> Result<(), String> {
+    let wanted: Value = serde_json::from_str(fields).map_err(|e| format!("{e}: {fields}"))?;
+    let records = outcome.records();
+    let found = records.iter().filter(|r| has(&r.0, &wanted)).count();
+    if number.map_or(found > 0, |n| n == found) {
+        return Ok(());
+    }
+    let all: String = records.iter().map(|r| format!("{}\n", r.0)).collect();
+    Err(format!("{found} records with {wanted} in the log:\n{all}"))
+}
+
+/// Objects may have further fields; everything else is as it is wanted.
+fn has(value: &Value, wanted: &Value) -> bool {
+    match (value, wanted) {
+        (Value::Object(value), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(name, wanted)| value.get(name).is_some_and(|value| has(value, wanted))),
+        _ => value == wanted,
+    }
 }
 
 fn check_log(case: &Case, outcome: &support::Outcome) -> Result<(), String> {

@@ -170,6 +170,24 @@ __attribute__((unused)) static void wait_for(pid_t child)
     fflush(stdout);
 }
 
+// Waits until the thread of this process waits in the kernel for something.
+__attribute__((unused)) static void wait_until_asleep(volatile pid_t *thread)
+{
+    while (*thread == 0)
+        usleep(500);
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", *thread);
+    for (char state = 0; state != 'S'; usleep(500)) {
+        int fd = must(open(path, O_RDONLY));
+        ssize_t length = must(read(fd, line, sizeof line - 1));
+        close(fd);
+        line[length] = 0;
+        // PID (NAME) STATE …
+        char *end = strrchr(line, ')');
+        state = end ? end[2] : 0;
+    }
+}
+
 // A system call by its number, past libc and everything between.
 __attribute__((unused)) static long past_libc(long n, long a, long b, long c)
 {

@@ -5,11 +5,10 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{NOBODY, Run, Way, compile, has_nobody, in_net, same, skipped};
+use crate::support::{NOBODY, Patience, Run, Way, compile, has_nobody, in_net, same, skipped};
 
 const BOTH: [Way; 2] = [Way::Preload, Way::Run];
 
@@ -58,7 +57,7 @@ type Client = fn(u16) -> Result<String, String>;
 fn udp_client(port: u16) -> Result<String, String> {
     let talk = || -> std::io::Result<String> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        socket.set_read_timeout(Some(Patience::time()))?;
         socket.connect(("127.0.0.1", port))?;
         let mut all = String::new();
         for word in ["one", "two", ""] {
@@ -95,14 +94,14 @@ trait End {
 
 impl End for TcpStream {
     fn end(&self) -> std::io::Result<()> {
-        self.set_read_timeout(Some(Duration::from_secs(30)))?;
+        self.set_read_timeout(Some(Patience::time()))?;
         self.shutdown(Shutdown::Write)
     }
 }
 
 impl End for UnixStream {
     fn end(&self) -> std::io::Result<()> {
-        self.set_read_timeout(Some(Duration::from_secs(30)))?;
+        self.set_read_timeout(Some(Patience::time()))?;
         self.shutdown(Shutdown::Write)
     }
 }

@@ -13,7 +13,7 @@
 //: case unasked
 //: rule allow bind tcp *:8080
 //: rule allow bind any loopback:*
-//: warns this changes nothing
+//: warns this has no effect
 //: same
 //: log 2 allow bind
 #include "check.h"

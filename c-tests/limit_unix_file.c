@@ -2,6 +2,7 @@
 // the program asked for.
 //: case move
 //: rule move bind unix given to unix:$DIR/real
+//: warns calls chmod()
 //: stdout bind: ok
 //: stdout chmod: ENOENT
 //: stdout listen: ok

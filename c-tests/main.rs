@@ -9,6 +9,7 @@
 mod cases;
 mod demo;
 mod filtered;
+mod harness;
 mod hooks;
 mod neighbours;
 mod records;
@@ -17,11 +18,15 @@ mod support;
 
 fn main() {
     support::main(|| {
+        if let Some(trials) = harness::inner() {
+            return trials;
+        }
         let mut trials = cases::trials();
         if support::emulator().is_some() {
             trials.extend(records::trials());
             return trials;
         }
+        trials.extend(harness::trials());
         trials.extend(neighbours::trials());
         trials.extend(demo::trials());
         trials.extend(hooks::trials());

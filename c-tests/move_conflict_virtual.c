@@ -2,7 +2,7 @@
 //: case move
 //: rule move bind tcp *:8080 to loopback:18080
 //: rule move bind tcp *:8081 to loopback:18080
-//: warns moves another address to the same place
+//: warns redirects another address to the same target
 //: stdout first: ok
 //: stdout second: EADDRINUSE
 //: stdout after the first is gone: ok

@@ -3,7 +3,7 @@
 //: case move
 //: rule move bind tcp *:8080 to loopback:18080
 //: rule move bind tcp *:8081 to loopback:18080
-//: warns moves another address to the same place
+//: warns redirects another address to the same target
 //: stdout first: ok
 //: stdout second: ok
 //: stdout accepted by the first: 127.0.0.1:8080 (16 bytes)

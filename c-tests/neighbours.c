@@ -40,7 +40,6 @@ int main(void)
     say("listen", listen(listener, 1));
     int client = tcp();
     say("connect", connect_ip(client, "127.0.0.1", 8082));
-    alarm(30);
     int connection = accept(listener, NULL, NULL);
     say("accept", connection);
     close(connection);

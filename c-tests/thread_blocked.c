@@ -9,10 +9,12 @@
 #include "check.h"
 
 static int listener;
+static volatile pid_t waiting;
 
 static void *waiter(void *unused)
 {
     (void)unused;
+    waiting = gettid();
     return (void *)(intptr_t)accept(listener, NULL, NULL);
 }
 
@@ -23,7 +25,7 @@ int main(int argc, char **argv)
     must(listen(listener, 1));
     pthread_t thread;
     must(pthread_create(&thread, NULL, waiter, NULL) ? -1 : 0);
-    usleep(10000);
+    wait_until_asleep(&waiting);
     int bound = 0;
     for (int i = 0; i < 1000; i++) {
         int fd = tcp();

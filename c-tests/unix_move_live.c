@@ -3,6 +3,7 @@
 //: user root
 //: case move
 //: rule move bind unix **/given to unix:$DIR/real
+//: warns calls chmod()
 //: args $DIR/given
 //: stdout bind: EADDRINUSE
 //: stdout the server is reached: ok

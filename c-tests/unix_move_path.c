@@ -3,6 +3,7 @@
 // While it lives, a second one does not.
 //: case move
 //: rule move bind unix **/given to unix:$DIR/real
+//: warns calls chmod()
 //: args $DIR/given
 //: same
 //: log 3 move bind

@@ -248,8 +248,7 @@ fn group_signal() -> Result<(), Failed> {
     let seen = in_net(|| {
         let mut process = run.spawn();
         process.says("ready")?;
-        // SAFETY: the group was made for this child; nothing of ours is in it.
-        unsafe { libc::kill(-(process.pid() as i32), libc::SIGRTMIN()) };
+        process.signal_group(libc::SIGRTMIN());
         Ok::<_, String>(process.wait().seen())
     })?;
     let expected = "stdout| ready\nstdout| interrupts: 1\nexit 0\n";
@@ -431,7 +430,7 @@ fn rotation() -> Result<(), Failed> {
             .unwrap()
             .starts_with("log.")
         {
-            let records = crate::support::log::read(&path);
+            let records = crate::support::log::read(&path)?;
             logged += records.iter().filter(|r| r.text("call") == "bind").count();
         }
     }

@@ -39,6 +39,23 @@ fn says(outcome: &Outcome, word: &str) -> Result<(), Failed> {
 fn doctor_ordinary() -> Result<(), Failed> {
     let outcome = doctor("ls");
     same("exit 0", &outcome.status, &outcome.seen())?;
+    same("", &outcome.stderr, "stderr")?;
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    let library = stage().library.display().to_string();
+    let path = lines.first().unwrap_or(&"");
+    let is_told = path.starts_with('/')
+        && path.contains("/ls: is loaded by the dynamic loader")
+        && lines.iter().any(|line| line.contains(&library))
+        && lines
+            .last()
+            .is_some_and(|line| line.starts_with("ls can be "));
+    if !is_told {
+        return Err(format!(
+            "of a program, its loader and the library:\n{}",
+            outcome.seen()
+        )
+        .into());
+    }
     Ok(())
 }
 

@@ -24,13 +24,16 @@ impl Record {
     }
 }
 
-/// Every record in the file; lines about the run itself are left out.
-pub fn read(path: &Path) -> Vec<Record> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    text.lines()
-        .map(parse)
-        .map(Record)
-        .filter(|r| r.0.get("call").is_some())
-        .collect()
+/// Every record in the file; lines about the run itself are left out. That
+/// there is no file is an error, and no empty log.
+pub fn read(path: &Path) -> Result<Vec<Record>, String> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|e| format!("no log, {}: {e}", path.display()))?;
+    let mut records = Vec::new();
+    for line in text.lines() {
+        let line = serde_json::from_str(line).map_err(|e| format!("{e}: {line}"))?;
+        records.push(Record(line));
+    }
+    records.retain(|r| r.0.get("call").is_some());
+    Ok(records)
 }

@@ -11,26 +11,26 @@
 )]
 
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod keeper;
 pub mod log;
+mod patience;
 mod run;
 mod spaces;
 mod stage;
 
+pub use patience::{Patience, until};
 pub use run::{Outcome, Process, Run, Way};
 pub use spaces::{in_net, in_net_and_mounts, mount_tmpfs, mount_tmpfs_of};
 pub use stage::{compile, compile_as, compile_library, sources, stage, which, work_dir};
 
 /// Stands for the library in a list of [`Way::Preload`].
 pub const BINDGATE: &str = "$BINDGATE";
-
-/// A program that has not ended by then never will.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The unprivileged user of the tests.
 pub const NOBODY: u32 = 65534;
@@ -62,35 +62,41 @@ pub fn main(trials: impl FnOnce() -> Vec<Trial>) -> ! {
     // SAFETY: only marks descriptors.
     unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
     let arguments = Arguments::from_args();
-    if !arguments.list && !spaces::may_unshare() {
-        enter_user_namespace();
+    let can_run = arguments.list || spaces::may_unshare() || enter_user_namespace();
+    let mut trials = trials();
+    if !can_run {
+        let reason = "skipped: needs network namespaces, directly or in a user namespace";
+        eprintln!("{reason}: run the tests as root, or allow unprivileged user namespaces");
+        let skip = |trial: Trial| trial.with_kind(reason).with_ignored_flag(!is_ci());
+        trials = trials.into_iter().map(skip).collect();
     }
-    let conclusion = libtest_mimic::run(&arguments, trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let left = keeper::all_ended();
     stage::clear();
+    if let Err(left) = left {
+        eprintln!("{left}");
+        std::process::exit(101);
+    }
     conclusion.exit()
 }
 
-/// Starts this test program anew as root of its own user namespace.
-fn enter_user_namespace() {
-    const ONCE: &str = "BINDGATE_TEST_USERNS";
-    if std::env::var_os(ONCE).is_none() {
-        let mut again = Command::new("unshare");
-        again
-            .arg("-Ur")
-            .arg("--")
-            .args(std::env::args_os())
-            .env(ONCE, "1");
-        eprintln!("not root: running in a user namespace; {}", again.exec());
+/// Starts this test program anew as root of its own user namespace; false where
+/// that is not allowed.
+fn enter_user_namespace() -> bool {
+    let unshare = |program: &[std::ffi::OsString]| {
+        let mut command = Command::new("unshare");
+        command.args(["-Ur", "--"]).args(program);
+        command
+    };
+    let mut probe = unshare(&["unshare".into(), "-n".into(), "true".into()]);
+    let probe = probe.stdin(Stdio::null()).stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        return false;
     }
-    eprintln!(
-        "cannot create a network namespace, neither directly nor in a user namespace: \
-         run the tests as root, or allow unprivileged user namespaces"
-    );
-    if is_ci() {
-        std::process::exit(1);
-    }
-    println!("\ntest result: ok. 0 passed; 0 failed; all skipped (no network namespaces)");
-    std::process::exit(0);
+    let words: Vec<_> = std::env::args_os().collect();
+    eprintln!("not root: running in a user namespace");
+    eprintln!("unshare: {}", unshare(&words).exec());
+    false
 }
 
 /// May tests run programs as another user? Not as root of a user namespace
@@ -157,18 +163,4 @@ pub fn same(expected: &str, seen: &str, what: &str) -> Result<(), String> {
         shown.join("\n")
     );
     Err(text)
-}
-
-/// Asks again and again until there is an answer.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T, String> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = ask() {
-            return Ok(answer);
-        }
-        if Instant::now() > end {
-            return Err(format!("never happened: {what}"));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use super::{BINDGATE, PATH, PATIENCE, emulator, in_net, log, stage, until, work_dir};
+use super::keeper::Keeper;
+use super::{BINDGATE, PATH, Patience, emulator, in_net, log, stage, until, work_dir};
 
 /// How a program is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,7 @@ pub struct Run {
     dir: PathBuf,
     log: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
+    patience: Duration,
 }
 
 impl Run {
@@ -56,6 +58,7 @@ impl Run {
             dir: work_dir(),
             log: None,
             stdin: None,
+            patience: Patience::usual(),
         }
     }
 
@@ -100,6 +103,12 @@ impl Run {
     /// An argument of `bindgate run` itself.
     pub fn launcher_arg(mut self, arg: impl AsRef<OsStr>) -> Run {
         self.launcher_args.push(arg.as_ref().into());
+        self
+    }
+
+    /// How long the program may take on a quiet machine.
+    pub fn patience(mut self, patience: Duration) -> Run {
+        self.patience = patience;
         self
     }
 
@@ -237,10 +246,7 @@ impl Run {
                     .env("BINDGATE_FORMAT", "json");
             }
         }
-        command.current_dir(&self.dir).process_group(0);
-        if self.uid != 0 {
-            command.uid(self.uid).gid(self.uid);
-        }
+        command.current_dir(&self.dir);
         command
     }
 
@@ -260,11 +266,11 @@ impl Run {
                 command.stdin(file);
             }
         }
-        let child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let name = format!("{command:?}");
+        let keeper = Keeper::spawn(command, self.uid);
         Process {
-            child,
+            keeper: keeper.unwrap_or_else(|e| panic!("{name}: {e}")),
+            patience: self.patience,
             stdout,
             stderr,
             log: self.log.clone(),
@@ -291,7 +297,8 @@ fn memory_file(name: &CStr) -> fs::File {
 
 /// A program that runs.
 pub struct Process {
-    child: Child,
+    keeper: Keeper,
+    patience: Duration,
     stdout: fs::File,
     stderr: fs::File,
     log: Option<PathBuf>,
@@ -299,7 +306,12 @@ pub struct Process {
 
 impl Process {
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.keeper.program() as u32
+    }
+
+    /// To whom the orphans of the run belong.
+    pub fn keeper(&self) -> u32 {
+        self.keeper.pid()
     }
 
     /// What it has written to stdout so far.
@@ -312,15 +324,20 @@ impl Process {
         all_of(&mut self.stderr)
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal, unless it has ended.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: not yet waited for, so the number is its own.
-        unsafe { libc::kill(self.child.id() as i32, signal) };
+        self.keeper.signal(signal);
+    }
+
+    /// Sends its process group a signal.
+    pub fn signal_group(&self, signal: i32) {
+        // SAFETY: the group was made for this program; nothing of ours is in it.
+        unsafe { libc::kill(-self.keeper.program(), signal) };
     }
 
     /// Has it ended?
     pub fn ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.keeper.status(Duration::ZERO).is_some()
     }
 
     /// Waits until it has written `text` to stdout; an early end is an error.
@@ -335,35 +352,39 @@ impl Process {
     }
 
     /// Waits for its end, then ends what is left of its process group.
-    pub fn wait(mut self) -> Outcome {
-        let end = Instant::now() + PATIENCE;
-        let mut pause = Duration::from_micros(500);
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if Instant::now() > end {
-                break None;
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
-        };
-        let stdout = self.stdout();
-        let stderr = self.stderr();
-        Outcome {
-            status: how(status),
-            stdout,
-            stderr,
-            log: self.log.clone(),
-        }
+    ///
+    /// # Panics
+    ///
+    /// If it does not end: that is no outcome, and nothing to compare with.
+    pub fn wait(self) -> Outcome {
+        self.end().unwrap_or_else(|never| panic!("{never}"))
     }
-}
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // SAFETY: the group was made for this child; nothing of ours is in it.
-        unsafe { libc::kill(-(self.child.id() as i32), libc::SIGKILL) };
-        let _ = self.child.wait();
+    /// The same; an error if it does not end.
+    pub fn end(mut self) -> Result<Outcome, String> {
+        let mut patience = Patience::of(self.patience);
+        let status = loop {
+            if let Some(status) = self.keeper.status(Duration::from_secs(1)) {
+                break status;
+            }
+            if patience.is_over() {
+                let state = self.keeper.state();
+                self.keeper.kill();
+                return Err(format!(
+                    "it did not end:\n{state}stdout so far:\n{}\nstderr so far:\n{}",
+                    self.stdout(),
+                    self.stderr()
+                ));
+            }
+        };
+        let outcome = Outcome {
+            status: how(status),
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+            log: self.log.clone(),
+        };
+        self.keeper.leave();
+        Ok(outcome)
     }
 }
 
@@ -374,14 +395,11 @@ fn all_of(file: &mut fs::File) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn how(status: Option<ExitStatus>) -> String {
-    match status {
-        None => format!("no end after {PATIENCE:?}"),
-        Some(s) => match (s.code(), s.signal()) {
-            (Some(code), _) => format!("exit {code}"),
-            (_, Some(signal)) => format!("signal {signal}"),
-            _ => format!("{s:?}"),
-        },
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => format!("{status:?}"),
     }
 }
 
@@ -397,8 +415,17 @@ pub struct Outcome {
 
 impl Outcome {
     /// The decisions; the run must have been `logged`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no log.
     pub fn records(&self) -> Vec<log::Record> {
-        log::read(self.log.as_deref().expect("not logged"))
+        self.log().unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The same; an error if there is no log.
+    pub fn log(&self) -> Result<Vec<log::Record>, String> {
+        log::read(self.log.as_deref().ok_or("not logged")?)
     }
 
     /// Everything that a user sees, for messages and comparisons.

@@ -2,6 +2,7 @@
 //! to work in.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,8 @@ pub struct Stage {
     /// The library for the launcher's own architecture: another one than
     /// `library` if the programs are emulated.
     pub native: PathBuf,
+    /// Held as long as the stage is used.
+    _lock: fs::File,
 }
 
 static STAGE: OnceLock<Stage> = OnceLock::new();
@@ -25,6 +28,7 @@ static STAGE: OnceLock<Stage> = OnceLock::new();
 /// The stage, made on first use.
 pub fn stage() -> &'static Stage {
     STAGE.get_or_init(|| {
+        remove_abandoned();
         let root = std::env::temp_dir().join(format!("bg{}", std::process::id()));
         let open = |path: &Path, mode| {
             fs::create_dir_all(path).unwrap();
@@ -34,6 +38,8 @@ pub fn stage() -> &'static Stage {
             open(&root.join(dir), 0o755);
         }
         open(&root.join("w"), 0o1777);
+        let lock = fs::File::create(root.join(LOCK)).unwrap();
+        assert!(is_lockable(&lock), "{}: somebody else's", root.display());
         let exe = std::env::current_exe().unwrap();
         let copy = |from: &Path, to: PathBuf| {
             fs::copy(from, &to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
@@ -55,8 +61,36 @@ pub fn stage() -> &'static Stage {
             library: copy(&library, root.join("lib/libbindgate.so")),
             native: copy(&native, root.join("lib/native.so")),
             root,
+            _lock: lock,
         }
     })
+}
+
+const LOCK: &str = "lock";
+
+/// Takes the lock, if nobody has it.
+fn is_lockable(lock: &fs::File) -> bool {
+    // SAFETY: an open file.
+    unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+}
+
+/// Removes the stages of harnesses that were killed.
+fn remove_abandoned() {
+    for entry in fs::read_dir(std::env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("bg"));
+        let is_stage = number.is_some_and(|n| n.parse::<u32>().is_ok());
+        if is_stage
+            && let Ok(lock) = fs::File::open(entry.path().join(LOCK))
+            && is_lockable(&lock)
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Removes the stage, if there is one.

@@ -26,6 +26,7 @@ pub mod proto {
     pub const TCP: u16 = 6;
     pub const UDP: u16 = 17;
     pub const ICMPV6: u16 = 58;
+    pub const SCTP: u16 = 132;
     pub const UDPLITE: u16 = 136;
     pub const MPTCP: u16 = 262;
 }
@@ -58,6 +59,7 @@ impl SocketType {
             (af::INET, ty::PACKET) => s.domain = af::PACKET,
             (af::INET | af::INET6, ty::STREAM) if protocol == 0 => s.protocol = proto::TCP,
             (af::INET | af::INET6, ty::DGRAM) if protocol == 0 => s.protocol = proto::UDP,
+            (af::INET | af::INET6, ty::SEQPACKET) if protocol == 0 => s.protocol = proto::SCTP,
             (af::UNIX, _) => {
                 s.protocol = 0;
                 if s.ty == ty::RAW {
@@ -70,21 +72,23 @@ impl SocketType {
         s
     }
 
-    /// Every kind name that this socket answers to.
+    /// Every kind name that this socket answers to, and for an IP socket its
+    /// protocol number.
     #[must_use]
     pub fn kinds(self) -> KindSet {
         let inet = |base: KindSet, ty: u16, p: u16| match (ty, p) {
+            (ty::RAW, _) => base | KindSet::RAW,
+            (_, proto::SCTP) => base | KindSet::SCTP,
             (ty::STREAM, proto::TCP) => base | KindSet::TCP | KindSet::TCP_ONLY,
             (ty::STREAM, proto::MPTCP) => base | KindSet::TCP | KindSet::MPTCP,
             (ty::DGRAM, proto::UDP) => base | KindSet::UDP | KindSet::UDP_ONLY,
             (ty::DGRAM, proto::UDPLITE) => base | KindSet::UDP | KindSet::UDPLITE,
             (ty::DGRAM, proto::ICMP | proto::ICMPV6) => base | KindSet::PING,
-            (ty::RAW, _) => base | KindSet::RAW,
             _ => base,
         };
         match self.domain {
-            af::INET => inet(KindSet::INET, self.ty, self.protocol),
-            af::INET6 => inet(KindSet::INET6, self.ty, self.protocol),
+            af::INET => inet(KindSet::INET, self.ty, self.protocol).with_protocol(self.protocol),
+            af::INET6 => inet(KindSet::INET6, self.ty, self.protocol).with_protocol(self.protocol),
             af::UNIX => KindSet::UNIX,
             af::VSOCK => KindSet::VSOCK,
             af::NETLINK => KindSet::NETLINK,
@@ -117,8 +121,11 @@ impl SocketType {
 /// A set of kind names of the policy language. A rule names one kind; a
 /// socket answers to several. `any` is answered to by every socket and has no
 /// bit of its own.
+///
+/// The upper half is an IP protocol number: that of the socket, or the one that
+/// a rule for `proto N` wants. It is 0 where there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct KindSet(pub u16);
+pub struct KindSet(pub u32);
 
 impl KindSet {
     #![allow(missing_docs)]
@@ -140,10 +147,11 @@ impl KindSet {
     pub const VSOCK: KindSet = KindSet(1 << 11);
     pub const NETLINK: KindSet = KindSet(1 << 12);
     pub const PACKET: KindSet = KindSet(1 << 13);
+    pub const SCTP: KindSet = KindSet(1 << 14);
 
     /// Names as the policy language writes them, with their bit. `any` is not
     /// among them.
-    pub const NAMES: [(&'static str, KindSet); 14] = [
+    pub const NAMES: [(&'static str, KindSet); 15] = [
         ("inet", KindSet::INET),
         ("inet6", KindSet::INET6),
         ("tcp", KindSet::TCP),
@@ -152,6 +160,7 @@ impl KindSet {
         ("udp", KindSet::UDP),
         ("udp-only", KindSet::UDP_ONLY),
         ("udplite", KindSet::UDPLITE),
+        ("sctp", KindSet::SCTP),
         ("ping", KindSet::PING),
         ("raw", KindSet::RAW),
         ("unix", KindSet::UNIX),
@@ -160,10 +169,35 @@ impl KindSet {
         ("packet", KindSet::PACKET),
     ];
 
-    /// Have the two sets a name in common?
+    /// The names alone, one bit each.
+    #[must_use]
+    pub const fn names(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The IP protocol number, or 0.
+    #[must_use]
+    pub const fn protocol(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The same names with an IP protocol number.
+    #[must_use]
+    pub const fn with_protocol(self, protocol: u16) -> KindSet {
+        KindSet(self.names() as u32 | (protocol as u32) << 16)
+    }
+
+    /// Returns whether the two sets have a name in common.
     #[must_use]
     pub const fn intersects(self, other: KindSet) -> bool {
-        self.0 & other.0 != 0
+        self.names() & other.names() != 0
+    }
+
+    /// Returns whether a rule for this set is about a socket of those kinds:
+    /// it has one of the names, and the protocol if the rule names one.
+    #[must_use]
+    pub const fn holds(self, socket: KindSet) -> bool {
+        self.intersects(socket) && (self.protocol() == 0 || self.protocol() == socket.protocol())
     }
 }
 
@@ -242,6 +276,16 @@ mod tests {
         let k = SocketType::created(2, 1, 262).kinds();
         assert!(k.intersects(KindSet::TCP));
         assert!(!k.intersects(KindSet::TCP_ONLY));
+    }
+
+    #[test]
+    fn sctp_has_a_name_and_every_ip_protocol_its_number() {
+        let k = SocketType::created(10, 5, 0).kinds();
+        assert!(k.intersects(KindSet::SCTP) && k.protocol() == 132);
+        let by_number = |n| KindSet::INET.with_protocol(n);
+        assert!(by_number(132).holds(SocketType::created(2, 1, 132).kinds()));
+        assert!(!by_number(132).holds(SocketType::created(2, 1, 0).kinds()));
+        assert_eq!(SocketType::created(1, 1, 0).kinds(), KindSet::UNIX);
     }
 
     #[test]

@@ -438,12 +438,12 @@ impl Covered {
 
 /// The kinds that answer to these names and to narrower ones.
 pub(super) fn widen(kinds: u64) -> u64 {
-    let mut set = KindSet(kinds as u16);
+    let mut set = KindSet(u32::from(kinds as u16));
     if set.intersects(KindSet::TCP) {
         set = set | KindSet::TCP_ONLY | KindSet::MPTCP;
     }
     if set.intersects(KindSet::UDP) {
         set = set | KindSet::UDP_ONLY | KindSet::UDPLITE;
     }
-    u64::from(set.0)
+    u64::from(set.names())
 }

@@ -11,7 +11,7 @@ use super::ast::{
 };
 use super::cells::Cells;
 use super::diag::{Diagnostic, Severity};
-use super::footprint::{footprint, kind_bits};
+use super::footprint::{footprint, kind_bits, protocol};
 use super::layout::{MAGIC, VERSION, condition_flag, flag, header, rule_flag, section, verb};
 use super::target::{host, port};
 use super::{Mode, Op, glob, print, warn};
@@ -57,7 +57,7 @@ pub fn compile(
     for h in &p.host {
         let at = h.at;
         let mut d = c.diagnostic(at, "virtual hosts are not supported yet".into());
-        d.expected = Some("no 'host' lines".into());
+        d.expected = Some("a policy without 'host' lines".into());
         c.errors.push(d);
     }
     for rule in &p.rules {
@@ -67,7 +67,10 @@ pub fn compile(
         for (i, rule) in p.rules.iter().enumerate() {
             c.place(i as u32, rule);
             if c.cells.places() > MAX_PLACES {
-                let d = c.diagnostic(rule.at, "too many addresses and ports in all".into());
+                let d = c.diagnostic(
+                    rule.at,
+                    "too many combinations of addresses and ports".into(),
+                );
                 c.errors.push(d);
                 break;
             }
@@ -205,9 +208,9 @@ impl Compiler<'_> {
         }
         let text = print::line(rule);
         let text = self.out.text(text.as_bytes());
-        let bits = kind_bits(rule.kinds);
+        let kinds = kind_bits(rule.kinds) | u64::from(protocol(rule.kinds)) << 16;
         let words = [
-            u64::from(verb) | u64::from(flags) << 8 | u64::from(errno) << 16 | bits << 32,
+            u64::from(verb) | u64::from(flags) << 8 | u64::from(errno) << 16 | kinds << 32,
             u64::from(uid) | u64::from(condition) << 32,
             u64::from(limit) | u64::from(counter) << 32,
             pattern,
@@ -223,7 +226,7 @@ impl Compiler<'_> {
         let wild = s.len() - glob::literal_prefix(s.as_bytes());
         if wild > glob::MAX_PATTERN {
             let message = format!(
-                "a glob with {wild} bytes from its first wildcard on; at most {} are possible",
+                "a glob of {wild} bytes from its first wildcard on; at most {} are supported",
                 glob::MAX_PATTERN
             );
             self.error(rule.at, message);
@@ -262,15 +265,14 @@ impl Compiler<'_> {
                 let longest = longest(t);
                 // Either name space has room for 107 bytes and a NUL.
                 if longest > 107 {
-                    let message =
-                        format!("a Unix name of up to {longest} bytes; at most 107 are possible");
+                    let message = format!("a Unix name of up to {longest} bytes; at most 107 fit");
                     self.error(at, message);
                 }
                 let fam = rule.kinds.families();
                 let ports = matches!(rule.term, Term::Ip { .. } | Term::Vsock { .. });
                 let named = t.replace("%%", "");
                 if fam.unix && !ports && (named.contains("%p") || named.contains("%a")) {
-                    let message = "a Unix name has no port and no address to put in for %p or %a";
+                    let message = "a Unix name has neither a port for %p nor an address for %a";
                     self.error(at, message.into());
                 }
             }
@@ -292,8 +294,12 @@ impl Compiler<'_> {
                     };
                     let (low, high) = (i64::from(from) + n, i64::from(to) + n);
                     if low < 1 || high > max {
-                        let message =
-                            format!("ports {from}-{to} become {low}-{high}, which leaves 1-{max}");
+                        let message = match from == to {
+                            true => format!("port {from} becomes {low}, outside 1-{max}"),
+                            false => {
+                                format!("ports {from}-{to} become {low}-{high}, outside 1-{max}")
+                            }
+                        };
                         let mut d = self.diagnostic(at, message);
                         d.expected = Some("another offset, or fewer ports in the rule".into());
                         self.errors.push(d);

@@ -269,7 +269,7 @@ impl View<'_> {
     /// `NONE` where nothing is known.
     #[must_use]
     pub fn outlook(&self, q: &Query<'_>, c: &Candidates<'_>) -> Outlook {
-        let kinds = u64::from(q.kinds.0);
+        let kinds = u64::from(q.kinds.names());
         let (mut first, mut certain) = (NONE, NONE);
         let (mut fits, mut open, mut more) = (false, false, false);
         self.each_list(&c.lists, q, &c.key, |list, check_ports| {
@@ -294,7 +294,7 @@ impl View<'_> {
                 open |= e & entry::ALLOWS == 0 || (kinds == 0 && !any);
                 // A user, or a note: not for `first` to say.
                 more |= e & entry::PLAIN == 0 || e & entry::NOTE != 0;
-                if any || e & kinds != 0 {
+                if any || (e & kinds != 0 && self.has_protocol(rule, e, q.kinds)) {
                     first = first.min(rule);
                 }
                 if any {
@@ -499,7 +499,7 @@ impl View<'_> {
             note: NONE,
             doubt: None,
         };
-        let kinds = u64::from(q.kinds.0);
+        let kinds = u64::from(q.kinds.names());
         self.each_list(&c.lists, q, &c.key, |list, check_ports| {
             for &e in list {
                 let id = upper(e);
@@ -560,6 +560,12 @@ impl View<'_> {
         if !self.may_hold(rule, key, q) {
             return Holds::No;
         }
+        if !self.has_protocol(rule, 0, q.kinds) {
+            return match q.unknown_socket {
+                true => Holds::Unknown(Doubt::Socket),
+                false => Holds::No,
+            };
+        }
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
         if flags & rule_flag::USER != 0 {
             match q.uid {
@@ -574,7 +580,17 @@ impl View<'_> {
         }
     }
 
-    /// As [`View::holds`], while the user is unknown.
+    /// Returns whether the socket has the IP protocol that the rule wants, if
+    /// it wants one. A rule whose list entry is plain wants none.
+    fn has_protocol(&self, rule: u32, entry: u64, socket: KindSet) -> bool {
+        let wanted = match entry & entry::PLAIN {
+            0 => (self.rule_word(rule, 0) >> 48) as u16,
+            _ => 0,
+        };
+        wanted == 0 || wanted == socket.protocol()
+    }
+
+    /// As [`View::holds`], while the user and the socket are unknown.
     fn may_hold(&self, rule: u32, key: &Key<'_>, q: &Query<'_>) -> bool {
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
         self.has_name(rule, flags, key)

@@ -15,6 +15,8 @@ pub enum Severity {
     Error,
     /// No, but it is probably not what was meant.
     Warning,
+    /// No, and it may well be what was meant.
+    Hint,
 }
 
 /// One message.
@@ -88,7 +90,7 @@ pub fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Vec<Diagnostic>>
             column: column.chars().count() as u32 + 1,
             width: 1,
             snippet: String::from_utf8_lossy(line).trim_end().to_string(),
-            message: format!("the byte 0x{:02x} is no UTF-8", bad.first().unwrap_or(&0)),
+            message: format!("invalid UTF-8 (byte 0x{:02x})", bad.first().unwrap_or(&0)),
             expected: Some("text in UTF-8".to_string()),
             suggestion: None,
             severity: Severity::Error,
@@ -106,6 +108,7 @@ impl fmt::Display for Diagnostic {
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Hint => "hint",
         };
         write!(
             f,

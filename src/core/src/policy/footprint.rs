@@ -102,6 +102,7 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
     let plain = rule.times.is_none()
         && rule.user.is_none()
         && rule.program.is_none()
+        && protocol(rule.kinds) == 0
         && !matches!(
             rule.term,
             Term::Unix(UnixTerm::Path(_) | UnixTerm::Abstract(_))
@@ -208,10 +209,19 @@ fn ip(rule: &Rule, addrs: &[IpSet], receives: bool, cells: &mut Vec<Spot>) {
     }
 }
 
+/// The IP protocol number that a rule wants, or 0.
+pub(super) fn protocol(kinds: Kinds) -> u16 {
+    match kinds {
+        Kinds::Any => 0,
+        Kinds::Of(set) => set.protocol(),
+    }
+}
+
+/// The names of a rule's kinds, one bit each.
 pub(super) fn kind_bits(kinds: Kinds) -> u64 {
     match kinds {
         Kinds::Any => 0xffff,
-        Kinds::Of(set) => u64::from(set.0),
+        Kinds::Of(set) => u64::from(set.names()),
     }
 }
 

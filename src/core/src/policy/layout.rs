@@ -94,7 +94,7 @@ pub(super) mod flag {
 pub const BIND_PORTS: usize = 65536 / 64;
 
 /// Words of a rule:
-/// verb | flags << 8 | errno << 16 | kinds << 32;
+/// verb | flags << 8 | errno << 16 | kinds << 32 | IP protocol or 0 << 48;
 /// uid | condition + 1 << 32; limit | counter << 32; pattern;
 /// target | source << 32; line;
 /// list of IP port ranges | list of vsock port ranges << 32; text.

@@ -29,6 +29,8 @@ mod exec;
 mod find;
 #[cfg(feature = "alloc")]
 mod footprint;
+#[cfg(feature = "alloc")]
+mod gaps;
 mod glob;
 // Half of the names are for the side that writes.
 #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
@@ -45,6 +47,8 @@ mod part;
 mod print;
 #[cfg(feature = "alloc")]
 mod settings;
+#[cfg(feature = "alloc")]
+mod suggest;
 #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
 mod target;
 #[cfg(feature = "alloc")]
@@ -69,6 +73,8 @@ pub use decide::{
 #[cfg(feature = "alloc")]
 pub use diag::{Diagnostic, Severity, text};
 pub use exec::{ExecQuery, ExecRuling, Says};
+#[cfg(feature = "alloc")]
+pub use gaps::hints;
 pub use glob::matches as glob_matches;
 pub use layout::{LayoutError, MAX_RULES};
 #[cfg(feature = "alloc")]

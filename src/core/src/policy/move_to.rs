@@ -44,6 +44,11 @@ pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
             s,
         );
     };
+    if host.text.is_empty() {
+        let message = format!("the address is missing before '{}'", part.text);
+        let expected = "'*' to keep the address, or another one";
+        return whole.fault(message, expected, Some(format!("*{}", part.text)));
+    }
     let fam = kinds.families();
     let host = match host.text {
         "*" => TargetHost::Keep,
@@ -74,7 +79,7 @@ pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
         Some(n) => Ok(TargetPort::Offset(sign * i64::from(n))),
         None => port.fault(
             format!("'{}' is not an offset", port.text),
-            "a number behind the sign",
+            "a number after the sign",
             None,
         ),
     };
@@ -89,7 +94,7 @@ pub(super) fn target(word: &Word, kinds: Kinds) -> Parsed<TargetSpec> {
                 Err(f) if number(text) == Some(0) => return Err(f),
                 _ => {
                     return port.fault(
-                        format!("'{text}' is not a port to move to"),
+                        format!("'{text}' is not a port for a target"),
                         "a number, '+N' or '-N', 'auto', or '*' to keep the port",
                         nearest(text, ["auto", "*"]),
                     );

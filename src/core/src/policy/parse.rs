@@ -12,6 +12,7 @@ use super::errno;
 use super::lex::{Word, words};
 use super::move_to;
 use super::part::Fault;
+use super::suggest;
 use super::terms;
 
 /// A text to parse, with the name that messages call it by: a file name,
@@ -46,10 +47,20 @@ pub(super) fn all_digits(text: &str) -> bool {
 /// # Errors
 /// Everything that is wrong with them, not only the first thing.
 pub fn parse(sources: &[Source<'_>]) -> Result<Policy, Vec<Diagnostic>> {
+    read(sources, true)
+}
+
+/// Returns whether this is a line of a policy.
+pub(super) fn is_line(text: &str) -> bool {
+    read(&[Source { name: "", text }], false).is_ok()
+}
+
+fn read(sources: &[Source<'_>], suggests: bool) -> Result<Policy, Vec<Diagnostic>> {
     let mut p = Parser {
         policy: Policy::default(),
         mode_at: None,
         diags: Vec::new(),
+        suggests,
         source: 0,
         line: 0,
         text: "",
@@ -81,6 +92,8 @@ pub(super) struct Parser<'a> {
     pub policy: Policy,
     pub mode_at: Option<At>,
     diags: Vec<Diagnostic>,
+    /// Whole rules are suggested for what is not one.
+    suggests: bool,
     source: u32,
     line: u32,
     text: &'a str,
@@ -92,7 +105,7 @@ impl Parser<'_> {
         if let Some((before, _)) = line.split_once('\r') {
             // What follows would be part of a comment, unnoticed.
             let column = before.chars().count() as u32 + 1;
-            let message = "a carriage return within a line".to_string();
+            let message = "a carriage return in the middle of a line".to_string();
             return self.error((column, 1), message, "lines that end with a newline", None);
         }
         let (words, broken) = words(self.text);
@@ -100,12 +113,26 @@ impl Parser<'_> {
             self.error((e.column, 1), e.message.to_string(), e.expected, None);
             return;
         }
+        let before = self.diags.len();
         let mut line = Line {
             words: &words,
             pos: 0,
             p: self,
         };
         line.read();
+        self.suggest(before, &words);
+    }
+
+    /// Gives the first error of a line the rule that was probably meant, where
+    /// no single word is to blame.
+    fn suggest(&mut self, before: usize, words: &[Word]) {
+        let suggests = self.suggests;
+        if let Some(first) = self.diags.get_mut(before)
+            && suggests
+            && first.suggestion.is_none()
+        {
+            first.suggestion = suggest::line(words);
+        }
     }
 
     pub fn error(
@@ -204,7 +231,7 @@ impl<'p> Line<'p, '_, '_> {
     pub fn missing(&mut self, expected: &str) {
         let end = self.end();
         let last = self.words.last().map_or("", |w| w.text.as_str());
-        let message = format!("something is missing behind '{last}'");
+        let message = format!("the line ends after '{last}'");
         self.p.error(end, message, expected, None);
     }
 
@@ -281,8 +308,19 @@ impl<'p> Line<'p, '_, '_> {
                 self.p.error(Self::span(w), message, &expected_ops, None);
                 None
             }
+            None if suggest::is_everything(&w.text) && self.peek().is_none() => {
+                let message = format!("'{verb} {}' is not a rule", w.text);
+                return self.p.error(Self::span(w), message, &expected_ops, None);
+            }
+            None if terms::kinds(w).is_ok() || suggest::is_like_address(&w.text) => {
+                let message = format!("the operation is missing before '{}'", w.text);
+                return self.p.error(Self::span(w), message, &expected_ops, None);
+            }
             None => {
                 self.wrong(w, "operation", &expected_ops, ops.iter().copied());
+                if self.peek().is_none() {
+                    return;
+                }
                 None
             }
         };
@@ -293,18 +331,10 @@ impl<'p> Line<'p, '_, '_> {
             let term = self.glob(w, &w.text).map(Term::File);
             (Some(Kinds::Any), false, term)
         } else {
-            let Some(w) = self.next() else {
-                return self.missing(&terms::kind_list());
-            };
-            let kinds = match terms::kinds(w) {
-                Ok(kinds) => Some(kinds),
-                Err(f) => {
-                    self.fault(w, f);
-                    None
-                }
-            };
-            let (exactly, term) = self.address(op, kinds);
-            (kinds, exactly, term)
+            match self.kinds_and_address(op) {
+                Some(found) => found,
+                None => return,
+            }
         };
         let tail = self.tail(verb, op, kinds);
         let (Some(op), Some(kinds), Some(term), Some(tail)) = (op, kinds, term, tail) else {
@@ -331,7 +361,7 @@ impl<'p> Line<'p, '_, '_> {
                 }
                 None => {
                     let end = self.end();
-                    let message = "a move without a target".to_string();
+                    let message = "this move has no target".to_string();
                     return self.p.error(end, message, "'to' and a target", None);
                 }
             },
@@ -357,6 +387,44 @@ impl<'p> Line<'p, '_, '_> {
             user_at,
             target_at,
         });
+    }
+
+    /// Kinds, `exactly` and the address, each `None` after an error in it;
+    /// nothing where the line is not worth reading on.
+    fn kinds_and_address(&mut self, op: Option<Op>) -> Option<(Option<Kinds>, bool, Option<Term>)> {
+        let Some(w) = self.next() else {
+            self.missing(&terms::kind_list());
+            return None;
+        };
+        let number = match w.keyword() {
+            Some("proto") => match self.next() {
+                Some(n) => Some(n),
+                None => {
+                    self.missing(terms::PROTOCOL);
+                    return None;
+                }
+            },
+            _ => None,
+        };
+        let (w, read) = match number {
+            Some(n) => (n, terms::protocol(n)),
+            None => (w, terms::kinds(w)),
+        };
+        if read.is_err() && suggest::is_like_address(&w.text) {
+            let message = format!("the kind of socket is missing before '{}'", w.text);
+            let expected = terms::kind_list();
+            self.p.error(Self::span(w), message, &expected, None);
+            return None;
+        }
+        let kinds = match read {
+            Ok(kinds) => Some(kinds),
+            Err(f) => {
+                self.fault(w, f);
+                None
+            }
+        };
+        let (exactly, term) = self.address(op, kinds);
+        Some((kinds, exactly, term))
     }
 
     /// `exactly` and the address. `None` after an error in it.
@@ -425,12 +493,12 @@ impl<'p> Line<'p, '_, '_> {
                 }
             };
             if seen.contains(&key) {
-                let message = format!("'{key}' stands here twice");
+                let message = format!("'{key}' is given twice");
                 self.p.error(Self::span(w), message, "", None);
             } else if !fits(key) {
                 let message = match key {
-                    "implicit" => "'implicit' is for bind rules".to_string(),
-                    _ => format!("'{key}' does not go with '{verb}'"),
+                    "implicit" => "'implicit' works in bind rules only".to_string(),
+                    _ => format!("'{key}' cannot be used with '{verb}'"),
                 };
                 self.p.error(Self::span(w), message, &expected, None);
             }

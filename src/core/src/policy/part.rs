@@ -59,7 +59,7 @@ impl<'a> Part<'a> {
                     text: self.text,
                     at: self.at,
                 };
-                return whole.fault("an empty member in a list".to_string(), "", None);
+                return whole.fault("a list with an empty member".to_string(), "", None);
             }
             out.push(part);
             at += text.len() + 1;

@@ -133,6 +133,7 @@ impl fmt::Display for Kinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kinds::Any => f.write_str("any"),
+            Kinds::Of(set) if set.protocol() != 0 => write!(f, "proto {}", set.protocol()),
             Kinds::Of(set) => {
                 let names = KindSet::NAMES.iter().filter(|(_, k)| set.intersects(*k));
                 let names: alloc::vec::Vec<_> = names.map(|(n, _)| *n).collect();

@@ -80,7 +80,7 @@ impl<'p> Line<'p, '_, '_> {
         for op in ops {
             if let Some(old) = self.p.policy.defaults.get(op) {
                 let message = format!(
-                    "the default for {} is set already, at {}",
+                    "the default for {} is already set at {}",
                     op.name(),
                     self.p.place(old.at)
                 );
@@ -103,7 +103,7 @@ impl<'p> Line<'p, '_, '_> {
             _ => return self.wrong(w, "mode", expected, ["enforce", "observe"]),
         };
         if let Some(old) = self.p.mode_at {
-            let message = format!("the mode is set already, at {}", self.p.place(old));
+            let message = format!("the mode is already set at {}", self.p.place(old));
             self.p.error(Self::span(head), message, "", None);
         } else {
             self.p.policy.mode = Some(mode);
@@ -126,7 +126,7 @@ impl<'p> Line<'p, '_, '_> {
         });
         if let Some(old) = twice {
             let message = format!(
-                "'host {}' is set already, at {}",
+                "'host {}' is already set at {}",
                 w.text,
                 self.p.place(old.at)
             );

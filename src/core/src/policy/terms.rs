@@ -30,7 +30,8 @@ const IP_KINDS: KindSet = KindSet(
         | KindSet::UDP_ONLY.0
         | KindSet::UDPLITE.0
         | KindSet::PING.0
-        | KindSet::RAW.0,
+        | KindSet::RAW.0
+        | KindSet::SCTP.0,
 );
 
 impl Kinds {
@@ -51,6 +52,11 @@ fn kind_names() -> impl Iterator<Item = &'static str> {
     core::iter::once("any").chain(KindSet::NAMES.iter().map(|(n, _)| *n))
 }
 
+/// Returns whether this is the name of a kind.
+pub(super) fn is_kind_name(word: &str) -> bool {
+    kind_names().any(|name| name == word)
+}
+
 pub(super) fn kind_list() -> String {
     let mut s = String::from("a kind (");
     for (i, n) in kind_names().enumerate() {
@@ -59,8 +65,29 @@ pub(super) fn kind_list() -> String {
         }
         s.push_str(n);
     }
-    s.push(')');
+    s.push_str(", or proto NUMBER)");
     s
+}
+
+/// What follows `proto`.
+pub(super) const PROTOCOL: &str = "an IP protocol number from 1 to 262";
+
+/// IP sockets by the number of their protocol.
+pub(super) fn protocol(word: &Word) -> Parsed<Kinds> {
+    match number(&word.text) {
+        Some(n @ 1..=262) => Ok(Kinds::Of(
+            (KindSet::INET | KindSet::INET6).with_protocol(n as u16),
+        )),
+        _ => Part {
+            text: &word.text,
+            at: 0,
+        }
+        .fault(
+            format!("'{}' is not the number of a protocol", word.text),
+            PROTOCOL,
+            None,
+        ),
+    }
 }
 
 pub(super) fn kinds(word: &Word) -> Parsed<Kinds> {
@@ -75,6 +102,9 @@ pub(super) fn kinds(word: &Word) -> Parsed<Kinds> {
             any = true;
         } else if let Some((_, k)) = KindSet::NAMES.iter().find(|(n, _)| *n == m.text) {
             set = set | *k;
+        } else if m.text == "proto" {
+            let message = "'proto' has no place in a list: write a rule for each protocol";
+            return m.fault(message.to_string(), "", None);
         } else {
             return m.fault(
                 format!("unknown kind '{}'", m.text),
@@ -130,7 +160,7 @@ pub(super) fn term(word: &Word, kinds: Kinds) -> Parsed<Term> {
         return vsock(whole);
     }
     whole.fault(
-        "sockets of this kind have no addresses that rules can name".to_string(),
+        "rules cannot name addresses of this kind of socket".to_string(),
         "'*' or nothing",
         None,
     )
@@ -188,14 +218,18 @@ const ADDRESS: &str =
 fn ip(part: Part<'_>) -> Parsed<Term> {
     let Some((host, port)) = host_port(part) else {
         let words = super::parse::MODIFIERS.iter().copied();
-        let s = if super::parse::all_digits(part.text) {
+        let is_port = super::parse::all_digits(part.text);
+        let s = if is_port {
             Some(format!("*:{}", part.text))
         } else if ip_set(part).is_ok() {
             Some(format!("{}:*", part.text))
+        } else if super::suggest::is_filler(part.text) {
+            None
         } else {
             nearest(part.text, words.chain(["loopback:*"]))
         };
-        return part.fault(format!("'{}' has no port", part.text), ADDRESS, s);
+        let lacks = if is_port { "address" } else { "port" };
+        return part.fault(format!("'{}' has no {lacks}", part.text), ADDRESS, s);
     };
     if host.text.matches(':').count() > 0 && !host.text.contains(['[', '{']) {
         return part.fault(
@@ -210,6 +244,10 @@ fn ip(part: Part<'_>) -> Parsed<Term> {
                     .map(|ip: Ipv6Addr| format!("[{ip}]:*")),
             },
         );
+    }
+    if host.text.is_empty() {
+        let message = format!("the address is missing before '{}'", part.text);
+        return part.fault(message, ADDRESS, Some(format!("*{}", part.text)));
     }
     let addrs = host.members()?.into_iter().map(ip_set);
     let addrs = addrs.collect::<Parsed<Vec<_>>>()?;
@@ -239,7 +277,7 @@ fn ip_set(part: Part<'_>) -> Parsed<IpSet> {
             IpAddr::V6(_) => format!("[{}/{len}]", Ipv6Addr::from_bits(bits & keep)),
         };
         return part.fault(
-            format!("'{}' has bits set behind its prefix", part.text),
+            format!("'{}' has bits set after its prefix", part.text),
             "the address of the network",
             Some(net),
         );
@@ -284,7 +322,7 @@ pub(super) fn ip_prefix(part: Part<'_>) -> Parsed<(IpAddr, u8)> {
     };
     if addr.contains('%') {
         return part.fault(
-            "a scope in an address: rules do not compare scopes".to_string(),
+            "an address with a scope: rules do not compare scopes".to_string(),
             "the address without '%' and what follows",
             None,
         );
@@ -347,8 +385,9 @@ fn vsock(part: Part<'_>) -> Parsed<Term> {
         } else {
             None
         };
+        let lacks = if s.is_some() { "context id" } else { "port" };
         return part.fault(
-            format!("'{}' has no port", part.text),
+            format!("'{}' has no {lacks}", part.text),
             "CID:PORT (a CID is a number, '*', 'cid-any', 'hypervisor', 'local' or 'host')",
             s,
         );
@@ -412,7 +451,7 @@ pub(super) fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
         (Some(from), Some(to)) if from <= max && to <= max => (from, to),
         _ => {
             return part.fault(
-                format!("'{}' is beyond the last port", part.text),
+                format!("'{}' is higher than the last port", part.text),
                 &format!("at most {max}"),
                 None,
             );
@@ -420,7 +459,7 @@ pub(super) fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
     };
     if from > to {
         return part.fault(
-            format!("the range '{}' is the wrong way round", part.text),
+            format!("the range '{}' is backwards", part.text),
             "the lower port first",
             Some(format!("{to}-{from}")),
         );
@@ -432,8 +471,8 @@ pub(super) fn port_set(part: Part<'_>, max: u32, min: u32) -> Parsed<PortSet> {
             to => format!("{{auto,1-{to}}}"),
         };
         return part.fault(
-            "port 0 is no port but a request for one".to_string(),
-            "a number from 1, or 'auto'",
+            "port 0 asks for an automatic port".to_string(),
+            "'auto', or a number from 1",
             Some(s),
         );
     }

@@ -33,6 +33,9 @@ pub(super) fn warnings(p: &Policy, reached: &[bool]) -> Vec<Diagnostic> {
         w.target(rule);
         w.program(rule);
     }
+    for gap in super::gaps::all(p) {
+        w.say(gap.at, gap.message, gap.suggestion);
+    }
     w.collisions();
     w.hidden(reached);
     w.idle();
@@ -82,8 +85,8 @@ impl Warner<'_> {
         let grants = matches!(rule.action, Action::Allow | Action::Move(_));
         let has = |a| addrs.contains(&a);
         if grants && !rule.exactly && has(IpSet::Wild6) && !has(IpSet::Wild4) && !has(IpSet::Any) {
-            let message = "'[::]' is IPv6 only here: a dual-stack socket on [::] receives IPv4 as \
-                           well, and this rule does not match it";
+            let message = "'[::]' means IPv6 only here: a dual-stack socket on [::] also receives \
+                           IPv4, and this rule does not match it";
             let mut r = rule.clone();
             r.exactly = true;
             self.say(rule.at, message.to_string(), Some(r.to_string()));
@@ -167,15 +170,18 @@ impl Warner<'_> {
                 port: TargetPort::Number(n),
                 ..
             } if many => {
-                format!("several ports move to port {n}: the second of them gets EADDRINUSE")
+                format!(
+                    "several ports are redirected to port {n}: the second bind fails with EADDRINUSE"
+                )
             }
             TargetSpec::Path(t) | TargetSpec::Abstract(t) if many && !uses_port(t) => {
-                "several ports move to one Unix name: the second of them gets EADDRINUSE \
-                 (%p stands for the port)"
+                "several ports are redirected to one Unix name: the second bind fails with \
+                 EADDRINUSE ('%p' stands for the port)"
                     .to_string()
             }
             TargetSpec::Path(t) | TargetSpec::Abstract(t) if has_auto(ports) && uses_port(t) => {
-                "for an automatic port %p is 'auto': the second of them gets EADDRINUSE".to_string()
+                "'%p' is 'auto' for every automatic port: the second bind fails with EADDRINUSE"
+                    .to_string()
             }
             _ => return,
         };
@@ -193,7 +199,8 @@ impl Warner<'_> {
         };
         for g in program.into_iter().chain(file) {
             if g.contains('/') && !g.starts_with(['/', '*', '?', '[', '\\']) {
-                let message = format!("a program's path begins with '/', and '{g}' does not");
+                let message =
+                    format!("'{g}' matches no program: the path of a program begins with '/'");
                 self.say(rule.at, message, None);
             }
         }
@@ -222,8 +229,8 @@ impl Warner<'_> {
                     && let Some(rule) = self.policy.rules.get(b)
                 {
                     let message = format!(
-                        "{} moves another address to the same place: whoever comes second gets \
-                         EADDRINUSE",
+                        "{} redirects another address to the same target: the second bind fails \
+                         with EADDRINUSE",
                         self.named(a)
                     );
                     self.say(rule.target_at, message, None);
@@ -298,7 +305,7 @@ impl Warner<'_> {
                     "where ports below 1024 are reserved, this rule is not reached: {} comes first",
                     self.named(a)
                 ),
-                None => "this rule is never reached: earlier ones always match first".to_string(),
+                None => "this rule is never reached: earlier rules always match first".to_string(),
             };
             if let Some(rule) = self.policy.rules.get(i) {
                 self.say(rule.at, message, None);
@@ -318,7 +325,7 @@ impl Warner<'_> {
             }
             if let Some(rule) = rules.next() {
                 let message = format!(
-                    "this changes nothing: no rule refuses {1} {0}, and the default allows it",
+                    "this has no effect: no rule refuses {1} {0}, and the default allows it",
                     op.name(),
                     if op == Op::Exec { "an" } else { "a" }
                 );
@@ -345,8 +352,8 @@ impl Warner<'_> {
         let refuses = |r: &Rule| matches!(r.action, Action::Deny(_) | Action::Note);
         let binds = |r: &Rule| r.op == Op::Bind && !refuses(r) && listens(r.kinds);
         if rules.iter().any(binds) && !rules.iter().any(|r| r.op == Op::Listen && !refuses(r)) {
-            let message = "this refuses every listen() as well, and no rule allows one: what the \
-                           rules let a server bind is of no use to it";
+            let message = "this refuses listen() too, and no rule allows it: servers may bind, but \
+                           not listen";
             let deny = match errno {
                 super::errno::EACCES => "deny".to_string(),
                 errno => format!("deny {}", Errno(errno)),

@@ -85,6 +85,8 @@ fn kinds() -> impl Strategy<Value = Kinds> {
         2 => Just(Kinds::Of(KindSet::UDP)),
         2 => Just(Kinds::Of(KindSet::UNIX)),
         2 => Just(Kinds::Of(KindSet::VSOCK)),
+        1 => select(vec![6u16, 17, 132])
+            .prop_map(|n| Kinds::Of((KindSet::INET | KindSet::INET6).with_protocol(n))),
         4 => vec(one, 1..3).prop_map(|all| {
             Kinds::Of(all.into_iter().fold(KindSet::NONE, |a, b| a | b))
         }),
@@ -447,7 +449,7 @@ pub fn question() -> impl Strategy<Value = Question> {
         4 => Just(Implicit::No), 1 => Just(Implicit::Listen), 1 => Just(Implicit::Connect)
     ];
     let socket = select(vec![
-        "tcp", "udp", "mptcp", "udplite", "ping", "raw", "tcp", "udp", "other",
+        "tcp", "udp", "mptcp", "udplite", "sctp", "ping", "raw", "tcp", "udp", "other",
     ]);
     (
         select(vec![

@@ -78,6 +78,7 @@ pub fn kinds(name: &str, family: u16) -> KindSet {
         "mptcp" => t(family, ty::STREAM, proto::MPTCP),
         "udp" => t(family, ty::DGRAM, proto::UDP),
         "udplite" => t(family, ty::DGRAM, proto::UDPLITE),
+        "sctp" => t(family, ty::STREAM, proto::SCTP),
         "ping" => t(family, ty::DGRAM, proto::ICMP),
         "raw" => t(family, ty::RAW, 1),
         "unix" => t(af::UNIX, ty::STREAM, 0),

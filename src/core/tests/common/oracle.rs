@@ -46,7 +46,7 @@ fn matches(rule: &Rule, q: &Query<'_>) -> Option<bool> {
     let kind = match rule.kinds {
         Kinds::Any => Some(true),
         Kinds::Of(_) if q.unknown_socket => None,
-        Kinds::Of(set) => Some(set.intersects(q.kinds)),
+        Kinds::Of(set) => Some(set.holds(q.kinds)),
     };
     let user = match &rule.user {
         None => Some(true),
@@ -91,8 +91,8 @@ fn family_fits(kinds: Kinds, addr: &Addr) -> bool {
         Addr::Unix(_) => has(&["unix"]),
         Addr::Vsock { .. } => has(&["vsock"]),
         Addr::Inet { .. } | Addr::Inet6 { .. } => has(&[
-            "inet", "inet6", "tcp", "tcp-only", "mptcp", "udp", "udp-only", "udplite", "ping",
-            "raw",
+            "inet", "inet6", "tcp", "tcp-only", "mptcp", "udp", "udp-only", "udplite", "sctp",
+            "ping", "raw",
         ]),
         _ => true,
     }
