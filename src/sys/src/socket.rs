@@ -1,0 +1,409 @@
+//! Sockets: their names, their options, their descriptors.
+
+use core::ffi::c_void;
+
+use crate::{Allowed, Call, Errno};
+
+/// One integer option.
+///
+/// # Errors
+/// The kernel's.
+pub fn getsockopt_int(allowed: Allowed, fd: i32, level: i32, name: i32) -> Result<i32, Errno> {
+    let mut value = 0i32;
+    let mut len = 4u32;
+    // SAFETY: the kernel writes to two live locals, as much as `len` says.
+    unsafe {
+        call!(
+            allowed,
+            Call::Getsockopt,
+            libc::SYS_getsockopt,
+            fd,
+            level,
+            name,
+            &raw mut value,
+            &raw mut len
+        )?;
+    }
+    Ok(value)
+}
+
+/// Any option, into `value`; how many bytes there were.
+///
+/// # Errors
+/// The kernel's.
+pub fn getsockopt(
+    allowed: Allowed,
+    fd: i32,
+    level: i32,
+    name: i32,
+    value: &mut [u8],
+) -> Result<usize, Errno> {
+    let mut len = value.len() as u32;
+    // SAFETY: the kernel writes to a live buffer, as much as `len` says.
+    unsafe {
+        call!(
+            allowed,
+            Call::Getsockopt,
+            libc::SYS_getsockopt,
+            fd,
+            level,
+            name,
+            value.as_mut_ptr(),
+            &raw mut len
+        )?;
+    }
+    Ok(len as usize)
+}
+
+/// getsockopt(2) into memory of the program's: the kernel says if it is not
+/// there.
+///
+/// # Safety
+/// `value` and `len` are what the program gave for an answer to be written to.
+///
+/// # Errors
+/// The kernel's.
+pub unsafe fn getsockopt_into(
+    allowed: Allowed,
+    fd: i32,
+    level: i32,
+    name: i32,
+    value: *mut c_void,
+    len: *mut u32,
+) -> Result<(), Errno> {
+    // SAFETY: the kernel writes where the program wants it, and nowhere else.
+    unsafe {
+        call!(
+            allowed,
+            Call::Getsockopt,
+            libc::SYS_getsockopt,
+            fd,
+            level,
+            name,
+            value,
+            len
+        )?;
+    }
+    Ok(())
+}
+
+/// setsockopt(2) from memory of the program's: the kernel says if it is not
+/// there.
+///
+/// # Errors
+/// The kernel's.
+pub fn setsockopt_from(
+    allowed: Allowed,
+    fd: i32,
+    level: i32,
+    name: i32,
+    value: *const c_void,
+    len: u32,
+) -> Result<(), Errno> {
+    // SAFETY: the kernel only reads, and checks what it reads.
+    unsafe {
+        call!(
+            allowed,
+            Call::Setsockopt,
+            libc::SYS_setsockopt,
+            fd,
+            level,
+            name,
+            value,
+            len
+        )?;
+    }
+    Ok(())
+}
+
+/// Sets any option.
+///
+/// # Errors
+/// The kernel's.
+pub fn setsockopt(
+    allowed: Allowed,
+    fd: i32,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> Result<(), Errno> {
+    setsockopt_from(
+        allowed,
+        fd,
+        level,
+        name,
+        value.as_ptr().cast(),
+        value.len() as u32,
+    )
+}
+
+/// `SO_ATTACH_FILTER`: a classic BPF program that sees each packet.
+///
+/// # Errors
+/// The kernel's.
+pub fn attach_filter(
+    allowed: Allowed,
+    fd: i32,
+    program: &[libc::sock_filter],
+) -> Result<(), Errno> {
+    let fprog = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_ptr().cast_mut(),
+    };
+    setsockopt_from(
+        allowed,
+        fd,
+        libc::SOL_SOCKET,
+        libc::SO_ATTACH_FILTER,
+        (&raw const fprog).cast(),
+        size_of_val(&fprog) as u32,
+    )
+}
+
+/// `SO_COOKIE`: the socket's identity.
+///
+/// # Errors
+/// The kernel's.
+pub fn cookie(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
+    let mut value = 0u64;
+    let mut len = 8u32;
+    // SAFETY: the kernel writes to two live locals, as much as `len` says.
+    unsafe {
+        call!(
+            allowed,
+            Call::Getsockopt,
+            libc::SYS_getsockopt,
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_COOKIE,
+            &raw mut value,
+            &raw mut len
+        )?;
+    }
+    Ok(value)
+}
+
+/// getsockname(2) into `name`; the name's full length, which may be more than
+/// there was room for.
+///
+/// # Errors
+/// The kernel's.
+pub fn getsockname<T: Bytes>(allowed: Allowed, fd: i32, name: &mut T) -> Result<usize, Errno> {
+    let (at, mut len) = (name.at(), size_of::<T>() as u32);
+    // SAFETY: the kernel writes to a live value of plain bytes, as much as
+    // `len` says.
+    unsafe {
+        call!(
+            allowed,
+            Call::Getsockname,
+            libc::SYS_getsockname,
+            fd,
+            at,
+            &raw mut len
+        )?;
+    }
+    Ok(len as usize)
+}
+
+/// getpeername(2), as [`getsockname`].
+///
+/// # Errors
+/// The kernel's.
+pub fn getpeername<T: Bytes>(allowed: Allowed, fd: i32, name: &mut T) -> Result<usize, Errno> {
+    let (at, mut len) = (name.at(), size_of::<T>() as u32);
+    // SAFETY: as in `getsockname`.
+    unsafe {
+        call!(
+            allowed,
+            Call::Getpeername,
+            libc::SYS_getpeername,
+            fd,
+            at,
+            &raw mut len
+        )?;
+    }
+    Ok(len as usize)
+}
+
+/// Room for a name: bytes or words, any of which are a value.
+pub trait Bytes {
+    /// Where it lies.
+    fn at(&mut self) -> *mut u8;
+}
+
+impl<const N: usize> Bytes for [u8; N] {
+    fn at(&mut self) -> *mut u8 {
+        self.as_mut_ptr()
+    }
+}
+
+impl<const N: usize> Bytes for [u64; N] {
+    fn at(&mut self) -> *mut u8 {
+        self.as_mut_ptr().cast()
+    }
+}
+
+/// bind(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn bind(allowed: Allowed, fd: i32, addr: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads a live slice.
+    unsafe {
+        call!(
+            allowed,
+            Call::Bind,
+            libc::SYS_bind,
+            fd,
+            addr.as_ptr(),
+            addr.len()
+        )?;
+    }
+    Ok(())
+}
+
+/// connect(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn connect(allowed: Allowed, fd: i32, addr: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads a live slice.
+    unsafe {
+        call!(
+            allowed,
+            Call::Connect,
+            libc::SYS_connect,
+            fd,
+            addr.as_ptr(),
+            addr.len()
+        )?;
+    }
+    Ok(())
+}
+
+/// bind(2) with one byte at `at` for an address, which every family refuses
+/// once the kernel has read it. For a program that is about to make that call
+/// on that descriptor: it is made whatever else may be.
+///
+/// # Errors
+/// The kernel's: `EFAULT` if there is nothing to be read at `at`.
+pub fn bind_one_byte(fd: i32, at: usize) -> Result<(), Errno> {
+    // SAFETY: the kernel only reads, and checks what it reads.
+    unsafe { call!(Allowed::ALL, Call::Bind, libc::SYS_bind, fd, at, 1)? };
+    Ok(())
+}
+
+/// connect(2) with one byte at `at` for an address, as [`bind_one_byte`].
+///
+/// # Errors
+/// As there.
+pub fn connect_one_byte(fd: i32, at: usize) -> Result<(), Errno> {
+    // SAFETY: the kernel only reads, and checks what it reads.
+    unsafe { call!(Allowed::ALL, Call::Connect, libc::SYS_connect, fd, at, 1)? };
+    Ok(())
+}
+
+/// socket(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn socket(allowed: Allowed, domain: i32, ty: i32, protocol: i32) -> Result<i32, Errno> {
+    let call = match domain {
+        libc::AF_UNIX => Call::SocketUnix,
+        libc::AF_INET | libc::AF_INET6 => Call::SocketInet,
+        libc::AF_NETLINK => Call::SocketNetlink,
+        _ => Call::SocketOther,
+    };
+    // SAFETY: no memory is involved.
+    let fd = unsafe { call!(allowed, call, libc::SYS_socket, domain, ty, protocol)? };
+    Ok(fd as i32)
+}
+
+/// close(2).
+pub fn close(allowed: Allowed, fd: i32) {
+    // SAFETY: no memory is involved.
+    let _ = unsafe { call!(allowed, Call::Close, libc::SYS_close, fd) };
+}
+
+/// dup3(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn dup3(allowed: Allowed, old: i32, new: i32, flags: i32) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    unsafe { call!(allowed, Call::Dup3, libc::SYS_dup3, old, new, flags)? };
+    Ok(())
+}
+
+/// fcntl(2) with an integer argument.
+///
+/// # Errors
+/// The kernel's.
+pub fn fcntl(allowed: Allowed, fd: i32, cmd: i32, arg: usize) -> Result<usize, Errno> {
+    // SAFETY: the commands that take a pointer fail for what is none; those of
+    // our callers take a number.
+    unsafe { call!(allowed, Call::Fcntl, libc::SYS_fcntl, fd, cmd, arg) }
+}
+
+/// epoll_ctl(2) with `EPOLL_CTL_ADD`.
+///
+/// # Errors
+/// The kernel's.
+pub fn epoll_add(allowed: Allowed, ep: i32, fd: i32, events: u32, data: u64) -> Result<(), Errno> {
+    let event = libc::epoll_event { events, u64: data };
+    // SAFETY: the kernel reads a live local.
+    unsafe {
+        call!(
+            allowed,
+            Call::EpollCtl,
+            libc::SYS_epoll_ctl,
+            ep,
+            libc::EPOLL_CTL_ADD,
+            fd,
+            &raw const event
+        )?;
+    }
+    Ok(())
+}
+
+/// sendto(2) on a connected socket, without `SIGPIPE`.
+///
+/// # Errors
+/// The kernel's.
+pub fn send(allowed: Allowed, fd: i32, buf: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads a live slice.
+    unsafe {
+        call!(
+            allowed,
+            Call::Sendto,
+            libc::SYS_sendto,
+            fd,
+            buf.as_ptr(),
+            buf.len(),
+            libc::MSG_NOSIGNAL,
+            0,
+            0
+        )
+    }
+}
+
+/// recvmsg(2), with close-on-exec on what arrives.
+///
+/// # Safety
+/// `msg` and all that it points to must be live and of the stated sizes.
+///
+/// # Errors
+/// The kernel's.
+pub unsafe fn recvmsg(allowed: Allowed, fd: i32, msg: &mut libc::msghdr) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call!(
+            allowed,
+            Call::Recvmsg,
+            libc::SYS_recvmsg,
+            fd,
+            &raw mut *msg,
+            libc::MSG_CMSG_CLOEXEC
+        )
+    }
+}
