@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`policy`] | sources of rules, `policy check`, `policy show` |
+//! | [`level`] | what may be done under the seccomp filters that were there before |
 //! | [`library`] | where the shim is |
 //! | [`see`] | can a program be seen: `doctor`, and the warning of `run` |
 //! | [`run`] | `run`: what is set up, in which order |
@@ -32,6 +33,7 @@
 
 mod cli;
 mod explain;
+mod level;
 mod library;
 mod outer;
 mod policy;

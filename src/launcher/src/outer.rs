@@ -78,7 +78,7 @@ pub fn find() -> Result<Option<Outer>, Failure> {
     let [id, secret, pid, policy, state, rest @ ..] = fields.as_slice() else {
         return Ok(None);
     };
-    let has_file = rest.get(1) == Some(&"f");
+    let has_file = rest.contains(&"f");
     let found = by_proc(id, pid, policy, state).or_else(|| by_name(id, secret, has_file));
     if found.is_some() {
         return Ok(found);

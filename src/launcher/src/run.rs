@@ -11,6 +11,7 @@ use bindgate_core::render::Detail;
 use bindgate_core::shared::{State, option};
 
 use super::cli::{Format, Run};
+use super::level::Inherited;
 use super::{Failure, complain, exit, library, outer, policy, see, wait};
 use bindgate_daemon::{Counter, Handle, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
@@ -61,6 +62,9 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let file = path.as_ref().map_or("", |_| ".f");
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
     let with_file = setup.target.is_file();
+    let inherited = Inherited::find();
+    let filters = inherited.and_then(|inherited| inherited.field());
+    let filters = filters.unwrap_or_default();
 
     let inherited = signal::take_over();
     let failed = |e| Failure::new(exit::SYSTEM, "the process that writes the log", e);
@@ -77,7 +81,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     // A process that cannot reach its run ends where the policy enforces.
     let mode = if enforcing { 'e' } else { 'o' };
     let name = format!(
-        "{:016x}.{secret}.{}.{policy_fd}.{state_fd}.{mode}{file}",
+        "{:016x}.{secret}.{}.{policy_fd}.{state_fd}.{mode}{file}{filters}",
         id.run, drainer.pid
     );
     log::debug!("run {:016x}, log process {}", id.run, drainer.pid);

@@ -48,7 +48,7 @@ fn wanted(call: Call, stage: u16, at: &Location<'_>) -> &'static [u8] {
     let len = room - rest.len();
     let line = buf.get(..len).unwrap_or(&[]);
     if wanted == b"list" {
-        sys::write_all(2, line);
+        sys::write_all(sys::Allowed::ALL, 2, line);
         return b"";
     }
     line.strip_suffix(b"\n")

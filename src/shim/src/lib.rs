@@ -21,8 +21,9 @@
 //! 10. System calls of our own: at start-up and exec; `getsockopt` and
 //!     `getsockname` where a decision or a record needs them; what a matched
 //!     move, hide or virtual rule needs. `close`, `dup`, `fcntl` make none.
-//!     Once the program is under a seccomp filter there are none but the
-//!     forward.
+//! 11. Which system calls of our own may be made is a value, [`sys::Allowed`]:
+//!     a seccomp filter may end the program for others. `own::filter` says
+//!     which ones this thread may make, and every function of `sys` wants it.
 //!
 //! # Folders
 //!
@@ -33,7 +34,8 @@
 //! | `session` | the policy and the shared state: found once, mapped, kept |
 //! | `own` | what the program is and has, by the kernel's word: descriptors, memory, process, thread |
 //! | `out` | records on their way out, and our own failures |
-//! | `real`, `sys` | the next library's functions, and the kernel |
+//! | `real` | the next library's functions |
+//! | [`sys`] | the kernel, without libc between |
 
 pub mod hook;
 #[cfg(feature = "inject")]
@@ -43,6 +45,8 @@ mod own;
 mod real;
 mod redirect;
 mod session;
-mod sys;
+
+// The kernel, without libc between.
+use bindgate_sys as sys;
 
 bindgate_unwind::functions!();

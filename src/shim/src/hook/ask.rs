@@ -11,6 +11,7 @@ use bindgate_core::socket::SocketType;
 
 use super::{query, uid};
 use crate::own::fds::{self, Socket};
+use crate::own::filter;
 use crate::redirect;
 use crate::session::Run;
 
@@ -103,7 +104,7 @@ pub fn ask_of(
         }
         Outlook::Open(foreseen) => foreseen,
     };
-    let Ok(s) = fds::verify(fd) else {
+    let Ok(s) = fds::verify(filter::allowed(), fd) else {
         // The kernel will say what is wrong with the descriptor.
         return answer;
     };
@@ -121,7 +122,7 @@ pub fn ask_of(
     answer.uid = q.uid;
     answer.ruling = Some(if may_be_dual {
         q.kinds = s.ty.kinds();
-        q.v6only = redirect::is_v6only(fd);
+        q.v6only = redirect::is_v6only(filter::allowed(), fd);
         answer.v6only = q.v6only;
         // Not the rules of before: which ones fit depends on it.
         let mut room = Room::default();
@@ -148,7 +149,7 @@ pub fn ask_unread(run: &Run, fd: c_int) -> Asked {
     {
         return answer;
     }
-    let Ok(s) = fds::verify(fd) else {
+    let Ok(s) = fds::verify(filter::allowed(), fd) else {
         return answer;
     };
     answer.stages = stage::IDENTIFY;

@@ -14,12 +14,12 @@ use super::note::{answered, describe, enter, refusal};
 use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
-use crate::own::fds;
 use crate::own::memory::{self, Made};
+use crate::own::{fds, filter, name};
 use crate::real;
 use crate::redirect::{self, Placing};
 use crate::session::{self, Run};
-use crate::sys::{self, Errno};
+use crate::sys::Errno;
 
 /// A bind on its way: what is decided and what is to be done.
 pub struct Binding {
@@ -108,7 +108,7 @@ fn decide_bind(
         }
         return;
     }
-    let Ok(raw) = memory::copy_addr(addr, len, Made::Bind(fd)) else {
+    let Ok(raw) = memory::copy_addr(filter::allowed(), addr, len, Made::Bind(fd)) else {
         return;
     };
     b.addressed(raw);
@@ -137,7 +137,7 @@ fn follow(run: &Run, fd: c_int, asked: Option<&Addr>, answer: &Asked, b: &mut Bi
     let mut socket = answer.socket;
     if let Some(s) = &mut socket {
         if answer.passed().is_none() {
-            fds::name(fd, s);
+            fds::name(filter::allowed(), fd, s);
         }
         record.cookie = s.cookie;
         record.identity = s.identity;
@@ -158,7 +158,15 @@ fn follow(run: &Run, fd: c_int, asked: Option<&Addr>, answer: &Asked, b: &mut Bi
     }
     if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, &socket) {
         let asked = asked.filter(|_| !s.is_unread());
-        redirect::plan(run, s, asked, &decision, answer.v6only, b);
+        redirect::plan(
+            filter::allowed(),
+            run,
+            s,
+            asked,
+            &decision,
+            answer.v6only,
+            b,
+        );
     }
 }
 
@@ -202,12 +210,12 @@ fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
             b.record
                 .options
                 .set(BindOptions::V6ONLY, placing.is_v6only());
-            redirect::placed(run, fd, placing, ok, &mut b.record);
+            redirect::placed(filter::allowed(), run, fd, placing, ok, &mut b.record);
         }
         _ if ok => {
             let auto = b.record.asked.read().is_some_and(|a| a.is_auto());
-            b.record.used = match auto && !crate::own::process::is_under_seccomp() {
-                true => sys::getsockname(fd).unwrap_or(RawAddr::EMPTY),
+            b.record.used = match auto {
+                true => name::local(filter::allowed(), fd).unwrap_or(RawAddr::EMPTY),
                 false => b.record.asked,
             };
         }
@@ -356,7 +364,7 @@ pub unsafe fn read_late(record: &mut Record, addr: *const sockaddr, len: socklen
     let raw = match errno {
         // SAFETY: it succeeded with that address.
         0 => unsafe { memory::copy_addr_of_granted(addr, len) },
-        _ => memory::copy_addr_of_failed(addr, len, errno),
+        _ => memory::copy_addr_of_failed(filter::allowed(), addr, len, errno),
     };
     if let Some(raw) = raw {
         record.stages |= stage::ADDRESS;

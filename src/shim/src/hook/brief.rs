@@ -20,9 +20,8 @@ use super::{errno, query, set_errno, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds::{self, Socket};
-use crate::own::memory;
+use crate::own::{filter, memory, name};
 use crate::session::{LookedAt, Run};
-use crate::sys;
 
 /// May socket(2) go the short way?
 #[inline]
@@ -159,11 +158,12 @@ pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
         LookedAt::Ports(ports) => Some(ports),
         LookedAt::All => None,
     };
-    match memory::family_and_port(addr, len) {
+    let allowed = filter::allowed();
+    match memory::family_and_port(allowed, addr, len) {
         Some((af::INET | af::INET6, port)) if ports.is_some_and(|p| !is_in(p, port)) => {
             Glance::Pass
         }
-        Some(_) if memory::is_rest_readable(addr, len) => Glance::Ask,
+        Some(_) if memory::is_rest_readable(allowed, addr, len) => Glance::Ask,
         _ => Glance::Other,
     }
 }
@@ -284,7 +284,7 @@ fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
     }
     match u16::from_be_bytes([c, d]) {
         0 => {
-            let used = sys::getsockname_ip(fd).unwrap_or_default();
+            let used = name::local_ip(filter::allowed(), fd).unwrap_or_default();
             emit::granted(run, record, &asked, Some(&used));
         }
         _ => emit::granted(run, record, &asked, None),

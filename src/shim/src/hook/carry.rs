@@ -12,8 +12,10 @@ use bindgate_core::record::{Call, stage};
 use bindgate_core::shared::{Moved, option};
 
 use crate::out::faults::guard;
+use crate::own::filter;
 use crate::own::memory::{self, Pages};
 use crate::session::{Run, Sink};
+use crate::sys::Allowed;
 
 /// A list of strings that ends with a null pointer.
 pub type Strings = *const *const c_char;
@@ -49,23 +51,24 @@ fn is_same_variable(entry: &[u8], text: &[u8]) -> bool {
 }
 
 /// Looks an environment through; `None` if it cannot be read to its end.
-fn look(run: &Run, envp: Strings) -> Option<Seen> {
+fn look(allowed: Allowed, run: &Run, envp: Strings) -> Option<Seen> {
     let mut seen = Seen::default();
     if envp.is_null() {
         return Some(seen);
     }
     loop {
-        let entry = memory::read_entry(envp.wrapping_add(seen.entries))?;
+        let entry = memory::read_entry(allowed, envp.wrapping_add(seen.entries))?;
         if entry.is_null() {
             return Some(seen);
         }
-        let start = memory::prefix(entry, 32)?;
+        let mut start = [0; 32];
+        let (start, _) = memory::copy_str(allowed, entry, &mut start)?;
         if start.starts_with(b"LD_PRELOAD=") {
             seen.preload = Some(seen.entries);
-            seen.named = memory::c_str(entry, LONGEST)?
-                .get(11..)?
-                .split(|c| matches!(c, b':' | b' '))
-                .any(|part| part == run.carry.library());
+            seen.named = with_string(allowed, entry, |text| {
+                let mut parts = text.get(11..)?.split(|c| matches!(c, b':' | b' '));
+                Some(parts.any(|part| part == run.carry.library()))
+            })?;
         } else if start.starts_with(MOVED_NAME) {
             seen.moved = Some(seen.entries);
         } else if start.starts_with(b"BINDGATE_") {
@@ -76,6 +79,26 @@ fn look(run: &Run, envp: Strings) -> Option<Seen> {
             }
         }
         seen.entries += 1;
+    }
+}
+
+/// Calls `part` with a copy of a string of an environment, which is on the
+/// stack unless it is long; `None` if it cannot be had.
+fn with_string<T>(
+    allowed: Allowed,
+    entry: *const c_char,
+    part: impl FnOnce(&[u8]) -> Option<T>,
+) -> Option<T> {
+    let mut few = [0; 512];
+    match memory::copy_str(allowed, entry, &mut few)? {
+        (text, true) => part(text),
+        _ => {
+            let mut pages = Pages::new(allowed, LONGEST)?;
+            match memory::copy_str(allowed, entry, pages.bytes_mut())? {
+                (text, true) => part(text),
+                _ => None,
+            }
+        }
     }
 }
 
@@ -95,16 +118,17 @@ struct Made {
 
 /// An environment that carries us; `None` if that is `envp` itself.
 fn make(run: &Run, envp: Strings, stack: &mut [*const c_char; ON_STACK]) -> Option<Made> {
-    let seen = look(run, envp)?;
+    let allowed = filter::allowed();
+    let seen = look(allowed, run, envp)?;
     let all = (1 << run.carry.texts().count()) - 1;
     let complete = seen.named && seen.variables == all;
-    let moved = moved_text(run);
+    let moved = moved_text(allowed, run);
     if complete && moved.is_none() || !seen.named && run.has_option(option::LET_GO) {
         return None;
     }
     let preload = match seen.named {
         true => None,
-        false => Some(preload_text(run, envp, &seen)?),
+        false => Some(preload_text(allowed, run, envp, &seen)?),
     };
     let ours = Ours {
         preload: preload.as_ref().map(Pages::bytes),
@@ -115,10 +139,10 @@ fn make(run: &Run, envp: Strings, stack: &mut [*const c_char; ON_STACK]) -> Opti
     let list = match stack.get_mut(..wanted) {
         Some(list) => list,
         None => long
-            .insert(Pages::new(wanted * size_of::<*const c_char>())?)
+            .insert(Pages::new(allowed, wanted * size_of::<*const c_char>())?)
             .pointers_mut(),
     };
-    build(run, envp, &seen, &ours, list);
+    build(allowed, run, envp, &seen, &ours, list);
     Some(Made {
         list: list.as_ptr(),
         _pages: [preload, moved, long],
@@ -133,7 +157,7 @@ struct Ours<'a> {
 
 /// `BINDGATE_MOVED=…` for a plain preload with moved sockets. A run needs
 /// none: its state outlives an exec.
-fn moved_text(run: &Run) -> Option<Pages> {
+fn moved_text(allowed: Allowed, run: &Run) -> Option<Pages> {
     if run.sink == Sink::Ring || run.state.header.moves.load(Relaxed) == 0 {
         return None;
     }
@@ -145,7 +169,7 @@ fn moved_text(run: &Run) -> Option<Pages> {
             .take(MOVED)
     };
     let len = MOVED_NAME.len() + entries().count() * Moved::BYTES * 2 + 1;
-    let mut pages = Pages::new(len)?;
+    let mut pages = Pages::new(allowed, len)?;
     let to = pages.bytes_mut();
     let digits = entries()
         .flatten()
@@ -160,26 +184,35 @@ fn moved_text(run: &Run) -> Option<Pages> {
 }
 
 /// `LD_PRELOAD=ours:theirs`.
-fn preload_text(run: &Run, envp: Strings, seen: &Seen) -> Option<Pages> {
-    let theirs = match seen.preload {
-        Some(at) => {
-            memory::c_str(memory::read_entry(envp.wrapping_add(at))?, LONGEST)?.get(11..)?
-        }
-        None => &[],
+fn preload_text(allowed: Allowed, run: &Run, envp: Strings, seen: &Seen) -> Option<Pages> {
+    let entry = match seen.preload {
+        Some(at) => memory::read_entry(allowed, envp.wrapping_add(at))?,
+        None => c"LD_PRELOAD=".as_ptr(),
     };
-    let colon: &[u8] = if theirs.is_empty() { b"" } else { b":" };
-    let parts = [b"LD_PRELOAD=", run.carry.library(), colon, theirs, b"\0"];
-    let mut pages = Pages::new(parts.iter().map(|part| part.len()).sum())?;
-    let mut to = pages.bytes_mut();
-    for part in parts {
-        let (here, rest) = to.split_at_mut_checked(part.len())?;
-        here.copy_from_slice(part);
-        to = rest;
-    }
-    Some(pages)
+    with_string(allowed, entry, |text| {
+        let theirs = text.get(11..)?;
+        let colon: &[u8] = if theirs.is_empty() { b"" } else { b":" };
+        let parts = [b"LD_PRELOAD=", run.carry.library(), colon, theirs, b"\0"];
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut pages = Pages::new(allowed, len)?;
+        let mut to = pages.bytes_mut();
+        for part in parts {
+            let (here, rest) = to.split_at_mut_checked(part.len())?;
+            here.copy_from_slice(part);
+            to = rest;
+        }
+        Some(pages)
+    })
 }
 
-fn build(run: &Run, envp: Strings, seen: &Seen, ours: &Ours<'_>, list: &mut [*const c_char]) {
+fn build(
+    allowed: Allowed,
+    run: &Run,
+    envp: Strings,
+    seen: &Seen,
+    ours: &Ours<'_>,
+    list: &mut [*const c_char],
+) {
     let mut out = list.iter_mut();
     let mut put = |text: *const c_char| {
         if let Some(to) = out.next() {
@@ -190,7 +223,7 @@ fn build(run: &Run, envp: Strings, seen: &Seen, ours: &Ours<'_>, list: &mut [*co
         match (ours.preload, ours.moved) {
             (Some(text), _) if seen.preload == Some(n) => put(text.as_ptr().cast()),
             (_, Some(text)) if seen.moved == Some(n) => put(text.as_ptr().cast()),
-            _ => put(memory::read_entry(envp.wrapping_add(n)).unwrap_or(null())),
+            _ => put(memory::read_entry(allowed, envp.wrapping_add(n)).unwrap_or(null())),
         }
     }
     for (text, place) in [(ours.preload, seen.preload), (ours.moved, seen.moved)] {

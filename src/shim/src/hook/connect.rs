@@ -13,7 +13,7 @@ use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds::Socket;
 use crate::own::memory::Made;
-use crate::own::{fds, memory, process};
+use crate::own::{fds, filter, memory};
 use crate::session::{self, Run};
 use crate::sys::Errno;
 use crate::{real, redirect};
@@ -46,7 +46,7 @@ fn decide(
     if !run.view.has_rules(Op::Connect) {
         return;
     }
-    let Ok(raw) = memory::copy_addr(addr, len, Made::Connect(fd)) else {
+    let Ok(raw) = memory::copy_addr(filter::allowed(), addr, len, Made::Connect(fd)) else {
         return;
     };
     // AF_UNSPEC dissolves an association; it goes nowhere.
@@ -63,7 +63,9 @@ fn decide(
     let candidates = run.view.candidates(&q, &mut room);
     let mut socket = None;
     if to.is_none() || !matches!(run.view.outlook(&q, &candidates), Outlook::NoRule(_)) {
-        let Ok(s) = fds::identify(fd) else { return };
+        let Ok(s) = fds::identify(filter::allowed(), fd) else {
+            return;
+        };
         if to.is_none() && !s.is_unread() {
             // Malformed: its family will say so.
             return;
@@ -199,7 +201,7 @@ fn note(run: &Run, c: &mut Connecting, errno: u16) {
     if let Some(moving) = &c.moved {
         c.record.used = moving.to;
         let under_way = [0, libc::EINPROGRESS, libc::EINTR].contains(&c_int::from(errno));
-        if under_way && !process::is_under_seccomp() {
+        if under_way && moving.socket.cookie != 0 {
             let asked = c.record.asked;
             redirect::connected(run, &moving.socket, &asked, &moving.to, c.record.rule);
         }

@@ -9,6 +9,7 @@ use libc::{cmsghdr, mmsghdr, msghdr, ssize_t};
 
 use super::{errno, set_errno};
 use crate::out::faults::guard;
+use crate::own::filter::{self, Scope};
 use crate::own::{fds, process};
 use crate::real;
 
@@ -241,7 +242,7 @@ pub unsafe extern "C-unwind" fn epoll_ctl(
     unsafe { next(ep, op, fd, event) }
 }
 
-/// prctl(2): once a seccomp filter is in place the shim asks nothing any more.
+/// prctl(2): what the program forbids itself by it, it forbids us.
 ///
 /// # Safety
 /// As prctl(2).
@@ -277,27 +278,49 @@ unsafe fn restricting_prctl(
     // SAFETY: as the caller's.
     let call = || unsafe { real::prctl()(option, a, b, c, d) };
     if option == libc::PR_SET_SECCOMP {
-        return filtering(|| call() as isize) as c_int;
+        return filtering(Scope::Thread, |ret| ret >= 0, || call() as isize) as c_int;
     }
     if a as c_int == libc::PR_TSC_SIGSEGV {
         // From here on reading it is a SIGSEGV, in this thread and in those
         // that it starts.
-        crate::sys::keep_time();
+        crate::own::time::keep();
         process::forbid_counter();
     }
     call()
 }
 
+/// seccomp(2), by way of syscall(2): most of its operations only ask.
+///
+/// # Safety
+/// As seccomp(2), which `call` makes.
+pub unsafe fn seccomp(operation: c_uint, flags: c_uint, call: impl FnOnce() -> isize) -> isize {
+    const SET_MODE_STRICT: c_uint = libc::SECCOMP_SET_MODE_STRICT;
+    const SET_MODE_FILTER: c_uint = libc::SECCOMP_SET_MODE_FILTER;
+    let has = |flag: libc::c_ulong| u64::from(flags) & flag != 0;
+    let all = operation == SET_MODE_FILTER && has(libc::SECCOMP_FILTER_FLAG_TSYNC);
+    let scope = match operation {
+        SET_MODE_STRICT | SET_MODE_FILTER if all => Scope::Process,
+        SET_MODE_STRICT | SET_MODE_FILTER => Scope::Thread,
+        _ => return call(),
+    };
+    // The descriptor of a listener, or, where all threads were to be bound, the
+    // id of one that cannot be.
+    let listens = has(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    filtering(scope, |ret| ret == 0 || ret > 0 && (!all || listens), call)
+}
+
 /// A call that may put the program under a seccomp filter.
-pub fn filtering(call: impl FnOnce() -> isize) -> isize {
-    let was = process::is_under_seccomp();
+fn filtering(
+    scope: Scope,
+    is_done: impl FnOnce(isize) -> bool,
+    call: impl FnOnce() -> isize,
+) -> isize {
     let before = errno();
-    guard(Call::Fault, stage::HOOK, process::prepare_for_seccomp);
-    process::set_seccomp(true);
+    let state = guard(Call::Fault, stage::HOOK, || filter::begin(scope));
     set_errno(before);
     let ret = call();
-    if ret < 0 && !was {
-        process::set_seccomp(false);
+    if let Some(state) = &state {
+        filter::end(state, is_done(ret));
     }
     ret
 }

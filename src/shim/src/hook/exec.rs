@@ -15,7 +15,6 @@ use super::carry::{Strings, with_environment};
 use super::unseen::examine;
 use super::{environ, errno, refuse, set_errno};
 use crate::out::faults::guard;
-use crate::own::memory::Pages;
 use crate::sys::Errno;
 use crate::{real, session};
 
@@ -110,7 +109,7 @@ pub unsafe extern "C-unwind" fn fexecve(fd: c_int, argv: Strings, envp: Strings)
 
 /// `/proc/self/fd/N`, NUL-terminated.
 fn own_fd_path(fd: c_int, buf: &mut [u8; 32]) -> *const c_char {
-    let path = crate::sys::print(buf, b"/proc/self/fd/", fd as u64, b"");
+    let path = crate::own::text::print(buf, b"/proc/self/fd/", fd as u64, b"");
     path.map_or(null(), |path| path.as_ptr().cast())
 }
 
@@ -220,9 +219,6 @@ const EXECL: usize = 0;
 const EXECLE: usize = 1;
 const EXECLP: usize = 2;
 
-/// Arguments of a variadic call that fit on the stack.
-const FEW: usize = 64;
-
 unsafe extern "C-unwind" fn variadic_exec(
     registers: *const usize,
     stack: *const usize,
@@ -234,17 +230,26 @@ unsafe extern "C-unwind" fn variadic_exec(
     while unsafe { arguments.get(count + 1) } != 0 {
         count += 1;
     }
-    let mut few = [null::<c_char>(); FEW];
-    let mut many = None;
-    let argv = if count < FEW {
-        &mut few[..]
-    } else {
-        let bytes = (count + 1) * size_of::<*const c_char>();
-        let Some(pages) = Pages::new(bytes) else {
-            return refuse(Errno(libc::ENOMEM as u16));
-        };
-        many.insert(pages).pointers_mut()
-    };
+    // SAFETY: so many arguments came before the null pointer.
+    unsafe {
+        match count {
+            0..64 => exec_list::<64>(&arguments, count, which),
+            64..512 => exec_list::<512>(&arguments, count, which),
+            512..4096 => exec_list::<4096>(&arguments, count, which),
+            4096..32768 => exec_list::<32768>(&arguments, count, which),
+            _ => refuse(Errno(libc::E2BIG as u16)),
+        }
+    }
+}
+
+/// Calls exec with the arguments as a list, on the stack as libc has it: a
+/// filter of the program's own lets us map nothing.
+///
+/// # Safety
+/// The null pointer comes after `count` arguments, and `count` is less than `N`.
+#[inline(never)]
+unsafe fn exec_list<const N: usize>(arguments: &Arguments, count: usize, which: usize) -> c_int {
+    let mut argv = [null::<c_char>(); N];
     for (n, to) in argv.iter_mut().take(count).enumerate() {
         // SAFETY: before the end of the list.
         *to = unsafe { arguments.get(n + 1) } as *const c_char;

@@ -14,9 +14,9 @@ use super::note::{answered, describe, enter, refusal};
 use super::{brief, errno, finish, outcome, query, refuse, uid};
 use crate::out::emit;
 use crate::out::faults::guard;
-use crate::own::{fds, process};
+use crate::own::{fds, filter};
 use crate::session::{self, Run};
-use crate::sys::{self, Errno};
+use crate::sys::{self, Call as SystemCall, Errno};
 use crate::{real, redirect};
 
 /// What listen(2) is about to do.
@@ -30,6 +30,7 @@ struct Listening {
 
 #[inline(never)]
 fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
+    let allowed = filter::allowed();
     // Where a rule may refuse the bind, what was there before has no say.
     let in_doubt = brief::is_auto_looked_at(run);
     let Some(family) = family_with_ports(fd, in_doubt) else {
@@ -37,10 +38,10 @@ fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
         return;
     };
     let is_bound = || match in_doubt {
-        true => fds::is_bound_now(fd),
-        false => fds::is_bound(fd),
+        true => fds::is_bound_now(allowed, fd),
+        false => fds::is_bound(allowed, fd),
     };
-    if !process::is_under_seccomp() && !is_bound() {
+    if allowed.may(SystemCall::Getsockname) && !is_bound() {
         let b = l.implicit.insert(begin(Call::Listen, fd, flag::IMPLICIT));
         describe(&mut b.record, fds::get(fd).socket());
         if let Some(asked) = Addr::any(family) {
@@ -60,7 +61,7 @@ fn family_with_ports(fd: c_int, in_doubt: bool) -> Option<u16> {
     let ty = if cached.is_valid() && !in_doubt {
         cached.socket()
     } else {
-        fds::identify(fd).ok()?.ty
+        fds::identify(filter::allowed(), fd).ok()?.ty
     };
     (matches!(ty.domain, af::INET | af::INET6) && ty.ty == ty::STREAM).then_some(ty.domain)
 }
@@ -69,12 +70,14 @@ fn decide_listen_rules(run: &Run, fd: c_int, l: &mut Listening) {
     if !run.view.has_rules(Op::Listen) {
         return;
     }
-    let Ok(s) = fds::identify(fd) else { return };
+    let Ok(s) = fds::identify(filter::allowed(), fd) else {
+        return;
+    };
     // The type and address that the program believes in.
-    let ty = redirect::virtual_type(run, fd, s.ty);
+    let ty = redirect::virtual_type(filter::allowed(), run, fd, s.ty);
     let at = match s.is_unread() {
         true => None,
-        false => redirect::local_name(run, fd).and_then(|raw| raw.read()),
+        false => redirect::local_name(filter::allowed(), run, fd).and_then(|raw| raw.read()),
     };
     let at = at.or_else(|| Addr::any(ty.domain));
     if at.is_none() && !s.is_unread() {
@@ -92,7 +95,7 @@ fn decide_listen_rules(run: &Run, fd: c_int, l: &mut Listening) {
             kinds: ty.kinds(),
             addr: at.as_ref(),
             v6only: at.is_some_and(|at| at.family() == af::INET6 && at.is_wildcard())
-                && redirect::is_v6only(fd),
+                && redirect::is_v6only(filter::allowed(), fd),
             uid: uid(run, Op::Listen),
             ..query(run, Op::Listen)
         },
@@ -152,7 +155,7 @@ fn refuse_listen(run: &Run, l: &mut Listening) -> Option<Errno> {
     }
     if let Plan::Place(placing) = &b.plan {
         // The kernel would choose the address only now; so must we, before it.
-        let bound = sys::bind(b.record.fd, placing.real.bytes());
+        let bound = sys::bind(filter::allowed(), b.record.fd, placing.real.bytes());
         note_bind(run, b, bound.err().map_or(0, |e| e.0));
         l.implicit = None;
         return bound.err();
@@ -169,6 +172,6 @@ fn note_listen(run: &Run, fd: c_int, l: &mut Listening, errno: u16) {
         note_bind(run, b, errno);
     }
     if errno == 0 && run.state.header.moves.load(Relaxed) > 0 {
-        redirect::mark(run, fd, move_mark::LISTENING, 0);
+        redirect::mark(filter::allowed(), run, fd, move_mark::LISTENING, 0);
     }
 }

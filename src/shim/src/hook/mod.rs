@@ -40,7 +40,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use bindgate_core::record::{Call, stage};
 
 use crate::out::faults::guard;
-use crate::own::process;
+use crate::own::filter;
 use crate::session;
 use crate::sys::Errno;
 
@@ -128,5 +128,8 @@ fn query(run: &session::Run, op: bindgate_core::policy::Op) -> bindgate_core::po
 
 /// The effective user, where a rule of `op` asks for it.
 fn uid(run: &session::Run, op: bindgate_core::policy::Op) -> Option<u32> {
-    (run.view.needs_user(op) && !process::is_under_seccomp()).then(crate::sys::geteuid)
+    match run.view.needs_user(op) {
+        true => crate::sys::geteuid(filter::allowed()),
+        false => None,
+    }
 }

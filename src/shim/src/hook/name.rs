@@ -12,7 +12,7 @@ use libc::{sockaddr, socklen_t};
 
 use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::faults::guard;
-use crate::own::{fds, memory};
+use crate::own::{fds, filter, memory};
 use crate::session::{self, Run};
 use crate::sys::{self, Errno};
 use crate::{real, redirect};
@@ -53,10 +53,11 @@ pub unsafe extern "C-unwind" fn getsockname(
 unsafe fn virtual_getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     let before = errno();
     let told = guard(Call::Bind, stage::IDENTIFY, || {
-        let name = redirect::virtual_name(moved_run()?, fd)?;
+        let name = redirect::virtual_name(filter::allowed(), moved_run()?, fd)?;
         // The kernel is not asked: where the socket really is may take more
         // room than the program has.
-        Some(tell(addr, len, &name))
+        // SAFETY: the program wants an address there.
+        Some(unsafe { tell(addr, len, &name) })
     });
     match told.flatten() {
         Some(Ok(())) => finish(0, before, before),
@@ -67,12 +68,17 @@ unsafe fn virtual_getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_
 }
 
 /// Tells the program an address, as the kernel's `move_addr_to_user` does.
-fn tell(addr: *mut sockaddr, len: *mut socklen_t, name: &Addr) -> Result<(), Errno> {
-    let room = memory::read(len).ok_or(NOT_THERE)?;
+///
+/// # Safety
+/// `addr` and `len` are what the program gave to be told an address.
+unsafe fn tell(addr: *mut sockaddr, len: *mut socklen_t, name: &Addr) -> Result<(), Errno> {
+    let allowed = filter::allowed();
+    let room = memory::read(allowed, len).ok_or(NOT_THERE)?;
     if room > i32::MAX as socklen_t {
         return Err(Errno(libc::EINVAL as u16));
     }
-    match memory::hand_over(addr, len, room, name) {
+    // SAFETY: as the caller says.
+    match unsafe { memory::hand_over(allowed, addr, len, room, name) } {
         true => Ok(()),
         false => Err(NOT_THERE),
     }
@@ -109,14 +115,20 @@ unsafe fn virtual_getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_
         return unsafe { next(fd, addr, len) };
     };
     let before = errno();
-    let room = guard(Call::Connect, stage::HOOK, || memory::read(len)).flatten();
+    let room = guard(Call::Connect, stage::HOOK, || {
+        memory::read(filter::allowed(), len)
+    })
+    .flatten();
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, addr, len) };
     let after = c_int::from(outcome(ret as isize));
     if let (0, Some(room)) = (ret, room) {
         let told = guard(Call::Connect, stage::IDENTIFY, || {
-            redirect::virtual_peer(run, fd)
-                .is_none_or(|name| memory::hand_over(addr, len, room, &name))
+            let allowed = filter::allowed();
+            redirect::virtual_peer(allowed, run, fd).is_none_or(|name| {
+                // SAFETY: the program wants an address there.
+                unsafe { memory::hand_over(allowed, addr, len, room, &name) }
+            })
         });
         if told == Some(false) {
             return refuse(NOT_THERE);
@@ -171,20 +183,25 @@ macro_rules! accepting {
                 return fd;
             };
             let before = errno();
-            let room = guard(Call::Listen, stage::HOOK, || memory::read(len)).flatten();
+            let room = guard(Call::Listen, stage::HOOK, || {
+                memory::read(filter::allowed(), len)
+            }).flatten();
             // SAFETY: as the caller's.
             let fd = unsafe { next(listener, addr, len $(, $flags)?) };
             let after = c_int::from(outcome(fd as isize));
             fds::accepted(listener, fd);
             if let (0.., Some(room), false) = (fd, room, addr.is_null()) {
                 let told = guard(Call::Listen, stage::IDENTIFY, || {
-                    redirect::virtual_peer(run, fd)
-                        .is_none_or(|peer| memory::hand_over(addr, len, room, &peer))
+                    let allowed = filter::allowed();
+                    redirect::virtual_peer(allowed, run, fd).is_none_or(|peer| {
+                        // SAFETY: the program wants an address there.
+                        unsafe { memory::hand_over(allowed, addr, len, room, &peer) }
+                    })
                 });
                 if told == Some(false) {
                     // The kernel, too, drops a connection that it cannot tell of.
                     fds::forget(fd);
-                    sys::close(fd);
+                    sys::close(filter::allowed(), fd);
                     return refuse(NOT_THERE);
                 }
             }
@@ -246,9 +263,19 @@ unsafe fn virtual_setsockopt(
         return unsafe { sockopt::forward(fd, level, name, value, len) };
     };
     let before = errno();
-    let found = guard(Call::Bind, stage::IDENTIFY, || redirect::find(run, fd)).flatten();
+    let found = guard(Call::Bind, stage::IDENTIFY, || {
+        redirect::find(filter::allowed(), run, fd)
+    })
+    .flatten();
     let answer = guard(Call::Bind, stage::MODEL, || {
-        redirect::set_option(run, found.as_ref()?, level, name, value, len)
+        redirect::set_option(
+            filter::allowed(),
+            run,
+            found.as_ref()?,
+            (level, name),
+            value,
+            len,
+        )
     });
     match answer.flatten() {
         Some(Ok(())) => return finish(0, before, before),
@@ -269,7 +296,8 @@ unsafe fn virtual_setsockopt(
         if mark != 0 && !found.is_child {
             guard(Call::Bind, stage::MODEL, || {
                 let on = mark == move_mark::NO_TAG
-                    || memory::read(value.cast::<c_int>()).is_some_and(|v| v != 0);
+                    || memory::read(filter::allowed(), value.cast::<c_int>())
+                        .is_some_and(|v| v != 0);
                 let (set, clear) = if on { (mark, 0) } else { (0, mark) };
                 run.state.moves.set_marks(found.cookie, set, clear);
             });
@@ -318,8 +346,19 @@ unsafe fn virtual_getsockopt(
     };
     let before = errno();
     let answer = guard(Call::Bind, stage::IDENTIFY, || {
-        let found = redirect::find(run, fd)?;
-        redirect::get_option(run, fd, &found, level, name, value, len)
+        let found = redirect::find(filter::allowed(), run, fd)?;
+        // SAFETY: the program wants an answer there.
+        unsafe {
+            redirect::get_option(
+                filter::allowed(),
+                run,
+                fd,
+                &found,
+                (level, name),
+                value,
+                len,
+            )
+        }
     });
     match answer.flatten() {
         Some(Ok(())) => return finish(0, before, before),

@@ -17,10 +17,10 @@ use super::note::describe;
 use super::{errno, finish, outcome, set_errno};
 use crate::out::emit;
 use crate::out::faults::guard;
-use crate::own::{fds, memory, process};
+use crate::own::{fds, filter, memory, name};
 use crate::real;
 use crate::session::{self, Run};
-use crate::sys::{self, Errno};
+use crate::sys::{self, Call as SystemCall, Errno};
 
 /// Puts the bind that a call on `fd` would bring about, judged, into `plan`;
 /// `None` there if the socket has its port or will not get one this way.
@@ -45,18 +45,25 @@ fn implicit_place(run: &Run, fd: c_int, connects: bool) -> Option<(SocketType, A
     if cached.is_bound() {
         return None;
     }
-    if process::is_under_seccomp() || is_nobodys(run) {
+    let allowed = filter::allowed();
+    if !allowed.may(SystemCall::Getsockname) || is_nobodys(run) {
         return None;
     }
     let what = if cached.is_valid() {
         cached.socket()
     } else {
-        fds::identify(fd).ok()?.ty
+        fds::identify(allowed, fd).ok()?.ty
     };
-    if !binds_itself(what, connects) || fds::is_bound(fd) {
+    if !binds_itself(what, connects) || fds::is_bound(allowed, fd) {
         return None;
     }
     Some((what, Addr::any(what.domain)?))
+}
+
+/// Does the message name a peer?
+fn names_peer(msg: *const msghdr) -> bool {
+    // `msg_name` comes first.
+    memory::read(filter::allowed(), msg.cast::<usize>()).is_some_and(|name| name != 0)
 }
 
 /// Would nobody hear of it, and does no rule want to decide it?
@@ -86,7 +93,7 @@ pub fn settle(run: &Run, call: Call, plan: &mut Option<Binding>) -> Result<(), E
             return Some(answer);
         }
         if let Plan::Place(placing) = &b.plan {
-            let bound = sys::bind(b.record.fd, placing.real.bytes());
+            let bound = sys::bind(filter::allowed(), b.record.fd, placing.real.bytes());
             note_bind(run, b, bound.err().map_or(0, |e| e.0));
             return Some(bound);
         }
@@ -114,7 +121,7 @@ pub fn note(run: &Run, fd: c_int, plan: &mut Option<Binding>, connects: bool, er
     };
     // Other failures leave the socket bound too: what the kernel says of the
     // name is what counts.
-    let name = sys::getsockname(b.record.fd);
+    let name = name::local(filter::allowed(), b.record.fd);
     let bound = name
         .ok()
         .filter(|raw| raw.read().is_some_and(|addr| !addr.is_auto()));
@@ -196,7 +203,7 @@ sending! {
     /// As sendmsg(2).
     sendmsg, binding_sendmsg(fd, msg: *const msghdr, flags: c_int) -> ssize_t,
     Call::Sendmsg, flags & libc::MSG_FASTOPEN != 0, false,
-    memory::read(msg).is_some_and(|m| !m.msg_name.is_null())
+    names_peer(msg)
 }
 sending! {
     /// sendmmsg(2).
@@ -205,5 +212,5 @@ sending! {
     /// As sendmmsg(2).
     sendmmsg, binding_sendmmsg(fd, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int,
     Call::Sendmmsg, flags & libc::MSG_FASTOPEN != 0, false,
-    memory::read(msgs).is_some_and(|m| !m.msg_hdr.msg_name.is_null())
+    names_peer(msgs.cast())
 }

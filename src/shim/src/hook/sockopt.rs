@@ -8,8 +8,9 @@ use bindgate_core::record::Record;
 use bindgate_core::socket::BindOptions;
 use libc::socklen_t;
 
-use crate::own::{fds, process};
-use crate::{real, sys};
+use crate::own::{fds, filter};
+use crate::real;
+use crate::sys::{self, Allowed, Call};
 
 /// `IPV6_TRANSPARENT`, `IPV6_FREEBIND`, `SO_BINDTOIFINDEX` of the kernel.
 const IPV6_TRANSPARENT: c_int = 75;
@@ -88,17 +89,18 @@ pub fn complete(record: &mut Record) {
 #[cold]
 #[inline(never)]
 pub fn completed(fd: c_int, mut options: BindOptions, is_any6: bool) -> (BindOptions, u32) {
-    if process::is_under_seccomp() {
+    let allowed = filter::allowed();
+    if !allowed.may(Call::Getsockopt) {
         return (options, 0);
     }
     if is_any6 && options.has(BindOptions::UNKNOWN) {
-        options = ask(fd);
+        options = ask(allowed, fd);
     } else if is_any6 {
-        let v6only = sys::getsockopt_int(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
+        let v6only = sys::getsockopt_int(allowed, fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
         options.set(BindOptions::V6ONLY, v6only == Ok(1));
     }
     let device = if options.has(BindOptions::DEVICE) {
-        let index = sys::getsockopt_int(fd, libc::SOL_SOCKET, SO_BINDTOIFINDEX);
+        let index = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, SO_BINDTOIFINDEX);
         index.map_or(0, c_int::cast_unsigned)
     } else {
         0
@@ -115,7 +117,7 @@ fn is_any6(record: &Record) -> bool {
 /// All of them, from the kernel: of a socket that nobody saw being made.
 #[cold]
 #[inline(never)]
-fn ask(fd: c_int) -> BindOptions {
+fn ask(allowed: Allowed, fd: c_int) -> BindOptions {
     let mut options = BindOptions::default();
     for (level, name) in [
         (libc::SOL_SOCKET, libc::SO_REUSEADDR),
@@ -126,7 +128,7 @@ fn ask(fd: c_int) -> BindOptions {
         (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
     ] {
-        let on = sys::getsockopt_int(fd, level, name).is_ok_and(|value| value != 0);
+        let on = sys::getsockopt_int(allowed, fd, level, name).is_ok_and(|value| value != 0);
         options.set(bit_of(level, name), on);
     }
     options

@@ -75,7 +75,9 @@ unsafe extern "C-unwind" fn dispatch(
             libc::SYS_dup3 => descriptor::dup3(a as c_int, b as c_int, c as c_int),
             libc::SYS_seccomp => {
                 let next = real::syscall();
-                return descriptor::filtering(|| next(n, a, b, c, d, e, f) as isize) as c_long;
+                return descriptor::seccomp(a as u32, b as u32, || {
+                    next(n, a, b, c, d, e, f) as isize
+                }) as c_long;
             }
             _ => return real::syscall()(n, a, b, c, d, e, f),
         };

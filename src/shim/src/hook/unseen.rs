@@ -14,10 +14,11 @@ use bindgate_core::shared::option;
 
 use crate::out::emit;
 use crate::own::memory::{self, Pages};
-use crate::own::process;
+use crate::own::{filter, process};
 use crate::redirect::join;
 use crate::session::{Run, Sink};
-use crate::sys::{self, Errno};
+use crate::sys::allowed::needs;
+use crate::sys::{self, Allowed, Errno};
 
 /// Longest path that is looked into.
 const PATH: usize = 1024;
@@ -26,28 +27,32 @@ const DEPTH: usize = 5;
 
 /// Looks at a program before it is started: `Some` is the refusal.
 pub fn examine(run: &Run, path: *const c_char, searched: bool) -> Option<Errno> {
-    if process::is_under_seccomp() {
+    let allowed = filter::allowed();
+    if !allowed.may_all(needs::LOOK_AT_PROGRAM) {
         return None;
     }
-    let held = sys::NoSignals::hold();
+    let held = sys::NoSignals::hold(allowed);
     // So that the run knows this process across the exec.
     if run.sink == Sink::Ring {
         let _ = process::slot(run);
     }
-    let name = memory::c_str(path, PATH - 1)?;
-    let mut pages = Pages::new(2 * PATH + Classifier::CHUNK)?;
-    let (found, rest) = pages.bytes_mut().split_at_mut_checked(PATH)?;
+    let mut pages = Pages::new(allowed, 3 * PATH + Classifier::CHUNK)?;
+    let (name, rest) = pages.bytes_mut().split_at_mut_checked(PATH)?;
+    let (name, true) = memory::copy_str(allowed, path, name)? else {
+        return None;
+    };
+    let (found, rest) = rest.split_at_mut_checked(PATH)?;
     let (buf, chunk) = rest.split_at_mut_checked(PATH)?;
     let name = if searched && !name.contains(&b'/') {
-        search(name, found)?
+        search(allowed, name, found)?
     } else {
         name
     };
-    let mut class = classify_through_scripts(name, buf, chunk);
+    let mut class = classify_through_scripts(allowed, name, buf, chunk);
     if class.is_seen() {
         // The loader says so on standard error and goes on without it.
         let library = run.carry.library_path();
-        if library.is_empty() || sys::may_read(library) {
+        if library.is_empty() || sys::may_read(allowed, library) {
             return None;
         }
         class = Class::OutOfReach;
@@ -78,19 +83,20 @@ fn as_address(path: &[u8]) -> RawAddr {
 }
 
 /// The file that a name without a slash means, as `execvp` looks for it.
-fn search<'a>(name: &[u8], buf: &'a mut [u8]) -> Option<&'a [u8]> {
+fn search<'a>(allowed: Allowed, name: &[u8], buf: &'a mut [u8]) -> Option<&'a [u8]> {
     // SAFETY: getenv reads the environment, as the execvp that follows does.
     let path = unsafe { libc::getenv(c"PATH".as_ptr()) };
     let path = if path.is_null() {
         b"/bin:/usr/bin"
     } else {
-        memory::c_str(path, 64 * 1024)?
+        // SAFETY: a NUL-terminated string, which the execvp reads as we do.
+        unsafe { core::ffi::CStr::from_ptr(path) }.to_bytes()
     };
     let mut found = 0;
     for dir in path.split(|c| *c == b':') {
         let slash: &[u8] = if dir.is_empty() { b"" } else { b"/" };
         if let Some(full) = join(buf, &[dir, slash, name])
-            && sys::may_execute(full)
+            && sys::may_execute(allowed, full)
         {
             found = full.len() - 1;
             break;
@@ -100,21 +106,26 @@ fn search<'a>(name: &[u8], buf: &'a mut [u8]) -> Option<&'a [u8]> {
 }
 
 /// Follows `#!` to the program that really runs.
-fn classify_through_scripts(path: &[u8], buf: &mut [u8], chunk: &mut [u8]) -> Class {
+fn classify_through_scripts(
+    allowed: Allowed,
+    path: &[u8],
+    buf: &mut [u8],
+    chunk: &mut [u8],
+) -> Class {
     let Some(mut at) = join(buf, &[path]) else {
         return Class::Visible;
     };
     let mut next = [0u8; 300];
     for _ in 0..DEPTH {
-        let class = classify(at, chunk);
+        let class = classify(allowed, at, chunk);
         if class != Class::Script {
             return class;
         }
         let mut head = [0u8; 256];
-        let len = match sys::open(at, libc::O_RDONLY) {
+        let len = match sys::open(allowed, at, libc::O_RDONLY) {
             Ok(fd) => {
-                let len = sys::read(fd, &mut head).unwrap_or(0);
-                sys::close(fd);
+                let len = sys::read(allowed, fd, &mut head).unwrap_or(0);
+                sys::close(allowed, fd);
                 len
             }
             Err(_) => return Class::Unreadable,
@@ -133,22 +144,22 @@ fn classify_through_scripts(path: &[u8], buf: &mut [u8], chunk: &mut [u8]) -> Cl
 }
 
 /// Classifies the executable at a NUL-terminated path.
-fn classify(path: &[u8], chunk: &mut [u8]) -> Class {
-    let Ok(st) = sys::stat(path) else {
+fn classify(allowed: Allowed, path: &[u8], chunk: &mut [u8]) -> Class {
+    let Ok(st) = sys::stat(allowed, path) else {
         return Class::Visible;
     };
-    if st.st_mode & libc::S_IFMT != libc::S_IFREG || !sys::may_execute(path) {
+    if st.st_mode & libc::S_IFMT != libc::S_IFREG || !sys::may_execute(allowed, path) {
         // The exec itself will say what is wrong.
         return Class::Visible;
     }
-    let (uid, gid) = (sys::getuid(), sys::getgid());
+    let (uid, gid) = (sys::getuid(allowed), sys::getgid(allowed));
     if elf::changes_ids(st.st_mode, st.st_uid, st.st_gid, uid, gid) {
         return Class::Setuid;
     }
-    if uid != 0 && sys::has_xattr(path, c"security.capability") {
+    if uid != 0 && sys::has_xattr(allowed, path, c"security.capability") {
         return Class::FileCaps;
     }
-    let Ok(fd) = sys::open(path, libc::O_RDONLY) else {
+    let Ok(fd) = sys::open(allowed, path, libc::O_RDONLY) else {
         return Class::Unreadable;
     };
     let mut classifier = Classifier::new(Host::THIS);
@@ -159,11 +170,11 @@ fn classify(path: &[u8], chunk: &mut [u8]) -> Class {
                 let part = chunk
                     .get_mut(..len.min(Classifier::CHUNK))
                     .unwrap_or(&mut []);
-                let n = sys::pread(fd, part, offset).unwrap_or(0);
+                let n = sys::pread(allowed, fd, part, offset).unwrap_or(0);
                 classifier.feed(part.get(..n).unwrap_or(&[]));
             }
         }
     };
-    sys::close(fd);
+    sys::close(allowed, fd);
     class
 }

@@ -6,9 +6,9 @@ use bindgate_core::record::{Granted, Record, Verdict, WORDS, Words, flag, stage}
 use bindgate_core::shared::{Header, Push, option};
 
 use crate::out::file_log;
-use crate::own::process;
+use crate::own::{filter, process, text, time};
 use crate::session::{Run, Sink};
-use crate::sys;
+use crate::sys::{self, Allowed, Call};
 
 /// A drainer that has not looked at the ring for this long may be stopped or
 /// gone.
@@ -26,17 +26,18 @@ pub fn emit(run: &Run, record: &mut Record) {
         return;
     }
     record.stages |= stage::RECORD;
-    record.time_ns = sys::clock(libc::CLOCK_REALTIME);
+    record.time_ns = time::clock(libc::CLOCK_REALTIME);
     (record.pid, record.tid) = process::ids();
-    if process::is_under_seccomp() {
+    let allowed = filter::allowed();
+    if filter::is_reduced(allowed) {
         record.flags |= flag::SECCOMP;
     }
     match run.sink {
         Sink::Ring => {
             record.process = process::slot(run);
-            push(run, record);
+            push(allowed, run, record);
         }
-        _ => file_log::record(run, record),
+        _ => file_log::record(allowed, run, record),
     }
 }
 
@@ -45,10 +46,10 @@ pub fn emit(run: &Run, record: &mut Record) {
 #[inline(always)]
 pub fn granted(run: &Run, mut record: Granted, asked: &Words, used: Option<&Words>) {
     if process::has_counter() {
-        record.time_ns = sys::counter();
+        record.time_ns = time::counter();
         record.flags |= flag::COUNTER;
     } else {
-        record.time_ns = sys::clock(libc::CLOCK_REALTIME);
+        record.time_ns = time::clock(libc::CLOCK_REALTIME);
     }
     (record.pid, record.tid) = process::ids();
     record.process = process::slot(run);
@@ -76,6 +77,7 @@ fn granted_later(run: &Run, record: Granted, asked: &Words, used: Option<&Words>
         }
     });
     wait_and_push(
+        filter::allowed(),
         run,
         record.process,
         words.get(..len).unwrap_or(&words),
@@ -84,10 +86,10 @@ fn granted_later(run: &Run, record: Granted, asked: &Words, used: Option<&Words>
 }
 
 /// May [`granted`] be called? There is a ring, nobody waits for each line, and
-/// no seccomp filter is to be noted.
+/// no seccomp filter takes anything from us that it needs.
 #[inline]
 pub fn is_brief(run: &Run) -> bool {
-    run.is_brief && !process::is_under_seccomp()
+    run.is_brief && filter::is_fast()
 }
 
 /// Brings the place of the next record into this processor's cache, to be
@@ -101,76 +103,77 @@ pub fn prepare(run: &Run) {
 /// The process is about to exit: what a plain preload could not write is said.
 pub fn at_exit(run: &Run) {
     if matches!(run.sink, Sink::Stderr | Sink::File) {
-        file_log::end(run);
+        file_log::end(filter::allowed(), run);
     }
 }
 
 /// Puts a record into the ring; waits for room while the drainer lives.
 // Apart, so that its buffer is not on the stack while a log line is built.
 #[inline(never)]
-fn push(run: &Run, record: &Record) {
+fn push(allowed: Allowed, run: &Run, record: &Record) {
     let (words, len) = record.to_words();
     let words = words.get(..len).unwrap_or(&words);
     let important = record.is_important();
     match run.state.ring.push(record.process, words, important) {
-        Push::Done(at) => settle(run, at),
-        Push::Full => wait_and_push(run, record.process, words, important),
+        Push::Done(at) => settle(allowed, run, at),
+        Push::Full => wait_and_push(allowed, run, record.process, words, important),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn wait_and_push(run: &Run, owner: u32, words: &[u64], important: bool) {
+fn wait_and_push(allowed: Allowed, run: &Run, owner: u32, words: &[u64], important: bool) {
     let (ring, header) = (&run.state.ring, &run.state.header);
     loop {
         if let Push::Done(at) = ring.push(owner, words, important) {
-            return settle(run, at);
+            return settle(allowed, run, at);
         }
-        if !is_drained(run) {
+        if !is_drained(allowed, run) {
             header.lost.fetch_add(1, Relaxed);
             return;
         }
-        if process::is_under_seccomp() {
-            core::hint::spin_loop();
+        if !allowed.may(Call::Futex) {
+            sys::yield_now(allowed);
             continue;
         }
-        let seen = wake_drainer(header);
+        let seen = wake_drainer(allowed, header);
         if let Push::Done(at) = ring.push(owner, words, important) {
-            return settle(run, at);
+            return settle(allowed, run, at);
         }
-        sys::futex_wait(&header.room, seen, 5);
+        sys::futex_wait(allowed, &header.room, seen, 5);
     }
 }
 
 /// Rings the drainer's bell; the value of `room` to wait for a change of.
-fn wake_drainer(header: &Header) -> u32 {
+fn wake_drainer(allowed: Allowed, header: &Header) -> u32 {
     let seen = header.room.load(Relaxed);
     header.doorbell.fetch_add(1, Relaxed);
-    sys::futex_wake(&header.doorbell);
+    sys::futex_wake(allowed, &header.doorbell);
     seen
 }
 
 /// Is somebody reading the ring?
-fn is_drained(run: &Run) -> bool {
-    let now = sys::clock(libc::CLOCK_MONOTONIC) / 1_000_000;
+fn is_drained(allowed: Allowed, run: &Run) -> bool {
+    let now = time::clock(libc::CLOCK_MONOTONIC) / 1_000_000;
     let silence = now.saturating_sub(run.state.header.heartbeat_ms.load(Relaxed));
-    silence <= DRAINER_PATIENCE_MS || silence <= STARVED_PATIENCE_MS && is_runnable(run.drainer)
+    silence <= DRAINER_PATIENCE_MS
+        || silence <= STARVED_PATIENCE_MS && is_runnable(allowed, run.drainer)
 }
 
 /// Is the drainer a process that is neither stopped nor dead? Its pid alone
 /// would not prove that it is the drainer; its name is looked at too.
-fn is_runnable(drainer: u32) -> bool {
-    if drainer == 0 || process::is_under_seccomp() {
+fn is_runnable(allowed: Allowed, drainer: u32) -> bool {
+    if drainer == 0 {
         return false;
     }
     let mut path = [0u8; 32];
-    let path = sys::print(&mut path, b"/proc/", u64::from(drainer), b"/stat");
-    let Some(Ok(fd)) = path.map(|path| sys::open(path, libc::O_RDONLY)) else {
+    let path = text::print(&mut path, b"/proc/", u64::from(drainer), b"/stat");
+    let Some(Ok(fd)) = path.map(|path| sys::open(allowed, path, libc::O_RDONLY)) else {
         return false;
     };
     let mut stat = [0u8; 64];
-    let len = sys::read(fd, &mut stat).unwrap_or(0);
-    sys::close(fd);
+    let len = sys::read(allowed, fd, &mut stat).unwrap_or(0);
+    sys::close(allowed, fd);
     // PID (NAME) STATE …
     let text = stat.get(..len).unwrap_or(&[]);
     let Some(end) = text.iter().position(|c| *c == b')') else {
@@ -183,15 +186,15 @@ fn is_runnable(drainer: u32) -> bool {
 
 /// Under [`option::SYNC`] the call does not return before its line is written:
 /// the kernel kills the drainer with the first process of its name space.
-fn settle(run: &Run, at: u64) {
-    if !run.has_option(option::SYNC) || process::is_under_seccomp() {
+fn settle(allowed: Allowed, run: &Run, at: u64) {
+    if !run.has_option(option::SYNC) || !allowed.may(Call::Futex) {
         return;
     }
     let header = &run.state.header;
-    while header.settled.load(Acquire) <= at && is_drained(run) {
-        let seen = wake_drainer(header);
+    while header.settled.load(Acquire) <= at && is_drained(allowed, run) {
+        let seen = wake_drainer(allowed, header);
         if header.settled.load(Acquire) <= at {
-            sys::futex_wait(&header.room, seen, 5);
+            sys::futex_wait(allowed, &header.room, seen, 5);
         }
     }
 }

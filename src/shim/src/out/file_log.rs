@@ -19,9 +19,9 @@ use bindgate_core::record::Record;
 use bindgate_core::render::{self, Detail};
 
 use crate::own::memory::Pages;
-use crate::own::process;
+use crate::own::{text, time};
 use crate::session::{self, Run, Sink};
-use crate::sys;
+use crate::sys::{self, Allowed};
 
 /// Room for a line on the stack: of an ordinary decision.
 const LINE: usize = 768;
@@ -44,25 +44,25 @@ unsafe impl Sync for Scratch {}
 
 /// Appends the record to the log, if it is one that the log shows.
 #[inline(never)]
-pub fn record(run: &Run, record: &Record) {
+pub fn record(allowed: Allowed, run: &Run, record: &Record) {
     if !render::is_shown(record, Detail::Normal) && !run.json {
         return;
     }
     if run.state.header.lost.load(Relaxed) & !TORN != 0 {
-        say_lost(run);
+        say_lost(allowed, run);
     }
     let line = Line {
         record,
         ..about(run)
     };
-    if !append(run, &line) {
+    if !append(allowed, run, &line) {
         run.state.header.lost.fetch_add(1, Relaxed);
     }
 }
 
 /// Says how many lines could not be written, if there are any.
 #[inline(never)]
-pub fn say_lost(run: &Run) {
+pub fn say_lost(allowed: Allowed, run: &Run) {
     let count = take_lost(run);
     if count == 0 {
         return;
@@ -71,19 +71,19 @@ pub fn say_lost(run: &Run) {
         lost: count,
         ..about(run)
     };
-    if !append(run, &line) {
+    if !append(allowed, run, &line) {
         run.state.header.lost.fetch_add(count, Relaxed);
     }
 }
 
 /// The process is about to exit: says what is lost, if need be on standard
 /// error, if that is still the one of the start.
-pub fn end(run: &Run) {
-    say_lost(run);
-    if run.stderr.is_none() || process::is_under_seccomp() {
+pub fn end(allowed: Allowed, run: &Run) {
+    say_lost(allowed, run);
+    if run.stderr.is_none() {
         return;
     }
-    let stderr = sys::fstat(2).ok().map(|st| (st.st_dev, st.st_ino));
+    let stderr = sys::fstat(allowed, 2).ok().map(|st| (st.st_dev, st.st_ino));
     if stderr != run.stderr {
         return;
     }
@@ -93,9 +93,9 @@ pub fn end(run: &Run) {
         1 => &b" line of the log could not be written\n"[..],
         _ => b" lines of the log could not be written\n",
     };
-    let text = sys::print(&mut text, b"bindgate: ", count, after);
+    let text = text::print(&mut text, b"bindgate: ", count, after);
     let text = text.and_then(|text| text.strip_suffix(b"\0"));
-    sys::write_all(2, text.unwrap_or(b""));
+    sys::write_all(allowed, 2, text.unwrap_or(b""));
 }
 
 /// How many lines are lost and not said to be; now they are.
@@ -109,7 +109,7 @@ fn about(run: &Run) -> Line {
     Line {
         record: core::ptr::null(),
         lost: 0,
-        time_ns: sys::clock(libc::CLOCK_REALTIME),
+        time_ns: time::clock(libc::CLOCK_REALTIME),
         json: run.json,
         program: session::who::program().into(),
         policy: policy.as_ptr(),
@@ -119,18 +119,14 @@ fn about(run: &Run) -> Line {
 
 /// Writes a line; `false` if it could not be written.
 #[inline(never)]
-fn append(run: &Run, line: &Line) -> bool {
-    if process::is_under_seccomp() {
-        // An open could be this process's last call.
-        return false;
-    }
+fn append(allowed: Allowed, run: &Run, line: &Line) -> bool {
     match run.sink {
-        Sink::Stderr => to_stderr::<LINE>(run, line)
-            .or_else(|| to_stderr::<LONG_LINE>(run, line))
+        Sink::Stderr => to_stderr::<LINE>(allowed, run, line)
+            .or_else(|| to_stderr::<LONG_LINE>(allowed, run, line))
             .unwrap_or(false),
         // Whoever leaves a handler by siglongjmp, or is cancelled, would leave
         // the scratch memory taken and the file open.
-        _ => sys::without_signals(|| to_file(run, line)),
+        _ => sys::without_signals(allowed, || to_file(allowed, run, line)),
     }
 }
 
@@ -138,46 +134,46 @@ fn append(run: &Run, line: &Line) -> bool {
 /// come through, and nothing may be held: the line is on the stack. `None` if
 /// it is longer than `N` bytes.
 #[inline(never)]
-fn to_stderr<const N: usize>(run: &Run, line: &Line) -> Option<bool> {
+fn to_stderr<const N: usize>(allowed: Allowed, run: &Run, line: &Line) -> Option<bool> {
     let mut bytes = [0; N];
     match put(line, &mut bytes) {
-        Ok(bytes) => Some(write(run, 2, bytes)),
+        Ok(bytes) => Some(write(allowed, run, 2, bytes)),
         Err(plain::TOO_LONG) => None,
         Err(_) => Some(false),
     }
 }
 
 /// Signals must be held.
-fn to_file(run: &Run, line: &Line) -> bool {
+fn to_file(allowed: Allowed, run: &Run, line: &Line) -> bool {
     if SCRATCH_IS_TAKEN.swap(true, Acquire) {
         // By another thread; or by one that was there when this process was
         // forked, and is not any more.
-        return with_pages(run, line);
+        return with_pages(allowed, run, line);
     }
     // SAFETY: nobody else is at it.
-    let written = to_file_by(run, line, unsafe { &mut *SCRATCH.0.get() });
+    let written = to_file_by(allowed, run, line, unsafe { &mut *SCRATCH.0.get() });
     SCRATCH_IS_TAKEN.store(false, Release);
     written
 }
 
 #[inline(never)]
-fn with_pages(run: &Run, line: &Line) -> bool {
-    let pages = Pages::new(LONG_LINE);
-    pages.is_some_and(|mut pages| to_file_by(run, line, pages.bytes_mut()))
+fn with_pages(allowed: Allowed, run: &Run, line: &Line) -> bool {
+    let pages = Pages::new(allowed, LONG_LINE);
+    pages.is_some_and(|mut pages| to_file_by(allowed, run, line, pages.bytes_mut()))
 }
 
-fn to_file_by(run: &Run, line: &Line, bytes: &mut [u8]) -> bool {
+fn to_file_by(allowed: Allowed, run: &Run, line: &Line, bytes: &mut [u8]) -> bool {
     let Ok(bytes) = put(line, bytes) else {
         return false;
     };
     // A pipe that nobody reads must not hold a program up with its signals
     // held: the line counts as lost.
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY | libc::O_NONBLOCK;
-    let Ok(fd) = sys::open_at(libc::AT_FDCWD, run.log_path(), flags, 0o644) else {
+    let Ok(fd) = sys::open_at(allowed, libc::AT_FDCWD, run.log_path(), flags, 0o644) else {
         return false;
     };
-    let written = write(run, fd, bytes);
-    sys::close(fd);
+    let written = write(allowed, run, fd, bytes);
+    sys::close(allowed, fd);
     written
 }
 
@@ -192,11 +188,11 @@ fn put<'a>(line: &Line, bytes: &'a mut [u8]) -> Result<&'a [u8], isize> {
 
 /// Writes a line, which has a line feed at both ends: the first is for one
 /// before it that was cut short.
-fn write(run: &Run, fd: i32, line: &[u8]) -> bool {
+fn write(allowed: Allowed, run: &Run, fd: i32, line: &[u8]) -> bool {
     let lost = &run.state.header.lost;
     let torn = lost.fetch_and(!TORN, Relaxed) & TORN != 0;
     let bytes = line.get(usize::from(!torn)..).unwrap_or(&[]);
-    let done = sys::write_all(fd, bytes);
+    let done = sys::write_all(allowed, fd, bytes);
     // Of a line feed alone nothing is torn.
     if done < bytes.len() && (done > usize::from(torn) || done == 0 && torn) {
         lost.fetch_or(TORN, Relaxed);

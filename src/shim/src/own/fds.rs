@@ -10,8 +10,8 @@ use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use bindgate_core::record::Identity;
 use bindgate_core::socket::{BindOptions, SocketType};
 
-use crate::own::process;
-use crate::sys::{self, Errno};
+use crate::own::{filter, name};
+use crate::sys::{self, Allowed, Call, Errno};
 
 /// Descriptors above this are asked about each time.
 const CACHED: usize = 65536;
@@ -170,7 +170,7 @@ fn copy(old: i32, new: i32) {
     if old == new {
         return;
     }
-    if get(new).is_valid() && !process::is_under_seccomp() {
+    if get(new).is_valid() && filter::allowed().may(Call::Getsockopt) {
         forget(new);
     } else {
         put(new, get(old));
@@ -239,12 +239,12 @@ impl Socket {
 ///
 /// # Errors
 /// As [`identify`].
-pub fn verify(fd: i32) -> Result<Socket, Errno> {
+pub fn verify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
     let cached = get(fd);
     if cached.is_valid()
         && cached.cookie() == 0
-        && !process::is_under_seccomp()
-        && is_protocol(fd, cached)
+        && allowed.may(Call::Getsockopt)
+        && is_protocol(allowed, fd, cached)
     {
         return Ok(Socket {
             cookie: 0,
@@ -252,14 +252,13 @@ pub fn verify(fd: i32) -> Result<Socket, Errno> {
             ty: cached.socket(),
         });
     }
-    identify(fd)
+    identify(allowed, fd)
 }
 
 /// Asks for the cookie of a socket that [`verify`] left without one.
-pub fn name(fd: i32, socket: &mut Socket) {
+pub fn name(allowed: Allowed, fd: i32, socket: &mut Socket) {
     if socket.cookie == 0
-        && !process::is_under_seccomp()
-        && let Ok(cookie) = sys::cookie(fd)
+        && let Ok(cookie) = sys::cookie(allowed, fd)
     {
         socket.cookie = cookie;
         socket.identity = Identity::Cookie;
@@ -273,8 +272,8 @@ pub fn name(fd: i32, socket: &mut Socket) {
 /// It was made by a hooked socket(). A number that was closed behind our back
 /// and used again by a call that we do not see would have another protocol or
 /// family; the family of an address is the kernel's to check.
-fn is_protocol(fd: i32, cached: Entry) -> bool {
-    sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)
+fn is_protocol(allowed: Allowed, fd: i32, cached: Entry) -> bool {
+    sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)
         == Ok(i32::from(cached.socket().protocol))
 }
 
@@ -284,9 +283,9 @@ fn is_protocol(fd: i32, cached: Entry) -> bool {
 ///
 /// # Errors
 /// `EBADF` and `ENOTSOCK`, as any call on the descriptor would.
-pub fn identify(fd: i32) -> Result<Socket, Errno> {
+pub fn identify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
     let cached = get(fd);
-    if process::is_under_seccomp() {
+    if !allowed.may(Call::Getsockopt) {
         return Ok(Socket {
             cookie: cached.cookie(),
             identity: if cached.is_valid() {
@@ -297,17 +296,17 @@ pub fn identify(fd: i32) -> Result<Socket, Errno> {
             ty: cached.socket(),
         });
     }
-    let (cookie, identity) = match sys::cookie(fd) {
+    let (cookie, identity) = match sys::cookie(allowed, fd) {
         Ok(cookie) => (cookie, Identity::Cookie),
         Err(Errno(e)) if matches!(i32::from(e), libc::EBADF | libc::ENOTSOCK) => {
             forget(fd);
             return Err(Errno(e));
         }
-        Err(_) => (sys::inode(fd)?, Identity::Inode),
+        Err(_) => (sys::inode(allowed, fd)?, Identity::Inode),
     };
     if cached.is_valid() {
         let same = match cached.cookie() {
-            0 => is_protocol(fd, cached),
+            0 => is_protocol(allowed, fd, cached),
             known => known == cookie & COOKIE_MASK,
         };
         if same {
@@ -320,7 +319,7 @@ pub fn identify(fd: i32) -> Result<Socket, Errno> {
             });
         }
     }
-    let ask = |name| sys::getsockopt_int(fd, libc::SOL_SOCKET, name);
+    let ask = |name| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name);
     let ty = SocketType {
         domain: ask(libc::SO_DOMAIN)? as u16,
         ty: ask(libc::SO_TYPE)? as u16,
@@ -340,17 +339,14 @@ pub fn identify(fd: i32) -> Result<Socket, Errno> {
 
 /// Has the socket a local port or name? Asks the kernel where the hooks have
 /// not seen it get one.
-pub fn is_bound(fd: i32) -> bool {
-    if get(fd).is_bound() || process::is_under_seccomp() {
-        return get(fd).is_bound();
-    }
-    is_bound_now(fd)
+pub fn is_bound(allowed: Allowed, fd: i32) -> bool {
+    get(fd).is_bound() || is_bound_now(allowed, fd)
 }
 
 /// The same by the kernel's word alone: for a decision that the socket which was
-/// there before must not make.
-pub fn is_bound_now(fd: i32) -> bool {
-    let bound = sys::getsockname(fd)
+/// there before must not make. `false` where it may not be asked.
+pub fn is_bound_now(allowed: Allowed, fd: i32) -> bool {
+    let bound = name::local(allowed, fd)
         .ok()
         .and_then(|raw| raw.read())
         .is_some_and(|addr| !addr.is_auto());

@@ -9,8 +9,10 @@
 use bindgate_core::addr::{Addr, RawAddr, STORAGE};
 use bindgate_core::record::Words;
 
+use bytemuck::AnyBitPattern;
+
 use crate::own::process;
-use crate::sys::Errno;
+use crate::sys::{self, Allowed, Call, Errno};
 
 const PAGE: usize = 4096;
 
@@ -34,6 +36,7 @@ pub enum Made {
 /// [`Unreadable`] if the length is not one that the kernel would take, or if
 /// the memory is not there or cannot be asked about.
 pub fn copy_addr(
+    allowed: Allowed,
     from: *const libc::sockaddr,
     len: libc::socklen_t,
     made: Made,
@@ -42,9 +45,9 @@ pub fn copy_addr(
     if len > STORAGE {
         return Err(Unreadable);
     }
-    let readable = match process::is_under_seccomp() && !is_known(at, len) {
-        true => is_readable_by(made, at, len),
-        false => is_readable(at, len),
+    let readable = match may_ask(allowed) || is_known(at, len) {
+        true => is_readable(allowed, at, len),
+        false => is_readable_by(made, at, len),
     };
     if !readable {
         return Err(Unreadable);
@@ -58,6 +61,7 @@ pub fn copy_addr(
 /// after `EFAULT`. Anybody can have answered the call, a seccomp filter too,
 /// so that a failure does not show that the kernel has read the address.
 pub fn copy_addr_of_failed(
+    allowed: Allowed,
     from: *const libc::sockaddr,
     len: libc::socklen_t,
     errno: u16,
@@ -66,12 +70,8 @@ pub fn copy_addr_of_failed(
     if len > STORAGE || i32::from(errno) == libc::EFAULT {
         return None;
     }
-    let readable = match process::is_under_seccomp() {
-        true => is_known(at, len),
-        false => is_readable(at, len),
-    };
     // SAFETY: all bytes were asked about, or lie on this thread's stack.
-    readable.then(|| unsafe { copy(from, len) })
+    is_readable(allowed, at, len).then(|| unsafe { copy(from, len) })
 }
 
 /// The address of a call that has succeeded.
@@ -127,8 +127,12 @@ unsafe fn last_half(at: *const [u8; 4]) -> u64 {
 /// The family of an address, and the port if it is an IP address; `None` if it
 /// is too short for one, or if the memory is not there. See [`is_rest_readable`].
 #[inline(always)]
-pub fn family_and_port(from: *const libc::sockaddr, len: libc::socklen_t) -> Option<(u16, u16)> {
-    if !(16..=STORAGE as u32).contains(&len) || !is_readable(from as usize, 4) {
+pub fn family_and_port(
+    allowed: Allowed,
+    from: *const libc::sockaddr,
+    len: libc::socklen_t,
+) -> Option<(u16, u16)> {
+    if !(16..=STORAGE as u32).contains(&len) || !is_readable(allowed, from as usize, 4) {
         return None;
     }
     // SAFETY: the first four bytes were asked about.
@@ -138,9 +142,13 @@ pub fn family_and_port(from: *const libc::sockaddr, len: libc::socklen_t) -> Opt
 
 /// Are all `len` bytes at `from` there, of which the first ones are?
 #[inline]
-pub fn is_rest_readable(from: *const libc::sockaddr, len: libc::socklen_t) -> bool {
+pub fn is_rest_readable(
+    allowed: Allowed,
+    from: *const libc::sockaddr,
+    len: libc::socklen_t,
+) -> bool {
     let (at, len) = (from as usize, len as usize);
-    at % PAGE + len <= PAGE || is_readable(at, len)
+    at % PAGE + len <= PAGE || is_readable(allowed, at, len)
 }
 
 /// # Safety
@@ -171,8 +179,8 @@ fn is_readable_by(made: Made, at: usize, len: usize) -> bool {
         return false;
     };
     let ask = |at: usize| match made {
-        Made::Bind(fd) => crate::sys::bind_one_byte(fd, at),
-        Made::Connect(fd) => crate::sys::connect_one_byte(fd, at),
+        Made::Bind(fd) => sys::bind_one_byte(fd, at),
+        Made::Connect(fd) => sys::connect_one_byte(fd, at),
     };
     // A filter could have answered itself: then it does not know this one.
     const NOWHERE: usize = 8;
@@ -180,9 +188,15 @@ fn is_readable_by(made: Made, at: usize, len: usize) -> bool {
     ask(NOWHERE) == fault && ask(at) != fault && (at / PAGE == last / PAGE || ask(last) != fault)
 }
 
+/// May the kernel be asked about memory?
+fn may_ask(allowed: Allowed) -> bool {
+    allowed.may(Call::RtSigprocmask)
+}
+
 /// Are `len` bytes at `at` there to be read? `len` spans at most two pages.
+/// `false` also where that is not known and may not be asked.
 #[must_use]
-pub fn is_readable(at: usize, len: usize) -> bool {
+pub fn is_readable(allowed: Allowed, at: usize, len: usize) -> bool {
     if len == 0 {
         return true;
     }
@@ -196,11 +210,8 @@ pub fn is_readable(at: usize, len: usize) -> bool {
     if is_on_stack(at, last) {
         return true;
     }
-    if process::is_under_seccomp() {
-        // Nothing may be asked any more.
-        return false;
-    }
-    crate::sys::is_readable(at) && (at / PAGE == last / PAGE || crate::sys::is_readable(last))
+    let ask = |at| sys::is_readable(allowed, at) == Some(true);
+    ask(at) && (at / PAGE == last / PAGE || ask(last))
 }
 
 /// Are the bytes on this thread's stack, above us? What lies between our own
@@ -225,77 +236,78 @@ fn is_on_stack(first: usize, last: usize) -> bool {
 
 /// A value of the program's, copied out, if it is there.
 #[must_use]
-pub fn read<T: Copy>(from: *const T) -> Option<T> {
-    if from.is_null() || !is_readable(from as usize, size_of::<T>()) {
+pub fn read<T: AnyBitPattern>(allowed: Allowed, from: *const T) -> Option<T> {
+    if from.is_null() || !is_readable(allowed, from as usize, size_of::<T>()) {
         return None;
     }
-    // SAFETY: the bytes were asked about; `T` is a plain C structure for
-    // which any bytes are a value.
+    // SAFETY: the bytes were asked about, and any bytes are a value of `T`.
     Some(unsafe { from.read_unaligned() })
 }
 
+// What exec is given is read unasked behind a filter of the program's own: a
+// program that shuts itself up and then starts another one would otherwise
+// start it without us.
+
 /// An entry of a list of strings that ends with a null pointer, as exec gets
-/// it. Behind a filter of the program's own it is read unasked: a program that
-/// shuts itself up and then starts another one would otherwise start it
-/// without us.
-pub fn read_entry(from: *const *const libc::c_char) -> Option<*const libc::c_char> {
-    if from.is_null() || !may_be_readable(from as usize, size_of::<usize>()) {
+/// it.
+pub fn read_entry(
+    allowed: Allowed,
+    from: *const *const libc::c_char,
+) -> Option<*const libc::c_char> {
+    if from.is_null() || !is_argument(allowed, from as usize, size_of::<usize>()) {
         return None;
     }
     // SAFETY: the bytes were asked about, or nobody can be asked and they are
-    // the list that the program gives to the kernel.
+    // part of the list that the program gives to the kernel.
     Some(unsafe { from.read_unaligned() })
 }
 
-/// As [`is_readable`], but `true` where nobody can be asked.
-fn may_be_readable(at: usize, len: usize) -> bool {
-    process::is_under_seccomp() || is_readable(at, len)
-}
-
-/// The first bytes of a NUL-terminated string, at most `max`.
-pub fn prefix<'a>(from: *const libc::c_char, max: usize) -> Option<&'a [u8]> {
-    string(from, max).map(|(bytes, _)| bytes)
-}
-
-/// A NUL-terminated string of the program's without its NUL, if all of it is
-/// there and it is at most `max` bytes long.
-pub fn c_str<'a>(from: *const libc::c_char, max: usize) -> Option<&'a [u8]> {
-    string(from, max).and_then(|(bytes, whole)| whole.then_some(bytes))
-}
-
-/// The bytes before the NUL, and whether the NUL was reached within `max`.
-fn string<'a>(from: *const libc::c_char, max: usize) -> Option<(&'a [u8], bool)> {
+/// Copies a NUL-terminated string that exec gets, without its NUL, into `to`:
+/// as much of it as there is room for, and whether that is all of it. `None`
+/// if it is not there.
+pub fn copy_str(
+    allowed: Allowed,
+    from: *const libc::c_char,
+    to: &mut [u8],
+) -> Option<(&[u8], bool)> {
     let start = from as usize;
-    if start == 0 {
-        return None;
-    }
-    let mut checked = start;
-    for n in 0..=max {
+    let (mut checked, mut len, mut ended) = (start, 0, false);
+    for n in 0..=to.len() {
         let at = start.checked_add(n)?;
         if at >= checked {
-            let next_page = (at / PAGE + 1) * PAGE;
-            if !may_be_readable(at, 1) {
+            if !is_argument(allowed, at, 1) {
                 return None;
             }
-            checked = next_page;
+            checked = (at / PAGE + 1).checked_mul(PAGE)?;
         }
-        // SAFETY: the page of this byte was asked about.
-        if unsafe { *from.add(n) } == 0 {
-            // SAFETY: so were the pages of all bytes before it.
-            return Some((unsafe { core::slice::from_raw_parts(from.cast(), n) }, true));
+        // SAFETY: the page of this byte was asked about, or nobody can be asked
+        // and it is part of a string that the program gives to the kernel.
+        let byte = unsafe { from.wrapping_add(n).read() } as u8;
+        if byte == 0 {
+            ended = true;
+            break;
+        }
+        if let Some(to) = to.get_mut(n) {
+            *to = byte;
+            len = n + 1;
         }
     }
-    // SAFETY: the pages of these bytes were asked about.
-    Some((
-        unsafe { core::slice::from_raw_parts(from.cast(), max) },
-        false,
-    ))
+    Some((to.get(..len)?, ended))
+}
+
+/// As [`is_readable`], but `true` where nobody can be asked.
+fn is_argument(allowed: Allowed, at: usize, len: usize) -> bool {
+    is_readable(allowed, at, len) || at >= PAGE && !may_ask(allowed)
 }
 
 /// Writes an address where the program wants it: as much as fits in `room`
 /// bytes, and before that its full length, as `move_addr_to_user` does.
 /// `false` if the memory is not there to be written.
-pub fn hand_over(
+///
+/// # Safety
+/// `addr` and `len` are what the program gave to be told an address.
+pub unsafe fn hand_over(
+    allowed: Allowed,
     addr: *mut libc::sockaddr,
     len: *mut libc::socklen_t,
     room: libc::socklen_t,
@@ -304,14 +316,22 @@ pub fn hand_over(
     let raw = name.write();
     let bytes = raw.bytes();
     let fits = bytes.get(..room as usize).unwrap_or(bytes);
-    write(len.cast(), &(bytes.len() as u32).to_ne_bytes()) && write(addr.cast(), fits)
+    // SAFETY: as the caller says.
+    unsafe {
+        write(allowed, len.cast(), &(bytes.len() as u32).to_ne_bytes())
+            && write(allowed, addr.cast(), fits)
+    }
 }
 
 /// Writes into the program's memory by way of the kernel, which knows whether
 /// it is there and may be written.
+///
+/// # Safety
+/// `to` is where the program wants an answer of that many bytes.
 #[must_use]
-pub fn write(to: *mut libc::c_void, bytes: &[u8]) -> bool {
-    bytes.is_empty() || crate::sys::write_own_memory(to, bytes).is_ok()
+pub unsafe fn write(allowed: Allowed, to: *mut libc::c_void, bytes: &[u8]) -> bool {
+    // SAFETY: as the caller says.
+    bytes.is_empty() || unsafe { sys::write_own_memory(allowed, to, bytes) }.is_ok()
 }
 
 /// Pages of our own for a short while: what would be too much for a thread
@@ -319,15 +339,16 @@ pub fn write(to: *mut libc::c_void, bytes: &[u8]) -> bool {
 pub struct Pages {
     at: *mut libc::c_void,
     len: usize,
+    allowed: Allowed,
 }
 
 impl Pages {
     /// At least `len` bytes.
-    pub fn new(len: usize) -> Option<Pages> {
+    pub fn new(allowed: Allowed, len: usize) -> Option<Pages> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let at = crate::sys::mmap(len, prot, flags, -1).ok()?;
-        Some(Pages { at, len })
+        let at = sys::mmap(allowed, len, prot, flags, -1).ok()?;
+        Some(Pages { at, len, allowed })
     }
 
     /// The bytes.
@@ -354,6 +375,6 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: the borrows of the memory ended before this.
-        unsafe { crate::sys::munmap(self.at, self.len) };
+        unsafe { sys::munmap(self.allowed, self.at, self.len) };
     }
 }

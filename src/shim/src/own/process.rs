@@ -1,4 +1,4 @@
-//! What this process is: pid, thread, program, seccomp.
+//! What this process is: pid, thread, slot, counter.
 //!
 //! A fork child must notice that it is one without a system call and without
 //! a hook on fork(2): its numbers live on a page that the kernel wipes in the
@@ -6,12 +6,13 @@
 //! parent's number, until it execs.
 
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::own::thread;
-use crate::{session, sys};
+use crate::own::{filter, thread, time};
+use crate::session;
+use crate::sys::{self, Allowed};
 
 /// What a fork child must not inherit.
 #[repr(C)]
@@ -30,8 +31,6 @@ static NO_PAGE: Own = Own {
 /// taken for, which a fork child finds to be another's.
 #[unsafe(link_section = ".data")]
 static UNWIPED: AtomicU64 = AtomicU64::new(0);
-#[unsafe(link_section = ".data")]
-static SECCOMP: AtomicBool = AtomicBool::new(false);
 
 fn own() -> &'static Own {
     let page = OWN.load(Acquire);
@@ -80,16 +79,16 @@ pub fn find_stack() {
 /// Maps the page that fork wipes. Where there is none (`MADV_WIPEONFORK` came
 /// with Linux 4.14; QEMU's user emulation takes any advice and follows few)
 /// every record asks for the pid, and so learns whether it is a fork child's.
-pub fn start() {
+pub fn start(allowed: Allowed) {
     const NO_ADVICE: i32 = -1;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     // It is written at once.
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
-    let Ok(page) = sys::mmap(4096, prot, flags, -1) else {
+    let Ok(page) = sys::mmap(allowed, 4096, prot, flags, -1) else {
         return;
     };
-    let is_heard = sys::madvise(page, 4096, NO_ADVICE).is_err();
-    if is_heard && sys::madvise(page, 4096, libc::MADV_WIPEONFORK).is_ok() {
+    let is_heard = sys::madvise(allowed, page, 4096, NO_ADVICE).is_err();
+    if is_heard && sys::madvise(allowed, page, 4096, libc::MADV_WIPEONFORK).is_ok() {
         OWN.store(page.cast(), Release);
     }
 }
@@ -105,11 +104,8 @@ pub fn pid() -> u32 {
 
 #[cold]
 fn first_pid() -> u32 {
-    if is_under_seccomp() {
-        return 0;
-    }
-    let (own, pid) = (own(), sys::getpid());
-    if !core::ptr::eq(own, &raw const NO_PAGE) {
+    let (own, pid) = (own(), sys::getpid(filter::allowed()));
+    if pid != 0 && !core::ptr::eq(own, &raw const NO_PAGE) {
         own.pid.store(pid, Relaxed);
     }
     pid
@@ -139,7 +135,7 @@ fn register(run: &session::Run) -> u32 {
         return before as u32;
     }
     let processes = &run.state.processes;
-    let slot = processes.register(pid, sys::clock(libc::CLOCK_MONOTONIC));
+    let slot = processes.register(pid, time::clock(libc::CLOCK_MONOTONIC));
     processes.name(slot, pid, session::who::pid_ns(), session::who::program());
     run.state.header.entered.fetch_add(1, Release);
     // One slot for good: the drainer takes the owner of an older one for an
@@ -181,11 +177,14 @@ pub fn ids() -> (u32, u32) {
 
 #[cold]
 fn first_tid(pid: u32) -> u32 {
-    if is_under_seccomp() {
-        return 0;
+    match thread::ids() {
+        (of, tid) if of == pid && tid != 0 => return tid,
+        _ => {}
     }
-    let tid = sys::gettid();
-    thread::set_word(u64::from(tid) << 32 | u64::from(pid));
+    let tid = sys::gettid(filter::allowed());
+    if tid != 0 {
+        thread::set_ids(pid, tid);
+    }
     tid
 }
 
@@ -217,26 +216,4 @@ pub fn use_counter() {
 /// starts, or has come to life with that.
 pub fn forbid_counter() {
     COUNTER.store(FORBIDDEN, Relaxed);
-}
-
-/// Is the program under a seccomp filter? From then on the shim makes no
-/// system call but the forward.
-#[inline]
-pub fn is_under_seccomp() -> bool {
-    SECCOMP.load(Relaxed)
-}
-
-/// Asks now for what a record needs when nothing may be asked any more.
-pub fn prepare_for_seccomp() {
-    // First the run: its set-up makes the page on which the rest is kept.
-    let run = session::get();
-    let _ = ids();
-    if let Some(run) = run {
-        let _ = slot(run);
-    }
-}
-
-/// The program is about to install a filter, or failed to.
-pub fn set_seccomp(on: bool) {
-    SECCOMP.store(on, Relaxed);
 }

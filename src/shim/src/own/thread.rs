@@ -47,8 +47,42 @@ pub fn word() -> u64 {
     word
 }
 
+/// In the half of the word that is a pid: the thread has installed a seccomp
+/// filter for itself, or was forked from one that had.
+const FILTERED: u64 = 1 << 31;
+/// What is no part of the pid. Pids end at 2²² (`PID_MAX_LIMIT`).
+const FLAGS: u64 = FILTERED;
+
+/// Is the thread of this word under a filter of its own?
+pub fn is_filtered(word: u64) -> bool {
+    word & FILTERED != 0
+}
+
+/// Notes whether this thread is under a filter of its own.
+pub fn set_filtered(filtered: bool) {
+    let word = word();
+    set_word(if filtered {
+        word | FILTERED
+    } else {
+        word & !FILTERED
+    });
+}
+
+/// The pid that this thread's id was asked for in, and the id; zeros if it was
+/// not asked for.
+pub fn ids() -> (u32, u32) {
+    let word = word();
+    ((word & !FLAGS) as u32, (word >> 32) as u32)
+}
+
+/// Keeps this thread's id, as it is in process `pid`.
+pub fn set_ids(pid: u32, tid: u32) {
+    let flags = word() & FLAGS;
+    set_word(u64::from(tid) << 32 | u64::from(pid) | flags);
+}
+
 /// Sets this thread's word.
-pub fn set_word(word: u64) {
+fn set_word(word: u64) {
     // SAFETY: writes the eight bytes that only `word` and this function know.
     unsafe {
         #[cfg(target_arch = "x86_64")]

@@ -13,11 +13,11 @@ use bindgate_core::socket::KindSet;
 
 use super::{Placing, diag, holders, same_table};
 use crate::session::Run;
-use crate::sys::{self, Errno};
+use crate::sys::{self, Allowed, Errno};
 
 /// The cookie of a living socket of the run that stands in the way.
 #[inline(never)]
-pub fn holder(run: &Run, placing: &Placing) -> Option<u64> {
+pub fn holder(allowed: Allowed, run: &Run, placing: &Placing) -> Option<u64> {
     if run
         .state
         .header
@@ -28,12 +28,12 @@ pub fn holder(run: &Run, placing: &Placing) -> Option<u64> {
         return None;
     }
     let moves = &run.state.moves;
-    moves.first(|other| is_in_the_way(placing, other) && is_alive(run, other))
+    moves.first(|other| is_in_the_way(allowed, placing, other) && is_alive(allowed, run, other))
 }
 
 /// Do the two collide, if the other one is still there?
 #[inline(never)]
-fn is_in_the_way(placing: &Placing, other: &Moved) -> bool {
+fn is_in_the_way(allowed: Allowed, placing: &Placing, other: &Moved) -> bool {
     if other.cookie == placing.socket.cookie
         || other.kind == move_kind::CONNECT
         || !same_table(other.socket, placing.socket.ty)
@@ -62,11 +62,11 @@ fn is_in_the_way(placing: &Placing, other: &Moved) -> bool {
         // One virtual address on one real one is the kernel's to judge.
         return virt != placing.virt;
     }
-    !placing.virt.is_auto() && me.overlaps(&it) && collide(placing, other)
+    !placing.virt.is_auto() && me.overlaps(&it) && collide(allowed, placing, other)
 }
 
 /// The pair test: may the two not share what they overlap in?
-fn collide(new: &Placing, old: &Moved) -> bool {
+fn collide(allowed: Allowed, new: &Placing, old: &Moved) -> bool {
     let both = |mark: u32| new.marks & old.marks & mark != 0;
     let tcp = new.socket.ty.kinds().intersects(KindSet::TCP);
     if new.socket.ty.domain == af::VSOCK {
@@ -75,7 +75,7 @@ fn collide(new: &Placing, old: &Moved) -> bool {
     if both(move_mark::REUSEADDR) && !(tcp && old.marks & move_mark::LISTENING != 0) {
         return false;
     }
-    !(both(move_mark::REUSEPORT) && old.uid == sys::geteuid())
+    !(both(move_mark::REUSEPORT) && Some(old.uid) == sys::geteuid(allowed))
 }
 
 /// An address as one side of a comparison.
@@ -117,17 +117,17 @@ impl Side {
 /// nobody holds any more is removed; one whose socket is gone but left
 /// connections behind stays, for those, and is in nobody's way.
 #[inline(never)]
-fn is_alive(run: &Run, entry: &Moved) -> bool {
+fn is_alive(allowed: Allowed, run: &Run, entry: &Moved) -> bool {
     let (alive, held) = match entry.real.read() {
         Some(Addr::Unix(name)) => {
-            let used = holders::unix_name_in_use(&name);
+            let used = holders::unix_name_in_use(allowed, &name);
             (used, used)
         }
-        Some(_) => match diag::is_bound(entry) {
+        Some(_) => match diag::is_bound(allowed, entry) {
             Some(true) => (true, true),
-            Some(false) => (false, is_taken(entry)),
+            Some(false) => (false, is_taken(allowed, entry)),
             None => {
-                let taken = is_taken(entry);
+                let taken = is_taken(allowed, entry);
                 (taken, taken)
             }
         },
@@ -142,9 +142,10 @@ fn is_alive(run: &Run, entry: &Moved) -> bool {
 
 /// Is the real place of an entry held by anybody? A trial bind, which leaves no
 /// trace; where it cannot be made the answer is yes.
-fn is_taken(entry: &Moved) -> bool {
+fn is_taken(allowed: Allowed, entry: &Moved) -> bool {
     let ty = entry.socket;
     let Ok(fd) = sys::socket(
+        allowed,
         i32::from(ty.domain),
         i32::from(ty.ty) | libc::SOCK_CLOEXEC,
         i32::from(ty.protocol),
@@ -153,10 +154,10 @@ fn is_taken(entry: &Moved) -> bool {
     };
     if entry.marks & move_mark::V6ONLY != 0 {
         let one = 1i32.to_ne_bytes();
-        let _ = sys::setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &one);
+        let _ = sys::setsockopt(allowed, fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &one);
     }
-    let trial = sys::bind(fd, entry.real.bytes());
-    sys::close(fd);
+    let trial = sys::bind(allowed, fd, entry.real.bytes());
+    sys::close(allowed, fd);
     match trial {
         Ok(()) => false,
         Err(Errno(e)) => i32::from(e) == libc::EADDRINUSE,
@@ -164,9 +165,9 @@ fn is_taken(entry: &Moved) -> bool {
 }
 
 /// Removes dead entries around the place of `cookie`; did any room come free?
-pub fn clear_dead(run: &Run, cookie: u64) -> bool {
+pub fn clear_dead(allowed: Allowed, run: &Run, cookie: u64) -> bool {
     for entry in run.state.moves.victims(cookie) {
-        let _ = is_alive(run, &entry);
+        let _ = is_alive(allowed, run, &entry);
     }
     run.state.moves.has_room(cookie)
 }

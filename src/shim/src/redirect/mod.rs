@@ -25,9 +25,10 @@ use bindgate_core::socket::{KindSet, SocketType};
 
 use crate::hook::{Binding, Plan};
 use crate::own::fds::{self, Socket};
-use crate::own::process;
+use crate::own::name;
 use crate::session::Run;
-use crate::sys::{self, Errno};
+use crate::sys::allowed::needs;
+use crate::sys::{self, Allowed, Errno};
 
 /// Marks the key of an entry that is about the peer of a socket, not about
 /// its own name.
@@ -55,14 +56,14 @@ impl Placing {
 }
 
 /// Does the socket receive IPv6 only? Asks the kernel.
-pub fn is_v6only(fd: i32) -> bool {
-    !process::is_under_seccomp()
-        && sys::getsockopt_int(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) == Ok(1)
+pub fn is_v6only(allowed: Allowed, fd: i32) -> bool {
+    sys::getsockopt_int(allowed, fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) == Ok(1)
 }
 
 /// What is to be done so that the program believes to be at `virt`, `None` for
 /// an address without words: becomes the plan of the binding.
 pub fn plan(
+    allowed: Allowed,
     run: &Run,
     socket: &Socket,
     virt: Option<&Addr>,
@@ -74,12 +75,10 @@ pub fn plan(
     let is_placed = virt.is_some_and(|virt| is_placed(socket, virt, decision, v6only, plan));
     let instead = if !is_placed {
         refused(record, libc::EAFNOSUPPORT, refusal::FAMILY)
-    } else if process::is_under_seccomp() {
-        // Nothing may be asked and nothing set up: a filter that drops
-        // packets, a socket of another family, the table's entry.
+    } else if !may_redirect(allowed, socket, plan) {
         refused(record, libc::EACCES, refusal::SECCOMP)
     } else if let Plan::Place(placing) = plan {
-        sys::without_signals(|| prepare(run, placing, record))
+        sys::without_signals(allowed, || prepare(allowed, run, placing, record))
     } else {
         Instead::Nothing
     };
@@ -88,6 +87,17 @@ pub fn plan(
         Instead::Refuse(e) => *plan = Plan::Refuse(e),
         Instead::Done(answer) => *plan = Plan::Done(answer),
     }
+}
+
+/// May everything be done that it takes: the questions, what is set up, and
+/// what keeps up the address that the program believes in?
+fn may_redirect(allowed: Allowed, socket: &Socket, plan: &Plan) -> bool {
+    let to_unix = matches!(plan, Plan::Place(placing)
+        if placing.real.family() == Some(af::UNIX) && socket.ty.domain != af::UNIX);
+    allowed.may_all(match to_unix {
+        true => needs::REDIRECT_TO_UNIX,
+        false => needs::REDIRECT,
+    })
 }
 
 /// What is done instead of placing a socket.
@@ -130,18 +140,18 @@ fn is_placed(
 
 /// Does what has to be done before the bind.
 #[inline(never)]
-fn prepare(run: &Run, placing: &mut Placing, record: &mut Record) -> Instead {
+fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Record) -> Instead {
     let (fd, socket) = (record.fd, placing.socket);
-    if fds::is_bound(fd) {
+    if fds::is_bound(allowed, fd) {
         // The kernel says EINVAL, as it would for the address asked for.
         return Instead::Nothing;
     }
     let moves = &run.state.moves;
-    if !moves.has_room(socket.cookie) && !conflict::clear_dead(run, socket.cookie) {
+    if !moves.has_room(socket.cookie) && !conflict::clear_dead(allowed, run, socket.cookie) {
         return refused(record, libc::ENOBUFS, refusal::TABLE_FULL);
     }
-    placing.marks |= reuse_marks(fd);
-    if let Some(holder) = conflict::holder(run, placing) {
+    placing.marks |= reuse_marks(allowed, fd);
+    if let Some(holder) = conflict::holder(allowed, run, placing) {
         record.check = Check::VirtualConflict;
         record.errno = libc::EADDRINUSE as u16;
         record.holder = holder;
@@ -149,7 +159,7 @@ fn prepare(run: &Run, placing: &mut Placing, record: &mut Record) -> Instead {
     }
     let family = placing.real.family();
     if family == Some(af::UNIX) && socket.ty.domain != af::UNIX {
-        return Instead::Done(unix::replace(run, fd, placing, record));
+        return Instead::Done(unix::replace(allowed, run, fd, placing, record));
     }
     if family != Some(socket.ty.domain) {
         return refused(record, libc::EAFNOSUPPORT, refusal::FAMILY);
@@ -157,10 +167,10 @@ fn prepare(run: &Run, placing: &mut Placing, record: &mut Record) -> Instead {
     if let Some(Addr::Unix(name)) = placing.real.read() {
         // A program removes the file that it knows of, not this one. Where
         // something is left in the way the kernel says so.
-        unix::make_way(&name);
+        unix::make_way(allowed, &name);
     }
     if placing.kind == move_kind::HIDDEN {
-        drop_everything(fd);
+        drop_everything(allowed, fd);
     }
     Instead::Nothing
 }
@@ -211,30 +221,21 @@ fn hidden_place(ty: SocketType) -> Option<Addr> {
 /// A socket filter of one instruction, "keep 0 bytes", and a lock on it:
 /// no SYN and no datagram reaches the socket. See socket(7),
 /// `SO_ATTACH_FILTER`.
-fn drop_everything(fd: i32) {
-    let program = [libc::sock_filter {
+fn drop_everything(allowed: Allowed, fd: i32) {
+    let keep_nothing = [libc::sock_filter {
         code: (libc::BPF_RET | libc::BPF_K) as u16,
         jt: 0,
         jf: 0,
         k: 0,
     }];
-    let fprog = libc::sock_fprog {
-        len: 1,
-        filter: program.as_ptr().cast_mut(),
-    };
-    // SAFETY: the bytes of a live structure, padding zeroed by the compiler or
-    // not: the kernel reads the two fields.
-    let bytes = unsafe {
-        core::slice::from_raw_parts((&raw const fprog).cast::<u8>(), size_of_val(&fprog))
-    };
-    let set = |name, value: &[u8]| sys::setsockopt(fd, libc::SOL_SOCKET, name, value);
-    if set(libc::SO_ATTACH_FILTER, bytes).is_ok() {
-        let _ = set(libc::SO_LOCK_FILTER, &1i32.to_ne_bytes());
+    if sys::attach_filter(allowed, fd, &keep_nothing).is_ok() {
+        let on = 1i32.to_ne_bytes();
+        let _ = sys::setsockopt(allowed, fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &on);
     }
 }
 
-fn reuse_marks(fd: i32) -> u32 {
-    let on = |name| sys::getsockopt_int(fd, libc::SOL_SOCKET, name) == Ok(1);
+fn reuse_marks(allowed: Allowed, fd: i32) -> u32 {
+    let on = |name| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name) == Ok(1);
     let mut marks = 0;
     if on(libc::SO_REUSEADDR) {
         marks |= move_mark::REUSEADDR;
@@ -246,18 +247,41 @@ fn reuse_marks(fd: i32) -> u32 {
 }
 
 /// The kernel has answered the real bind.
-pub fn placed(run: &Run, fd: i32, placing: &Placing, ok: bool, record: &mut Record) {
+pub fn placed(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    placing: &Placing,
+    ok: bool,
+    record: &mut Record,
+) {
     if !ok {
         record.used = placing.real;
         return;
     }
-    let real = sys::getsockname(fd).unwrap_or(placing.real);
+    let real = name::local(allowed, fd).unwrap_or(placing.real);
     record.used = real;
-    enter(run, fd, placing, placing.socket.cookie, real, record.rule);
+    enter(
+        allowed,
+        run,
+        fd,
+        placing,
+        placing.socket.cookie,
+        real,
+        record.rule,
+    );
 }
 
 /// Puts a moved socket into the run's table.
-fn enter(run: &Run, fd: i32, placing: &Placing, cookie: u64, real: RawAddr, rule: u32) {
+fn enter(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    placing: &Placing,
+    cookie: u64,
+    real: RawAddr,
+    rule: u32,
+) {
     let mut virt = placing.virt;
     let real_port = real.read().and_then(|a| a.port());
     if let (true, Some(port)) = (virt.is_auto(), real_port) {
@@ -265,7 +289,7 @@ fn enter(run: &Run, fd: i32, placing: &Placing, cookie: u64, real: RawAddr, rule
     }
     let stream = placing.socket.ty.is_stream();
     let mut marks = placing.marks;
-    let range = sys::getsockopt_int(fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE);
+    let range = sys::getsockopt_int(allowed, fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE);
     let taggable = stream && matches!(real.family(), Some(af::INET | af::INET6)) && range == Ok(0);
     if !taggable {
         marks |= move_mark::NO_TAG;
@@ -288,7 +312,7 @@ fn enter(run: &Run, fd: i32, placing: &Placing, cookie: u64, real: RawAddr, rule
         cookie,
         kind: placing.kind,
         marks,
-        uid: sys::geteuid(),
+        uid: sys::geteuid(allowed).unwrap_or(u32::MAX),
         rule,
         socket: placing.socket.ty,
         virt: virt.write(),
@@ -296,6 +320,7 @@ fn enter(run: &Run, fd: i32, placing: &Placing, cookie: u64, real: RawAddr, rule
     });
     if let (true, Some(Tag(tag))) = (taggable, tag) {
         let _ = sys::setsockopt(
+            allowed,
             fd,
             libc::IPPROTO_IP,
             IP_LOCAL_PORT_RANGE,
@@ -334,12 +359,12 @@ impl Found {
 /// Is `fd` a moved socket, or a child of one? Asks the kernel only if the run
 /// has moved sockets at all, and then no more than it must.
 #[inline(never)]
-pub fn find(run: &Run, fd: i32) -> Option<Found> {
+pub fn find(allowed: Allowed, run: &Run, fd: i32) -> Option<Found> {
     let header = &run.state.header;
-    if header.moves.load(Relaxed) == 0 || process::is_under_seccomp() {
+    if header.moves.load(Relaxed) == 0 {
         return None;
     }
-    let real = sys::getsockname(fd).ok()?;
+    let real = name::local(allowed, fd).ok()?;
     match real.read() {
         Some(Addr::Unix(_)) if header.unix_moves.load(Relaxed) == 0 => return None,
         // No name, or one that is no address: nothing of ours is there.
@@ -352,7 +377,7 @@ pub fn find(run: &Run, fd: i32) -> Option<Found> {
             }
         }
     }
-    let cookie = sys::cookie(fd).ok()?;
+    let cookie = sys::cookie(allowed, fd).ok()?;
     let found = |moved, is_child| {
         Some(Found {
             moved,
@@ -373,7 +398,7 @@ pub fn find(run: &Run, fd: i32) -> Option<Found> {
         m.real.family() == real.family()
             && m.real.read().and_then(|a| a.port()) == real.read().and_then(|a| a.port())
     };
-    let range = sys::getsockopt_int(fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE);
+    let range = sys::getsockopt_int(allowed, fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE);
     let tagged = range.ok().and_then(|tag| moves.by_tag(Tag(tag as u32)));
     if let Some(moved) = tagged.filter(same_place) {
         return found(moved, true);
@@ -384,18 +409,21 @@ pub fn find(run: &Run, fd: i32) -> Option<Found> {
     let moved = moves
         .iter()
         .find(|m| m.socket.is_stream() && same_place(m) && untagged(m))?;
-    is_connected(fd).then(|| found(moved, true)).flatten()
+    is_connected(allowed, fd)
+        .then(|| found(moved, true))
+        .flatten()
 }
 
-fn is_connected(fd: i32) -> bool {
-    sys::getpeername(fd).is_ok()
+fn is_connected(allowed: Allowed, fd: i32) -> bool {
+    name::peer(allowed, fd).is_ok()
 }
 
 /// The local name that the program believes in, if it is not the real one.
-pub fn virtual_name(run: &Run, fd: i32) -> Option<Addr> {
-    let found = find(run, fd)?;
+pub fn virtual_name(allowed: Allowed, run: &Run, fd: i32) -> Option<Addr> {
+    let found = find(allowed, run, fd)?;
     let virt = found.moved.virt.read()?;
-    let connected = found.is_child || (!found.moved.socket.is_stream() && is_connected(fd));
+    let connected =
+        found.is_child || (!found.moved.socket.is_stream() && is_connected(allowed, fd));
     if !connected || !virt.is_wildcard() {
         return Some(virt);
     }
@@ -441,18 +469,15 @@ fn on_loopback(addr: Addr) -> Addr {
 
 /// The local name that the program believes in; `None` where nothing may be
 /// asked.
-pub fn local_name(run: &Run, fd: i32) -> Option<RawAddr> {
-    if process::is_under_seccomp() {
-        return None;
-    }
-    virtual_name(run, fd)
+pub fn local_name(allowed: Allowed, run: &Run, fd: i32) -> Option<RawAddr> {
+    virtual_name(allowed, run, fd)
         .map(|addr| addr.write())
-        .or_else(|| sys::getsockname(fd).ok())
+        .or_else(|| name::local(allowed, fd).ok())
 }
 
 /// What the program believes `fd` to be.
-pub fn virtual_type(run: &Run, fd: i32, real: SocketType) -> SocketType {
-    match find(run, fd) {
+pub fn virtual_type(allowed: Allowed, run: &Run, fd: i32, real: SocketType) -> SocketType {
+    match find(allowed, run, fd) {
         Some(found) => found.moved.socket,
         None => real,
     }
@@ -461,15 +486,15 @@ pub fn virtual_type(run: &Run, fd: i32, real: SocketType) -> SocketType {
 /// The peer's name that the program should see, if it is not the real one:
 /// the address that it asked to connect to, or a stand-in for the nameless
 /// client of a Unix socket that took another family's place.
-pub fn virtual_peer(run: &Run, fd: i32) -> Option<Addr> {
-    if run.state.header.moves.load(Relaxed) == 0 || process::is_under_seccomp() {
+pub fn virtual_peer(allowed: Allowed, run: &Run, fd: i32) -> Option<Addr> {
+    if run.state.header.moves.load(Relaxed) == 0 {
         return None;
     }
-    let cookie = sys::cookie(fd).ok()?;
+    let cookie = sys::cookie(allowed, fd).ok()?;
     if let Some(moved) = run.state.moves.find(cookie | PEER_KEY) {
         return moved.virt.read();
     }
-    let found = find(run, fd)?;
+    let found = find(allowed, run, fd)?;
     if !found.is_replaced() || !found.is_child {
         return None;
     }
@@ -498,11 +523,8 @@ pub fn connected(run: &Run, socket: &Socket, virt: &RawAddr, real: &RawAddr, rul
 }
 
 /// Sets and clears marks of a moved socket.
-pub fn mark(run: &Run, fd: i32, on: u32, off: u32) {
-    if process::is_under_seccomp() {
-        return;
-    }
-    if let Ok(cookie) = sys::cookie(fd) {
+pub fn mark(allowed: Allowed, run: &Run, fd: i32, on: u32, off: u32) {
+    if let Ok(cookie) = sys::cookie(allowed, fd) {
         run.state.moves.set_marks(cookie, on, off);
     }
 }

@@ -13,7 +13,7 @@ use bindgate_core::socket::SocketType;
 use super::{Found, IP_LOCAL_PORT_RANGE};
 use crate::own::memory;
 use crate::session::Run;
-use crate::sys::{self, Errno};
+use crate::sys::{self, Allowed, Errno};
 
 /// Longest value that is kept.
 const VALUE: usize = 16;
@@ -64,54 +64,69 @@ const OWN: [i32; 12] = [
 ];
 
 /// A socket of the type that the program believes in, for one question.
-struct Scratch(i32, #[expect(dead_code, reason = "held")] sys::NoSignals);
+struct Scratch {
+    fd: i32,
+    allowed: Allowed,
+    _held: sys::NoSignals,
+}
 
 impl Scratch {
-    fn new(ty: SocketType) -> Option<Scratch> {
-        let held = sys::NoSignals::hold();
+    fn new(allowed: Allowed, ty: SocketType) -> Option<Scratch> {
+        let held = sys::NoSignals::hold(allowed);
         sys::socket(
+            allowed,
             i32::from(ty.domain),
             i32::from(ty.ty) | libc::SOCK_CLOEXEC,
             i32::from(ty.protocol),
         )
         .ok()
-        .map(|fd| Scratch(fd, held))
+        .map(|fd| Scratch {
+            fd,
+            allowed,
+            _held: held,
+        })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        sys::close(self.0);
+        sys::close(self.allowed, self.fd);
     }
 }
 
 /// Gives the new socket what the program did to the old one.
-pub fn carry_over(run: &Run, old: i32, new: i32, cookie: u64, ty: SocketType) {
+pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, ty: SocketType) {
     let mut value = [0u8; VALUE];
     for name in OWN {
-        if let Ok(len) = sys::getsockopt(old, libc::SOL_SOCKET, name, &mut value) {
+        if let Ok(len) = sys::getsockopt(allowed, old, libc::SOL_SOCKET, name, &mut value) {
             let set = value.get(..len).unwrap_or(&[]);
-            let _ = sys::setsockopt(new, libc::SOL_SOCKET, name, set);
+            let _ = sys::setsockopt(allowed, new, libc::SOL_SOCKET, name, set);
         }
     }
-    let Some(scratch) = Scratch::new(ty) else {
+    let Some(scratch) = Scratch::new(allowed, ty) else {
         return;
     };
     for name in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
-        let ask = |fd| sys::getsockopt_int(fd, libc::SOL_SOCKET, name);
-        if let (Ok(now), Ok(default)) = (ask(old), ask(scratch.0))
+        let ask = |fd| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name);
+        if let (Ok(now), Ok(default)) = (ask(old), ask(scratch.fd))
             && now != default
         {
             // The kernel doubles what it is given, for its own bookkeeping.
-            let _ = sys::setsockopt(new, libc::SOL_SOCKET, name, &(now / 2).to_ne_bytes());
+            let _ = sys::setsockopt(
+                allowed,
+                new,
+                libc::SOL_SOCKET,
+                name,
+                &(now / 2).to_ne_bytes(),
+            );
         }
     }
     let mut default = [0u8; VALUE];
     for (level, name) in CARRIED {
-        let Ok(len) = sys::getsockopt(old, level, name, &mut value) else {
+        let Ok(len) = sys::getsockopt(allowed, old, level, name, &mut value) else {
             continue;
         };
-        let default_len = sys::getsockopt(scratch.0, level, name, &mut default);
+        let default_len = sys::getsockopt(allowed, scratch.fd, level, name, &mut default);
         if default_len != Ok(len) || default.get(..len) != value.get(..len) {
             let kept = value.get(..len).unwrap_or(&[]);
             run.state.socket_options.set(cookie, level, name, kept);
@@ -137,24 +152,24 @@ fn is_own(level: i32, name: i32) -> bool {
 /// setsockopt(2) on a moved socket; the value may be anything. `None`: the
 /// kernel is to be asked as the program asked.
 pub fn set_option(
+    allowed: Allowed,
     run: &Run,
     found: &Found,
-    level: i32,
-    name: i32,
+    (level, name): (i32, i32),
     value: *const c_void,
     len: u32,
 ) -> Option<Result<(), Errno>> {
     if !found.is_replaced() || is_own(level, name) {
         return None;
     }
-    let Some(scratch) = Scratch::new(found.moved.socket) else {
+    let Some(scratch) = Scratch::new(allowed, found.moved.socket) else {
         return Some(Ok(()));
     };
-    if let Err(e) = sys::setsockopt_from(scratch.0, level, name, value, len) {
+    if let Err(e) = sys::setsockopt_from(allowed, scratch.fd, level, name, value, len) {
         return Some(Err(e));
     }
     let mut kept = [0u8; VALUE];
-    if let Ok(len) = sys::getsockopt(scratch.0, level, name, &mut kept) {
+    if let Ok(len) = sys::getsockopt(allowed, scratch.fd, level, name, &mut kept) {
         let kept = kept.get(..len).unwrap_or(&[]);
         run.state
             .socket_options
@@ -165,12 +180,15 @@ pub fn set_option(
 
 /// getsockopt(2) on a moved socket, into memory that may be anything. `None`:
 /// the kernel is to be asked as the program asked.
-pub fn get_option(
+///
+/// # Safety
+/// `value` and `len` are what the program gave for an answer to be written to.
+pub unsafe fn get_option(
+    allowed: Allowed,
     run: &Run,
     fd: i32,
     found: &Found,
-    level: i32,
-    name: i32,
+    (level, name): (i32, i32),
     value: *mut c_void,
     len: *mut u32,
 ) -> Option<Result<(), Errno>> {
@@ -183,7 +201,7 @@ pub fn get_option(
         let kept = table
             .get(found.cookie, level, name)
             .or_else(|| table.get(found.moved.cookie, level, name));
-        (Some(Scratch::new(found.moved.socket)?), kept)
+        (Some(Scratch::new(allowed, found.moved.socket)?), kept)
     } else {
         let is_tag = level == libc::IPPROTO_IP
             && name == IP_LOCAL_PORT_RANGE
@@ -196,16 +214,21 @@ pub fn get_option(
         (None, Some(([0; VALUE], 4)))
     };
     // The kernel checks length and memory; what was set is put in afterwards.
-    let asked = scratch.as_ref().map_or(fd, |scratch| scratch.0);
-    if let Err(e) = sys::getsockopt_into(asked, level, name, value, len) {
+    let asked = scratch.as_ref().map_or(fd, |scratch| scratch.fd);
+    // SAFETY: as the caller says.
+    if let Err(e) = unsafe { sys::getsockopt_into(allowed, asked, level, name, value, len) } {
         return Some(Err(e));
     }
     if let Some((kept, kept_len)) = kept
-        && let Some(told) = memory::read(len)
-        && !memory::write(
-            value,
-            kept.get(..kept_len.min(told as usize)).unwrap_or(&[]),
-        )
+        && let Some(told) = memory::read(allowed, len)
+        // SAFETY: as the caller says.
+        && !unsafe {
+            memory::write(
+                allowed,
+                value,
+                kept.get(..kept_len.min(told as usize)).unwrap_or(&[]),
+            )
+        }
     {
         return Some(Err(Errno(libc::EFAULT as u16)));
     }

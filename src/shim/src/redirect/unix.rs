@@ -11,16 +11,22 @@ use bindgate_core::record::{Check, Record, flag, refusal, stage};
 use bindgate_core::socket::SocketType;
 
 use super::{Placing, enter, holders, options};
-use crate::own::fds;
+use crate::own::{fds, name, text};
 use crate::session::Run;
-use crate::sys::{self, Errno};
+use crate::sys::{self, Allowed, Errno};
 
 /// Descriptors and registrations that one move can carry over.
 const MOST: usize = 16;
 
 /// Binds a new Unix socket to the target and puts it at `fd`.
 #[inline(never)]
-pub fn replace(run: &Run, fd: i32, placing: &Placing, record: &mut Record) -> Result<(), Errno> {
+pub fn replace(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    placing: &Placing,
+    record: &mut Record,
+) -> Result<(), Errno> {
     let fail = |record: &mut Record, e: i32, why: u16| {
         record.check = Check::MoveRefused;
         record.reason = why;
@@ -30,25 +36,30 @@ pub fn replace(run: &Run, fd: i32, placing: &Placing, record: &mut Record) -> Re
     if !was.is_stream() {
         return fail(record, libc::EOPNOTSUPP, refusal::DATAGRAM);
     }
-    let inode = sys::inode(fd)?;
-    if holders::is_shared(inode) {
+    let inode = sys::inode(allowed, fd)?;
+    if holders::is_shared(allowed, inode) {
         return fail(record, libc::EADDRNOTAVAIL, refusal::SHARED);
     }
     let Some(Addr::Unix(name)) = placing.real.read() else {
         return fail(record, libc::EAFNOSUPPORT, refusal::FAMILY);
     };
-    if !make_way(&name) {
+    if !make_way(allowed, &name) {
         return fail(record, libc::EADDRINUSE, refusal::PATH);
     }
-    let new = sys::socket(af::UNIX.into(), i32::from(was.ty) | libc::SOCK_CLOEXEC, 0)?;
-    let bound = move_in(run, fd, new, inode, placing);
-    sys::close(new);
+    let new = sys::socket(
+        allowed,
+        af::UNIX.into(),
+        i32::from(was.ty) | libc::SOCK_CLOEXEC,
+        0,
+    )?;
+    let bound = move_in(allowed, run, fd, new, inode, placing);
+    sys::close(allowed, new);
     record.stages |= stage::FORWARD;
     record.flags |= flag::FORWARDED;
     match bound {
         Ok((cookie, real)) => {
             record.used = real;
-            enter(run, fd, placing, cookie, real, record.rule);
+            enter(allowed, run, fd, placing, cookie, real, record.rule);
             fds::made(
                 fd,
                 SocketType {
@@ -70,7 +81,7 @@ pub fn replace(run: &Run, fd: i32, placing: &Placing, record: &mut Record) -> Re
 
 /// Removes a socket file that nobody is bound to any more; `false` if
 /// something else is in the way.
-pub fn make_way(name: &UnixName) -> bool {
+pub fn make_way(allowed: Allowed, name: &UnixName) -> bool {
     if name.kind != UnixKind::Path {
         return true;
     }
@@ -78,10 +89,10 @@ pub fn make_way(name: &UnixName) -> bool {
     let Some(path) = holders::join(&mut path, &[name.bytes()]) else {
         return false;
     };
-    match sys::stat(path) {
+    match sys::stat(allowed, path) {
         Err(_) => true,
         Ok(st) if st.st_mode & libc::S_IFMT == libc::S_IFSOCK => {
-            is_abandoned(name) && sys::unlink(path).is_ok()
+            is_abandoned(allowed, name) && sys::unlink(allowed, path).is_ok()
         }
         Ok(_) => false,
     }
@@ -92,42 +103,48 @@ pub fn make_way(name: &UnixName) -> bool {
 ///
 /// A datagram socket asks: `unix_find_other` refuses it with `ECONNREFUSED` only
 /// where there is nobody, and a server of another type hears nothing of it.
-fn is_abandoned(name: &UnixName) -> bool {
-    let Ok(fd) = sys::socket(af::UNIX.into(), libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) else {
+fn is_abandoned(allowed: Allowed, name: &UnixName) -> bool {
+    let Ok(fd) = sys::socket(
+        allowed,
+        af::UNIX.into(),
+        libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+        0,
+    ) else {
         return false;
     };
-    let answer = sys::connect(fd, Addr::Unix(*name).write().bytes());
-    sys::close(fd);
+    let answer = sys::connect(allowed, fd, Addr::Unix(*name).write().bytes());
+    sys::close(allowed, fd);
     answer == Err(Errno(libc::ECONNREFUSED as u16))
 }
 
 #[inline(never)]
 fn move_in(
+    allowed: Allowed,
     run: &Run,
     fd: i32,
     new: i32,
     inode: u64,
     placing: &Placing,
 ) -> Result<(u64, RawAddr), Errno> {
-    sys::bind(new, placing.real.bytes())?;
-    let real = sys::getsockname(new)?;
-    let cookie = sys::cookie(new)?;
-    options::carry_over(run, fd, new, cookie, placing.socket.ty);
+    sys::bind(allowed, new, placing.real.bytes())?;
+    let real = name::local(allowed, new)?;
+    let cookie = sys::cookie(allowed, new)?;
+    options::carry_over(allowed, run, fd, new, cookie, placing.socket.ty);
     for (get, set) in [
         (libc::F_GETFL, libc::F_SETFL),
         (libc::F_GETOWN, libc::F_SETOWN),
         (10 + 1, 10), // F_GETSIG, F_SETSIG
     ] {
-        if let Ok(value) = sys::fcntl(fd, get, 0) {
-            let _ = sys::fcntl(new, set, value);
+        if let Ok(value) = sys::fcntl(allowed, fd, get, 0) {
+            let _ = sys::fcntl(allowed, new, set, value);
         }
     }
-    let watches = Watches::of(inode, fd);
+    let watches = Watches::of(allowed, inode, fd);
     let mut wanted = [0u8; 40];
     let wanted = holders::link_text(inode, &mut wanted);
     let mut duplicates = [-1; MOST];
     let mut count = 0;
-    let listed = holders::each_own_fd(|at, link| {
+    let listed = holders::each_own_fd(allowed, |at, link| {
         if link == wanted
             && let Some(slot) = duplicates.get_mut(count)
         {
@@ -141,14 +158,15 @@ fn move_in(
         count = 1;
     }
     for &at in duplicates.get(..count).unwrap_or(&[]) {
-        let close_on_exec = sys::fcntl(at, libc::F_GETFD, 0) == Ok(libc::FD_CLOEXEC as usize);
+        let close_on_exec =
+            sys::fcntl(allowed, at, libc::F_GETFD, 0) == Ok(libc::FD_CLOEXEC as usize);
         let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
-        sys::dup3(new, at, flags)?;
+        sys::dup3(allowed, new, at, flags)?;
         if at != fd {
             fds::copied(fd, at);
         }
     }
-    watches.restore();
+    watches.restore(allowed);
     Ok((cookie, real))
 }
 
@@ -163,7 +181,7 @@ impl Watches {
     /// Registrations in any epoll instance of this process, as
     /// `/proc/self/fdinfo` tells them. None are looked for if no hook saw the
     /// descriptor being watched and its whole life was seen.
-    fn of(inode: u64, fd: i32) -> Watches {
+    fn of(allowed: Allowed, inode: u64, fd: i32) -> Watches {
         let mut watches = Watches {
             all: [(0, 0, 0, 0); MOST],
             count: 0,
@@ -171,9 +189,9 @@ impl Watches {
         if !fds::get(fd).is_watched() {
             return watches;
         }
-        holders::each_own_fd(|ep, link| {
+        holders::each_own_fd(allowed, |ep, link| {
             if link == b"anon_inode:[eventpoll]" {
-                watches.read(ep, inode);
+                watches.read(allowed, ep, inode);
             }
         });
         watches
@@ -181,10 +199,10 @@ impl Watches {
 
     /// Lines of an epoll descriptor's fdinfo:
     /// `tfd:        5 events:       19 data:  5  pos:0 ino:… sdev:…`
-    fn read(&mut self, ep: i32, inode: u64) {
+    fn read(&mut self, allowed: Allowed, ep: i32, inode: u64) {
         let mut path = [0u8; 48];
-        if let Some(path) = sys::print(&mut path, b"/proc/self/fdinfo/", ep as u64, b"") {
-            holders::each_line(path, |line| self.line(ep, line, inode));
+        if let Some(path) = text::print(&mut path, b"/proc/self/fdinfo/", ep as u64, b"") {
+            holders::each_line(allowed, path, |line| self.line(ep, line, inode));
         }
     }
 
@@ -212,9 +230,9 @@ impl Watches {
         }
     }
 
-    fn restore(&self) {
+    fn restore(&self, allowed: Allowed) {
         for &(ep, target, events, data) in self.all.get(..self.count).unwrap_or(&[]) {
-            let _ = sys::epoll_add(ep, target, events, data);
+            let _ = sys::epoll_add(allowed, ep, target, events, data);
             fds::watched(target);
         }
     }

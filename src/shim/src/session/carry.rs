@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bindgate_core::shared::{ENV_FORMAT, ENV_LOG, ENV_OPTIONS, ENV_POLICY, ENV_RULES, ENV_RUN};
 
+use crate::own::filter;
 use crate::sys;
 
 /// Our variables, in the order of [`Carry::texts`].
@@ -178,7 +179,7 @@ pub fn keep(text: &[u8]) -> &'static [u8] {
     } else {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        match sys::mmap(text.len().max(1), prot, flags, -1) {
+        match sys::mmap(filter::allowed(), text.len().max(1), prot, flags, -1) {
             Ok(to) => to.cast(),
             Err(_) => return &[],
         }

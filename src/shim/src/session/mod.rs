@@ -26,8 +26,8 @@ use bindgate_core::shared::{EXIT_CONFIG, State, option};
 
 use crate::out::faults;
 use crate::out::faults::guard;
-use crate::own::process;
-use crate::sys::Errno;
+use crate::own::{filter, process};
+use crate::sys::Allowed;
 use crate::{real, sys};
 
 /// Where the records of a plain preload go.
@@ -188,14 +188,14 @@ fn count_in(moves: &'static AtomicU32, unix_moves: &'static AtomicU32) {
 /// that comes earlier.
 #[cold]
 fn start() -> Option<&'static Run> {
-    let me = TRYING + sys::gettid();
+    let me = TRYING + sys::gettid(AT_START);
     if let Err(mut phase) = PHASE.compare_exchange(UNTRIED, me, AcqRel, Acquire) {
         for _ in 0..PATIENCE {
             // Our own set-up called a hook: that one forwards.
             if phase < TRYING || phase == me {
                 break;
             }
-            sys::yield_now();
+            sys::yield_now(AT_START);
             phase = PHASE.load(Acquire);
         }
         return if phase == READY { get() } else { None };
@@ -208,11 +208,6 @@ fn start() -> Option<&'static Run> {
         process::find_stack();
         if !carry::is_asked_for() {
             return Ok(None);
-        }
-        process::start();
-        if is_filtered() {
-            process::prepare_for_seccomp();
-            process::set_seccomp(true);
         }
         set_up()
     });
@@ -230,14 +225,14 @@ fn start() -> Option<&'static Run> {
                 let header = &run.state.header;
                 count_in(&header.moves, &header.unix_moves);
             }
-            if !sys::may_read_counter() {
+            if !sys::may_read_counter(AT_START) {
                 process::forbid_counter();
             } else if run.is_some_and(|run| run.has_option(option::COUNTER)) {
                 process::use_counter();
             }
             if let Some(run) = run
                 && run.sink == Sink::Ring
-                && !process::is_under_seccomp()
+                && !filter::is_reduced(filter::allowed())
             {
                 guard(Call::Fault, stage::RECORD, || process::slot(run));
             }
@@ -255,14 +250,43 @@ fn start() -> Option<&'static Run> {
 /// The program must not run; the reason is on standard error.
 struct Refused;
 
+/// Every set-up begins with these: a seccomp filter that forbids one of them
+/// would have ended the loader before.
+const AT_START: Allowed = Allowed::only(sys::allowed::needs::START);
+
 fn set_up() -> Result<Option<Run>, Refused> {
+    let is_filtered = sys::filter::is_there(AT_START);
+    filter::set(if is_filtered { AT_START } else { Allowed::ALL });
+    process::start(filter::allowed());
     let carry = Carry::take();
-    let found = if carry.run().is_empty() {
-        plain::policy(&carry)?
-    } else {
-        attach::policy(carry.run())?
+    let ticket = match carry.run() {
+        b"" => None,
+        text => Some(attach::Ticket::read(text)?),
+    };
+    // What a filter lets through that was there before the run.
+    let inherited = match &ticket {
+        Some(ticket) if is_filtered => ticket.inherited(AT_START),
+        _ => None,
+    };
+    if let Some(inherited) = inherited {
+        filter::set(inherited);
+    }
+    let run = join(carry, ticket.as_ref());
+    // Asked while it may be.
+    let _ = process::ids();
+    if is_filtered && inherited.is_none() {
+        filter::set(Allowed::NONE);
+    }
+    run
+}
+
+fn join(carry: Carry, ticket: Option<&attach::Ticket<'_>>) -> Result<Option<Run>, Refused> {
+    let found = match ticket {
+        None => plain::policy(&carry)?,
+        Some(ticket) => attach::policy(ticket)?,
     };
     let Some(found) = found else { return Ok(None) };
+    let allowed = filter::allowed();
     let mut run = Run {
         observe: !found.view.is_enforcing() || found.options & option::OBSERVE != 0,
         state: found.state,
@@ -286,7 +310,7 @@ fn set_up() -> Result<Option<Run>, Refused> {
             return Err(Refused);
         };
         run.log = carry::keep(path.get(..=len).unwrap_or(&[0]));
-        run.stderr = sys::fstat(2).ok().map(|st| (st.st_dev, st.st_ino));
+        run.stderr = sys::fstat(allowed, 2).ok().map(|st| (st.st_dev, st.st_ino));
     }
     Ok(Some(run))
 }
@@ -309,7 +333,7 @@ fn remember_conditions(view: View<'static>) -> View<'static> {
     }
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    match sys::mmap(count, prot, flags, -1) {
+    match sys::mmap(filter::allowed(), count, prot, flags, -1) {
         Ok(at) => {
             // SAFETY: fresh zeroed memory of that size, never unmapped, of
             // atomics that any byte is a value of.
@@ -325,7 +349,7 @@ fn remember_conditions(view: View<'static>) -> View<'static> {
 fn absolute(name: &[u8], path: &mut [u8; 1024]) -> Option<usize> {
     let mut len = 0;
     if name.first() != Some(&b'/') {
-        len = sys::getcwd(path).ok()?.saturating_sub(1);
+        len = sys::getcwd(filter::allowed(), path).ok()?.saturating_sub(1);
         *path.get_mut(len)? = b'/';
         len += 1;
     }
@@ -335,22 +359,11 @@ fn absolute(name: &[u8], path: &mut [u8; 1024]) -> Option<usize> {
     (len < path.len()).then_some(len)
 }
 
-/// Does a seccomp filter already bind this process? It may have been
-/// installed before the exec that started it. One that forbids the question is
-/// one.
-fn is_filtered() -> bool {
-    match sys::seccomp_mode() {
-        Ok(mode) => mode != 0,
-        // A kernel that has no such thing.
-        Err(Errno(e)) => i32::from(e) != libc::EINVAL,
-    }
-}
-
 /// Says on standard error why the program does not run.
 fn complain(what: &[&[u8]]) {
-    sys::write_all(2, b"bindgate: ");
+    sys::write_all(AT_START, 2, b"bindgate: ");
     for part in what {
-        sys::write_all(2, part);
+        sys::write_all(AT_START, 2, part);
     }
-    sys::write_all(2, b"\n");
+    sys::write_all(AT_START, 2, b"\n");
 }

@@ -16,11 +16,13 @@ use core::sync::atomic::{
 
 use super::carry::{FORMAT, LOG, OPTIONS, POLICY, RULES, find};
 use super::{Carry, Found, Refused, Sink, complain};
+use crate::own::{filter, text};
 use crate::sys;
 
 /// The policy of `BINDGATE_RULES` and `BINDGATE_POLICY`. `None` if neither
 /// these nor a log is asked for: then there is nothing to do.
 pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
+    let allowed = filter::allowed();
     let (rules, file, log) = (carry.value(RULES), carry.value(POLICY), carry.value(LOG));
     if rules.is_empty() && file.is_empty() && log.is_empty() {
         return Ok(None);
@@ -41,9 +43,9 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
     })?;
     let rw = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    let at = sys::mmap(State::SIZE, rw, flags, -1).map_err(|e| {
+    let at = sys::mmap(allowed, State::SIZE, rw, flags, -1).map_err(|e| {
         let mut text = [0; 64];
-        let text = sys::print(
+        let text = text::print(
             &mut text,
             b"no memory for the state: errno ",
             e.0.into(),
@@ -193,14 +195,16 @@ fn compile(library: &[u8], rules: &[u8], file: &[u8]) -> Result<&'static [u64], 
 }
 
 fn unprivileged_start() -> u16 {
+    let allowed = filter::allowed();
     let mut buf = [0; 16];
     let len = match sys::open(
+        allowed,
         b"/proc/sys/net/ipv4/ip_unprivileged_port_start\0",
         libc::O_RDONLY,
     ) {
         Ok(fd) => {
-            let len = sys::read(fd, &mut buf).unwrap_or(0);
-            sys::close(fd);
+            let len = sys::read(allowed, fd, &mut buf).unwrap_or(0);
+            sys::close(allowed, fd);
             len
         }
         Err(_) => 0,

@@ -12,7 +12,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::own::process;
+use crate::own::{filter, process};
 use crate::sys;
 
 struct Who {
@@ -50,10 +50,11 @@ pub fn learn(script: bool) {
     {
         return;
     }
+    let allowed = filter::allowed();
     // SAFETY: no other thread is here, and nobody reads before KNOWN.
     let who = unsafe { &mut *WHO.0.get() };
     let exe = b"/proc/self/exe\0";
-    who.program_len = sys::readlink_at(libc::AT_FDCWD, exe, &mut who.program).unwrap_or(0);
+    who.program_len = sys::readlink_at(allowed, libc::AT_FDCWD, exe, &mut who.program).unwrap_or(0);
     if who.program_len == 0 {
         // No /proc.
         let name = started_as();
@@ -69,7 +70,7 @@ pub fn learn(script: bool) {
     // `pid:[4026531836]`: to follow the link would make one entry more.
     let mut link = [0u8; 32];
     let path = b"/proc/self/ns/pid\0";
-    let len = sys::readlink_at(libc::AT_FDCWD, path, &mut link).unwrap_or(0);
+    let len = sys::readlink_at(allowed, libc::AT_FDCWD, path, &mut link).unwrap_or(0);
     let digits = link.iter().take(len).filter(|c| c.is_ascii_digit());
     who.pid_ns = digits.fold(0u64, |n, c| {
         n.wrapping_mul(10)
@@ -158,7 +159,11 @@ fn find_script(who: &mut Who) {
     let Some(path) = who.script.get(..=len) else {
         return;
     };
-    let (Ok(file), Ok(exe)) = (sys::stat(path), sys::stat(b"/proc/self/exe\0")) else {
+    let allowed = filter::allowed();
+    let (Ok(file), Ok(exe)) = (
+        sys::stat(allowed, path),
+        sys::stat(allowed, b"/proc/self/exe\0"),
+    ) else {
         return;
     };
     if (file.st_dev, file.st_ino) != (exe.st_dev, exe.st_ino) {

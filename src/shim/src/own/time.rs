@@ -2,13 +2,16 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::{filter, process};
+use crate::sys::{self, Call};
+
 /// Nanoseconds of a clock, by the vDSO: no system call on an ordinary machine.
 pub fn clock(id: libc::clockid_t) -> u64 {
     let mut ts = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    if crate::own::process::is_counter_forbidden() {
+    if process::is_counter_forbidden() {
         return clock_by_kernel(id);
     }
     // SAFETY: a live local; clock_gettime is async-signal-safe and, with a
@@ -17,34 +20,33 @@ pub fn clock(id: libc::clockid_t) -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
-/// The clock where the vDSO's would end the program. Once a seccomp filter
-/// forbids to ask, a record has the time of the one before it, and no wait for
+/// The clock where the vDSO's would end the program. Where the kernel may not
+/// be asked either, a record has the time of the one before it, and no wait for
 /// anybody is short enough.
 #[cold]
 fn clock_by_kernel(id: libc::clockid_t) -> u64 {
-    if crate::own::process::is_under_seccomp() {
+    let allowed = filter::allowed();
+    if !allowed.may(Call::ClockGettime) {
         return match id {
-            libc::CLOCK_REALTIME => LAST_TIME.load(Relaxed),
+            libc::CLOCK_REALTIME => LAST.load(Relaxed),
             _ => u64::MAX,
         };
     }
-    let mut ts = [0i64; 2];
-    let _ = call!(libc::SYS_clock_gettime, id, &raw mut ts);
-    let now = ts[0] as u64 * 1_000_000_000 + ts[1] as u64;
+    let now = sys::clock_gettime(allowed, id).unwrap_or(0);
     if id == libc::CLOCK_REALTIME {
-        LAST_TIME.store(now, Relaxed);
+        LAST.store(now, Relaxed);
     }
     now
 }
 
 /// Keeps the time for when it cannot be asked for any more.
-pub fn keep_time() {
-    LAST_TIME.store(clock(libc::CLOCK_REALTIME), Relaxed);
+pub fn keep() {
+    LAST.store(clock(libc::CLOCK_REALTIME), Relaxed);
 }
 
-static LAST_TIME: AtomicU64 = AtomicU64::new(0);
+static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// The processor's counter. Only where [`crate::own::process::has_counter`].
+/// The processor's counter. Only where [`process::has_counter`].
 #[inline]
 pub fn counter() -> u64 {
     // SAFETY: reads a register that the program may read.
@@ -61,15 +63,4 @@ pub fn counter() -> u64 {
         }
         count
     }
-}
-
-/// May this thread read the processor's counter? Only x86 can forbid it.
-pub fn may_read_counter() -> bool {
-    if !cfg!(target_arch = "x86_64") {
-        return true;
-    }
-    let mut value = 0u32;
-    let asked = call!(libc::SYS_prctl, libc::PR_GET_TSC, &raw mut value);
-    // An error is an old kernel's, or a filter's: neither forbids it.
-    asked.is_err() || value == libc::PR_TSC_ENABLE as u32
 }
