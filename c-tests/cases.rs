@@ -6,6 +6,7 @@
 //! //: link -static          further arguments for cc
 //! //: unemulated REASON     not under an emulator, see scripts/cross
 //! //: unfiltered REASON     not under a seccomp filter, see filtered.rs
+//! //: outside REASON        not in a container, see support/below.c
 //! //: library NAME [linked]  NAME.c is made NAME.so beside the program
 //! //: driven                run by tests in demo.rs or records.rs only
 //! //: case NAME             what follows is about one run under rules
@@ -30,7 +31,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::filtered;
-use crate::support::{self, NOBODY, Run, Way, compile, compile_library, same, sources};
+use crate::support::{self, Below, NOBODY, Run, Way, compile, compile_library, same, sources};
 
 /// Rules that would refuse everything, for runs that only observe.
 const REFUSE_ALL: [&str; 4] = [
@@ -49,6 +50,8 @@ struct File {
     library: Option<(String, bool)>,
     driven: bool,
     unfiltered: bool,
+    outside: bool,
+    below: Option<Below>,
     unemulated: bool,
     cases: Vec<Case>,
 }
@@ -87,7 +90,9 @@ pub fn trials() -> Vec<Trial> {
     let emulated = support::emulator().is_some();
     for name in names {
         let file = parse(&name);
-        if file.driven || emulated && file.unemulated {
+        let left_out = emulated && file.unemulated
+            || file.outside && Below::everywhere() == Some(Below::Docker);
+        if file.driven || left_out {
             continue;
         }
         if file.user == Some(NOBODY) && !support::has_nobody() {
@@ -157,6 +162,7 @@ fn parse(name: &str) -> File {
             }
             ("driven", None) => file.driven = true,
             ("unemulated", None) if !rest.is_empty() => file.unemulated = true,
+            ("outside", None) if !rest.is_empty() => file.outside = true,
             ("unfiltered", None) if !rest.is_empty() => {
                 file.unfiltered = true;
                 // The kernel would have to know the emulator.
@@ -231,7 +237,11 @@ impl File {
                 link.push(library.to_str().unwrap_or_default());
             }
         }
-        Ok(Run::new(compile(&self.name, &link)?).args(&self.args))
+        let run = Run::new(compile(&self.name, &link)?).args(&self.args);
+        Ok(match self.below {
+            Some(_) => run.below(self.below),
+            None => run,
+        })
     }
 }
 

@@ -25,7 +25,7 @@ mod spaces;
 mod stage;
 
 pub use patience::{Patience, until};
-pub use run::{Outcome, Process, Run, Way};
+pub use run::{Below, Outcome, Process, Run, Way};
 pub use spaces::{in_net, in_net_and_mounts, mount_tmpfs, mount_tmpfs_of};
 pub use stage::{compile, compile_as, compile_library, sources, stage, which, work_dir};
 

@@ -11,6 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::keeper::Keeper;
+use super::stage::helper;
 use super::{BINDGATE, PATH, Patience, emulator, in_net, log, stage, until, work_dir};
 
 /// How a program is started.
@@ -28,6 +29,33 @@ pub enum Way {
     Exec,
 }
 
+/// The filter that a run finds where it starts, see `below.c`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Below {
+    /// Allows everything.
+    Open,
+    /// Docker's default profile.
+    Docker,
+}
+
+impl Below {
+    fn name(self) -> &'static str {
+        match self {
+            Below::Open => "open",
+            Below::Docker => "docker",
+        }
+    }
+
+    /// Below what all runs are that do not say otherwise:
+    /// `BINDGATE_TEST_BELOW`.
+    pub fn everywhere() -> Option<Below> {
+        let name = std::env::var("BINDGATE_TEST_BELOW").ok()?;
+        let all = [Below::Open, Below::Docker];
+        let below = all.into_iter().find(|below| below.name() == name);
+        Some(below.unwrap_or_else(|| panic!("BINDGATE_TEST_BELOW: open or docker, not {name}")))
+    }
+}
+
 /// One run of one program.
 #[derive(Clone)]
 pub struct Run {
@@ -42,6 +70,7 @@ pub struct Run {
     log: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
     patience: Duration,
+    below: Option<Below>,
 }
 
 impl Run {
@@ -59,6 +88,7 @@ impl Run {
             log: None,
             stdin: None,
             patience: Patience::usual(),
+            below: Below::everywhere(),
         }
     }
 
@@ -109,6 +139,12 @@ impl Run {
     /// How long the program may take on a quiet machine.
     pub fn patience(mut self, patience: Duration) -> Run {
         self.patience = patience;
+        self
+    }
+
+    /// Below such a filter, the launcher included.
+    pub fn below(mut self, below: Option<Below>) -> Run {
+        self.below = below;
         self
     }
 
@@ -183,17 +219,28 @@ impl Run {
         words
     }
 
+    /// The program, below its filter.
+    fn start(&self, program: &OsStr) -> Command {
+        let Some(below) = self.below else {
+            return Command::new(program);
+        };
+        let helper = helper("below").unwrap_or_else(|e| panic!("{e}"));
+        let mut command = Command::new(helper);
+        command.arg(below.name()).arg(program);
+        command
+    }
+
     /// The command line, without redirections.
     pub fn command(&self) -> Command {
         let mut command = match self.way {
             Way::Plain | Way::Preload => {
                 let mut words = self.program_words().into_iter();
-                let mut c = Command::new(words.next().unwrap());
+                let mut c = self.start(&words.next().unwrap());
                 c.args(words);
                 c
             }
             Way::Run | Way::Observe | Way::Exec => {
-                let mut c = Command::new(&stage().launcher);
+                let mut c = self.start(stage().launcher.as_os_str());
                 c.arg("run");
                 match self.way {
                     Way::Observe => drop(c.arg("--observe")),

@@ -134,6 +134,12 @@ pub fn compile_as(name: &str, suffix: &str, flags: &[&str]) -> Result<PathBuf, S
     compile_to(program, name, flags)
 }
 
+/// Compiles `c-tests/support/NAME.c` to a program that nothing is preloaded into.
+pub fn helper(name: &str) -> Result<PathBuf, String> {
+    let source = format!("support/{name}");
+    compile_to(stage().root.join("bin").join(name), &source, &["-static"])
+}
+
 fn compile_to(program: PathBuf, name: &str, flags: &[&str]) -> Result<PathBuf, String> {
     if program.exists() {
         return Ok(program);

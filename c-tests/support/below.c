@@ -1,0 +1,158 @@
+// Runs a program as a container runs it: under a seccomp filter that was there
+// before, with the privileges that are left.
+//
+//     below open PROGRAM [ARGUMENT…]      a filter that allows everything
+//     below docker PROGRAM [ARGUMENT…]    what Docker's default profile allows
+//
+// Docker's profile (github.com/moby/profiles) is a list of what may be called;
+// this is the rest, which comes to the same: the calls that it refuses, the
+// ones of which it looks at an argument, and those that are younger than it.
+// root keeps the capabilities that a container has by default; any other user
+// gets no_new_privs, without which no filter can be installed.
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#else
+#error "which architecture?"
+#endif
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+// EPERM, whatever the arguments.
+static const int refused[] = {
+    // name spaces and mounts
+    SYS_unshare, SYS_setns, SYS_mount, SYS_umount2, SYS_pivot_root, SYS_move_mount, SYS_open_tree,
+    SYS_mount_setattr, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_quotactl, SYS_quotactl_fd,
+    // other processes
+    SYS_kcmp, SYS_pidfd_getfd, SYS_process_madvise, SYS_migrate_pages, SYS_move_pages,
+    SYS_get_mempolicy, SYS_set_mempolicy, SYS_set_mempolicy_home_node, SYS_mbind,
+    // large parts of the kernel
+    SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_fanotify_init, SYS_lookup_dcookie,
+    SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_add_key, SYS_request_key, SYS_keyctl,
+    // the machine
+    SYS_acct, SYS_clock_settime, SYS_settimeofday, SYS_sethostname, SYS_setdomainname, SYS_syslog,
+    SYS_reboot, SYS_kexec_load, SYS_kexec_file_load, SYS_init_module, SYS_finit_module,
+    SYS_delete_module, SYS_swapon, SYS_swapoff, SYS_vhangup, SYS_nfsservctl,
+#if defined(__x86_64__)
+    SYS_open_by_handle_at, SYS_iopl, SYS_ioperm, SYS_sysfs, SYS_ustat, SYS_uselib, SYS__sysctl,
+    SYS_create_module, SYS_query_module, SYS_get_kernel_syms, SYS_getpmsg, SYS_putpmsg,
+    SYS_afs_syscall, SYS_tuxcall, SYS_security, SYS_vserver,
+#endif
+};
+
+enum {
+    NEWEST = 466, // removexattrat(2): what the profile does not know is ENOSYS
+    CLONE_NAMESPACES = 0x7e020000,
+    FAMILY_ALG = 38,
+    FAMILY_VSOCK = 40,
+};
+
+static struct sock_filter filter[256];
+static unsigned short length;
+
+static void add(unsigned short code, unsigned k, unsigned char yes, unsigned char no)
+{
+    filter[length++] = (struct sock_filter){code, yes, no, k};
+}
+
+static void load(size_t offset) { add(BPF_LD | BPF_W | BPF_ABS, (unsigned)offset, 0, 0); }
+static void answer(unsigned action) { add(BPF_RET | BPF_K, action, 0, 0); }
+static void fail(int error) { answer(SECCOMP_RET_ERRNO | (unsigned)error); }
+
+// The next instructions are skipped unless the value is this one.
+static void unless_skip(unsigned value, unsigned char instructions)
+{
+    add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, instructions);
+}
+
+static void docker(void)
+{
+    const size_t first = offsetof(struct seccomp_data, args[0]);
+    load(offsetof(struct seccomp_data, arch));
+    add(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
+    fail(EPERM);
+    load(offsetof(struct seccomp_data, nr));
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        unless_skip((unsigned)refused[i], 1);
+        fail(EPERM);
+    }
+    add(BPF_JMP | BPF_JGT | BPF_K, NEWEST, 0, 1);
+    fail(ENOSYS);
+    // Its flags lie in memory, where a filter cannot look.
+    unless_skip(SYS_clone3, 1);
+    fail(ENOSYS);
+    unless_skip(SYS_clone, 4);
+    load(first);
+    add(BPF_JMP | BPF_JSET | BPF_K, CLONE_NAMESPACES, 0, 1);
+    fail(EPERM);
+    answer(SECCOMP_RET_ALLOW);
+    unless_skip(SYS_socket, 5);
+    load(first);
+    add(BPF_JMP | BPF_JEQ | BPF_K, FAMILY_ALG, 1, 0);
+    add(BPF_JMP | BPF_JEQ | BPF_K, FAMILY_VSOCK, 0, 1);
+    fail(EPERM);
+    answer(SECCOMP_RET_ALLOW);
+    unless_skip(SYS_personality, 8);
+    load(first);
+    add(BPF_JMP | BPF_JEQ | BPF_K, 0, 4, 0);
+    add(BPF_JMP | BPF_JEQ | BPF_K, 0x8, 3, 0);
+    add(BPF_JMP | BPF_JEQ | BPF_K, 0x20000, 2, 0);
+    add(BPF_JMP | BPF_JEQ | BPF_K, 0x20008, 1, 0);
+    add(BPF_JMP | BPF_JEQ | BPF_K, 0xffffffff, 0, 1);
+    answer(SECCOMP_RET_ALLOW);
+    fail(EPERM);
+}
+
+static int is_kept(int capability)
+{
+    static const int kept[] = {
+        CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FSETID, CAP_FOWNER, CAP_MKNOD, CAP_NET_RAW, CAP_SETGID,
+        CAP_SETUID, CAP_SETFCAP, CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_KILL,
+        CAP_AUDIT_WRITE,
+    };
+    for (size_t i = 0; i < COUNT(kept); i++)
+        if (kept[i] == capability)
+            return 1;
+    return 0;
+}
+
+static int complain(const char *what)
+{
+    fprintf(stderr, "below: %s: %s\n", what, strerror(errno));
+    return 125;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3)
+        return complain("open|docker PROGRAM [ARGUMENT…]");
+    if (strcmp(argv[1], "docker") == 0)
+        docker();
+    answer(SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {length, filter};
+    if (geteuid() != 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        return complain("no_new_privs");
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0))
+        return complain("seccomp");
+    if (geteuid() == 0 && strcmp(argv[1], "docker") == 0)
+        for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
+            if (!is_kept(capability) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0))
+                return complain("the bounding set");
+    execvp(argv[2], argv + 2);
+    complain(argv[2]);
+    return errno == ENOENT ? 127 : 126;
+}
