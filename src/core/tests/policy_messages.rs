@@ -246,6 +246,52 @@ fn a_run_inside_a_run_starts_no_more_programs() {
 }
 
 #[test]
+fn a_policy_is_printed_without_control_characters() {
+    let text = "deny bind unix \"/a\x1b[31m\" for /x\u{202e}y\ndeny bind unix \"/\\u{7}\"";
+    let p = parse(&[Source { name: "p", text }]).unwrap();
+    expect![[r#"
+        deny bind unix "/a\u{1b}[31m" with EACCES for "/x\u{202e}y"
+        deny bind unix "/\u{7}" with EACCES
+    "#]]
+    .assert_eq(&p.to_string());
+    let text = p.to_string();
+    assert_eq!(
+        parse(&[Source {
+            name: "p",
+            text: &text
+        }])
+        .unwrap(),
+        p
+    );
+    let text = r#"deny bind unix "/\\u{1b}" for "\u{}\u{110000}\u{+1}\u{1b""#;
+    let p = parse(&[Source { name: "p", text }]).unwrap();
+    expect![[r#"
+        deny bind unix /\u{1b} with EACCES for \u{}\u{110000}\u{+1}\u{1b
+    "#]]
+    .assert_eq(&p.to_string());
+}
+
+#[test]
+fn a_bare_default_that_refuses_gets_hints() {
+    let hints = |text| messages(&hints(&parse(&[Source { name: "p", text }]).unwrap()));
+    expect![[r#"
+        p:1:1: hint: the default refuses netlink sockets, which ip and ss bind; 'allow bind netlink' would not
+          default deny
+          ^^^^^^^
+        p:1:1: hint: the default refuses port 0, which dig, named and other clients bind; 'allow bind {tcp,udp} *:auto' would not
+          default deny
+          ^^^^^^^
+    "#]].assert_eq(&hints("default deny"));
+    expect![[r#"
+        p:1:1: hint: the default refuses port 0, which dig, named and other clients bind; 'allow bind {tcp,udp} *:auto' would not
+          default deny for bind
+          ^^^^^^^
+    "#]].assert_eq(&hints("default deny for bind\nallow bind netlink"));
+    assert_eq!(hints("default deny for bind\nallow bind any *"), "");
+    assert_eq!(hints("allow bind tcp *:80"), "");
+}
+
+#[test]
 fn a_rule_about_exec_is_printed_as_it_was_read() {
     let text = "deny exec \"/a b\" with ENOENT times 2 for sh user 5\nnote exec with\n";
     let p = parse(&[Source { name: "p", text }]).unwrap();

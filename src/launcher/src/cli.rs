@@ -1,28 +1,35 @@
 //! The command line: what clap reads, and what the rest of the launcher wants.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use bindgate_core::render::Detail;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
+};
 
-use super::{Failure, exit};
+use super::Failure;
 
 /// Decide what an unmodified program may do with socket() and bind().
 ///
 /// bindgate starts a program with a small library in front of libc. The
-/// library looks at each socket() and bind() of the program and of everything
-/// that it starts, lets it pass, refuses it, or moves it elsewhere, as the
-/// rules say, and logs each decision with its reason.
+/// library intercepts each socket() and bind() of the program and of everything
+/// that it starts. As the rules say, it lets the call pass, refuses it or
+/// redirects it, and it logs each decision with its reason.
 #[derive(Parser, Debug)]
-#[command(name = "bindgate", version, max_term_width = 90, after_long_help = EXAMPLES)]
+#[command(name = "bindgate", version, max_term_width = 90, after_long_help = EXAMPLES.0)]
 struct Cli {
     #[command(subcommand)]
     command: Sub,
 }
 
-const EXAMPLES: &str = "\
+/// Texts that follow the options. clap would wrap them, and half an example is
+/// another command: it gets their marks alone.
+const EXAMPLES: (&str, &str) = (
+    "@EXAMPLES@",
+    "\
 Examples:
   See what a program binds, without changing anything:
       bindgate run -- python3 -m http.server 8000
@@ -31,76 +38,101 @@ Examples:
       bindgate run -r 'move bind tcp *:80 to loopback:8080' -- nginx
 
   Say what a program may bind, and refuse the rest:
-      bindgate run -r 'allow bind tcp loopback:1024-65535' -r 'default deny for bind' -- ./server
+      bindgate run -r 'allow bind tcp loopback:1024-65535' \\
+          -r 'default deny for bind' -- ./server
 
-  In CI: fail if anything was refused, keep the log as JSON lines:
-      bindgate run --policy ci.policy --fail-on deny --format json --log binds.json -- make test
+  In CI: fail if anything was refused, and keep the log as JSON lines:
+      bindgate run --policy ci.policy --fail-on deny \\
+          --format json --log binds.json -- make test
 
   Look before you run:
       bindgate policy check web.policy
-      bindgate doctor -- /usr/bin/ping";
+      bindgate doctor -- /usr/bin/ping",
+);
 
-const RUN_HELP: &str = "\
+const RUN_HELP: (&str, &str) = (
+    "@RUN@",
+    "\
 Rules:
-  One rule a line, the first that matches decides. --policy and -r count in
-  the order in which they are given; then come the environment variables
-  BINDGATE_RULES (rules) and BINDGATE_POLICY (a file).
+  One rule per line; the first that matches decides. bindgate-policy(5) is the
+  whole language. --policy and -r count in the order in which they are given;
+  then come the environment variables BINDGATE_RULES (rules) and
+  BINDGATE_POLICY (a file).
 
       allow bind tcp loopback:1024-65535
       deny  bind udp *:53            with EADDRINUSE
-      move  bind tcp *:80            to loopback:8080    # getsockname still says :80
+      move  bind tcp *:80            to loopback:8080   # seems to be :80
       move  bind vsock *:5000        to unix:/run/app-%p.sock
-      hide  bind tcp exactly [::]:*                      # the program thinks it is bound
+      hide  bind tcp exactly [::]:*                     # only seems bound
       default deny EACCES for bind
-      mode observe                                       # only record
+      mode observe                                      # record only
 
 Exit status:
-  The program's own; if a signal ended the program, the same signal ends
+  The program's own. If a signal ended the program, the same signal ends
   bindgate. Before there is a program, or instead of its 0:
-    2    wrong use of the command line
+    2    the command line is wrong
     71   the run could not be set up
     73   the log cannot be opened
     77   --fail-on deny: something was refused, and the program ended with 0
-    78   the policy is broken, or the program cannot be held to it
+    78   the policy has errors, or the program cannot be held to it
     126  the program was found but could not be started
     127  the program was not found
 
 Environment:
-  BINDGATE_RULES, BINDGATE_POLICY   rules behind those of the command line
-  BINDGATE_LIBRARY                  the library, if it is not near bindgate
-  BINDGATE_DEBUG                    what bindgate says of itself: debug, trace
+  BINDGATE_RULES, BINDGATE_POLICY   rules after those of the command line
+  BINDGATE_LIBRARY                  the library, if it is not next to bindgate
+  BINDGATE_DEBUG                    messages about bindgate itself: debug, trace
   NO_COLOR                          no colours on a terminal
 
 Signals:
-  What is sent to bindgate alone goes on to the program. With --log, SIGHUP
-  does not: it makes bindgate open the log file anew, after a rotation.";
+  A signal that is sent to bindgate alone is passed on to the program. With
+  --log, SIGHUP is not: it makes bindgate reopen the log file after a rotation.",
+);
+
+/// Puts the texts where clap left their marks.
+pub fn laid_out(help: &str) -> String {
+    let with = |help: String, (mark, text): (&str, &str)| help.replace(mark, text);
+    [EXAMPLES, RUN_HELP]
+        .into_iter()
+        .fold(help.to_string(), with)
+}
+
+/// What clap knows of the command line.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 #[derive(Subcommand, Debug)]
 enum Sub {
-    /// Run a program under a policy and log its decisions
+    /// Run a program under a policy and log each decision
     Run(RunArgs),
-    /// Check or show a policy, without running anything
+    /// Check or show a policy without running anything
     Policy {
         #[command(subcommand)]
         what: PolicySub,
     },
-    /// Say whether a program can be seen at all, and if not, what to do
+    /// Check whether bindgate can intercept a program, and how to fix it if not
     Doctor {
-        /// Judge as for this library instead of the one that `run` would use
-        #[arg(long, value_name = "FILE")]
+        /// Check for this library instead of the one that `run` would use
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         library: Option<PathBuf>,
-        /// The program, looked up as `run` would
-        #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+        /// The program, looked up as `run` does
+        #[arg(
+            value_name = "PROGRAM",
+            required = true,
+            trailing_var_arg = true,
+            value_hint = ValueHint::CommandWithArguments
+        )]
         program: Vec<OsString>,
     },
-    /// Play a script of socket calls on the model of the kernel's bind tables
+    /// Play a script of socket calls on a model of the kernel's bind tables
     Simulate(super::simulate::Simulate),
     /// Say what would happen to a bind, and which rule and check decide
     Explain(super::explain::Explain),
     /// Write the manual pages into a directory, or the first to standard output
     #[command(hide = true)]
     Man {
-        /// Where to
+        /// The directory
         directory: Option<PathBuf>,
     },
     /// Write completions for a shell to standard output
@@ -113,64 +145,69 @@ enum Sub {
 
 #[derive(Subcommand, Debug)]
 enum PolicySub {
-    /// Report errors and warnings; ends with 78 if there are errors
+    /// Report errors, warnings and hints; the exit status is 78 for errors
     Check {
         /// Policy files, in order; - is standard input
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
-    /// Print the rules as they are understood, numbered as in the log
+    /// Print the rules as bindgate reads them, numbered as in the log
     Show {
         /// Policy files, in order; - is standard input
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
 }
 
 #[derive(Args, Debug)]
 #[command(
-    after_long_help = RUN_HELP,
+    after_long_help = RUN_HELP.0,
     override_usage = "bindgate run [OPTIONS] [--] <PROGRAM> [ARG]..."
 )]
 struct RunArgs {
     /// Read rules from a file; may be given more than once
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     policy: Vec<PathBuf>,
-    /// One more rule, as a policy file would have it
+    /// Add one rule, written as in a policy file
     #[arg(long, short, value_name = "RULE", allow_hyphen_values = true)]
     rule: Vec<String>,
-    /// Change nothing, record what would happen
+    /// Change nothing; record what would happen
     #[arg(long)]
     observe: bool,
-    /// Append the log to a file instead of standard error
-    #[arg(long, value_name = "FILE")]
+    /// Append the log to a file instead of writing it to standard error
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
-    /// How the log is written; docs/log.md describes the JSON
+    /// Format of the log; docs/log.md describes the JSON
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
     /// Log only what was refused or changed
     #[arg(long, short, conflicts_with = "verbose")]
     quiet: bool,
-    /// Log everything, with the stages passed and the deciding check
+    /// Log everything, with the stages passed and the check that decided
     #[arg(long, short)]
     verbose: bool,
-    /// Wait until the last process of the run is gone
+    /// Wait until the last process of the run has ended
     #[arg(long, conflicts_with = "exec")]
     wait: bool,
-    /// Become the program instead of waiting for it: same process id
+    /// Become the program instead of waiting for it: the process id is the same
     #[arg(long)]
     exec: bool,
-    /// End with 77 if anything was refused and the program ended with 0
+    /// Exit with 77 if anything was refused and the program exited with 0
     #[arg(long, value_name = "WHAT", conflicts_with = "exec")]
     fail_on: Option<FailOn>,
-    /// Let a program that drops the preload on purpose go
+    /// Allow programs that deliberately drop LD_PRELOAD to leave the run
     #[arg(long)]
     let_go: bool,
-    /// Start programs that cannot be seen, in spite of an enforcing policy
+    /// Start programs that cannot be intercepted, even if the policy enforces
     #[arg(long)]
     allow_unseen: bool,
     /// The program and its arguments
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    #[arg(
+        value_name = "PROGRAM",
+        required = true,
+        trailing_var_arg = true,
+        value_hint = ValueHint::CommandWithArguments
+    )]
     command: Vec<OsString>,
 }
 
@@ -267,7 +304,10 @@ pub enum Command {
 /// Reads the command line. Help and version count as failures with status 0.
 pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
     let said = |error: clap::Error| {
-        let _ = error.print();
+        let _ = match error.kind() {
+            ErrorKind::DisplayHelp => std::io::stdout().write_all(help(&error).as_bytes()),
+            _ => error.print(),
+        };
         Failure::say(error.exit_code(), "")
     };
     let matches = Cli::command()
@@ -298,6 +338,17 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
         }
         Sub::Man { directory } => Command::Man(directory),
         Sub::Completions { shell } => Command::Completions(shell),
+    })
+}
+
+/// The help text, with colours where a person reads it.
+fn help(error: &clap::Error) -> String {
+    let coloured = std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let rendered = error.render();
+    laid_out(&match coloured {
+        true => rendered.ansi().to_string(),
+        false => rendered.to_string(),
     })
 }
 
@@ -343,74 +394,6 @@ impl RunArgs {
     }
 }
 
-/// Writes the manual pages: one for each command, or the first one to
-/// standard output.
-pub fn man(directory: Option<&Path>) -> Result<i32, Failure> {
-    let failed = |e: std::io::Error| Failure::new(exit::SYSTEM, "manual pages", e);
-    let mut command = Cli::command().disable_help_subcommand(true);
-    command.build();
-    match directory {
-        Some(directory) => pages(&command, directory).map_err(failed)?,
-        None => std::io::stdout()
-            .write_all(&page(&command).map_err(failed)?)
-            .map_err(failed)?,
-    }
-    Ok(0)
-}
-
-fn pages(command: &clap::Command, directory: &Path) -> std::io::Result<()> {
-    let name = command.get_display_name().unwrap_or(command.get_name());
-    std::fs::write(directory.join(format!("{name}.1")), page(command)?)?;
-    command
-        .get_subcommands()
-        .filter(|c| !c.is_hide_set())
-        .try_for_each(|c| pages(c, directory))
-}
-
-/// One page. What follows the options in `--help` is laid out already: it
-/// stays as it is, under headings of its own.
-fn page(command: &clap::Command) -> std::io::Result<Vec<u8>> {
-    let after = command.get_after_long_help().map(ToString::to_string);
-    let command = command.clone().after_long_help("");
-    let man = clap_mangen::Man::new(command.clone());
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
-    man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
-    if command.get_arguments().next().is_some() {
-        man.render_options_section(&mut page)?;
-    }
-    if command.get_subcommands().any(|c| !c.is_hide_set()) {
-        man.render_subcommands_section(&mut page)?;
-    }
-    let mut open = false;
-    for line in after.as_deref().unwrap_or("").lines() {
-        match line.strip_suffix(':').filter(|l| !l.starts_with(' ')) {
-            Some(heading) => {
-                let end = if open { ".fi\n" } else { "" };
-                writeln!(page, "{end}.SH {}\n.nf", heading.to_uppercase())?;
-                open = true;
-            }
-            // `\\&` keeps a leading dot or quote from being a request.
-            None => writeln!(page, "\\&{}", line.replace('\\', "\\e").replace('-', "\\-"))?,
-        }
-    }
-    page.extend_from_slice(if open { b".fi\n" } else { b"" });
-    page.extend_from_slice(b".SH SEE ALSO\n\\fBld.so\\fR(8), \\fBbind\\fR(2), \\fBsocket\\fR(2)\n");
-    Ok(page)
-}
-
-/// Writes completions for a shell.
-pub fn completions(shell: clap_complete::Shell) -> Result<i32, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "bindgate", &mut script);
-    std::io::stdout()
-        .write_all(&script)
-        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
-    Ok(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,6 +426,21 @@ mod tests {
         let run = run("bindgate run -q prog --observe -- -v");
         assert_eq!(run.command, ["prog", "--observe", "--", "-v"]);
         assert_eq!((run.detail, run.observe), (Detail::Quiet, false));
+    }
+
+    #[test]
+    fn no_line_of_an_example_is_wrapped() {
+        for (arguments, text) in [
+            ("bindgate --help", EXAMPLES.1),
+            ("bindgate run --help", RUN_HELP.1),
+        ] {
+            let error = Cli::command()
+                .term_width(40)
+                .try_get_matches_from(arguments.split(' '))
+                .unwrap_err();
+            assert!(help(&error).contains(text), "{arguments}");
+            assert!(text.lines().all(|l| l.chars().count() <= 80), "{arguments}");
+        }
     }
 
     #[test]

@@ -32,9 +32,11 @@
 #![cfg_attr(test, allow(dead_code))]
 
 mod cli;
+mod completions;
 mod explain;
 mod level;
 mod library;
+mod manual;
 mod outer;
 mod policy;
 mod run;
@@ -47,6 +49,8 @@ use std::ffi::OsString;
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::fmt::Display;
 use std::io::Write;
+
+use bindgate_core::render::Readable;
 #[cfg(not(test))]
 use std::os::unix::ffi::OsStrExt;
 
@@ -110,9 +114,12 @@ impl Failure {
     }
 }
 
-/// One line on standard error; if that is closed, nobody wants to know.
+/// Writes one line to standard error, without what would move a terminal's
+/// cursor: names of files are in it. If standard error is closed, nobody wants
+/// to know.
 pub fn complain(message: impl Display) {
-    let line = format!("bindgate: {message}\n");
+    let message = message.to_string();
+    let line = format!("bindgate: {}\n", Readable(message.as_bytes()));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
@@ -143,7 +150,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         cli::Command::Doctor(doctor) => see::doctor(&doctor),
         cli::Command::Simulate(args) => simulate::simulate(&args),
         cli::Command::Explain(args) => explain::explain(&args),
-        cli::Command::Man(dir) => cli::man(dir.as_deref()),
-        cli::Command::Completions(shell) => cli::completions(shell),
+        cli::Command::Man(dir) => manual::man(dir.as_deref()),
+        cli::Command::Completions(shell) => completions::completions(shell),
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use bindgate_core::policy::{self, Diagnostic, Policy, Program, Resolver, Rule, Severity, View};
+use bindgate_core::render::Readable;
 use bindgate_core::shared::{ENV_POLICY, ENV_RULES};
 
 use super::cli::RuleSource;
@@ -40,12 +41,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Is there anything that it refuses or changes?
+    /// Returns whether it refuses or changes anything.
     pub fn is_enforcing(&self) -> bool {
         self.view().is_ok_and(|v| v.is_enforcing())
     }
 
-    /// Says what is probably not meant, of the policy that it was compiled from.
+    /// Writes the warnings about the policy that it was compiled from.
     pub fn warn(&self, parsed: &Policy) {
         say_all(&self.warnings);
         say_all(&links(parsed));
@@ -58,21 +59,42 @@ impl Compiled {
     }
 }
 
+/// The longest policy or script that is read: more than ten times what the
+/// largest number of rules takes. A device or a pipe may never end.
+const LONGEST: u64 = 64 << 20;
+
+/// Reads a file, or standard input for `-`.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |e| Failure::new(exit::CONFIG, path.display(), e);
+    let mut bytes = Vec::new();
+    let from: &mut dyn Read = if path == Path::new("-") {
+        &mut std::io::stdin()
+    } else {
+        &mut std::fs::File::open(path).map_err(failed)?
+    };
+    from.take(LONGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > LONGEST {
+        let why = format!(
+            "longer than {} MiB, which no policy or script is",
+            LONGEST >> 20
+        );
+        return Err(Failure::new(exit::CONFIG, path.display(), why));
+    }
+    Ok(bytes)
+}
+
 fn read(path: &Path) -> Result<Source, Failure> {
     let name = path.display().to_string();
-    let bytes = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
-    let bytes = bytes.map_err(|e| Failure::new(exit::CONFIG, &name, e))?;
+    let bytes = read_bytes(path)?;
     let text = policy::text(&name, &bytes).map_err(|d| broken(&d))?;
     let text = text.to_owned();
     Ok(Source { name, text })
 }
 
-/// The rules of the command line, in its order, then those of the environment.
+/// Collects the rules of the command line, in its order, then those of the
+/// environment.
 pub fn gather(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     let mut given = 0;
@@ -121,7 +143,7 @@ fn broken(diagnostics: &[Diagnostic]) -> Failure {
     Failure::say(exit::CONFIG, "")
 }
 
-/// Parses; says all errors.
+/// Parses the sources as one policy, and writes all errors.
 pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
     let sources: Vec<_> = sources
         .iter()
@@ -133,7 +155,7 @@ pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
     policy::parse(&sources).map_err(|d| broken(&d))
 }
 
-/// Compiles; says all errors.
+/// Compiles a policy, and writes all errors.
 pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
     let rules = parsed.rules.len();
     let (compiled, warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
@@ -144,8 +166,8 @@ pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
     })
 }
 
-/// Rules for a program that is a symbolic link here. What runs is the file that
-/// it leads to, and that has another name.
+/// Finds rules for a program that is a symbolic link on this machine: the file
+/// that it leads to is what runs, and it has another name.
 fn links(parsed: &Policy) -> Vec<Diagnostic> {
     let leads = |rule: &Rule| {
         let Some(Program::Executable(glob)) = &rule.program else {
@@ -165,12 +187,12 @@ fn links(parsed: &Policy) -> Vec<Diagnostic> {
             let other = found.iter().all(|t| !is_called_so(t));
             PathBuf::from(found.first().filter(|_| other)?.file_name()?)
         };
-        let message = format!("'{glob}' is a symbolic link, and rules compare where it leads");
+        let message = format!("'{glob}' is a symbolic link; 'for' matches its target");
         let mut d = Diagnostic::at(parsed, rule.at, Severity::Warning, message);
         d.suggestion = Some(format!("for {}", target.display()));
         Some(d)
     };
-    // More of them are a program's work, which need not be looked after.
+    // A policy with more of them was written by a program.
     let rules = parsed.rules.iter().filter(|r| r.program.is_some());
     rules.take(100).filter_map(leads).collect()
 }
@@ -184,6 +206,7 @@ pub fn check(paths: &[PathBuf]) -> Result<i32, Failure> {
     let parsed = parse(&files(paths)?)?;
     let compiled = compile(&parsed)?;
     compiled.warn(&parsed);
+    say_all(&policy::hints(&parsed));
     let (n, s) = (compiled.rules, if compiled.rules == 1 { "" } else { "s" });
     say(&format!("{n} rule{s}, no errors\n"))
 }
@@ -208,7 +231,7 @@ fn numbered(printed: &str, view: &View<'_>) -> String {
         match view.rule_source(rule).filter(|_| is_rule) {
             Some((name, at, number)) => {
                 rule += 1;
-                let name = String::from_utf8_lossy(name);
+                let name = Readable(name);
                 let _ = writeln!(text, "{line:COLUMN$} # rule {number}, {name}:{at}");
             }
             None => {

@@ -1,7 +1,7 @@
 //! `bindgate simulate`: a script of calls on the bind model.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bindgate_core::addr::RawAddr;
@@ -56,13 +56,9 @@ impl System {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let failed = |e| Failure::new(exit::CONFIG, path.display(), e);
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(path).map_err(failed)
+    let bytes = super::policy::read_bytes(path)?;
+    let not_text = |_| Failure::new(exit::CONFIG, path.display(), "not valid UTF-8");
+    String::from_utf8(bytes).map_err(not_text)
 }
 
 /// What one line gave.

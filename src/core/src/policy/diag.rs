@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::ast::{At, Policy};
+use crate::text;
 
 /// Does it keep the policy from being used?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +78,7 @@ impl Diagnostic {
 ///
 /// # Errors
 /// Says where it is not.
-pub fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Vec<Diagnostic>> {
+pub fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Vec<Diagnostic>> {
     core::str::from_utf8(bytes).map_err(|e| {
         let (good, bad) = bytes.split_at_checked(e.valid_up_to()).unwrap_or_default();
         let start = good.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
@@ -124,10 +125,17 @@ impl fmt::Display for Diagnostic {
         let at = (self.column as usize).saturating_sub(1 + first);
         let room = (shown.chars().count().saturating_sub(at)).max(1);
         write!(f, "\n  {}\n  ", Printable(&shown))?;
-        for _ in 0..at {
+        let columns = |from: usize, count: usize| -> usize {
+            let these = shown.chars().skip(from).take(count);
+            these.map(|c| text::width(printable(c))).sum()
+        };
+        let carets = columns(at, (self.width as usize).clamp(1, room)).max(1);
+        // The place may be just after the line.
+        let after = at.saturating_sub(shown.chars().count());
+        for _ in 0..columns(0, at) + after {
             f.write_str(" ")?;
         }
-        for _ in 0..(self.width as usize).clamp(1, room) {
+        for _ in 0..carets {
             f.write_str("^")?;
         }
         match self.hints() {
@@ -148,14 +156,16 @@ struct Printable<'a>(&'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '\t' => f.write_str(" ")?,
-                c if c.is_control() => f.write_str("\u{fffd}")?,
-                c => fmt::Write::write_char(f, c)?,
-            }
-        }
-        Ok(())
+        let mut all = self.0.chars().map(printable);
+        all.try_for_each(|c| fmt::Write::write_char(f, c))
+    }
+}
+
+fn printable(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if text::is_unprintable(c) => '\u{fffd}',
+        c => c,
     }
 }
 

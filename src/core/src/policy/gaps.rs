@@ -234,20 +234,18 @@ pub fn hints(policy: &Policy) -> Vec<Diagnostic> {
         (
             granted().any(|r| has_kind(r, KindSet::NETLINK) && has(&footprint(r), Class::Other)),
             "allow bind netlink",
-            "a netlink socket, as ip, ss and NetworkManager have it",
+            "netlink sockets, which ip and ss bind",
         ),
         (
             granted().any(|r| has_kind(r, clients) && auto(r)),
             "allow bind {tcp,udp} *:auto",
-            "port 0, as dig, named and other clients do",
+            "port 0, which dig, named and other clients bind",
         ),
     ];
     let missing = missing.into_iter().filter(|(granted, ..)| !granted);
     let hint = |(_, rule, what): (bool, &str, &str)| {
-        let message = format!("the default refuses programs that bind {what}");
-        let mut hint = Diagnostic::at(policy, line.at, Severity::Hint, message);
-        hint.expected = Some(format!("'{rule}' if they are to run"));
-        hint
+        let message = format!("the default refuses {what}; '{rule}' would not");
+        Diagnostic::at(policy, line.at, Severity::Hint, message)
     };
     missing.map(hint).collect()
 }

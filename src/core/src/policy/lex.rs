@@ -35,6 +35,22 @@ pub(super) struct LexError {
     pub expected: &'static str,
 }
 
+/// `u{1b}` after a backslash: the character with that number.
+fn character_by_number(chars: &mut (impl Iterator<Item = (char, u32)> + Clone)) -> Option<char> {
+    let mut ahead = chars.clone().map(|(c, _)| c);
+    if (ahead.next(), ahead.next()) != (Some('u'), Some('{')) {
+        return None;
+    }
+    let digits: String = ahead.take_while(|c| *c != '}').take(7).collect();
+    let closing = chars.clone().nth(2 + digits.len())?.0;
+    let c = u32::from_str_radix(&digits, 16)
+        .ok()
+        .and_then(char::from_u32);
+    let c = c.filter(|_| closing == '}' && !digits.starts_with('+'))?;
+    chars.nth(2 + digits.len())?;
+    Some(c)
+}
+
 /// Splits a line at blanks, drops the comment, takes quotes off. Blanks
 /// inside quotes stay; those inside a list in braces go.
 pub(super) fn words(line: &str) -> (Vec<Word>, Option<LexError>) {
@@ -65,8 +81,15 @@ pub(super) fn words(line: &str) -> (Vec<Word>, Option<LexError>) {
             end = col + 1;
             if quote.is_some() {
                 let escaped = matches!(chars.peek(), Some(('"' | '\\', _)));
+                let by_number = match c {
+                    '\\' => character_by_number(&mut chars),
+                    _ => None,
+                };
                 match c {
                     '"' => quote = None,
+                    '\\' if by_number.is_some() => {
+                        by_number.into_iter().for_each(|c| push(&mut w, c, col));
+                    }
                     '\\' if escaped => {
                         if let Some((c, col)) = chars.next() {
                             push(&mut w, c, col);

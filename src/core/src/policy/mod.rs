@@ -71,7 +71,7 @@ pub use decide::{
     Candidates, Decision, Doubt, Foreseen, Outlook, Paths, Query, Room, Ruling, Times,
 };
 #[cfg(feature = "alloc")]
-pub use diag::{Diagnostic, Severity, text};
+pub use diag::{Diagnostic, Severity, utf8 as text};
 pub use exec::{ExecQuery, ExecRuling, Says};
 #[cfg(feature = "alloc")]
 pub use gaps::hints;

@@ -305,8 +305,7 @@ impl<'p> Line<'p, '_, '_> {
             Some(op) if ops.contains(&op.name()) => Some(*op),
             Some(op) => {
                 let message = format!("'{verb}' cannot be used with '{}'", op.name());
-                self.p.error(Self::span(w), message, &expected_ops, None);
-                None
+                return self.p.error(Self::span(w), message, &expected_ops, None);
             }
             None if suggest::is_everything(&w.text) && self.peek().is_none() => {
                 let message = format!("'{verb} {}' is not a rule", w.text);

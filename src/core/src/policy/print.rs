@@ -12,6 +12,7 @@ use super::errno;
 use super::parse::MODIFIERS;
 use super::{Mode, Op};
 use crate::socket::KindSet;
+use crate::text::is_unprintable;
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +89,7 @@ impl fmt::Display for Quoted<'_> {
         let s = self.0;
         let plain = !s.is_empty()
             && !s.starts_with(['#', '@', '{'])
-            && !s.contains(|c: char| c.is_whitespace() || c == '"')
+            && !s.contains(|c: char| c.is_whitespace() || c == '"' || is_unprintable(c))
             && !s.contains(":{")
             && !["unix:", "vsock:", "script:"]
                 .iter()
@@ -100,10 +101,11 @@ impl fmt::Display for Quoted<'_> {
         }
         f.write_str("\"")?;
         for c in s.chars() {
-            if matches!(c, '"' | '\\') {
-                f.write_str("\\")?;
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                c if is_unprintable(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+                c => write!(f, "{c}")?,
             }
-            write!(f, "{c}")?;
         }
         f.write_str("\"")
     }

@@ -107,17 +107,17 @@ pub fn is_shown(record: &Record, detail: Detail) -> bool {
     }
 }
 
-/// Bytes that are mostly text. Control characters, those that turn the direction
-/// of writing or end a line, and what is not UTF-8 become `\xNN`, so that a line
-/// stays a line and a terminal stays sane.
-pub(crate) struct Readable<'a>(pub &'a [u8]);
+/// Bytes that are mostly text. What is [unprintable](crate::text::is_unprintable)
+/// and what is not UTF-8 becomes `\xNN`, so that a line stays a line and a
+/// terminal stays sane.
+#[derive(Clone, Copy, Debug)]
+pub struct Readable<'a>(pub &'a [u8]);
 
 impl fmt::Display for Readable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-                if turns || c.is_control() {
+                if crate::text::is_unprintable(c) {
                     let mut utf8 = [0; 4];
                     for b in c.encode_utf8(&mut utf8).bytes() {
                         write!(f, "\\x{b:02x}")?;
