@@ -16,6 +16,9 @@ pub fn trials() -> Vec<Trial> {
         ),
         Trial::test("policy files and rules in their order", order),
         Trial::test("policy check: programs that are symbolic links", links),
+        Trial::test("policy check: a file that never ends", endless),
+        Trial::test("policy show: no control characters", shown_safely),
+        Trial::test("--unused lists the rules that never matched", unused),
         Trial::test("a run inside a run only tightens", nested),
         Trial::test("--fail-on deny", fail_on_deny),
         Trial::test("observe tells what would happen", observe),
@@ -130,6 +133,70 @@ fn links() -> Result<(), Failed> {
         || !seen.stderr.contains(&suggested)
     {
         return Err(seen.seen().into());
+    }
+    Ok(())
+}
+
+fn endless() -> Result<(), Failed> {
+    for arguments in [
+        ["policy", "check", "/dev/zero"],
+        ["policy", "show", "/dev/zero"],
+    ] {
+        let seen = Run::new(&stage().launcher).args(arguments).finish();
+        same("exit 78", &seen.status, &seen.seen())?;
+        let words = "bindgate: /dev/zero: longer than 64 MiB";
+        if !seen.stderr.starts_with(words) {
+            return Err(seen.seen().into());
+        }
+    }
+    Ok(())
+}
+
+fn shown_safely() -> Result<(), Failed> {
+    let run = Run::new(&stage().launcher);
+    let name = "p\u{1b}[31m";
+    fs::write(run.dir().join(name), "deny bind unix /\u{1b}[2J\n")?;
+    let seen = run.args(["policy", "show", name]).finish();
+    same("exit 0", &seen.status, &seen.seen())?;
+    let shown = r#"deny bind unix "/\u{1b}[2J" with EACCES"#;
+    let is_safe = !seen.stdout.contains('\u{1b}') && seen.stdout.starts_with(shown);
+    if !is_safe || !seen.stdout.contains(r"p\x1b[31m:1") {
+        return Err(seen.seen().into());
+    }
+    let seen = Run::new(&stage().launcher)
+        .args(["run", "--", "./no\u{1b}[31m"])
+        .finish();
+    same("exit 127", &seen.status, &seen.seen())?;
+    same(
+        "bindgate: ./no\\x1b[31m: No such file or directory\n",
+        &seen.stderr,
+        "the message",
+    )?;
+    Ok(())
+}
+
+fn unused() -> Result<(), Failed> {
+    let program = compile("dup", &[])?;
+    for (option, number) in [(None, 3), (Some("-q"), 3), (Some("-v"), 3)] {
+        let mut run = Run::new(&program)
+            .way(Way::Run)
+            .rule("note bind udp *")
+            .rule("allow bind tcp *:8080")
+            .rule("deny bind tcp *:8080 for pyhton3")
+            .launcher_arg("--unused");
+        if let Some(option) = option {
+            run = run.launcher_arg(option);
+        }
+        let seen = run.finish();
+        let lines = seen.stderr.lines();
+        let unused: Vec<_> = lines.filter(|l| l.contains("never matched: ")).collect();
+        let said = |words: &str| unused.iter().any(|l| l.contains(words));
+        if unused.len() != 2
+            || !said("never matched: note bind udp *  (rule 1, -r #1:1)")
+            || !said(&format!("(rule {number}, -r #{number}:1)"))
+        {
+            return Err(seen.seen().into());
+        }
     }
     Ok(())
 }

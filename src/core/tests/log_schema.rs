@@ -46,6 +46,7 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
         ("unseen", decision.clone()),
         ("fault", decision),
         ("lost", with("### `lost`")),
+        ("unused", with("### `unused`")),
         ("end", with("### `end`")),
         ("rule", table("A rule is an object:")),
         ("prediction", table("A prediction is an object:")),
@@ -467,6 +468,11 @@ fn the_json_examples_are_what_is_rendered() {
         why: "a process was killed while it wrote them",
     });
     assert_eq!(lost, block("{\"v\":2,\"event\":\"lost\""));
+    let unused = event(Event::Unused {
+        time_ns: 1_795_348_983_000_000_000,
+        rule: rule(3, 4, "deny bind tcp *:8080 with EACCES for pyhton3"),
+    });
+    assert_eq!(unused, block("{\"v\":2,\"event\":\"unused\""));
     let end = event(Event::End(End {
         time_ns: 1_795_348_984_000_000_000,
         run: 1234,

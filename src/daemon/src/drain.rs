@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bindgate_core::policy::View;
 use bindgate_core::record::{Call, Record, Verdict, flag};
-use bindgate_core::render::{self, Context, End, Event, RuleRef};
+use bindgate_core::render::{self, Context, End, Event, RuleRef, RuleText};
 use bindgate_core::shared::{Drain, Popped, option};
 
 use super::alive::Alive;
@@ -73,6 +73,8 @@ pub struct Drainer {
     offset: (u64, i32),
     counter: Counter,
     predictor: Predictor,
+    /// Which rules have matched, if anybody wants to know.
+    matched: Vec<bool>,
     /// The log is over: what comes is counted, not written.
     closed: bool,
 }
@@ -104,6 +106,14 @@ impl Drainer {
             offset: (u64::MAX, 0),
             counter: Counter::start(),
             predictor: Predictor::new(),
+            matched: vec![
+                false;
+                if setup.unused {
+                    view.rules() as usize
+                } else {
+                    0
+                }
+            ],
             closed: false,
         }
     }
@@ -229,6 +239,11 @@ impl Drainer {
         }
         if record.call == Call::Exec || record.flags & flag::UNSEEN != 0 {
             sums.unseen += 1;
+        }
+        for rule in [record.rule, record.note] {
+            if let Some(matched) = self.matched.get_mut(rule as usize) {
+                *matched = true;
+            }
         }
         if self.closed || !render::is_shown(record, self.setup.detail) {
             return;
@@ -380,6 +395,19 @@ impl Drainer {
         for event in &lost {
             self.event(event);
         }
+        let matched = std::mem::take(&mut self.matched);
+        for (index, _) in (0u32..).zip(&matched).filter(|(_, matched)| !**matched) {
+            let place = self.view.rule_source(index);
+            let text = self.view.rule_text(index);
+            if let (Some((file, line, number)), Some(text)) = (place, text) {
+                let rule = RuleRef {
+                    number,
+                    place: Some((file, line)),
+                    text: RuleText::Rule(text),
+                };
+                self.event(&Event::Unused { time_ns: now, rule });
+            }
+        }
         let wanted = self.setup.format == Format::Json
             || self.setup.detail == render::Detail::Verbose
             || end.unwritten > 0;
@@ -389,12 +417,12 @@ impl Drainer {
         self.hand_over();
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event<'_>) {
         let _ = match self.setup.format {
             Format::Json => render::json_event(&mut self.lines, event),
             Format::Text => {
                 let offset = match event {
-                    Event::Lost { time_ns, .. } => *time_ns,
+                    Event::Lost { time_ns, .. } | Event::Unused { time_ns, .. } => *time_ns,
                     Event::End(end) => end.time_ns,
                 };
                 let offset = self.offset(offset);

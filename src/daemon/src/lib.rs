@@ -71,6 +71,8 @@ pub struct Setup {
     pub detail: Detail,
     /// Does the launcher wait for the whole run?
     pub wait: bool,
+    /// Are the rules listed that never matched?
+    pub unused: bool,
     /// For a terminal?
     pub colour: bool,
 }

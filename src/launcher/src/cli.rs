@@ -195,6 +195,9 @@ struct RunArgs {
     /// Exit with 77 if anything was refused and the program exited with 0
     #[arg(long, value_name = "WHAT", conflicts_with = "exec")]
     fail_on: Option<FailOn>,
+    /// List the rules that never matched, at the end of the log
+    #[arg(long)]
+    unused: bool,
     /// Allow programs that deliberately drop LD_PRELOAD to leave the run
     #[arg(long)]
     let_go: bool,
@@ -263,6 +266,8 @@ pub struct Run {
     pub exec: bool,
     /// `--fail-on deny`
     pub fail_on_deny: bool,
+    /// `--unused`
+    pub unused: bool,
     /// `--let-go`
     pub let_go: bool,
     /// `--allow-unseen`
@@ -387,6 +392,7 @@ impl RunArgs {
             wait: self.wait,
             exec: self.exec,
             fail_on_deny: self.fail_on == Some(FailOn::Deny),
+            unused: self.unused,
             let_go: self.let_go,
             allow_unseen: self.allow_unseen,
             command: self.command,

@@ -56,6 +56,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         target,
         format: run.format.into(),
         wait: run.wait,
+        unused: run.unused,
         detail,
     };
     let path = setup.doors.path().map(Path::to_owned);
@@ -182,7 +183,7 @@ fn options(run: &Run, observe: bool, detail: Detail) -> u32 {
         (observe, option::OBSERVE),
         (run.exec && process::pid() == 1, option::SYNC),
         (Counter::is_steady(), option::COUNTER),
-        (detail != Detail::Verbose, option::SHOWN_ONLY),
+        (detail != Detail::Verbose && !run.unused, option::SHOWN_ONLY),
     ]
     .iter()
     .filter(|(set, _)| *set)

@@ -2,13 +2,13 @@
 
 use core::fmt::{self, Write};
 
-use super::SCHEMA;
 use super::json::{Object, Stamp};
-use super::text::{Look, clock, put};
+use super::text::{Look, Rule, clock, put};
+use super::{RuleRef, SCHEMA};
 
 /// Something that is not a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
+pub enum Event<'a> {
     /// Records that will never come.
     Lost {
         /// Nanoseconds since the epoch.
@@ -17,6 +17,13 @@ pub enum Event {
         count: u64,
         /// Why.
         why: &'static str,
+    },
+    /// A rule that has matched nothing.
+    Unused {
+        /// Nanoseconds since the epoch.
+        time_ns: u64,
+        /// The rule.
+        rule: RuleRef<'a>,
     },
     /// The run is over, as far as this log is concerned.
     End(End),
@@ -57,7 +64,7 @@ pub struct End {
 ///
 /// # Errors
 /// If `w` fails.
-pub fn json_event(w: &mut dyn Write, event: &Event) -> fmt::Result {
+pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
     let mut o = Object::open(w)?;
     o.bare("v", SCHEMA)?;
     match event {
@@ -70,6 +77,11 @@ pub fn json_event(w: &mut dyn Write, event: &Event) -> fmt::Result {
             o.string("time", Stamp(*time_ns))?;
             o.bare("count", count)?;
             o.string("why", why)?;
+        }
+        Event::Unused { time_ns, rule } => {
+            o.string("event", "unused")?;
+            o.string("time", Stamp(*time_ns))?;
+            o.rule("rule", rule)?;
         }
         Event::End(end) => {
             o.string("event", "end")?;
@@ -100,8 +112,9 @@ pub fn json_event(w: &mut dyn Write, event: &Event) -> fmt::Result {
 ///
 /// # Errors
 /// If `w` fails.
-pub fn text_event(w: &mut dyn Write, event: &Event, colour: bool, offset: i32) -> fmt::Result {
+pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i32) -> fmt::Result {
     let (time_ns, count) = match event {
+        Event::Unused { time_ns, .. } => (*time_ns, 0),
         Event::Lost { time_ns, count, .. } => (*time_ns, *count),
         Event::End(end) => (end.time_ns, end.records),
     };
@@ -117,6 +130,11 @@ pub fn text_event(w: &mut dyn Write, event: &Event, colour: bool, offset: i32) -
                 format_args!("{count} record{} lost", s(count)),
             )?;
             write!(w, ": {why}")?;
+        }
+        Event::Unused { rule, .. } => {
+            let named = Rule("", *rule);
+            put(w, colour, Look::Changed, "never matched")?;
+            write!(w, ": {}  ({named})", rule.text)?;
         }
         Event::End(end) => {
             write!(w, "{count} decision{}", s(count))?;

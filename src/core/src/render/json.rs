@@ -71,6 +71,24 @@ impl<'w> Object<'w> {
         }
     }
 
+    pub(super) fn rule(&mut self, name: &str, rule: &RuleRef<'_>) -> fmt::Result {
+        self.name(name)?;
+        let mut o = Object::open(self.w)?;
+        o.bare("number", rule.number)?;
+        match rule.place {
+            Some((file, line)) => {
+                o.string("file", Readable(file))?;
+                o.bare("line", line)?;
+            }
+            None => {
+                o.null("file")?;
+                o.null("line")?;
+            }
+        }
+        o.string("text", rule.text)?;
+        o.close()
+    }
+
     pub(super) fn truth(&mut self, name: &str, value: bool) -> fmt::Result {
         self.name(name)?;
         self.w.write_str(if value { "true" } else { "false" })

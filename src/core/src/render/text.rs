@@ -333,7 +333,7 @@ impl List<'_> {
 }
 
 /// `rule 1, web.policy:3`, or `default deny EACCES, web.policy:9`.
-struct Rule<'a>(&'static str, RuleRef<'a>);
+pub(super) struct Rule<'a>(pub &'static str, pub RuleRef<'a>);
 
 impl Display for Rule<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
