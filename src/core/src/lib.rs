@@ -10,6 +10,7 @@
 //! | [`socket`] | what a socket is: family, type, protocol, kinds |
 //! | [`model`] | what a kernel would answer: the bind model |
 //! | [`policy`] | the rule language: parse, print, compile, match |
+//! | [`judge`] | one call, decided: what the shim, `explain` and the tests all ask |
 //! | [`record`] | one decision as plain words |
 //! | [`render`] | a record as a line of text or JSON |
 //! | [`infer`] | which check of the kernel an errno came from |
@@ -31,6 +32,7 @@ extern crate std;
 pub mod addr;
 pub mod elf;
 pub mod infer;
+pub mod judge;
 pub mod model;
 pub mod plain;
 pub mod policy;

@@ -146,6 +146,9 @@ impl Compiler<'_> {
             self.flags |= flag::IMPLICIT;
         }
         self.flags |= flag::HAS_RULES << rule.op.index();
+        if !matches!(rule.action, Action::Allow | Action::Note) {
+            self.flags |= flag::RESTRICTS << rule.op.index();
+        }
         let uid = match &rule.user {
             None => 0,
             Some(user) => {
@@ -381,7 +384,7 @@ impl Compiler<'_> {
             };
             let deny = u64::from(d.deny.unwrap_or(0));
             if deny != 0 {
-                self.flags |= flag::HAS_RULES << op.index();
+                self.flags |= (flag::HAS_RULES | flag::RESTRICTS) << op.index();
             }
             let i = header::DEFAULTS + 2 * op.index();
             words[i] = deny | 1 << 16 | u64::from(d.at.source) << 32;

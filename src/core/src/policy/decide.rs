@@ -19,7 +19,8 @@ pub struct Query<'a> {
     pub op: Op,
     /// What the socket is called.
     pub kinds: KindSet,
-    /// Nobody may ask what the socket is: any rule about some kinds is in doubt.
+    /// Nobody may ask what the socket is. Without kinds, any rule about some
+    /// kinds is in doubt; with them, any rule about an IP protocol.
     pub unknown_socket: bool,
     /// The address: asked for (bind), bound (listen) or called (connect).
     pub addr: Option<&'a Addr>,
@@ -184,6 +185,7 @@ enum Holds {
 }
 
 /// A search for the ruling, between one use of a `times` rule and the next.
+#[derive(Clone, Copy)]
 pub(crate) struct Search {
     /// Rules and notes before these have no use left.
     from: u32,
@@ -482,6 +484,20 @@ impl View<'_> {
             .is_none_or(|(counter, limit)| times.take(counter, limit))
     }
 
+    /// Do the rules that fit tell a socket of the query's kinds from one of
+    /// these?
+    pub(crate) fn tells_apart(&self, q: &Query<'_>, c: &Candidates<'_>, other: KindSet) -> bool {
+        let mut differs = false;
+        self.each_list(&c.lists, q, &c.key, |list, _| {
+            let is_of = |e: u64, kinds: KindSet| {
+                (e & entry::ANY_KIND != 0 || e & u64::from(kinds.names()) != 0)
+                    && self.has_protocol(upper(e), e, kinds)
+            };
+            differs |= list.iter().any(|e| is_of(*e, q.kinds) != is_of(*e, other));
+        });
+        differs
+    }
+
     /// The counter and the limit of a rule that says `times`.
     fn uses(&self, rule: u32) -> Option<(u32, u32)> {
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
@@ -516,7 +532,7 @@ impl View<'_> {
                 }
                 let mut doubt = None;
                 if e & entry::ANY_KIND == 0 && e & kinds == 0 {
-                    if !q.unknown_socket {
+                    if !q.unknown_socket || kinds != 0 {
                         continue;
                     }
                     doubt = Some(Doubt::Socket);

@@ -88,6 +88,8 @@ pub(super) mod flag {
     pub const HAS_RULES: u64 = 1 << 8;
     pub const NEEDS_USER: u64 = 1 << 16;
     pub const NEEDS_PROGRAM: u64 = 1 << 24;
+    /// A rule or the default refuses or changes something.
+    pub const RESTRICTS: u64 = 1 << 32;
 }
 
 /// Words of [`section::BIND_PORTS`].

@@ -70,13 +70,14 @@ pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile};
 pub use decide::{
     Candidates, Decision, Doubt, Foreseen, Outlook, Paths, Query, Room, Ruling, Times,
 };
+pub(crate) use decide::{Found, Search};
 #[cfg(feature = "alloc")]
 pub use diag::{Diagnostic, Severity, utf8 as text};
 pub use exec::{ExecQuery, ExecRuling, Says};
 #[cfg(feature = "alloc")]
 pub use gaps::hints;
 pub use glob::matches as glob_matches;
-pub use layout::{LayoutError, MAX_RULES};
+pub use layout::{BIND_PORTS, LayoutError, MAX_RULES};
 #[cfg(feature = "alloc")]
 pub use parse::{Source, parse};
 pub use view::View;

@@ -142,6 +142,13 @@ impl<'a> View<'a> {
         self.has(flag::HAS_RULES, op)
     }
 
+    /// Does a rule for this operation, or its default, refuse or change
+    /// something?
+    #[must_use]
+    pub fn restricts(&self, op: Op) -> bool {
+        self.has(flag::RESTRICTS, op)
+    }
+
     /// Does any bind rule say `implicit`?
     #[must_use]
     pub fn has_implicit_rules(&self) -> bool {

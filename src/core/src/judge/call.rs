@@ -1,0 +1,148 @@
+//! The machine of an operation that names one address, or none.
+
+use super::rules::{Question, Rules, Verdict, enter};
+use super::{Answer, Caller, Socket, Step};
+use crate::addr::{Addr, RawAddr, af};
+use crate::policy::{Candidates, Decision, Implicit, Op, Verb};
+use crate::record::{Check, Record, flag};
+use crate::socket::SocketType;
+
+/// Decides one call: made by [`super::bind`], [`super::connect`] or
+/// [`super::socket`].
+pub struct Call<'a> {
+    pub(super) ask: Ask<'a>,
+    pub(super) rules: Rules,
+}
+
+/// What a call asks.
+pub(super) struct Ask<'a> {
+    pub caller: &'a Caller<'a>,
+    pub op: Op,
+    pub addr: Option<&'a Addr>,
+    pub raw: Option<&'a Addr>,
+    pub implicit: Implicit,
+    pub candidates: Option<Candidates<'a>>,
+}
+
+impl Ask<'_> {
+    fn question(&self) -> Question<'_> {
+        Question {
+            caller: self.caller,
+            op: self.op,
+            addr: self.addr,
+            raw: self.raw,
+            implicit: self.implicit,
+            candidates: self.candidates.as_ref(),
+        }
+    }
+}
+
+/// What is to be done with a call.
+#[derive(Clone, Copy, Debug)]
+// There is no heap to put the larger one on.
+#[allow(clippy::large_enum_variant)]
+pub enum Action {
+    /// The kernel is asked as the program asked.
+    Forward,
+    /// The program gets this errno, and the kernel is not asked.
+    Refuse(u16),
+    /// The call is for another address, or the socket is hidden.
+    Redirect(Decision),
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(ask: Ask<'a>, believed: Option<SocketType>) -> Call<'a> {
+        Call {
+            ask,
+            rules: Rules::believing(believed),
+        }
+    }
+
+    pub(super) fn knowing(ask: Ask<'a>, socket: Socket) -> Call<'a> {
+        let rules = Rules::knowing(socket, &ask.question());
+        Call { ask, rules }
+    }
+
+    /// Goes on until something has to be known, or to the end.
+    #[inline]
+    pub fn step(&mut self) -> Step {
+        self.rules.step(&self.ask.question())
+    }
+
+    /// Takes the answer to what [`Call::step`] asked for last.
+    #[inline]
+    pub fn feed(&mut self, answer: Answer<'_>) {
+        self.rules.feed(&self.ask.question(), answer);
+    }
+
+    /// What was decided; complete after [`Step::Done`].
+    #[must_use]
+    #[inline]
+    pub fn verdict(&self) -> &Verdict {
+        self.rules.verdict()
+    }
+}
+
+impl Verdict {
+    /// Writes into a record what was decided about a call of `caller` for
+    /// `addr`, and says what is to be done. `addr` is what the call was judged
+    /// by: see [`Verdict::by_raw`].
+    pub fn enter(
+        &self,
+        caller: &Caller<'_>,
+        op: Op,
+        addr: Option<&Addr>,
+        record: &mut Record,
+    ) -> Action {
+        record.stages |= self.stages;
+        if let Some(uid) = self.uid {
+            record.uid = uid;
+        }
+        if let Some(socket) = &self.socket {
+            record.cookie = socket.cookie;
+            record.identity = socket.identity;
+            record.domain = socket.ty.domain;
+            record.ty = socket.ty.ty;
+            record.protocol = socket.ty.protocol;
+        }
+        let Some(decision) = self.decision(caller, addr) else {
+            return Action::Forward;
+        };
+        if let Some(errno) = enter(caller, &decision, check(op), record) {
+            return Action::Refuse(errno);
+        }
+        match decision.verb {
+            Verb::Move | Verb::Hide if record.flags & flag::OBSERVED == 0 => {
+                Action::Redirect(decision)
+            }
+            _ => Action::Forward,
+        }
+    }
+}
+
+/// The place of the kernel's LSM where the rules stand for an operation.
+fn check(op: Op) -> Check {
+    match op {
+        Op::Socket => Check::SecuritySocketCreate,
+        Op::Bind => Check::SecuritySocketBind,
+        Op::Listen => Check::SecuritySocketListen,
+        Op::Connect => Check::SecuritySocketConnect,
+        Op::Exec => Check::SecurityBprmCheck,
+    }
+}
+
+/// What a raw IPv4 socket makes of a socket address of another family:
+/// `raw_bind` takes the bytes for a `sockaddr_in` without a look at the family.
+/// `None` where the family is IPv4, or where there are too few bytes.
+#[must_use]
+pub fn as_raw_ipv4(raw: &RawAddr) -> Option<Addr> {
+    let bytes = raw.bytes();
+    let (&[a, b, c, d, e, f, g, h], _) = bytes.split_first_chunk()?;
+    if bytes.len() < 16 || u16::from_ne_bytes([a, b]) == af::INET {
+        return None;
+    }
+    Some(Addr::Inet {
+        ip: [e, f, g, h],
+        port: u16::from_be_bytes([c, d]),
+    })
+}

@@ -1,0 +1,54 @@
+//! The fast path in front of the judge: one look at family and port that says
+//! for which binds no rule can match, and nothing else.
+
+use crate::addr::af;
+use crate::policy::{BIND_PORTS, Op, View};
+
+/// The binds that need a look at the rules.
+#[derive(Clone, Copy, Debug)]
+pub enum LookedAt<'p> {
+    /// None of them: there is no rule about bind(2).
+    None,
+    /// Those of IP addresses with these ports ([`View::bind_ports`]), and all
+    /// of other families.
+    Ports(&'p [u64; BIND_PORTS]),
+    /// All of them.
+    All,
+}
+
+impl<'p> LookedAt<'p> {
+    /// What a policy wants to be looked at.
+    #[must_use]
+    pub fn of(view: &View<'p>) -> LookedAt<'p> {
+        match view.bind_ports() {
+            _ if !view.has_rules(Op::Bind) => LookedAt::None,
+            Some(ports) => LookedAt::Ports(ports),
+            None => LookedAt::All,
+        }
+    }
+
+    /// Can no rule match a bind to an address of this family with this port?
+    #[must_use]
+    #[inline]
+    pub fn is_without(&self, family: u16, port: u16) -> bool {
+        match self {
+            LookedAt::None => true,
+            LookedAt::Ports(ports) => {
+                matches!(family, af::INET | af::INET6) && !has_port(ports, port)
+            }
+            LookedAt::All => false,
+        }
+    }
+}
+
+#[inline]
+fn has_port(ports: &[u64; BIND_PORTS], port: u16) -> bool {
+    let word = ports.get(usize::from(port / 64));
+    word.is_none_or(|word| word >> (port % 64) & 1 != 0)
+}
+
+/// May a rule be about a bind that the kernel chooses the port for?
+#[must_use]
+pub fn may_concern_auto(view: &View<'_>) -> bool {
+    !LookedAt::of(view).is_without(af::INET, 0)
+}
