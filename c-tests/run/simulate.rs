@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         Trial::test("explain: as run would do it", explain_as_run),
         Trial::test("explain: what cannot be read", explain_broken),
+        Trial::test("explain: every operation", explain_every_operation),
     ];
     if has_nobody() {
         let name = "simulate --kernel agrees: in a user namespace";
@@ -322,7 +323,7 @@ fn explain(run: Run, calls: &[(&str, &str, &str)]) -> Result<(), Failed> {
 }
 
 fn explain_here() -> Result<(), Failed> {
-    let run = Run::new(&stage().launcher).arg("explain");
+    let run = Run::new(&stage().launcher).args(["explain", "--uid", "1000"]);
     let run = run.args(["-r", "move bind tcp *:82 to loopback:8082"]);
     explain(
         run,
@@ -340,7 +341,7 @@ fn explain_here() -> Result<(), Failed> {
 }
 
 fn explain_described() -> Result<(), Failed> {
-    let run = Run::new(&stage().launcher).arg("explain");
+    let run = Run::new(&stage().launcher).args(["explain", "--uid", "1000"]);
     fs::write(
         run.dir().join("policy"),
         "host unprivileged-start 80\nhost address 10.9.9.9/24\nhost cid 7\n\
@@ -476,6 +477,57 @@ fn explain_as_run() -> Result<(), Failed> {
                 return Err(format!("{args:?} {call}: no {word:?}\n{}", seen.seen()).into());
             }
         }
+    }
+    Ok(())
+}
+
+/// Every operation, for the caller and its capabilities; a call that cannot be
+/// read keeps no other one from its answer.
+fn explain_every_operation() -> Result<(), Failed> {
+    let rules = [
+        "deny socket raw with EPERM",
+        "deny connect tcp *:9 with ENETUNREACH",
+        "deny bind tcp *:81 user nobody",
+        "deny listen tcp *:82",
+    ];
+    let run = Run::new(&stage().launcher)
+        .arg("explain")
+        .args(rules.iter().flat_map(|rule| ["-r", rule]));
+    for (uid, call, result) in [
+        (0, "socket raw", "EPERM"),
+        (0, "socket tcp", "ok"),
+        (0, "connect tcp 127.0.0.1:9", "ENETUNREACH"),
+        (0, "connect tcp 127.0.0.1:10", "ECONNREFUSED"),
+        (0, "bind tcp 127.0.0.1:81", "ok 127.0.0.1:81"),
+        (NOBODY, "bind tcp 127.0.0.1:81", "EACCES"),
+        (NOBODY, "bind tcp 127.0.0.1:83", "EACCES"),
+        (0, "bind tcp 127.0.0.1:83", "ok 127.0.0.1:83"),
+        (0, "bind tcp 10.9.9.9:83", "EADDRNOTAVAIL"),
+        (0, "bind tcp 10.9.9.9:83 freebind", "ok 10.9.9.9:83"),
+        (0, "bind tcp [::]:84 v6only", "ok [::]:84"),
+        (0, "listen tcp 127.0.0.1:82", "EACCES"),
+        (0, "listen tcp 127.0.0.1:83", "ok 127.0.0.1:83"),
+        (0, "listen tcp", "ok 0.0.0.0:"),
+    ] {
+        let seen = run.clone().user(uid).arg(call).finish();
+        same("exit 0", &seen.status, &seen.seen())?;
+        let wanted = format!("  result    {result}");
+        let is_met = |line: &str| match result.ends_with(':') {
+            true => line.starts_with(&wanted),
+            false => line == wanted,
+        };
+        if !seen.stdout.lines().any(is_met) {
+            return Err(format!("{call} of {uid}: no '{wanted}'\n{}", seen.seen()).into());
+        }
+    }
+    // Nobody has to quote a single call.
+    let seen = run.clone().args(["bind", "tcp", "127.0.0.1:83"]).finish();
+    if !seen.stdout.contains("result    ok 127.0.0.1:83") {
+        return Err(seen.seen().into());
+    }
+    let seen = run.args(["bind tcp nonsense", "socket raw"]).finish();
+    if seen.status == "exit 0" || !seen.stdout.contains("result    EPERM") {
+        return Err(seen.seen().into());
     }
     Ok(())
 }

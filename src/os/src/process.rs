@@ -243,3 +243,21 @@ pub fn reopen(fd: &OwnedFd) -> io::Result<OwnedFd> {
         .open(path)?;
     super::high(file.into())
 }
+
+/// The effective user id of this process.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The effective capabilities of this process, as a bit each by their numbers
+/// in capabilities(7); `None` without `/proc`.
+#[must_use]
+pub fn capabilities() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}

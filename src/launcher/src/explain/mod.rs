@@ -1,0 +1,326 @@
+//! `bindgate explain`: what would happen to a call, stage by stage.
+//!
+//! The policy's part is the judge's ([`bindgate_core::judge`]), which a run asks
+//! too; what the kernel would answer is the model's.
+
+mod call;
+mod model;
+mod text;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::judge::{
+    Action, Answer, Caller, Need, Socket, Step as JudgeStep, Verdict, as_raw_ipv4, bind, connect,
+    listen, socket,
+};
+use bindgate_core::model::Host;
+use bindgate_core::model::script::{Caps, Process, apply};
+use bindgate_core::policy::{Decision, HostSetting, Implicit, Op, Verb, View};
+use bindgate_core::record::{Call as RecordCall, Record};
+use bindgate_host_live::machine::{self, Machine};
+
+use self::call::Call;
+use super::cli::RuleSource;
+use super::{Failure, complain, exit, policy};
+
+/// `bindgate explain`
+#[derive(clap::Args, Debug)]
+pub struct Explain {
+    /// Read rules from a file; may be given more than once
+    #[arg(long, short, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// One more rule, as a policy file would have it
+    #[arg(long, short, value_name = "RULE", allow_hyphen_values = true)]
+    rule: Vec<String>,
+    /// `policy` and `rule` by their places on the command line.
+    #[arg(skip)]
+    pub rules: Vec<RuleSource>,
+    /// The user who calls [default: you, with your capabilities]
+    #[arg(long, value_name = "UID")]
+    uid: Option<u32>,
+    /// The executable that calls, for rules that say `for`
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
+    /// Calls, like 'bind tcp 0.0.0.0:80 reuseaddr', 'listen tcp', 'connect udp
+    /// 10.0.0.1:53' or 'socket raw'
+    #[arg(value_name = "CALL", required = true)]
+    calls: Vec<String>,
+}
+
+/// Everything that the answers depend on.
+struct Scene<'a> {
+    view: &'a View<'a>,
+    host: Host,
+    caller: Process,
+    program: &'a [u8],
+    machine: Option<&'a Machine>,
+}
+
+/// The command.
+pub fn explain(args: &Explain) -> Result<i32, Failure> {
+    let mut parsed = policy::parse(&policy::gather(&args.rules)?)?;
+    // A run would refuse these; here they only say whose answers are wanted.
+    let lines = std::mem::take(&mut parsed.host);
+    let compiled = policy::compile(&parsed)?;
+    let view = compiled.view()?;
+    let described = !lines.is_empty();
+    // A described host has no sockets; this machine's are not looked for then.
+    let machine = (!described).then(machine::read);
+    let machine = machine.as_ref();
+    let mut host = match machine {
+        Some(machine) => machine.host,
+        None => Host::loopback(machine::running()),
+    };
+    for sentence in machine.map_or_else(Vec::new, |m| m.left_out.sentences(&host)) {
+        complain(format_args!("warning: {sentence}"));
+    }
+    let mut caller = caller(args.uid);
+    for line in &lines {
+        apply(&mut host, &line.setting).map_err(|why| Failure::new(exit::USAGE, "host", why))?;
+        if let HostSetting::Privileged(yes) = line.setting {
+            caller.caps = Caps::of_user(u32::from(!yes));
+        }
+    }
+    let scene = Scene {
+        view: &view,
+        host,
+        caller,
+        program: args
+            .program
+            .as_deref()
+            .map_or(&[][..], |p| p.as_os_str().as_bytes()),
+        machine,
+    };
+    let mut out = String::new();
+    let mut status = 0;
+    for text in call::calls(&args.calls) {
+        match Call::parse(&text) {
+            Ok(call) => scene.explain(&mut out, &call),
+            Err(failure) => {
+                complain(&failure.message);
+                status = failure.status;
+            }
+        }
+    }
+    std::io::stdout()
+        .write_all(out.as_bytes())
+        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    Ok(status)
+}
+
+/// Who calls: this very process's user, or another one as the kernel makes it.
+fn caller(uid: Option<u32>) -> Process {
+    let own = bindgate_os::process::effective_uid();
+    let mut caller = Process::new("caller", uid.unwrap_or(own));
+    if caller.uid == own
+        && let Some(capabilities) = bindgate_os::process::capabilities()
+    {
+        let has = |n: u32| capabilities >> n & 1 != 0;
+        caller.caps = Caps {
+            net_bind_service: has(10),
+            net_admin: has(12),
+            net_raw: has(13),
+        };
+    }
+    caller
+}
+
+impl Scene<'_> {
+    fn caller(&self) -> Caller<'_> {
+        Caller {
+            view: self.view,
+            observe: !self.view.is_enforcing(),
+            unprivileged_start: self.host.sysctl.unprivileged_start,
+            program: if self.program.is_empty() {
+                // Rules with `for` are left out, and it is said.
+                b"?"
+            } else {
+                self.program
+            },
+            script: b"",
+        }
+    }
+
+    fn explain(&self, out: &mut String, call: &Call) {
+        let _ = writeln!(out, "{}   (uid {})", call.text, self.caller.uid);
+        if self.program.is_empty() && self.view.needs_program(call.op) {
+            let _ = writeln!(
+                out,
+                "            --program was not given: rules with 'for' were left out"
+            );
+        }
+        match call.op {
+            Op::Listen => self.listen(out, call),
+            _ => self.one(out, call),
+        }
+    }
+
+    /// Answers what a machine of the judge asks, for the socket of the call.
+    fn answer<'c>(&self, call: &'c Call, need: Need) -> Answer<'c> {
+        match need {
+            Need::Socket => Answer::Socket(Socket::described(call.socket())),
+            Need::Protocol => Answer::Protocol(Some(call.socket().protocol)),
+            Need::Bound => Answer::Bound(Some(call.addr.is_some())),
+            Need::Name => Answer::Name(Some((call.socket(), call.at()))),
+            Need::V6Only => {
+                Answer::V6Only(Some(call.has("IPV6_V6ONLY") || self.host.sysctl.bindv6only))
+            }
+            Need::User => Answer::User(Some(self.caller.uid)),
+            // The first use of the run.
+            Need::Use { .. } => Answer::Use(true),
+        }
+    }
+
+    /// A call that is judged once.
+    fn one(&self, out: &mut String, call: &Call) {
+        let caller = self.caller();
+        let believed = Some(call.socket());
+        let raw = call
+            .addr
+            .as_ref()
+            .and_then(|(bytes, _)| RawAddr::new(bytes))
+            .and_then(|raw| as_raw_ipv4(&raw));
+        let mut judge = match call.op {
+            Op::Socket => socket::create(&caller, call.socket()),
+            Op::Connect => connect::connect(&caller, call.at(), believed),
+            _ => bind::bind(&caller, call.at(), raw.as_ref(), Implicit::No, believed),
+        };
+        while let JudgeStep::Need(need) = judge.step() {
+            judge.feed(self.answer(call, need));
+        }
+        let verdict = *judge.verdict();
+        let addr = if verdict.by_raw {
+            raw.as_ref()
+        } else {
+            call.at()
+        };
+        match self.policy(out, call.op, &verdict, addr) {
+            Action::Refuse(errno) => text::result(out, &text::name_of(errno)),
+            Action::Redirect(decision) => self.redirected(out, call, &decision),
+            Action::Forward => {
+                let bytes = call.addr.as_ref().map(|(bytes, _)| bytes.clone());
+                let outcome = self.model(out, call, bytes);
+                match outcome {
+                    Some(outcome) if call.op == Op::Socket && outcome.result.is_ok() => {
+                        text::result(out, "ok");
+                    }
+                    Some(outcome) => text::result(out, &model::told(&outcome)),
+                    None => {}
+                }
+                self.may_listen(out, call);
+            }
+        }
+    }
+
+    /// listen(2), with the bind that comes with it.
+    fn listen(&self, out: &mut String, call: &Call) {
+        let caller = self.caller();
+        let mut judge = listen::Listen::new(&caller, Some(call.socket()), call.addr.is_some());
+        while let JudgeStep::Need(need) = judge.step() {
+            judge.feed(self.answer(call, need));
+        }
+        if let Some((verdict, addr)) = judge.implicit() {
+            match self.policy(out, Op::Bind, verdict, Some(addr)) {
+                Action::Refuse(errno) => return text::result(out, &text::name_of(errno)),
+                Action::Redirect(decision) => {
+                    return self.redirected(out, call, &decision);
+                }
+                Action::Forward => {}
+            }
+        }
+        if let Some((verdict, addr)) = judge.verdict()
+            && let Action::Refuse(errno) = self.policy(out, Op::Listen, verdict, addr)
+        {
+            return text::result(out, &text::name_of(errno));
+        }
+        let bytes = call.addr.as_ref().map(|(bytes, _)| bytes.clone());
+        if let Some(outcome) = self.model(out, call, bytes) {
+            text::result(out, &model::told(&outcome));
+        }
+    }
+
+    /// Says what the policy says, and gives what is to be done.
+    fn policy(&self, out: &mut String, op: Op, verdict: &Verdict, addr: Option<&Addr>) -> Action {
+        let caller = self.caller();
+        // Its words are the record's.
+        let mut record = Record::new(RecordCall::Bind);
+        let action = verdict.enter(&caller, op, addr, &mut record);
+        if let Some(decision) = verdict.decision(&caller, addr) {
+            text::policy(out, self.view, &decision, caller.observe, op);
+        }
+        action
+    }
+
+    /// A redirect that holds: to where, and what the kernel says of that.
+    fn redirected(&self, out: &mut String, call: &Call, decision: &Decision) {
+        if decision.verb == Verb::Hide {
+            let _ = writeln!(out, "  model     ok, where nobody can reach it");
+            return text::result(out, "ok");
+        }
+        let Some(target) = decision.target else {
+            return;
+        };
+        match placed(call, &target) {
+            Ok(Some(bytes)) => {
+                if let Some(outcome) = self.model(out, call, Some(bytes)) {
+                    let told = match outcome.result {
+                        Ok(()) => call.at().map_or("ok".to_owned(), |at| format!("ok {at}")),
+                        Err(_) => model::told(&outcome),
+                    };
+                    text::result(out, &told);
+                }
+            }
+            Ok(None) => {
+                let _ = writeln!(out, "  model     a Unix socket takes the socket's place");
+                text::result(
+                    out,
+                    &call.at().map_or("ok".to_owned(), |at| format!("ok {at}")),
+                );
+            }
+            Err(why) => {
+                let _ = writeln!(out, "  model     {why}");
+            }
+        }
+        self.may_listen(out, call);
+    }
+
+    /// Says where a server that is bound so may not listen. Where the kernel
+    /// chooses the name, no rule can be asked about it yet.
+    fn may_listen(&self, out: &mut String, call: &Call) {
+        let is_named = call.at().is_some_and(|at| !at.is_auto());
+        if call.op != Op::Bind || !is_named || !call.socket().is_stream() || self.caller().observe {
+            return;
+        }
+        let caller = self.caller();
+        let mut judge = listen::Listen::new(&caller, Some(call.socket()), true);
+        while let JudgeStep::Need(need) = judge.step() {
+            let answer = match need {
+                Need::Bound => Answer::Bound(Some(true)),
+                need => self.answer(call, need),
+            };
+            judge.feed(answer);
+        }
+        if let Some((verdict, addr)) = judge.verdict()
+            && let Some(decision) = verdict.decision(&caller, addr)
+            && decision.verb == Verb::Deny
+        {
+            text::listen(out, self.view, &decision);
+        }
+    }
+}
+
+/// The address that a moved socket is bound to, or nothing where it becomes a
+/// Unix socket; or why it cannot be moved.
+fn placed(call: &Call, target: &Addr) -> Result<Option<Vec<u8>>, &'static str> {
+    let socket = call.socket();
+    match target.family() {
+        family if family == socket.domain => Ok(Some(target.write().bytes().to_vec())),
+        af::UNIX if socket.is_stream() => Ok(None),
+        af::UNIX => Err("EOPNOTSUPP: a datagram socket cannot be moved to a Unix socket"),
+        _ => Err("EAFNOSUPPORT: the socket's family cannot bind the target"),
+    }
+}

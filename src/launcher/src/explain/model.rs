@@ -1,0 +1,132 @@
+//! What the kernel would answer, beside this machine's sockets.
+
+use std::fmt::Write as _;
+
+use bindgate_core::addr::{Addr, UnixKind, af};
+use bindgate_core::model::script::{Call as ModelCall, Line, Outcome, Player, Script};
+use bindgate_core::model::{Opt, Pick, Step};
+use bindgate_core::policy::Op;
+use bindgate_host_live::kernel::path::{path_of, path_state};
+
+use super::Scene;
+use super::call::Call;
+
+impl Scene<'_> {
+    /// Plays the call, and says what came of it; `bytes` is the address that
+    /// the kernel would be asked for. `None` where the model does not know.
+    pub fn model(&self, out: &mut String, call: &Call, bytes: Option<Vec<u8>>) -> Option<Outcome> {
+        let script = &Script {
+            host: self.host,
+            sysctls: Vec::new(),
+            jails: Vec::new(),
+            processes: vec![self.caller.clone()],
+            vars: vec!["s".into()],
+            lines: Vec::new(),
+        };
+        // Room for all of them, and for the one that asks.
+        let others = self.machine.map_or(0, |m| m.sockets.len());
+        let mut player = Player::new(script, others + 1);
+        let at = bytes.as_deref().and_then(Addr::read);
+        let beside = self.beside(&mut player, call, at.as_ref());
+        let line = |call| Line {
+            process: 0,
+            var: 0,
+            call,
+            expect: None,
+            at: 0,
+        };
+        let (domain, ty, protocol) = call.kind;
+        let mut lines = vec![line(ModelCall::Socket {
+            domain,
+            ty,
+            protocol,
+        })];
+        lines.extend(
+            call.options
+                .iter()
+                .filter_map(|name| option(name))
+                .map(line),
+        );
+        match (call.op, bytes) {
+            (Op::Connect, Some(bytes)) => lines.push(line(ModelCall::Connect { bytes })),
+            (Op::Bind, Some(bytes)) => lines.push(line(ModelCall::Bind { bytes, len: None })),
+            (Op::Listen, bytes) => {
+                lines.extend(bytes.map(|bytes| line(ModelCall::Bind { bytes, len: None })));
+                lines.push(line(ModelCall::Listen));
+            }
+            _ => {}
+        }
+        let mut last = None;
+        for (n, line) in lines.iter().enumerate() {
+            if self.machine.is_some() {
+                player.path = path_of(line).map(|path| path_state(&path, self.caller.uid));
+            }
+            let outcome = player.play(script, line, Pick::Random(n as u32));
+            let failed = outcome.result.is_err();
+            last = Some(outcome);
+            if failed {
+                break;
+            }
+        }
+        let last = last?;
+        let left_out = |at| self.machine.is_some_and(|m| m.left_out.concerns(&at));
+        if last.result.is_err() && at.is_some_and(left_out) {
+            let _ = writeln!(
+                out,
+                "  model     not known: the address is one that the model has no room for"
+            );
+            return None;
+        }
+        let _ = writeln!(out, "  model     {}", told(&last));
+        for step in last.trail.steps() {
+            if *step != Step::CskUpdateClear {
+                let _ = writeln!(out, "            {step}");
+            }
+        }
+        let _ = writeln!(out, "            {beside}");
+        Some(last)
+    }
+
+    /// Puts the machine's sockets beside the one that asks, and says so.
+    fn beside(&self, player: &mut Player, call: &Call, at: Option<&Addr>) -> String {
+        let names_file = matches!(at, Some(Addr::Unix(name)) if name.kind == UnixKind::Path);
+        match (self.machine, call.socket().domain) {
+            (None, _) => "on the host that the policy describes".to_owned(),
+            (Some(machine), af::INET | af::INET6) => {
+                let mut net = player.net.net();
+                let n = machine.sockets.iter().filter_map(|o| net.adopt(o)).count();
+                let sockets = if n == 1 { "socket" } else { "sockets" };
+                format!(
+                    "considering {n} existing {sockets} (their reuse options are unknown; \
+                     assumed off)"
+                )
+            }
+            (Some(_), af::UNIX) if names_file => {
+                "with the path as it is on this machine".to_owned()
+            }
+            (Some(_), _) => "other sockets of this family are not looked for".to_owned(),
+        }
+    }
+}
+
+/// An option by its name in a script.
+fn option(name: &str) -> Option<ModelCall> {
+    Some(ModelCall::Set(match name {
+        "SO_REUSEADDR" => Opt::ReuseAddr(true),
+        "SO_REUSEPORT" => Opt::ReusePort(true),
+        "IPV6_V6ONLY" => Opt::V6Only(true),
+        "IP_FREEBIND" => Opt::FreeBind(true),
+        "IP_TRANSPARENT" => Opt::Transparent(true),
+        "IP_BIND_ADDRESS_NO_PORT" => Opt::NoPort(true),
+        _ => return None,
+    }))
+}
+
+/// A result as text: `ok`, `ok ADDRESS`, or the name of an error.
+pub fn told(outcome: &Outcome) -> String {
+    match (outcome.result, outcome.name) {
+        (Ok(()), Some(name)) => format!("ok {name}"),
+        (Ok(()), None) => "ok".to_owned(),
+        (Err(e), _) => e.name().to_owned(),
+    }
+}
