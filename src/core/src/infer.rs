@@ -5,18 +5,9 @@
 //! name as inferred.
 
 use crate::addr::af;
+use crate::errno::{EADDRINUSE, EBADF, EFAULT, ENOTSOCK, EPERM, EPROTONOSUPPORT, ESOCKTNOSUPPORT};
 use crate::record::{Call, Check};
 use crate::socket::{KindSet, SocketType};
-
-// Numbers of <asm-generic/errno.h>; the same on every architecture that Rust
-// and Linux share, MIPS and SPARC apart.
-const EPERM: u16 = 1;
-const EBADF: u16 = 9;
-const EFAULT: u16 = 14;
-const ENOTSOCK: u16 = 88;
-const EADDRINUSE: u16 = 98;
-const ESOCKTNOSUPPORT: u16 = 94;
-const EPROTONOSUPPORT: u16 = 93;
 
 /// The check that gave `errno` to `call` on a socket of type `ty`.
 #[must_use]

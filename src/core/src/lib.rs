@@ -13,6 +13,7 @@
 //! | [`judge`] | one call, decided: what the shim, `explain` and the tests all ask |
 //! | [`record`] | one decision as plain words |
 //! | [`render`] | a record as a line of text or JSON |
+//! | [`errno`] | error numbers, names and texts |
 //! | [`infer`] | which check of the kernel an errno came from |
 //! | [`shared`] | the layout of the state that the processes of a run share |
 //! | [`uapi`] | the kernel's byte layouts, each once |
@@ -31,6 +32,7 @@ extern crate std;
 
 pub mod addr;
 pub mod elf;
+pub mod errno;
 pub mod infer;
 pub mod judge;
 pub mod model;

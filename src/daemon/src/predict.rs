@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::errno::EADDRINUSE;
 use bindgate_core::model::{
     Cred, Errno, Fd, Host, Outside, OwnedNet, Pick, Pointer, SockId, State, Step,
 };
@@ -33,8 +34,6 @@ const QUESTIONS: u32 = 20;
 const KEPT: usize = 4096;
 /// Owners of a port that are looked at.
 const OWNERS: usize = 256;
-
-const EADDRINUSE: u16 = 98;
 
 pub(super) mod why {
     pub const ELSEWHERE: &str = "not asked of the kernel at a known address";

@@ -18,7 +18,6 @@
 
 #[cfg(test)]
 mod dice;
-mod errno;
 mod follow;
 pub mod freebsd;
 pub mod host;
@@ -30,7 +29,7 @@ mod net;
 pub mod script;
 mod step;
 
-pub use errno::Errno;
+pub use crate::errno::Errno;
 pub use follow::{Ask, conflict, table_of};
 pub use host::{AddrType, Cred, Generation, Host, Jail};
 #[cfg(feature = "alloc")]

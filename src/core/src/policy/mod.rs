@@ -24,7 +24,6 @@ mod conditions;
 mod decide;
 #[cfg(feature = "alloc")]
 mod diag;
-pub mod errno;
 mod exec;
 mod find;
 #[cfg(feature = "alloc")]
@@ -59,6 +58,7 @@ mod view;
 #[cfg(feature = "alloc")]
 mod warn;
 
+pub use crate::errno;
 #[cfg(feature = "alloc")]
 pub use ast::{
     Action, At, CidSet, DefaultLine, Defaults, HostLine, HostSetting, IpSet, Kinds, Personality,

@@ -285,7 +285,7 @@ impl<'p> Line<'p, '_, '_> {
         };
         if found.is_none() {
             let expected = "a name like EACCES or a number from 1 to 4095";
-            let names = errno::NAMES.iter().map(|(n, _)| *n);
+            let names = errno::names();
             self.wrong(w, "error number", expected, names);
         }
         found

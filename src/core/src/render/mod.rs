@@ -4,7 +4,6 @@
 //! nothing here allocates, and all goes into any [`core::fmt::Write`].
 //! `docs/log.md` is the description for those who read the lines.
 
-mod errno;
 mod event;
 mod holder;
 mod json;
@@ -13,7 +12,6 @@ mod predicted;
 mod text;
 mod time;
 
-pub use errno::errno;
 pub use event::{End, Event, json_event, text_event};
 pub use holder::{Holder, HolderState};
 pub use json::json;
@@ -105,6 +103,13 @@ pub fn is_shown(record: &Record, detail: Detail) -> bool {
                 }
         }
     }
+}
+
+/// Name and text of an error number of Linux.
+#[must_use]
+pub fn errno(number: u16) -> Option<(&'static str, &'static str)> {
+    let known = crate::errno::Errno::from_linux(i32::from(number))?;
+    Some((known.name(), known.text()))
 }
 
 /// Bytes that are mostly text. What is [unprintable](crate::text::is_unprintable)
