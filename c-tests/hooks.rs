@@ -87,6 +87,12 @@ fn table(rows: &str) -> Result<Run, String> {
     Ok(Run::new(compile("every_hook", &[])?).arg(rows))
 }
 
+/// Functions that no row can call, and the program that does.
+const WITHOUT_ROWS: [(&str, &str); 1] = [
+    // Returns twice, so that its caller must not return.
+    ("vfork", "records_vfork"),
+];
+
 /// What the library exports is what the program calls; each of these has a row
 /// in which the call succeeds.
 fn every_hook_has_a_row() -> Result<(), Failed> {
@@ -99,6 +105,7 @@ fn every_hook_has_a_row() -> Result<(), Failed> {
     let hooks: BTreeSet<&str> = symbols
         .lines()
         .filter_map(|line| line.split(' ').next())
+        .filter(|hook| WITHOUT_ROWS.iter().all(|(name, _)| name != hook))
         .collect();
     if !hooks.contains("bind") {
         return Err(format!("the library's symbols:\n{symbols}").into());

@@ -67,7 +67,13 @@ pub fn trials() -> Vec<Trial> {
     }
     // QEMU's vfork(2) is a fork(2).
     if !emulated {
-        trials.push(Trial::test("limit_vfork::run", vfork_child));
+        for way in [Way::Run, Way::Preload] {
+            let name = format!("records_vfork::{}", format!("{way:?}").to_lowercase());
+            trials.push(Trial::test(name, move || {
+                counted("records_vfork", "pid", "exit 0", way)?;
+                counted("records_vfork", "tid", "exit 0", way)
+            }));
+        }
     }
     trials
 }
@@ -290,19 +296,6 @@ fn granted_under(rules: &[&str]) -> Result<Vec<String>, Failed> {
         });
     }
     Ok(lines)
-}
-
-/// The bind of a vfork child is recorded under its parent's number.
-fn vfork_child() -> Result<(), Failed> {
-    let run = logged("limit_vfork", Way::Run)?;
-    let outcome = run.finish();
-    let parent = outcome.stdout.trim().parse::<i64>().ok();
-    let records = outcome.records();
-    let binds: Vec<_> = records.iter().filter(|r| r.is("bind", "allow")).collect();
-    match binds[..] {
-        [bind] if parent.is_some() && bind.number("pid") == parent => Ok(()),
-        _ => Err(outcome.seen().into()),
-    }
 }
 
 fn logged(program: &str, way: Way) -> Result<Run, String> {

@@ -31,6 +31,7 @@ mod socket;
 mod sockopt;
 mod syscall;
 mod unseen;
+mod vfork;
 
 pub use bind::{Binding, Plan};
 

@@ -73,6 +73,13 @@ unsafe extern "C-unwind" fn dispatch(
             libc::SYS_close => descriptor::close(a as c_int),
             libc::SYS_close_range => descriptor::close_range(a as u32, b as u32, c as c_int),
             libc::SYS_dup3 => descriptor::dup3(a as c_int, b as c_int, c as c_int),
+            libc::SYS_prctl => descriptor::prctl(
+                a as c_int,
+                b as *mut _,
+                c as *mut _,
+                d as *mut _,
+                e as *mut _,
+            ),
             libc::SYS_seccomp => {
                 let next = real::syscall();
                 return descriptor::seccomp(a as u32, b as u32, || {
@@ -85,10 +92,14 @@ unsafe extern "C-unwind" fn dispatch(
     }
 }
 
-/// The numbers below 64 that take the way through Rust, as bits.
+/// One more than the highest number that takes the way through Rust.
 #[cfg(target_arch = "x86_64")]
-const LOW: u64 = bits(
-    &[
+const END: c_long = 512;
+
+/// The numbers that take the way through Rust, as bits.
+#[cfg(target_arch = "x86_64")]
+static NUMBERS: [u64; END as usize / 64] = {
+    let numbers = [
         libc::SYS_close,
         libc::SYS_socket,
         libc::SYS_connect,
@@ -104,31 +115,21 @@ const LOW: u64 = bits(
         libc::SYS_setsockopt,
         libc::SYS_getsockopt,
         libc::SYS_execve,
-    ],
-    0,
-);
-/// Those from `accept4` on, as bits; `close_range` stands alone.
-#[cfg(target_arch = "x86_64")]
-const HIGH: u64 = bits(
-    &[
+        libc::SYS_prctl,
         libc::SYS_accept4,
         libc::SYS_dup3,
         libc::SYS_sendmmsg,
         libc::SYS_seccomp,
         libc::SYS_execveat,
-    ],
-    libc::SYS_accept4,
-);
-
-#[cfg(target_arch = "x86_64")]
-const fn bits(numbers: &[c_long], from: c_long) -> u64 {
-    let (mut bits, mut i) = (0, 0);
+        libc::SYS_close_range,
+    ];
+    let (mut bits, mut i) = ([0; END as usize / 64], 0);
     while i < numbers.len() {
-        bits |= 1 << (numbers[i] - from);
+        bits[numbers[i] as usize / 64] |= 1 << (numbers[i] % 64);
         i += 1;
     }
     bits
-}
+};
 
 /// syscall(2).
 ///
@@ -141,27 +142,14 @@ pub unsafe extern "C-unwind" fn syscall() {
     // The seventh argument lies where a Rust function expects it: just above
     // the return address.
     core::arch::naked_asm!(
-        "cmp rdi, 63",
-        "ja 2f",
-        "movabs rax, {low}",
-        "bt rax, rdi",
+        "cmp rdi, {end}",
+        "jae 2f",
+        "bt qword ptr [rip + {numbers}], rdi",
         "jc {dispatch}",
-        "jmp qword ptr [rip + {next}]",
         "2:",
-        "lea rax, [rdi - {accept4}]",
-        "cmp rax, 63",
-        "ja 3f",
-        "movabs r11, {high}",
-        "bt r11, rax",
-        "jc {dispatch}",
-        "3:",
-        "cmp rdi, {close_range}",
-        "je {dispatch}",
         "jmp qword ptr [rip + {next}]",
-        low = const LOW,
-        high = const HIGH,
-        accept4 = const libc::SYS_accept4,
-        close_range = const libc::SYS_close_range,
+        end = const END,
+        numbers = sym NUMBERS,
         next = sym real::cell::syscall,
         dispatch = sym dispatch,
     )
@@ -192,6 +180,8 @@ pub unsafe extern "C-unwind" fn syscall() {
         "b.eq 2f",
         "cmp x0, {seccomp}",
         "b.eq 2f",
+        "cmp x0, {prctl}",
+        "b.eq 2f",
         "cmp x0, {execveat}",
         "b.eq 2f",
         "cmp x0, {close_range}",
@@ -207,6 +197,7 @@ pub unsafe extern "C-unwind" fn syscall() {
         dup3 = const libc::SYS_dup3,
         sendmmsg = const libc::SYS_sendmmsg,
         seccomp = const libc::SYS_seccomp,
+        prctl = const libc::SYS_prctl,
         execveat = const libc::SYS_execveat,
         close_range = const libc::SYS_close_range,
         next = sym real::cell::syscall,

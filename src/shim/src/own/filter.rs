@@ -90,6 +90,9 @@ pub struct Before {
     was_filtered: bool,
 }
 
+// A vfork child installs one for itself: its word is not its parent's, and it has
+// no other threads.
+
 /// The program is about to install a filter. Asks now for what a record needs
 /// when nothing may be asked any more.
 pub fn begin(scope: Scope) -> Before {
@@ -100,6 +103,10 @@ pub fn begin(scope: Scope) -> Before {
         let _ = process::slot(run);
     }
     let was_filtered = thread::is_filtered(thread::word());
+    let scope = match thread::is_vfork_child() {
+        true => Scope::Thread,
+        false => scope,
+    };
     let bits = match scope {
         Scope::Thread => {
             thread::set_filtered(true);
@@ -117,6 +124,7 @@ pub fn begin(scope: Scope) -> Before {
 /// The kernel has answered: is the filter there?
 pub fn end(before: &Before, installed: bool) {
     match (before.scope, installed) {
+        (Scope::Thread, true) if thread::is_vfork_child() => {}
         (Scope::Thread, true) => {
             FORBIDDEN.fetch_or(STRANGERS, Relaxed);
         }

@@ -2,8 +2,8 @@
 //!
 //! A fork child must notice that it is one without a system call and without
 //! a hook on fork(2): its numbers live on a page that the kernel wipes in the
-//! child (`MADV_WIPEONFORK`). A vfork child keeps the page, and with it its
-//! parent's number, until it execs.
+//! child (`MADV_WIPEONFORK`). A vfork child has its parent's page, which it must
+//! not write to, and asks for its own numbers.
 
 use core::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
@@ -105,7 +105,7 @@ pub fn pid() -> u32 {
 #[cold]
 fn first_pid() -> u32 {
     let (own, pid) = (own(), sys::getpid(filter::allowed()));
-    if pid != 0 && !core::ptr::eq(own, &raw const NO_PAGE) {
+    if pid != 0 && !core::ptr::eq(own, &raw const NO_PAGE) && !thread::is_vfork_child() {
         own.pid.store(pid, Relaxed);
     }
     pid
@@ -124,7 +124,7 @@ pub fn slot(run: &session::Run) -> u32 {
 #[cold]
 fn register(run: &session::Run) -> u32 {
     let (own, pid) = (own(), pid());
-    if pid == 0 {
+    if pid == 0 || thread::is_vfork_child() {
         // Behind a filter nobody may ask: a fork child without a number of its
         // own has no slot either.
         return 0;
@@ -171,21 +171,27 @@ pub fn ids() -> (u32, u32) {
     let word = thread::word();
     match (word as u32, (word >> 32) as u32) {
         (of, tid) if of == pid && tid != 0 => (pid, tid),
-        _ => (pid, first_tid(pid)),
+        _ => first_ids(pid),
     }
 }
 
 #[cold]
-fn first_tid(pid: u32) -> u32 {
-    match thread::ids() {
-        (of, tid) if of == pid && tid != 0 => return tid,
-        _ => {}
+fn first_ids(mut pid: u32) -> (u32, u32) {
+    let known = thread::ids();
+    if thread::is_vfork_child() {
+        pid = match known {
+            (0, _) => sys::getpid(filter::allowed()),
+            (own, _) => own,
+        };
+    }
+    if known.0 == pid && known.1 != 0 {
+        return known;
     }
     let tid = sys::gettid(filter::allowed());
     if tid != 0 {
         thread::set_ids(pid, tid);
     }
-    tid
+    (pid, tid)
 }
 
 /// What is known of the processor's counter.

@@ -49,13 +49,20 @@ pub fn word() -> u64 {
 
 /// In the half of the word that is a pid: the thread has installed a seccomp
 /// filter for itself, or was forked from one that had.
-const FILTERED: u64 = 1 << 31;
+pub const FILTERED: u64 = 1 << 31;
+/// There too: the word is that of a vfork child, in its parent's memory.
+pub const VFORK_CHILD: u64 = 1 << 30;
 /// What is no part of the pid. Pids end at 2²² (`PID_MAX_LIMIT`).
-const FLAGS: u64 = FILTERED;
+const FLAGS: u64 = FILTERED | VFORK_CHILD;
 
 /// Is the thread of this word under a filter of its own?
 pub fn is_filtered(word: u64) -> bool {
     word & FILTERED != 0
+}
+
+/// Is this a vfork child, in its parent's memory?
+pub fn is_vfork_child() -> bool {
+    word() & VFORK_CHILD != 0
 }
 
 /// Notes whether this thread is under a filter of its own.
