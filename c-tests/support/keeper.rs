@@ -6,7 +6,7 @@
 //! is left: nothing of a test survives it.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
@@ -19,8 +19,8 @@ use super::Patience;
 pub struct Keeper {
     /// The keeper itself.
     child: Child,
-    /// Open until the run is given up; a byte ends the program's group.
-    control: Option<File>,
+    /// Open until the run is given up.
+    control: Option<OwnedFd>,
     /// The keeper's words: the program's number, then its status.
     report: File,
     program: i32,
@@ -50,7 +50,7 @@ impl Keeper {
         drop((control, out_report));
         let mut keeper = Keeper {
             child,
-            control: Some(in_control.into()),
+            control: Some(in_control),
             report: report.into(),
             program: 0,
             status: None,
@@ -104,10 +104,8 @@ impl Keeper {
         Ok(i32::from_ne_bytes(word))
     }
 
-    /// Kills what is left of the program's group. Whatever else the run has
-    /// left has to end by itself; [`all_ended`] sees to it.
-    pub fn leave(mut self) {
-        let _ = self.control.as_mut().map(|control| control.write_all(&[0]));
+    /// Whatever the run has left has to end by itself; [`all_ended`] sees to it.
+    pub fn leave(self) {
         let mut ending = ENDING.lock().unwrap_or_else(|e| e.into_inner());
         ending.retain_mut(|other| !other.has_ended());
         ending.push(self);
@@ -273,12 +271,7 @@ fn keep(control: RawFd, report: RawFd, program: libc::pid_t) -> ! {
             if events[0].revents != 0 {
                 libc::read(ended, bytes.as_mut_ptr().cast(), bytes.len());
             }
-            if events[1].revents != 0 {
-                match libc::read(control, bytes.as_mut_ptr().cast(), 1) {
-                    1 => drop(libc::kill(-program, libc::SIGKILL)),
-                    _ => given_up = true,
-                }
-            }
+            given_up |= events[1].revents != 0;
         }
     }
 }

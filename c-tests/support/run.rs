@@ -398,7 +398,7 @@ impl Process {
         if said { Ok(()) } else { Err(end(self)) }
     }
 
-    /// Waits for its end, then ends what is left of its process group.
+    /// Waits for its end. What it leaves has to end by itself.
     ///
     /// # Panics
     ///
