@@ -32,7 +32,7 @@ __attribute__((constructor)) static void start(void)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _exit(98);
     if (!getenv("FILTER_CALLS")) {
-        if (write(-1, "the filter", 10) >= 0)
+        if (lseek(-1, 0x66696c746572, SEEK_SET) >= 0)
             _exit(98);
     } else if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all, 0, 0)) {
         _exit(98);

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{NOBODY, Run, Way, compile, has_nobody, same, stage};
+use crate::filtered;
+use crate::support::{NOBODY, Run, Way, compile, has_nobody, same, skipped, stage, which};
 
 /// Rules that have every call looked at and change none of the table's.
 const LOOKED_AT: [&str; 6] = [
@@ -80,6 +81,14 @@ pub fn trials() -> Vec<Trial> {
             trials.push(Trial::test(name, || same_answers(scene, rows)));
         }
     }
+    // What starts a program is not told by the calls of the one before it.
+    let name = "every_hook::calls, filtered";
+    trials.push(match which("strace") {
+        Some(_) => Trial::test(name, || {
+            filtered::run(&table("calls")?, "every_hook", &REFUSED)
+        }),
+        None => skipped(name, "strace is not installed"),
+    });
     trials
 }
 
