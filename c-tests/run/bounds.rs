@@ -5,6 +5,7 @@ use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::python;
 use crate::support::{Run, Way, in_net, same, stage};
 
 pub fn trials() -> Vec<Trial> {
@@ -155,9 +156,10 @@ fn models_of(stdout: &str) -> impl Iterator<Item = &str> {
         .filter_map(|l| l.strip_prefix("  model     "))
 }
 
-/// Binds to every address, then to one that is not there.
+/// Binds to every address, then to one that is not there; stays until all of it
+/// is in the log.
 const BINDS: &str = "
-import socket, time
+import socket
 kept = []
 for i in range(1, 42):
     for family, address in (socket.AF_INET, f'10.9.0.{i}'), (socket.AF_INET6, f'fd09::{i}'):
@@ -167,12 +169,12 @@ for i in range(1, 42):
         except OSError:
             pass
         kept.append(s)
-time.sleep(0.3)
+until_logged(len(kept))
 ";
 
 fn predicted() -> Result<(), Failed> {
     in_net(|| {
-        let run = Run::new("python3").args(["-c", BINDS]);
+        let run = python(BINDS);
         fill(&run)?;
         let outcome = run.way(Way::Run).logged().spawn().wait();
         let mut answers = [("ok", 0), ("unknown", 0), ("EADDRNOTAVAIL", 0)];

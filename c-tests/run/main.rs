@@ -13,6 +13,12 @@ mod tamper;
 mod terminal;
 mod unseen;
 
+/// A program in Python that knows `until_logged`, see `logged.py`.
+fn python(text: &str) -> support::Run {
+    let text = include_str!("logged.py").to_owned() + text;
+    support::Run::new("python3").arg("-c").arg(text)
+}
+
 fn main() {
     support::main(|| {
         let mut trials = process::trials();

@@ -5,6 +5,7 @@ use std::net::{TcpListener, UdpSocket};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
+use crate::python;
 use crate::support::{Outcome, Run, Way, in_net, log::Record, same};
 
 pub fn trials() -> Vec<Trial> {
@@ -14,9 +15,9 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Binds, one after the other, and stays until it has been looked at.
+/// Binds, one after the other, and stays until all of it is in the log.
 const BINDS: &str = "
-import socket, time
+import socket
 kept = []
 def bind(kind, address, *option, family=socket.AF_INET):
     s = socket.socket(family, kind)
@@ -40,7 +41,7 @@ try:
 except OSError:
     pass
 bind(tcp, '\\0bindgate-predicted', family=socket.AF_UNIX)
-time.sleep(0.3)
+until_logged(8)
 ";
 
 fn binds(outcome: &Outcome) -> Vec<Record> {
@@ -53,7 +54,7 @@ fn predicted() -> Result<(), Failed> {
     in_net(|| {
         let _tcp = TcpListener::bind("127.0.0.1:20101")?;
         let _udp = UdpSocket::bind("0.0.0.0:20102")?;
-        let run = Run::new("python3").arg("-c").arg(BINDS);
+        let run = python(BINDS);
         let outcome = run.way(Way::Run).logged().spawn().wait();
         let outside = "somebody outside this run holds the port";
         // Answer, whether it differs, why, whether somebody is in the way.
@@ -107,7 +108,7 @@ fn predicted() -> Result<(), Failed> {
 
 fn elsewhere() -> Result<(), Failed> {
     in_net(|| {
-        let run = Run::new("unshare").args(["-n", "python3", "-c", BINDS]);
+        let run = python(BINDS).under(&Run::new("unshare").arg("-n"));
         let outcome = run.way(Way::Run).logged().spawn().wait();
         let binds = binds(&outcome);
         if binds.is_empty() {

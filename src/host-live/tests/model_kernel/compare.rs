@@ -16,7 +16,7 @@ use crate::kernel::{self, Got, Identity, Kernel};
 use crate::world::World;
 
 /// A state of the network that does not come in this time does not come.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So often is a call repeated whose answers are drawn: of 18 answers that are
 /// as likely, all have come by then but once in 10^16 times.
 const MOST_AGAIN: u32 = 700;
