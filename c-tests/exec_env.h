@@ -8,7 +8,7 @@
 extern char **environ;
 
 // In the second life: says what is left, apart from what bindgate puts there.
-static int second_life(void)
+__attribute__((unused)) static int second_life(void)
 {
     for (char **e = environ; *e; e++)
         if (strncmp(*e, "LD_PRELOAD=", 11) && strncmp(*e, "BINDGATE", 8))

@@ -143,6 +143,6 @@ fn valgrind() -> Result<(), Failed> {
         .args(["-q", "--error-exitcode=9"])
         .arg(program);
     // Its own tool is a static program.
-    let run = run.env("BINDGATE_OPTIONS", "allow-unseen");
+    let run = run.env("BINDGATE_OPTIONS", "allow-unintercepted");
     check(&run.way(Way::Preload).rule(RULE).logged())
 }

@@ -6,12 +6,12 @@ mod disk;
 mod policy;
 mod predicted;
 mod process;
+mod reach;
 mod simulate;
 #[path = "../support/mod.rs"]
 mod support;
 mod tamper;
 mod terminal;
-mod unseen;
 
 /// A program in Python that knows `until_logged`, see `logged.py`.
 fn python(text: &str) -> support::Run {
@@ -29,7 +29,7 @@ fn main() {
         trials.extend(predicted::trials());
         trials.extend(simulate::trials());
         trials.extend(terminal::trials());
-        trials.extend(unseen::trials());
+        trials.extend(reach::trials());
         trials
     })
 }

@@ -17,7 +17,7 @@
 //! | [`infer`] | which check of the kernel an errno came from |
 //! | [`shared`] | the layout of the state that the processes of a run share |
 //! | [`uapi`] | the kernel's byte layouts, each once |
-//! | [`elf`] | can this executable be seen at all |
+//! | [`reach`] | can this executable be intercepted |
 //!
 //! With the feature `alloc` off, what is left is what may run inside a hook:
 //! no path of it allocates.
@@ -31,13 +31,13 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
-pub mod elf;
 pub mod errno;
 pub mod infer;
 pub mod judge;
 pub mod model;
 pub mod plain;
 pub mod policy;
+pub mod reach;
 pub mod record;
 pub mod render;
 pub mod shared;

@@ -237,7 +237,7 @@ impl Drainer {
             (_, Verdict::Hide) => sums.hidden += 1,
             (_, Verdict::Allow | Verdict::Passed) => sums.allowed += 1,
         }
-        if record.call == Call::Exec || record.flags & flag::UNSEEN != 0 {
+        if record.flags & flag::UNSEEN != 0 {
             sums.unseen += 1;
         }
         for rule in [record.rule, record.note] {

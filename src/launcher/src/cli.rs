@@ -116,7 +116,7 @@ enum Sub {
         /// Check for this library instead of the one that `run` would use
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         library: Option<PathBuf>,
-        /// The program, looked up as `run` does
+        /// The program and its arguments, looked up as `run` does
         #[arg(
             value_name = "PROGRAM",
             required = true,
@@ -202,8 +202,8 @@ struct RunArgs {
     #[arg(long)]
     let_go: bool,
     /// Start programs that cannot be intercepted, even if the policy enforces
-    #[arg(long)]
-    allow_unseen: bool,
+    #[arg(long, alias = "allow-unseen")]
+    allow_unintercepted: bool,
     /// The program and its arguments
     #[arg(
         value_name = "PROGRAM",
@@ -270,8 +270,8 @@ pub struct Run {
     pub unused: bool,
     /// `--let-go`
     pub let_go: bool,
-    /// `--allow-unseen`
-    pub allow_unseen: bool,
+    /// `--allow-unintercepted`
+    pub allow_unintercepted: bool,
     /// The program and its arguments, at least one.
     pub command: Vec<OsString>,
 }
@@ -279,8 +279,8 @@ pub struct Run {
 /// `bindgate doctor`, read.
 #[derive(Debug)]
 pub struct Doctor {
-    /// The program.
-    pub program: OsString,
+    /// The program and its arguments, at least one.
+    pub command: Vec<OsString>,
     /// `--library`
     pub library: Option<PathBuf>,
 }
@@ -331,7 +331,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
             PolicySub::Show { files } => Command::Show(files),
         },
         Sub::Doctor { library, program } => Command::Doctor(Doctor {
-            program: program.into_iter().next().unwrap_or_default(),
+            command: program,
             library,
         }),
         Sub::Simulate(args) => Command::Simulate(args),
@@ -394,7 +394,7 @@ impl RunArgs {
             fail_on_deny: self.fail_on == Some(FailOn::Deny),
             unused: self.unused,
             let_go: self.let_go,
-            allow_unseen: self.allow_unseen,
+            allow_unintercepted: self.allow_unintercepted,
             command: self.command,
         }
     }

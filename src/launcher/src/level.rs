@@ -28,10 +28,9 @@ impl Inherited {
         })
     }
 
-    /// The field of `BINDGATE_RUN` that tells it. None where the filters cannot
-    /// be counted: a process of the run could not know whether it has others.
-    pub fn field(&self) -> Option<String> {
-        let count = self.count?;
-        Some(format!(".c{count}-{:x}", self.calls.word()))
+    /// What `BINDGATE_RUN` says of it. Nothing where the filters cannot be
+    /// counted: a process of the run could not know whether it has others.
+    pub fn for_ticket(&self) -> Option<(u32, u64)> {
+        Some((self.count?, self.calls.word()))
     }
 }

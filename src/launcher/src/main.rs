@@ -3,7 +3,7 @@
 //! It never names the shim's crate: a program that links it is hooked itself.
 //!
 //! ```text
-//!  cli ─► policy ─► see ─► run ─┬─► the program, in our process group
+//!  cli ─► policy ─► reach ─► run ─┬─► the program, in our process group
 //!                               ├─► wait: its parent, as transparent as glass
 //!                               └─► drainer: outside its ancestry, ring ─► log
 //! ```
@@ -14,7 +14,8 @@
 //! | [`policy`] | sources of rules, `policy check`, `policy show` |
 //! | [`level`] | what may be done under the seccomp filters that were there before |
 //! | [`library`] | where the shim is |
-//! | [`see`] | can a program be seen: `doctor`, and the warning of `run` |
+//! | [`reach`] | can a program be intercepted, and may it start |
+//! | [`doctor`] | `doctor`: says so |
 //! | [`run`] | `run`: what is set up, in which order |
 //! | [`wait`] | being the program's parent |
 //! | [`group`] | signals to us, or to the whole group? |
@@ -33,14 +34,15 @@
 
 mod cli;
 mod completions;
+mod doctor;
 mod explain;
 mod level;
 mod library;
 mod manual;
 mod outer;
 mod policy;
+mod reach;
 mod run;
-mod see;
 mod simulate;
 mod wait;
 
@@ -147,7 +149,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         }
         cli::Command::Check(files) => policy::check(&files),
         cli::Command::Show(files) => policy::show(&files),
-        cli::Command::Doctor(doctor) => see::doctor(&doctor),
+        cli::Command::Doctor(doctor) => doctor::doctor(&doctor),
         cli::Command::Simulate(args) => simulate::simulate(&args),
         cli::Command::Explain(args) => explain::explain(&args),
         cli::Command::Man(dir) => manual::man(dir.as_deref()),

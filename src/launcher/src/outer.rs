@@ -12,9 +12,11 @@ use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use bindgate_core::policy::{Action, Mode, Op, Policy, View};
+use bindgate_core::policy::{Action, At, DefaultLine, Mode, Op, Policy, View};
 use bindgate_core::render::errno;
-use bindgate_core::shared::{ENV_RUN, EXIT_CONFIG, option};
+use bindgate_core::shared::{ENV_RUN, EXIT_CONFIG, Ticket, option};
+
+use super::cli::Run;
 
 use super::policy::{self, Source};
 use super::{Failure, complain};
@@ -28,7 +30,7 @@ const LIBRARY: &[u8] = b"libbindgate.so";
 /// The run that this process is in.
 pub struct Outer {
     words: Vec<u64>,
-    observes: bool,
+    options: u32,
 }
 
 /// Starts this launcher anew without the library of the outer run, if it has
@@ -73,17 +75,15 @@ pub fn find() -> Result<Option<Outer>, Failure> {
     let Some(ticket) = env::var_os(ENV_RUN) else {
         return Ok(None);
     };
-    let text = ticket.to_string_lossy();
-    let fields: Vec<&str> = text.split('.').collect();
-    let [id, secret, pid, policy, state, rest @ ..] = fields.as_slice() else {
+    let Some(ticket) = Ticket::parse(ticket.as_bytes()) else {
+        // Not what a launcher wrote: a program would not join by it either.
         return Ok(None);
     };
-    let has_file = rest.contains(&"f");
-    let found = by_proc(id, pid, policy, state).or_else(|| by_name(id, secret, has_file));
+    let found = by_proc(&ticket).or_else(|| by_name(&ticket));
     if found.is_some() {
         return Ok(found);
     }
-    if rest.first() == Some(&"o") {
+    if !ticket.enforces {
         complain("warning: the run that this one is in cannot be reached; it only observed");
         return Ok(None);
     }
@@ -93,35 +93,32 @@ pub fn find() -> Result<Option<Outer>, Failure> {
     ))
 }
 
-fn by_proc(id: &str, pid: &str, policy: &str, state: &str) -> Option<Outer> {
-    let open = |fd: &str, write| {
-        let path = format!("/proc/{}/fd/{}", number(pid)?, number(fd)?);
+fn by_proc(ticket: &Ticket) -> Option<Outer> {
+    let open = |fd: u32, write| {
+        let path = format!("/proc/{}/fd/{fd}", ticket.daemon);
         let file = std::fs::OpenOptions::new()
             .read(true)
             .write(write)
             .open(path);
         sys::high(file.ok()?.into()).ok()
     };
-    Outer::read(id, &open(policy, false)?, &open(state, true)?)
+    Outer::read(
+        ticket,
+        &open(ticket.policy, false)?,
+        &open(ticket.state, true)?,
+    )
 }
 
-fn number(text: &str) -> Option<u32> {
-    text.parse().ok()
-}
-
-fn by_name(id: &str, secret: &str, has_file: bool) -> Option<Outer> {
-    let door = Doors::knock(id, has_file).ok()?;
-    let mut hello = secret.as_bytes().to_vec();
-    let pid = process::pid().to_ne_bytes();
-    hello.extend(pid);
-    hello.extend(pid);
-    unix::send(&door, &hello).ok()?;
+fn by_name(ticket: &Ticket) -> Option<Outer> {
+    let door = Doors::knock(ticket).ok()?;
+    let pid = process::pid().cast_unsigned();
+    unix::send(&door, &ticket.hello(pid, pid)).ok()?;
     let (_, [policy, state]) = unix::receive_with(&door, &mut [0; 8]).ok()?;
-    Outer::read(id, &policy, &state)
+    Outer::read(ticket, &policy, &state)
 }
 
 impl Outer {
-    fn read(id: &str, policy: &OwnedFd, state: &OwnedFd) -> Option<Outer> {
+    fn read(ticket: &Ticket, policy: &OwnedFd, state: &OwnedFd) -> Option<Outer> {
         use std::os::unix::fs::FileExt;
         let file = std::fs::File::from(policy.try_clone().ok()?);
         let mut bytes = vec![0; usize::try_from(file.metadata().ok()?.len()).ok()?];
@@ -131,21 +128,29 @@ impl Outer {
             .filter_map(|w| w.try_into().ok().map(u64::from_ne_bytes))
             .collect();
         let (options, words) = words.split_first()?;
-        let observes = *options & u64::from(option::OBSERVE) != 0;
-        let words = words.to_vec();
-        let id = u64::from_str_radix(id, 16).ok()?;
+        let (options, words) = (*options as u32, words.to_vec());
         let state = sys::map_state(state).ok()?;
-        let is_run = state.is_run(id);
+        let is_run = state.is_run(ticket.run);
         sys::unmap_state(state);
-        (is_run && View::new(&words).is_ok()).then_some(Outer { words, observes })
+        (is_run && View::new(&words).is_ok()).then_some(Outer { words, options })
+    }
+
+    fn has(&self, option: u32) -> bool {
+        self.options & option != 0
+    }
+
+    /// Does it refuse to start what cannot be intercepted?
+    fn enforces(&self) -> bool {
+        let enforces = View::new(&self.words).is_ok_and(|view| view.is_enforcing());
+        enforces && !self.has(option::OBSERVE)
     }
 
     /// The outer policy, from its compiled form.
     fn policy(&self) -> Result<Policy, Failure> {
-        match View::new(&self.words) {
-            Ok(view) => policy::parse(&sources(&view)),
-            Err(_) => policy::parse(&[]),
-        }
+        let Ok(view) = View::new(&self.words) else {
+            return policy::parse(&[]);
+        };
+        policy::parse(&sources(&view))
     }
 }
 
@@ -211,8 +216,12 @@ pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<P
     let acts = |p: &Policy| policy::compile(p).map(|c| c.is_enforcing());
     let view = View::new(&outer.words);
     // Rules that act, under a mode that does not.
-    let observes = outer.observes || acts(&policy)? && view.is_ok_and(|v| !v.is_enforcing());
-    let enforces = !observes && acts(&policy)?;
+    let observes =
+        outer.has(option::OBSERVE) || acts(&policy)? && view.is_ok_and(|v| !v.is_enforcing());
+    let enforces = outer.enforces();
+    if enforces {
+        policy.mode = Some(Mode::Enforce);
+    }
     if enforces && (observe || inner.mode == Some(Mode::Observe)) {
         // The outer rules hold; the inner ones only say what they would do.
         for rule in &mut inner.rules {
@@ -221,12 +230,48 @@ pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<P
         inner.defaults = Policy::default().defaults;
         inner.mode = None;
     }
+    // What the outer launcher was told for all programs, the inner rules may
+    // say of one; it stays the outer run's own.
+    let allows = outer.has(option::ALLOW_UNINTERCEPTED) && policy.defaults.get(Op::Exec).is_none();
+    let is_set = inner.defaults.get(Op::Exec).is_some();
+    if allows {
+        let line = DefaultLine {
+            deny: None,
+            named: true,
+            at: At::default(),
+        };
+        policy.defaults.set(Op::Exec, line);
+    }
     policy.nest(inner);
+    if allows && !is_set {
+        policy.defaults.clear(Op::Exec);
+    }
     if enforces {
         policy.mode = Some(Mode::Enforce);
     }
     let observe = !enforces && (observe || observes);
     Ok(Plan { policy, observe })
+}
+
+/// The options of the inner run, without those that would let programs out of
+/// the outer one.
+pub fn tighten(outer: Option<&Outer>, mut run: Run) -> Run {
+    let Some(outer) = outer else { return run };
+    let withhold = |given: &mut bool, held: bool, name: &str| {
+        if *given && held {
+            complain(format_args!(
+                "warning: {name} has no effect: the run that this one is in was started without it"
+            ));
+            *given = false;
+        }
+    };
+    withhold(&mut run.let_go, !outer.has(option::LET_GO), "--let-go");
+    withhold(
+        &mut run.allow_unintercepted,
+        outer.enforces() && !outer.has(option::ALLOW_UNINTERCEPTED),
+        "--allow-unintercepted",
+    );
+    run
 }
 
 #[cfg(test)]
@@ -240,7 +285,8 @@ mod tests {
 
     fn outer(text: &str, observes: bool) -> Outer {
         let words = policy::compile(&parsed(text)).unwrap().words;
-        Outer { words, observes }
+        let options = if observes { option::OBSERVE } else { 0 };
+        Outer { words, options }
     }
 
     #[test]
@@ -278,6 +324,47 @@ mod tests {
         let plan = nest(Some(&enforcing), inner, false).unwrap();
         assert_eq!(plan.policy.mode, Some(Mode::Enforce));
         assert!(matches!(plan.policy.rules[1].action, Action::Note));
+    }
+
+    #[test]
+    fn what_cannot_be_intercepted_starts_only_if_the_outer_run_lets_it() {
+        let nested = |options, inner| {
+            let words = policy::compile(&parsed("deny bind tcp *:80"))
+                .unwrap()
+                .words;
+            let outer = Outer { words, options };
+            let plan = nest(Some(&outer), parsed(inner), false).unwrap();
+            plan.policy.to_string()
+        };
+        let deny = "mode enforce\ndeny bind tcp *:80 with EACCES\n";
+        assert_eq!(nested(0, "allow exec /x"), deny);
+        assert_eq!(nested(0, "default allow for exec"), deny);
+        let allows = option::ALLOW_UNINTERCEPTED;
+        let rule = format!("{deny}allow exec /x\n");
+        assert_eq!(nested(allows, "allow exec /x"), rule);
+        assert!(nested(allows, "default allow for exec").contains("default allow for exec"));
+    }
+
+    #[test]
+    fn options_of_an_inner_run_only_tighten() {
+        let inner = || {
+            let line = "bindgate run --let-go --allow-unintercepted prog";
+            match super::super::cli::parse(line.split(' ').map(OsString::from).collect()) {
+                Ok(super::super::cli::Command::Run(run)) => *run,
+                other => panic!("{other:?}"),
+            }
+        };
+        let given = |text: &str, options| {
+            let words = policy::compile(&parsed(text)).unwrap().words;
+            let run = tighten(Some(&Outer { words, options }), inner());
+            (run.let_go, run.allow_unintercepted)
+        };
+        let enforcing = "deny bind tcp *:80";
+        assert_eq!(given(enforcing, 0), (false, false));
+        assert_eq!(given(enforcing, option::LET_GO), (true, false));
+        assert_eq!(given(enforcing, option::ALLOW_UNINTERCEPTED), (false, true));
+        assert_eq!(given(enforcing, option::OBSERVE), (false, true));
+        assert_eq!(given("", 0), (false, true));
     }
 
     #[test]

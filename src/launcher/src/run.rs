@@ -6,13 +6,16 @@ use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use bindgate_core::policy::View;
 use bindgate_core::policy::{Action, Rule};
+use bindgate_core::reach::Stance;
 use bindgate_core::render::Detail;
-use bindgate_core::shared::{State, option};
+use bindgate_core::shared::{State, Ticket, option};
 
 use super::cli::{Format, Run};
 use super::level::Inherited;
-use super::{Failure, complain, exit, library, outer, policy, see, wait};
+use super::{Failure, complain, exit, library, outer, policy, wait};
+use super::{doctor, reach};
 use bindgate_daemon::{Counter, Handle, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
 use bindgate_os::process::{self, Strings};
@@ -23,6 +26,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let inner = policy::parse(&policy::gather(&run.rules)?)?;
     let outer = outer::find()?;
     let plan = outer::nest(outer.as_ref(), inner, run.observe)?;
+    let run = outer::tighten(outer.as_ref(), run);
     let compiled = policy::compile(&plan.policy)?;
     let is_place = |r: &Rule| matches!(r.action, Action::Move(_) | Action::Hide);
     let places = plan.policy.rules.iter().any(is_place);
@@ -30,7 +34,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let library = library::find()?;
     let observe = plan.observe;
     let enforcing = compiled.view()?.is_enforcing() && !observe;
-    look(&run, enforcing)?;
+    look(&run, &compiled.view()?, &library, enforcing)?;
 
     let target = match &run.log {
         Some(path) => Target::file(path)
@@ -60,12 +64,10 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         detail,
     };
     let path = setup.doors.path().map(Path::to_owned);
-    let file = path.as_ref().map_or("", |_| ".f");
+    let has_file = path.is_some();
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
     let with_file = setup.target.is_file();
-    let inherited = Inherited::find();
-    let filters = inherited.and_then(|inherited| inherited.field());
-    let filters = filters.unwrap_or_default();
+    let filters = Inherited::find().and_then(|inherited| inherited.for_ticket());
 
     let inherited = signal::take_over();
     let failed = |e| Failure::new(exit::SYSTEM, "the process that writes the log", e);
@@ -78,13 +80,17 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     }
     drop(setup);
     let mut drainer = starting.wait(path).map_err(failed)?;
-    let secret = String::from_utf8_lossy(&id.secret);
-    // A process that cannot reach its run ends where the policy enforces.
-    let mode = if enforcing { 'e' } else { 'o' };
-    let name = format!(
-        "{:016x}.{secret}.{}.{policy_fd}.{state_fd}.{mode}{file}{filters}",
-        id.run, drainer.pid
-    );
+    let ticket = Ticket {
+        run: id.run,
+        secret: id.secret,
+        daemon: drainer.pid.cast_unsigned(),
+        policy: policy_fd.cast_unsigned(),
+        state: state_fd.cast_unsigned(),
+        enforces: enforcing,
+        has_file,
+        filters,
+    };
+    let name = ticket.to_string();
     log::debug!("run {:016x}, log process {}", id.run, drainer.pid);
     let nul = || Failure::say(exit::USAGE, "an argument holds a NUL byte");
     let arguments = Strings::new(&run.command).ok_or_else(nul)?;
@@ -179,7 +185,7 @@ fn no_memory(what: &str, size: usize, e: &std::io::Error) -> Failure {
 fn options(run: &Run, observe: bool, detail: Detail) -> u32 {
     [
         (run.let_go, option::LET_GO),
-        (run.allow_unseen, option::ALLOW_UNSEEN),
+        (run.allow_unintercepted, option::ALLOW_UNINTERCEPTED),
         (observe, option::OBSERVE),
         (run.exec && process::pid() == 1, option::SYNC),
         (Counter::is_steady(), option::COUNTER),
@@ -198,26 +204,61 @@ fn colour(target: &Target) -> bool {
         && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
 }
 
-/// Warns of a program that cannot be seen; an enforcing policy is not for it.
-fn look(run: &Run, enforcing: bool) -> Result<(), Failure> {
-    let Some(sight) = run.command.first().and_then(|p| see::look(p)) else {
+/// Refuses a program that the policy does not let start, and warns of one that
+/// cannot be intercepted.
+fn look(run: &Run, view: &View<'_>, library: &Path, enforcing: bool) -> Result<(), Failure> {
+    let looker = reach::Looker {
+        stance: Stance {
+            enforces: enforcing,
+            allows: run.allow_unintercepted,
+            searched: true,
+            looks_ahead: true,
+        },
+        view: Some(view),
+        library,
+    };
+    let Some(found) = looker.look(&run.command) else {
         // exec says what is wrong, in its own words.
         return Ok(());
     };
-    let Some(link) = sight.obstacle() else {
+    let Some((link, verdict)) = found.obstacle() else {
+        if let Some(ahead) = doctor::ahead(&found).filter(|_| enforcing) {
+            complain(format_args!("warning: {ahead}"));
+        }
         return Ok(());
     };
-    if enforcing && !run.allow_unseen {
-        return Err(Failure::say(
-            exit::CONFIG,
-            format!(
-                "not started: {} (--allow-unseen starts it all the same)",
-                see::warning(link)
-            ),
-        ));
+    let said = if let Some(rule) = verdict.ruling.rule
+        && verdict.refused.is_some()
+    {
+        let (file, line, number) = view.rule_source(rule).unwrap_or((b"", 0, 0));
+        let file = String::from_utf8_lossy(file);
+        let path = link.path.display();
+        format!("{path} is refused by rule {number} ({file}:{line})")
+    } else if verdict.refused.is_some() && !verdict.is_intercepted() {
+        let path = doctor::real(&link.path);
+        format!(
+            "{} ('allow exec {path}' in the policy or --allow-unintercepted starts it all the same)",
+            reach::warning(link)
+        )
+    } else if verdict.refused.is_some() {
+        format!("{} is refused by the policy's default", link.path.display())
+    } else {
+        reach::warning(link)
+    };
+    match verdict.refused {
+        Some(_) if enforcing => Err(Failure::say(
+            if verdict.is_intercepted() {
+                exit::NOT_EXECUTABLE
+            } else {
+                exit::CONFIG
+            },
+            format!("not started: {said}"),
+        )),
+        _ => {
+            complain(format_args!("warning: {said}"));
+            Ok(())
+        }
     }
-    complain(format_args!("warning: {}", see::warning(link)));
-    Ok(())
 }
 
 fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {

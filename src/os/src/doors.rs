@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use bindgate_core::shared::{DOOR, DOOR_FILE};
+use bindgate_core::shared::{DOOR, DOOR_FILE, Ticket};
 
 use super::unix;
 
@@ -39,11 +39,11 @@ impl Doors {
         })
     }
 
-    /// Connects to the run with this id.
-    pub fn knock(id: &str, has_file: bool) -> io::Result<OwnedFd> {
-        let [name, file] = names(id);
+    /// Connects to the run that a ticket is for.
+    pub fn knock(ticket: &Ticket) -> io::Result<OwnedFd> {
+        let [name, file] = names(&String::from_utf8_lossy(&ticket.id()));
         match unix::connect(&name) {
-            Err(_) if has_file => unix::connect(&file),
+            Err(_) if ticket.has_file => unix::connect(&file),
             other => other,
         }
     }

@@ -256,10 +256,13 @@ pub fn is_terminal(fd: RawFd) -> bool {
     unsafe { libc::isatty(fd) == 1 }
 }
 
-/// Real user and group id.
-pub fn real_ids() -> (u32, u32) {
+/// Real and effective user ID, then real and effective group ID.
+pub fn ids() -> (u32, u32, u32, u32) {
     // SAFETY: no memory is involved.
-    unsafe { (libc::getuid(), libc::getgid()) }
+    unsafe {
+        let users = (libc::getuid(), libc::geteuid());
+        (users.0, users.1, libc::getgid(), libc::getegid())
+    }
 }
 
 /// The id of the user called `name`.
@@ -321,9 +324,14 @@ pub fn may_execute(path: &std::path::Path) -> bool {
     unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) == 0 }
 }
 
-/// Are set-user-ID bits and file capabilities without effect here: a mount
-/// with `nosuid`, or `no_new_privs`?
-pub fn privileges_ignored(path: &std::path::Path) -> bool {
+/// Is `no_new_privs` set?
+pub fn no_new_privs() -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 }
+}
+
+/// Is the file on a file system that is mounted `nosuid`?
+pub fn is_nosuid(path: &std::path::Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
         return false;
@@ -331,8 +339,7 @@ pub fn privileges_ignored(path: &std::path::Path) -> bool {
     // SAFETY: an all-zero `statvfs` is a value and writable; a C string.
     unsafe {
         let mut fs: libc::statvfs = std::mem::zeroed();
-        libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1
-            || libc::statvfs(path.as_ptr(), &raw mut fs) == 0 && fs.f_flag & libc::ST_NOSUID != 0
+        libc::statvfs(path.as_ptr(), &raw mut fs) == 0 && fs.f_flag & libc::ST_NOSUID != 0
     }
 }
 

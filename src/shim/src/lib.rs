@@ -17,7 +17,7 @@
 //! 7. With nothing to do the program cannot tell that the shim is there.
 //! 8. A panic in our code never reaches the program, never makes a second real
 //!    call, and is reported.
-//! 9. What cannot be seen is said, not passed over in silence.
+//! 9. What cannot be intercepted is said, not passed over in silence.
 //! 10. System calls of our own: at start-up and exec; `getsockopt` and
 //!     `getsockname` where a decision or a record needs them; what a matched
 //!     move, hide or virtual rule needs. `close`, `dup`, `fcntl` make none.

@@ -220,3 +220,16 @@ reals! {
     posix_spawn: "C" fn(*mut libc::pid_t, *const c_char, *const c_void, *const c_void, *const *mut c_char, *const *mut c_char) -> c_int;
     posix_spawnp: "C" fn(*mut libc::pid_t, *const c_char, *const c_void, *const c_void, *const *mut c_char, *const *mut c_char) -> c_int;
 }
+
+/// Functions that are looked up when they are first called: most programs never
+/// do, and each of these starts a process.
+pub mod rare {
+    #![allow(dead_code, reason = "`warm` is not called")]
+    use super::*;
+
+    reals! {
+        system: "C-unwind" fn(*const c_char) -> c_int;
+        popen: "C-unwind" fn(*const c_char, *const c_char) -> *mut c_void;
+        wordexp: "C-unwind" fn(*const c_char, *mut c_void, c_int) -> c_int;
+    }
+}

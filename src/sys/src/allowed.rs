@@ -65,10 +65,10 @@ pub enum Call {
     Getdents64,
     /// getcwd(2).
     Getcwd,
-    /// getuid(2).
-    Getuid,
-    /// getgid(2).
-    Getgid,
+    /// getresuid(2).
+    Getresuid,
+    /// getresgid(2).
+    Getresgid,
     /// unlinkat(2).
     Unlinkat,
     /// socket(2) with `AF_UNIX`.
@@ -93,13 +93,19 @@ pub enum Call {
     Fcntl,
     /// epoll_ctl(2).
     EpollCtl,
-    /// prctl(2) with `PR_GET_SECCOMP` and `PR_GET_TSC`.
+    /// prctl(2) with `PR_GET_SECCOMP`, `PR_GET_TSC` and `PR_GET_NO_NEW_PRIVS`.
     Prctl,
+    /// faccessat2(2).
+    Faccessat2,
+    /// fgetxattr(2).
+    Fgetxattr,
+    /// fstatfs(2).
+    Fstatfs,
 }
 
 impl Call {
     /// All of them, in the order of their bits.
-    pub const EVERY: [Call; 44] = [
+    pub const EVERY: [Call; 47] = [
         Call::Getpid,
         Call::Gettid,
         Call::ClockGettime,
@@ -129,8 +135,8 @@ impl Call {
         Call::Getxattr,
         Call::Getdents64,
         Call::Getcwd,
-        Call::Getuid,
-        Call::Getgid,
+        Call::Getresuid,
+        Call::Getresgid,
         Call::Unlinkat,
         Call::SocketUnix,
         Call::SocketInet,
@@ -144,6 +150,9 @@ impl Call {
         Call::Fcntl,
         Call::EpollCtl,
         Call::Prctl,
+        Call::Faccessat2,
+        Call::Fgetxattr,
+        Call::Fstatfs,
     ];
 }
 
@@ -311,19 +320,14 @@ pub mod needs {
         Call::Unlinkat,
     ]));
 
-    /// To look into a program before it is started.
+    /// To look into a program before it is started. What it needs besides of a
+    /// program with privileges counts as granted where it may not be asked.
     pub const LOOK_AT_PROGRAM: Calls = Calls::of(&[
-        Call::Mmap,
-        Call::Munmap,
         Call::Openat,
-        Call::Read,
         Call::Pread64,
         Call::Close,
         Call::Newfstatat,
         Call::Faccessat,
-        Call::Getxattr,
-        Call::Getuid,
-        Call::Getgid,
     ]);
 
     /// To write a record into a log file without a launcher.

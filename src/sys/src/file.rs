@@ -218,11 +218,6 @@ pub fn unlink(allowed: Allowed, path: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// May the real user execute the file?
-pub fn may_execute(allowed: Allowed, path: &[u8]) -> bool {
-    access(allowed, path, libc::X_OK).is_ok()
-}
-
 /// May the real user read the file?
 pub fn may_read(allowed: Allowed, path: &[u8]) -> bool {
     access(allowed, path, libc::R_OK).is_ok()

@@ -269,10 +269,8 @@ fn works(call: Call) -> bool {
             let answer = crate::getcwd(all, &mut byte);
             fails(answer, libc::ERANGE) || fails(answer, libc::ENOENT)
         }
-        // SAFETY: no memory is involved.
-        Call::Getuid => unsafe { call!(all, call, libc::SYS_getuid) }.is_ok(),
-        // SAFETY: no memory is involved.
-        Call::Getgid => unsafe { call!(all, call, libc::SYS_getgid) }.is_ok(),
+        Call::Getresuid => crate::user_ids(all).is_some(),
+        Call::Getresgid => crate::group_ids(all).is_some(),
         Call::Unlinkat => fails(crate::unlink(all, b"\0").map(|()| 0), libc::ENOENT),
         // Of a type that there is not, so that no socket comes of it.
         Call::SocketUnix => fails(socket(libc::AF_UNIX), libc::EINVAL),
@@ -294,6 +292,12 @@ fn works(call: Call) -> bool {
             // SAFETY: no memory is involved.
             unsafe { call!(all, call, libc::SYS_prctl, libc::PR_GET_SECCOMP, 0, 0, 0, 0) }.is_ok()
         }
+        Call::Faccessat2 => {
+            let nothing = crate::Name::here(c"".as_ptr());
+            fails(nothing.access(all, libc::R_OK, 0), libc::ENOENT)
+        }
+        Call::Fgetxattr => fails(crate::fd_xattr_len(all, -1, c"user.x"), libc::EBADF),
+        Call::Fstatfs => fails(crate::fstatfs(all, -1, &mut [0; 16]), libc::EBADF),
     }
 }
 

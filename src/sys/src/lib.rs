@@ -15,6 +15,7 @@
 //! | [`allowed`] | none: the value itself |
 //! | `socket` | sockets, their names and options |
 //! | `file` | files, directories, paths |
+//! | `path` | files by names that may be the program's own |
 //! | `memory` | mappings, and the program's memory by way of the kernel |
 //! | `process` | who this process is, futexes, signals, the clock |
 //! | [`filter`] | whether a seccomp filter is there, and what it lets through |
@@ -97,11 +98,13 @@ pub mod filter;
 
 mod file;
 mod memory;
+mod path;
 mod process;
 mod socket;
 
 pub use allowed::{Allowed, Call, Calls};
 pub use file::*;
 pub use memory::*;
+pub use path::*;
 pub use process::*;
 pub use socket::*;

@@ -20,10 +20,6 @@ asks! {
     getpid: Getpid, SYS_getpid;
     /// gettid(2); 0 if it may not be asked.
     gettid: Gettid, SYS_gettid;
-    /// getuid(2); 0 if it may not be asked.
-    getuid: Getuid, SYS_getuid;
-    /// getgid(2); 0 if it may not be asked.
-    getgid: Getgid, SYS_getgid;
 }
 
 /// geteuid(2); `None` if it may not be asked.
@@ -32,6 +28,53 @@ pub fn geteuid(allowed: Allowed) -> Option<u32> {
     // SAFETY: no memory is involved.
     let uid = unsafe { call!(allowed, Call::Geteuid, libc::SYS_geteuid) };
     uid.ok().map(|uid| uid as u32)
+}
+
+/// Real and effective user ID: getresuid(2). `None` if they may not be asked.
+#[must_use]
+pub fn user_ids(allowed: Allowed) -> Option<(u32, u32)> {
+    ids(allowed, Call::Getresuid, libc::SYS_getresuid)
+}
+
+/// Real and effective group ID: getresgid(2). `None` if they may not be asked.
+#[must_use]
+pub fn group_ids(allowed: Allowed) -> Option<(u32, u32)> {
+    ids(allowed, Call::Getresgid, libc::SYS_getresgid)
+}
+
+fn ids(allowed: Allowed, call: Call, n: libc::c_long) -> Option<(u32, u32)> {
+    let (mut real, mut effective, mut saved) = (0u32, 0u32, 0u32);
+    // SAFETY: the kernel writes to three live integers.
+    let asked = unsafe {
+        call!(
+            allowed,
+            call,
+            n,
+            &raw mut real,
+            &raw mut effective,
+            &raw mut saved
+        )
+    };
+    asked.ok().map(|_| (real, effective))
+}
+
+/// `PR_GET_NO_NEW_PRIVS`: is it set for this thread?
+#[must_use]
+pub fn no_new_privs(allowed: Allowed) -> bool {
+    // SAFETY: no memory is involved.
+    let answer = unsafe {
+        call!(
+            allowed,
+            Call::Prctl,
+            libc::SYS_prctl,
+            libc::PR_GET_NO_NEW_PRIVS,
+            0,
+            0,
+            0,
+            0
+        )
+    };
+    answer == Ok(1)
 }
 
 /// exit_group(2), allowed or not: there is nothing left to be ended by it.

@@ -332,6 +332,13 @@ impl Defaults {
         self.0.get(op.index())?.as_ref()
     }
 
+    /// Removes the line for `op`.
+    pub fn clear(&mut self, op: Op) {
+        if let Some(slot) = self.0.get_mut(op.index()) {
+            *slot = None;
+        }
+    }
+
     /// Sets the line for `op`.
     pub fn set(&mut self, op: Op, line: DefaultLine) {
         if let Some(slot) = self.0.get_mut(op.index()) {

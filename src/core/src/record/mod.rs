@@ -182,7 +182,8 @@ pub mod flag {
     pub const FORWARDED: u16 = 1 << 4;
     /// The program was under a seccomp filter: nothing was asked.
     pub const SECCOMP: u16 = 1 << 5;
-    /// The executable cannot be seen ([`crate::elf`]); `note` says why.
+    /// The executable cannot be intercepted ([`crate::reach`]); `reason` says
+    /// why.
     pub const UNSEEN: u16 = 1 << 7;
     /// `time_ns` is what the processor's counter said. Only in the ring: the
     /// reader makes a time of it.
@@ -257,7 +258,7 @@ pub struct Record {
     /// [`flag::FORWARDED`].
     pub kernel: u16,
     /// Reason number: for [`Call::Exec`] and [`flag::UNSEEN`] the
-    /// [`crate::elf`] class, for [`Call::Fault`] the stage bit, otherwise one of
+    /// [`crate::reach`] class, for [`Call::Fault`] the stage bit, otherwise one of
     /// [`refusal`] or 0.
     pub reason: u16,
     /// Index of the rule that decided, [`RULE_DEFAULT`] or [`RULE_NONE`].

@@ -148,7 +148,7 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
                 (end.lost, "lost"),
                 (end.unwritten, "not written"),
                 (end.faults, "faults"),
-                (end.unseen, "not seen"),
+                (end.unseen, "not intercepted"),
             ] {
                 if n > 0 {
                     write!(w, "{gap}{n} {what}")?;

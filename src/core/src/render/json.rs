@@ -328,6 +328,15 @@ impl<W: Write> Line<'_, W> {
         self.raw(before)?;
         self.raw(if value { "true" } else { "false" })
     }
+
+    /// A path in a record about exec, an address in others.
+    fn file_or_address(&mut self, key: &str, r: &Record, at: &RawAddr) -> fmt::Result {
+        match (r.call, exec_path(at)) {
+            (Call::Exec, Some(path)) => self.string(key, path),
+            (Call::Exec, None) => self.null(key),
+            _ => self.address(key, at),
+        }
+    }
 }
 
 /// Writes `record` as one JSON object and a line feed.
@@ -341,7 +350,7 @@ pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt:
     let mut l = Line(w);
     l.raw(match r.call {
         Call::Fault => "{\"v\":2,\"event\":\"fault\",\"time\":",
-        Call::Exec => "{\"v\":2,\"event\":\"unseen\",\"time\":",
+        Call::Exec if has(flag::UNSEEN) => "{\"v\":2,\"event\":\"unseen\",\"time\":",
         _ => "{\"v\":2,\"event\":\"decision\",\"time\":",
     })?;
     l.word("", ascii(&Stamp(r.time_ns).text()))?;
@@ -361,16 +370,12 @@ pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt:
     l.named(",\"type\":", has_socket.then(|| kind(r.ty)))?;
     let named = has_socket.then(|| protocol(r.domain, r.protocol));
     l.named(",\"protocol\":", named)?;
-    match (r.call, exec_path(r)) {
-        (Call::Exec, Some(path)) => l.string(",\"asked\":", path)?,
-        (Call::Exec, None) => l.null(",\"asked\":")?,
-        _ => l.address(",\"asked\":", &r.asked)?,
-    }
+    l.file_or_address(",\"asked\":", r, &r.asked)?;
     l.options(r)?;
     l.word(",\"verdict\":", r.verdict.name())?;
     l.rule(",\"rule\":", context.rule)?;
     l.errno(",\"errno\":", r.errno)?;
-    l.address(",\"used\":", &r.used)?;
+    l.file_or_address(",\"used\":", r, &r.used)?;
     match (has(flag::FORWARDED), r.kernel) {
         (false, _) => l.null(",\"kernel\":")?,
         (true, 0) => l.raw(",\"kernel\":\"ok\"")?,

@@ -87,7 +87,7 @@ pub struct Context<'a> {
 #[must_use]
 pub fn is_shown(record: &Record, detail: Detail) -> bool {
     let changed = record.verdict != Verdict::Allow
-        || matches!(record.call, Call::Exec | Call::Fault)
+        || record.call == Call::Fault
         || record.flags & flag::UNSEEN != 0;
     let by_rule = record.note != RULE_NONE || record.rule < RULE_DEFAULT;
     match detail {

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::addr::{Addr, RawAddr, af};
-use crate::elf::Class;
+use crate::reach::Class;
 use crate::record::{Call, Record, flag, refusal};
 use crate::socket::{proto, ty};
 
@@ -92,16 +92,16 @@ impl fmt::Display for Address<'_> {
     }
 }
 
-/// The path of the program that a record about exec carries in the shape of a
-/// Unix address; its end, if it is long.
-pub(super) fn exec_path(r: &Record) -> Option<impl fmt::Display> {
+/// A path that a record about exec carries in the shape of a Unix address; its
+/// end, if it is long.
+pub(super) fn exec_path(path: &RawAddr) -> Option<impl fmt::Display> {
     struct Path(crate::addr::UnixName);
     impl fmt::Display for Path {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "{}", super::Readable(self.0.bytes()))
         }
     }
-    match r.asked.read() {
+    match path.read() {
         Some(Addr::Unix(name)) => Some(Path(name)),
         _ => None,
     }
@@ -109,7 +109,7 @@ pub(super) fn exec_path(r: &Record) -> Option<impl fmt::Display> {
 
 /// What [`Record::reason`] means, where it means something.
 pub(super) fn reason(r: &Record) -> Option<&'static str> {
-    if r.call == Call::Exec || r.flags & flag::UNSEEN != 0 {
+    if r.flags & flag::UNSEEN != 0 {
         return Class::from_u16(r.reason).map(Class::name);
     }
     if r.call == Call::Fault {

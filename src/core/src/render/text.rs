@@ -8,8 +8,8 @@ use super::holder::HeldBy;
 use super::names::{Address, exec_path, family, kind, protocol, reason};
 use super::predicted::Difference;
 use super::{Context, Detail, Holder, Predicted, Readable, RuleRef, civil, errno};
-use crate::addr::{Addr, af};
-use crate::elf::Class;
+use crate::addr::{Addr, RawAddr, af};
+use crate::reach::Class;
 use crate::record::{Call, Check, Identity, RULE_DEFAULT, Record, Verdict, flag, stage};
 use crate::socket::{BindOptions, SocketType, proto, ty};
 
@@ -257,16 +257,7 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
         colour: c.colour,
         open: false,
     };
-    match c.rule {
-        // That nothing was against it needs no words.
-        Some(rule) if rule.number == 0 && r.verdict == Verdict::Allow => {}
-        Some(rule) => list.add(Rule("", rule))?,
-        None if r.rule == RULE_DEFAULT && r.verdict != Verdict::Allow => list.add("default")?,
-        None => {}
-    }
-    if let Some(note) = c.note {
-        list.add(Rule("noted by ", note))?;
-    }
+    rules(&mut list, r, c)?;
     let by_cookie = Holder::of_cookie(r.holder);
     if let Some(holder) = c.holder.or((r.holder != 0).then_some(&by_cookie)) {
         list.add(HeldBy {
@@ -303,6 +294,21 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
         list.add(Difference { predicted, kernel })?;
     }
     list.end()
+}
+
+/// The rule that decided, and the one that noted it.
+fn rules(list: &mut List<'_>, r: &Record, c: &Context<'_>) -> fmt::Result {
+    match c.rule {
+        // That nothing was against it needs no words.
+        Some(rule) if rule.number == 0 && r.verdict == Verdict::Allow => {}
+        Some(rule) => list.add(Rule("", rule))?,
+        None if r.rule == RULE_DEFAULT && r.verdict != Verdict::Allow => list.add("default")?,
+        None => {}
+    }
+    if let Some(note) = c.note {
+        list.add(Rule("noted by ", note))?;
+    }
+    Ok(())
 }
 
 /// `  (a, b, c)`, or nothing.
@@ -356,24 +362,33 @@ fn fault(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
 }
 
 fn exec(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
-    let class = Class::from_u16(r.reason);
-    let (word, look) = match r.verdict {
-        Verdict::Deny => ("refused", Look::Bad),
-        _ => ("not seen", Look::Changed),
-    };
     w.write_str("exec ")?;
-    if let Some(path) = exec_path(r) {
+    if let Some(path) = exec_path(&r.asked) {
         write!(w, "{path} ")?;
     }
     w.write_str("→ ")?;
-    put(w, c.colour, look, word)?;
-    if r.verdict == Verdict::Deny && r.errno != 0 {
-        write!(w, ": {}", Errno(r.errno))?;
+    let is_unseen = r.flags & flag::UNSEEN != 0;
+    if r.verdict == Verdict::Allow && is_unseen {
+        put(w, c.colour, Look::Changed, "not intercepted")?;
+    } else {
+        let used = RawAddr::EMPTY;
+        answer(w, &Record { used, ..*r }, c)?;
     }
-    match class {
-        Some(class) => write!(w, "  (the program {})", class.why()),
-        None => write!(w, "  (class {})", r.reason),
+    let mut list = List {
+        w,
+        colour: c.colour,
+        open: false,
+    };
+    rules(&mut list, r, c)?;
+    let class = Class::from_u16(r.reason).filter(|_| is_unseen);
+    match (class, exec_path(&r.used)) {
+        (Some(class), Some(file)) => list.add(format_args!("{file} {}", class.why()))?,
+        (Some(class), None) => list.add(format_args!("the program {}", class.why()))?,
+        (None, Some(file)) => list.add(file)?,
+        (None, None) if is_unseen => list.add(format_args!("class {}", r.reason))?,
+        (None, None) => {}
     }
+    list.end()
 }
 
 /// The way through the house, for `-v`.

@@ -13,11 +13,13 @@ mod moves;
 mod options;
 mod process;
 mod ring;
+mod ticket;
 
 pub use moves::{MOVES, Moved, Moves, Tag, kind as move_kind, mark as move_mark};
 pub use options::{OPTIONS, Options};
 pub use process::{PROCESSES, Process, ProcessInfo, Processes};
 pub use ring::{Claim, Drain, Popped, Push, RESERVED, Ring, SLOTS};
+pub use ticket::Ticket;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -60,8 +62,9 @@ pub const EXIT_CONFIG: i32 = 78;
 pub mod option {
     /// `run --let-go`: a program that drops the preload on purpose may.
     pub const LET_GO: u32 = 1;
-    /// `run --allow-unseen`: children that cannot be seen may start.
-    pub const ALLOW_UNSEEN: u32 = 1 << 1;
+    /// `run --allow-unintercepted`: children that cannot be intercepted may
+    /// start.
+    pub const ALLOW_UNINTERCEPTED: u32 = 1 << 1;
     /// `run --observe`: whatever the policy's mode says.
     pub const OBSERVE: u32 = 1 << 2;
     /// A record has to be written before the call returns: with the program
@@ -84,10 +87,12 @@ pub mod option {
     /// record. See [`crate::render::is_shown`].
     pub const SHOWN_ONLY: u32 = 1 << 5;
 
-    /// The words of `BINDGATE_OPTIONS`, named as the launcher's flags.
-    pub const WORDS: [(&str, u32); 3] = [
+    /// The words of `BINDGATE_OPTIONS`, named as the launcher's flags; the
+    /// third is an older name of the second.
+    pub const WORDS: [(&str, u32); 4] = [
         ("let-go", LET_GO),
-        ("allow-unseen", ALLOW_UNSEEN),
+        ("allow-unintercepted", ALLOW_UNINTERCEPTED),
+        ("allow-unseen", ALLOW_UNINTERCEPTED),
         ("observe", OBSERVE),
     ];
 }

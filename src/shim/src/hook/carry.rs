@@ -9,12 +9,12 @@ use core::ptr::null;
 use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::record::{Call, stage};
-use bindgate_core::shared::{Moved, option};
+use bindgate_core::shared::{ENV_RUN, Moved, Ticket, option};
 
 use crate::out::faults::guard;
 use crate::own::filter;
 use crate::own::memory::{self, Pages};
-use crate::session::{Run, Sink};
+use crate::session::{NAMES, Run, Sink};
 use crate::sys::Allowed;
 
 /// A list of strings that ends with a null pointer.
@@ -28,6 +28,7 @@ const LONGEST: usize = 128 * 1024;
 /// Most moved sockets that a plain preload hands on: as many as fit into one
 /// entry of an environment.
 const MOVED: usize = 200;
+const PRELOAD: &[u8] = b"LD_PRELOAD=";
 const MOVED_NAME: &[u8] = b"BINDGATE_MOVED=";
 
 /// What an environment has of ours.
@@ -40,14 +41,30 @@ struct Seen {
     named: bool,
     /// Where `BINDGATE_MOVED=` stands.
     moved: Option<usize>,
-    /// Bit n: the n-th of our variables is there.
+    /// Bit n: the n-th of our variables is there, with a value that leads
+    /// somewhere.
     variables: u32,
+    /// Where the n-th stands without one.
+    hollow: [Option<usize>; NAMES.len()],
 }
 
 /// Is `entry` the variable that `text` sets?
 fn is_same_variable(entry: &[u8], text: &[u8]) -> bool {
     let name = text.iter().position(|c| *c == b'=').unwrap_or(0);
     entry.get(..=name) == text.get(..=name)
+}
+
+/// Has one of our variables a value, and `BINDGATE_RUN` one that a launcher
+/// wrote? A program that empties it takes its children out of the run no more
+/// than one that removes it.
+fn leads_somewhere(entry: &[u8]) -> Option<bool> {
+    let end = entry.iter().position(|c| *c == b'=')?;
+    let (name, value) = (entry.get(..end)?, entry.get(end + 1..)?);
+    Some(if name == ENV_RUN.as_bytes() {
+        Ticket::parse(value).is_some()
+    } else {
+        !value.is_empty()
+    })
 }
 
 /// Looks an environment through; `None` if it cannot be read to its end.
@@ -63,10 +80,12 @@ fn look(allowed: Allowed, run: &Run, envp: Strings) -> Option<Seen> {
         }
         let mut start = [0; 32];
         let (start, _) = memory::copy_str(allowed, entry, &mut start)?;
-        if start.starts_with(b"LD_PRELOAD=") {
+        if start.starts_with(PRELOAD) {
             seen.preload = Some(seen.entries);
             seen.named = with_string(allowed, entry, |text| {
-                let mut parts = text.get(11..)?.split(|c| matches!(c, b':' | b' '));
+                let mut parts = text
+                    .get(PRELOAD.len()..)?
+                    .split(|c| matches!(c, b':' | b' '));
                 Some(parts.any(|part| part == run.carry.library()))
             })?;
         } else if start.starts_with(MOVED_NAME) {
@@ -74,7 +93,11 @@ fn look(allowed: Allowed, run: &Run, envp: Strings) -> Option<Seen> {
         } else if start.starts_with(b"BINDGATE_") {
             for (n, text) in run.carry.texts().enumerate() {
                 if is_same_variable(start, text) {
-                    seen.variables |= 1 << n;
+                    if with_string(allowed, entry, leads_somewhere)? {
+                        seen.variables |= 1 << n;
+                    } else if let Some(at) = seen.hollow.get_mut(n) {
+                        *at = Some(seen.entries);
+                    }
                 }
             }
         }
@@ -108,6 +131,32 @@ pub fn with_environment<T>(run: &Run, envp: Strings, go: impl FnOnce(Strings) ->
     let mut stack = [null::<c_char>(); ON_STACK];
     let made = guard(Call::Exec, stage::HOOK, || make(run, envp, &mut stack)).flatten();
     go(made.as_ref().map_or(envp, |made| made.list))
+}
+
+/// Makes the process's own environment one that carries us, for the functions
+/// of libc that start a shell with it and ask nobody. What the program has put
+/// there stays; ours is there again.
+pub fn repair(run: &Run, envp: Strings) -> Option<()> {
+    let allowed = filter::allowed();
+    let seen = look(allowed, run, envp)?;
+    if !seen.named && run.has_option(option::LET_GO) {
+        return None;
+    }
+    if !seen.named {
+        let text = preload_text(allowed, run, envp, &seen)?;
+        let value = text.bytes().get(PRELOAD.len()..)?;
+        // SAFETY: two NUL-terminated strings, of which setenv makes copies.
+        unsafe { libc::setenv(c"LD_PRELOAD".as_ptr(), value.as_ptr().cast(), 1) };
+    }
+    for (n, text) in run.carry.texts().enumerate() {
+        if seen.variables & 1 << n == 0 {
+            // SAFETY: a NUL-terminated `NAME=value` that lives as long as the
+            // process, as putenv wants it, and that nobody writes to: libc
+            // puts the pointer into the environment.
+            unsafe { libc::putenv(text.as_ptr().cast_mut().cast()) };
+        }
+    }
+    Some(())
 }
 
 /// An environment, and the pages that it lies on.
@@ -190,9 +239,9 @@ fn preload_text(allowed: Allowed, run: &Run, envp: Strings, seen: &Seen) -> Opti
         None => c"LD_PRELOAD=".as_ptr(),
     };
     with_string(allowed, entry, |text| {
-        let theirs = text.get(11..)?;
+        let theirs = text.get(PRELOAD.len()..)?;
         let colon: &[u8] = if theirs.is_empty() { b"" } else { b":" };
-        let parts = [b"LD_PRELOAD=", run.carry.library(), colon, theirs, b"\0"];
+        let parts = [PRELOAD, run.carry.library(), colon, theirs, b"\0"];
         let len = parts.iter().map(|part| part.len()).sum();
         let mut pages = Pages::new(allowed, len)?;
         let mut to = pages.bytes_mut();
@@ -219,7 +268,16 @@ fn build(
             *to = text;
         }
     };
+    let missing = |n: usize| seen.variables & 1 << n == 0;
     for n in 0..seen.entries {
+        let hollow = seen.hollow.iter().position(|at| *at == Some(n));
+        if let Some(text) = hollow
+            .filter(|of| missing(*of))
+            .and_then(|of| run.carry.texts().nth(of))
+        {
+            put(text.as_ptr().cast());
+            continue;
+        }
         match (ours.preload, ours.moved) {
             (Some(text), _) if seen.preload == Some(n) => put(text.as_ptr().cast()),
             (_, Some(text)) if seen.moved == Some(n) => put(text.as_ptr().cast()),
@@ -232,7 +290,7 @@ fn build(
         }
     }
     for (n, text) in run.carry.texts().enumerate() {
-        if seen.variables & 1 << n == 0 {
+        if missing(n) && seen.hollow.get(n).is_some_and(Option::is_none) {
             put(text.as_ptr().cast());
         }
     }

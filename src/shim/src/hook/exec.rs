@@ -1,5 +1,5 @@
 //! The exec family and posix_spawn: the preload goes along, and a program that
-//! cannot be seen is said to be so.
+//! cannot be intercepted is reported or refused.
 //!
 //! exec is called between fork and exec in threaded programs and in vfork
 //! children, where malloc is not allowed: everything here lives on the stack
@@ -12,29 +12,35 @@ use bindgate_core::record::{Call, stage};
 use libc::pid_t;
 
 use super::carry::{Strings, with_environment};
-use super::unseen::examine;
+use super::reach::{Asked, Before, examine};
 use super::{environ, errno, refuse, set_errno};
 use crate::out::faults::guard;
-use crate::sys::Errno;
-use crate::{real, session};
+use crate::real;
+use crate::session;
+use crate::sys::{Errno, Name};
 
 /// The common way of every exec: look, carry, forward.
-fn exec(
-    path: *const c_char,
-    envp: Strings,
-    searched: bool,
-    go: impl FnOnce(Strings) -> c_int,
-) -> c_int {
+fn exec(asked: Asked, envp: Strings, go: impl FnOnce(Strings) -> c_int) -> c_int {
     let before = errno();
     let Some(run) = session::get() else {
         return go(envp);
     };
-    let refused = guard(Call::Exec, stage::POLICY, || examine(run, path, searched)).flatten();
+    let refused = guard(Call::Exec, stage::POLICY, || examine(run, asked)).flatten();
     if let Some(e) = refused {
         return refuse(e);
     }
     set_errno(before);
     with_environment(run, envp, go)
+}
+
+/// An exec of this file in this process as it is.
+fn asked(name: Name, argv: Strings, searched: bool) -> Asked {
+    Asked {
+        name,
+        argv,
+        searched,
+        before: Before::NOTHING,
+    }
 }
 
 fn current() -> Strings {
@@ -51,7 +57,9 @@ fn current() -> Strings {
 pub unsafe extern "C-unwind" fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int {
     let next = real::execve();
     // SAFETY: as the caller's; the environment is theirs or ours.
-    exec(path, envp, false, |envp| unsafe { next(path, argv, envp) })
+    exec(asked(Name::here(path), argv, false), envp, |envp| unsafe {
+        next(path, argv, envp)
+    })
 }
 
 /// execv(3).
@@ -76,7 +84,9 @@ pub unsafe extern "C-unwind" fn execvpe(
 ) -> c_int {
     let next = real::execvpe();
     // SAFETY: as the caller's; the environment is theirs or ours.
-    exec(file, envp, true, |envp| unsafe { next(file, argv, envp) })
+    exec(asked(Name::here(file), argv, true), envp, |envp| unsafe {
+        next(file, argv, envp)
+    })
 }
 
 /// execvp(3).
@@ -101,16 +111,15 @@ pub unsafe extern "C-unwind" fn fexecve(fd: c_int, argv: Strings, envp: Strings)
         // SAFETY: as the caller's.
         return unsafe { next(fd, argv, envp) };
     }
-    let mut path = [0u8; 32];
-    let path = own_fd_path(fd, &mut path);
+    let name = Name {
+        dir: fd,
+        path: c"".as_ptr(),
+        flags: libc::AT_EMPTY_PATH,
+    };
     // SAFETY: as the caller's; the environment is theirs or ours.
-    exec(path, envp, false, |envp| unsafe { next(fd, argv, envp) })
-}
-
-/// `/proc/self/fd/N`, NUL-terminated.
-fn own_fd_path(fd: c_int, buf: &mut [u8; 32]) -> *const c_char {
-    let path = crate::own::text::print(buf, b"/proc/self/fd/", fd as u64, b"");
-    path.map_or(null(), |path| path.as_ptr().cast())
+    exec(asked(name, argv, false), envp, |envp| unsafe {
+        next(fd, argv, envp)
+    })
 }
 
 /// execveat(2).
@@ -126,14 +135,13 @@ pub unsafe extern "C-unwind" fn execveat(
     flags: c_int,
 ) -> c_int {
     let next = real::execveat();
-    let mut buf = [0u8; 32];
-    let looked_at = if flags & libc::AT_EMPTY_PATH != 0 {
-        own_fd_path(dir, &mut buf)
-    } else {
-        path
+    let name = Name {
+        dir,
+        path,
+        flags: flags & libc::AT_EMPTY_PATH,
     };
     // SAFETY: as the caller's; the environment is theirs or ours.
-    exec(looked_at, envp, false, |envp| unsafe {
+    exec(asked(name, argv, false), envp, |envp| unsafe {
         next(dir, path, argv, envp, flags)
     })
 }
@@ -153,7 +161,12 @@ macro_rules! spawning {
             let next = real::$name();
             let before = errno();
             let mut refused = true;
-            let ret = exec(path, envp.cast(), $searched, |envp| {
+            let mut asked = asked(Name::here(path), argv.cast(), $searched);
+            asked.before = Before {
+                actions: actions.cast(),
+                attributes: attributes.cast(),
+            };
+            let ret = exec(asked, envp.cast(), |envp| {
                 refused = false;
                 // SAFETY: as the caller's; the environment is theirs or ours.
                 unsafe { next(pid, path, actions, attributes, argv, envp.cast()) }

@@ -23,14 +23,16 @@ mod connect;
 mod descriptor;
 mod entry;
 mod exec;
+mod file_actions;
 mod listen;
 mod name;
 mod note;
+mod reach;
 mod send;
 mod socket;
 mod sockopt;
+mod spawn;
 mod syscall;
-mod unseen;
 mod vfork;
 
 pub use bind::{Binding, Plan};

@@ -12,7 +12,6 @@ mod holders;
 mod options;
 mod unix;
 
-pub use holders::join;
 pub use options::{get_option, set_option};
 
 use core::sync::atomic::Ordering::Relaxed;

@@ -1,93 +1,32 @@
 //! Joining the run of a launcher.
 //!
-//! `BINDGATE_RUN` is `ID.SECRET.PID.POLICY.STATE.MODE[.f]`: the run's id (16
-//! hex digits), the word that opens it (32 hex digits), the drainer's pid and
-//! its two descriptors, `e` if the policy enforces, `o` if it does not, an `f`
-//! if the run has a socket in `/tmp`, and, if the launcher was under seccomp
-//! filters, a `c` with their number, `-` and the system calls that they let
-//! through ([`Calls::word`], in hex digits). Without an `f` a socket of the
-//! run's name is somebody else's.
-//!
-//! Three ways in: the drainer's descriptors under `/proc`, which needs no
-//! socket; the run's abstract Unix name, which works after a change of user,
-//! in a chroot and in another mount or pid name space; and a Unix socket in
-//! `/tmp`, which works in another network name space too.
+//! [`Ticket`] says which ways lead in.
 
 use bindgate_core::policy::View;
-use bindgate_core::shared::{DOOR, DOOR_FILE, State};
+use bindgate_core::shared::{State, Ticket};
 
 use super::{Found, Refused, Sink, complain};
 use crate::own::{filter, text};
 use crate::sys::{self, Allowed, Calls};
 
-/// The text of `BINDGATE_RUN`, taken apart.
-pub struct Ticket<'a> {
-    id_text: &'a [u8; 16],
-    id: u64,
-    secret: &'a [u8; 32],
-    pid: u32,
-    policy_fd: u32,
-    state_fd: u32,
-    enforces: bool,
-    has_file: bool,
-    filters: Option<(u32, Calls)>,
+/// Reads the text of `BINDGATE_RUN`.
+pub fn ticket(text: &[u8]) -> Result<Ticket, Refused> {
+    Ticket::parse(text).ok_or_else(|| {
+        complain(&[b"BINDGATE_RUN is not what a launcher wrote"]);
+        Refused
+    })
 }
 
-impl Ticket<'_> {
-    /// Reads the text.
-    pub fn read(text: &[u8]) -> Result<Ticket<'_>, Refused> {
-        Ticket::parse(text).ok_or_else(|| {
-            complain(&[b"BINDGATE_RUN is not what a launcher wrote"]);
-            Refused
-        })
-    }
-
-    fn parse(text: &[u8]) -> Option<Ticket<'_>> {
-        let mut fields = text.split(|c| *c == b'.');
-        let id_text: &[u8; 16] = fields.next()?.try_into().ok()?;
-        let secret = fields.next()?.try_into().ok()?;
-        let mut number =
-            || -> Option<u32> { core::str::from_utf8(fields.next()?).ok()?.parse().ok() };
-        let (pid, policy_fd, state_fd) = (number()?, number()?, number()?);
-        let mut ticket = Ticket {
-            id_text,
-            id: u64::from_str_radix(core::str::from_utf8(id_text).ok()?, 16).ok()?,
-            secret,
-            pid,
-            policy_fd,
-            state_fd,
-            enforces: fields.next() != Some(b"o"),
-            has_file: false,
-            filters: None,
-        };
-        for field in fields {
-            match field {
-                b"f" => ticket.has_file = true,
-                [b'c', filters @ ..] => ticket.filters = filters_of(filters),
-                _ => {}
-            }
-        }
-        Some(ticket)
-    }
-
-    /// What this process may do under the filters that the launcher was under
-    /// too; `None` if there are others, or if nobody knows.
-    pub fn inherited(&self, allowed: Allowed) -> Option<Allowed> {
-        let (count, calls) = self.filters?;
-        let now = sys::filter::count(allowed)?;
-        (now <= count).then_some(Allowed::only(calls))
-    }
-}
-
-/// `COUNT-CALLS`.
-fn filters_of(text: &[u8]) -> Option<(u32, Calls)> {
-    let (count, calls) = core::str::from_utf8(text).ok()?.split_once('-')?;
-    let calls = u64::from_str_radix(calls, 16).ok()?;
-    Some((count.parse().ok()?, Calls::from_word(calls)))
+/// What this process may do under the filters that the launcher was under too;
+/// `None` if there are others, or if nobody knows.
+pub fn inherited(ticket: &Ticket, allowed: Allowed) -> Option<Allowed> {
+    let (count, calls) = ticket.filters?;
+    let now = sys::filter::count(allowed)?;
+    (now <= count).then_some(Allowed::only(Calls::from_word(calls)))
 }
 
 /// The run's policy and state.
-pub fn policy(ticket: &Ticket<'_>) -> Result<Option<Found>, Refused> {
+pub fn policy(ticket: &Ticket) -> Result<Option<Found>, Refused> {
     let allowed = filter::allowed();
     let found = by_proc(allowed, ticket).or_else(|| by_name(allowed, ticket));
     match found {
@@ -100,27 +39,27 @@ pub fn policy(ticket: &Ticket<'_>) -> Result<Option<Found>, Refused> {
     }
 }
 
-fn by_proc(allowed: Allowed, ticket: &Ticket<'_>) -> Option<Found> {
+fn by_proc(allowed: Allowed, ticket: &Ticket) -> Option<Found> {
     let open = |fd: u32, flags: i32| {
         let (mut dir, mut path) = ([0u8; 32], [0u8; 48]);
-        let dir = text::print(&mut dir, b"/proc/", u64::from(ticket.pid), b"/fd/")?;
+        let dir = text::print(&mut dir, b"/proc/", u64::from(ticket.daemon), b"/fd/")?;
         let path = text::print(&mut path, dir.strip_suffix(b"\0")?, u64::from(fd), b"")?;
         sys::open(allowed, path, flags).ok()
     };
-    let state = open(ticket.state_fd, libc::O_RDWR)?;
-    let found = open(ticket.policy_fd, libc::O_RDONLY).and_then(|policy| {
+    let state = open(ticket.state, libc::O_RDWR)?;
+    let found = open(ticket.policy, libc::O_RDONLY).and_then(|policy| {
         let found = map(allowed, ticket, policy, state);
         sys::close(allowed, policy);
         found
     });
     sys::close(allowed, state);
     found.map(|found| Found {
-        drainer: ticket.pid,
+        drainer: ticket.daemon,
         ..found
     })
 }
 
-fn by_name(allowed: Allowed, ticket: &Ticket<'_>) -> Option<Found> {
+fn by_name(allowed: Allowed, ticket: &Ticket) -> Option<Found> {
     let fd = sys::socket(
         allowed,
         libc::AF_UNIX,
@@ -133,30 +72,35 @@ fn by_name(allowed: Allowed, ticket: &Ticket<'_>) -> Option<Found> {
     found
 }
 
-fn ask(allowed: Allowed, ticket: &Ticket<'_>, fd: i32) -> Option<Found> {
-    let mut name = [0u8; 2 + 1 + DOOR.len() + 16];
-    name[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
-    name[3..3 + DOOR.len()].copy_from_slice(DOOR);
-    name[3 + DOOR.len()..].copy_from_slice(ticket.id_text);
-    let named = sys::connect(allowed, fd, &name);
-    if named.is_err() && !ticket.has_file {
-        return None;
+fn ask(allowed: Allowed, ticket: &Ticket, fd: i32) -> Option<Found> {
+    // An abstract name begins with a NUL, a path ends with one.
+    let mut name = [0u8; 64];
+    let abstract_name = address(&mut name, &[b"\0", &ticket.abstract_name()])?;
+    if sys::connect(allowed, fd, abstract_name).is_err() {
+        if !ticket.has_file {
+            return None;
+        }
+        let path = address(&mut name, &[&ticket.file_name(), b"\0"])?;
+        sys::connect(allowed, fd, path).ok()?;
     }
-    let mut path = [0u8; 2 + DOOR_FILE.len() + 16 + 1];
-    path[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
-    path[2..2 + DOOR_FILE.len()].copy_from_slice(DOOR_FILE);
-    path[2 + DOOR_FILE.len()..][..16].copy_from_slice(ticket.id_text);
-    named.or_else(|_| sys::connect(allowed, fd, &path)).ok()?;
-    let mut hello = [0u8; 40];
-    hello[..32].copy_from_slice(ticket.secret);
-    hello[32..36].copy_from_slice(&sys::getpid(allowed).to_ne_bytes());
-    hello[36..].copy_from_slice(&sys::gettid(allowed).to_ne_bytes());
+    let hello = ticket.hello(sys::getpid(allowed), sys::gettid(allowed));
     sys::send(allowed, fd, &hello).ok()?;
     let (policy, state) = receive(allowed, fd)?;
     let found = map(allowed, ticket, policy, state);
     sys::close(allowed, policy);
     sys::close(allowed, state);
     found
+}
+
+/// The address of a Unix socket.
+fn address<'a>(room: &'a mut [u8; 64], name: &[&[u8]]) -> Option<&'a [u8]> {
+    let family = (libc::AF_UNIX as u16).to_ne_bytes();
+    let mut len = 0;
+    for byte in family.iter().chain(name.iter().copied().flatten()) {
+        *room.get_mut(len)? = *byte;
+        len += 1;
+    }
+    room.get(..len)
 }
 
 /// Two descriptors, as `SCM_RIGHTS` brings them.
@@ -192,7 +136,7 @@ fn receive(allowed: Allowed, fd: i32) -> Option<(i32, i32)> {
     Some((int(16)?, int(20)?))
 }
 
-fn map(allowed: Allowed, ticket: &Ticket<'_>, policy: i32, state: i32) -> Option<Found> {
+fn map(allowed: Allowed, ticket: &Ticket, policy: i32, state: i32) -> Option<Found> {
     let state_len = sys::fstat(allowed, state).ok()?.st_size as usize;
     let policy_len = sys::fstat(allowed, policy).ok()?.st_size as usize;
     if state_len != State::SIZE || policy_len < 8 {
@@ -204,7 +148,7 @@ fn map(allowed: Allowed, ticket: &Ticket<'_>, policy: i32, state: i32) -> Option
     // which any bytes are a value; the file is sealed against shrinking, and
     // the mapping is never undone.
     let shared: &'static State = unsafe { &*at.cast::<State>() };
-    if !shared.is_run(ticket.id) {
+    if !shared.is_run(ticket.run) {
         // SAFETY: the reference is not used again.
         unsafe { sys::munmap(allowed, at, state_len) };
         return None;

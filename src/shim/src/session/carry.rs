@@ -49,8 +49,10 @@ impl Carry {
             let Some(n) = NAMES.iter().position(|name| sets(entry, name)) else {
                 continue;
             };
+            // One without a value says nothing.
             if let Some(text) = texts.get_mut(n)
                 && text.is_empty()
+                && has_value(entry, NAMES[n])
             {
                 // SAFETY: each entry is a NUL-terminated string.
                 *text = keep(unsafe { CStr::from_ptr(entry) }.to_bytes_with_nul());
@@ -101,12 +103,15 @@ impl Carry {
 pub fn is_asked_for() -> bool {
     const WANTED: [&str; 4] = [ENV_RUN, ENV_RULES, ENV_POLICY, ENV_LOG];
     entries().any(|entry| {
-        WANTED.iter().any(|name| {
-            // SAFETY: as long as the name and `=`, which it begins with; then
-            // at least a NUL comes.
-            sets(entry, name) && unsafe { *entry.add(name.len() + 1) } != 0
-        })
+        let is_set = |name: &&str| sets(entry, name) && has_value(entry, name);
+        WANTED.iter().any(is_set)
     })
+}
+
+/// Does more than a NUL follow `NAME=`, with which the entry begins?
+fn has_value(entry: *const c_char, name: &str) -> bool {
+    // SAFETY: it is as long as that; then at least a NUL comes.
+    unsafe { *entry.add(name.len() + 1) != 0 }
 }
 
 /// `NAME=value\0` in the environment as it is now.

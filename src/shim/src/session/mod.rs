@@ -10,7 +10,7 @@ mod carry;
 mod plain;
 pub mod who;
 
-pub use carry::Carry;
+pub use carry::{Carry, NAMES};
 pub use plain::say;
 
 use core::cell::UnsafeCell;
@@ -22,7 +22,7 @@ use core::sync::atomic::{
 
 use bindgate_core::policy::{Op, Times, View};
 use bindgate_core::record::{Call, stage};
-use bindgate_core::shared::{EXIT_CONFIG, State, option};
+use bindgate_core::shared::{EXIT_CONFIG, State, Ticket, option};
 
 use crate::out::faults;
 use crate::out::faults::guard;
@@ -261,11 +261,11 @@ fn set_up() -> Result<Option<Run>, Refused> {
     let carry = Carry::take();
     let ticket = match carry.run() {
         b"" => None,
-        text => Some(attach::Ticket::read(text)?),
+        text => Some(attach::ticket(text)?),
     };
     // What a filter lets through that was there before the run.
     let inherited = match &ticket {
-        Some(ticket) if is_filtered => ticket.inherited(AT_START),
+        Some(ticket) if is_filtered => attach::inherited(ticket, AT_START),
         _ => None,
     };
     if let Some(inherited) = inherited {
@@ -280,7 +280,7 @@ fn set_up() -> Result<Option<Run>, Refused> {
     run
 }
 
-fn join(carry: Carry, ticket: Option<&attach::Ticket<'_>>) -> Result<Option<Run>, Refused> {
+fn join(carry: Carry, ticket: Option<&Ticket>) -> Result<Option<Run>, Refused> {
     let found = match ticket {
         None => plain::policy(&carry)?,
         Some(ticket) => attach::policy(ticket)?,

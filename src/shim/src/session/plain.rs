@@ -85,7 +85,7 @@ fn options(text: &[u8]) -> Result<u32, Refused> {
                 ENV_OPTIONS.as_bytes(),
                 b": unknown word '",
                 word,
-                b"': expected let-go, allow-unseen or observe, with commas between them",
+                b"': expected let-go, allow-unintercepted or observe, with commas between them",
             ]);
             return Err(Refused);
         };
