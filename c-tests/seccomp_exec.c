@@ -8,8 +8,9 @@
 //: rule deny listen tcp *:8082
 //: stdout forbidden: EACCES
 //: stdout allowed: ok
-//: stdout listen: ok
+//: stdout listen: EACCES
 //: log 1 deny bind
+//: log 1 deny listen
 #include "filter.h"
 
 #define KILL(number) ON(number, SECCOMP_RET_KILL_PROCESS)

@@ -13,14 +13,14 @@
 //: stdout allowed: ok
 //: stdout listen: ok
 //: log 1 deny bind
-//: case listen rules do not know the port
+//: case a listen rule that cannot be evaluated refuses
 //: only run
-//: rule deny listen tcp *:8081
-//: rule note listen tcp 0.0.0.0:*
+//: rule deny listen tcp *:8089
 //: stdout forbidden: ok
 //: stdout allowed: ok
-//: stdout listen: ok
-//: log 1 allow listen
+//: stdout listen: EACCES
+//: log 1 deny listen
+//: record 1 {"call":"listen","reason":"what the socket is may not be asked"}
 //: case move
 //: rule move bind tcp *:8080 to loopback:18080
 //: stdout forbidden: EACCES

@@ -137,8 +137,16 @@ fn check(op: Op) -> Check {
 #[must_use]
 pub fn as_raw_ipv4(raw: &RawAddr) -> Option<Addr> {
     let bytes = raw.bytes();
-    let (&[a, b, c, d, e, f, g, h], _) = bytes.split_first_chunk()?;
-    if bytes.len() < 16 || u16::from_ne_bytes([a, b]) == af::INET {
+    let (first, _) = bytes.split_first_chunk()?;
+    raw_ipv4_of(*first, bytes.len())
+}
+
+/// [`as_raw_ipv4`] of an address of `len` bytes, by the first eight of them.
+#[must_use]
+#[inline]
+pub fn raw_ipv4_of(first: [u8; 8], len: usize) -> Option<Addr> {
+    let [a, b, c, d, e, f, g, h] = first;
+    if len < 16 || u16::from_ne_bytes([a, b]) == af::INET {
         return None;
     }
     Some(Addr::Inet {

@@ -1,8 +1,10 @@
 //! The fast path in front of the judge: one look at family and port that says
 //! for which binds no rule can match, and nothing else.
 
+use super::Caller;
 use crate::addr::af;
-use crate::policy::{BIND_PORTS, Op, View};
+use crate::policy::{BIND_PORTS, Candidates, Op, Paths, View};
+use crate::record::Words;
 
 /// The binds that need a look at the rules.
 #[derive(Clone, Copy, Debug)]
@@ -51,4 +53,18 @@ fn has_port(ports: &[u64; BIND_PORTS], port: u16) -> bool {
 #[must_use]
 pub fn may_concern_auto(view: &View<'_>) -> bool {
     !LookedAt::of(view).is_without(af::INET, 0)
+}
+
+/// The rules that fit a bind to the IP address with these bytes. `None` for
+/// `::`, of which more has to be known, and for other addresses.
+#[must_use]
+#[inline]
+pub fn candidates(caller: &Caller<'_>, asked: &Words) -> Option<Candidates<'static>> {
+    let paths = Paths {
+        program: caller.program,
+        script: caller.script,
+    };
+    caller
+        .view
+        .ip_candidates(asked, caller.unprivileged_start, paths)
 }

@@ -30,7 +30,7 @@ pub mod listen;
 mod rules;
 pub mod socket;
 
-pub use call::{Action, Call, as_raw_ipv4};
+pub use call::{Action, Call, as_raw_ipv4, raw_ipv4_of};
 pub use rules::Verdict;
 
 use crate::addr::Addr;

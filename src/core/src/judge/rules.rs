@@ -386,8 +386,11 @@ impl Rules {
 
     /// The socket is known.
     fn socket(&mut self, socket: Socket, question: &Question<'_>) {
-        self.verdict.socket = Some(socket);
-        self.verdict.stages |= stage::IDENTIFY;
+        // What will be created is no socket yet.
+        if question.op != Op::Socket {
+            self.verdict.socket = Some(socket);
+            self.verdict.stages |= stage::IDENTIFY;
+        }
         let ty = socket.ty;
         if (ty.domain, ty.ty) == (af::INET, ty::RAW) && question.raw.is_some() {
             self.verdict.by_raw = true;
@@ -395,7 +398,9 @@ impl Rules {
         let kinds = match self.addr(question) {
             Some(addr) if addr.family() == ty.domain => ty.kinds(),
             // An IP address is judged as one, whatever the socket may be.
-            Some(addr) if is_ip(addr.family()) && (is_ip(ty.domain) || socket.is_unread()) => {
+            Some(addr)
+                if is_ip(addr.family()) && (is_ip(ty.domain) || ty.kinds() == KindSet::NONE) =>
+            {
                 kinds_at(ty, addr)
             }
             // A family without words for its addresses: the rules about every

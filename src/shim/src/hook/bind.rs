@@ -3,14 +3,15 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::{Addr, RawAddr};
-use bindgate_core::policy::{Implicit, Op, Verb};
-use bindgate_core::record::{Call, Check, Identity, Record, flag, stage};
-use bindgate_core::socket::{BindOptions, KindSet};
+use bindgate_core::judge::{Action, Verdict, as_raw_ipv4, bind};
+use bindgate_core::policy::{Implicit, Op};
+use bindgate_core::record::{Call, Identity, Record, flag, stage};
+use bindgate_core::socket::BindOptions;
 use libc::{sockaddr, socklen_t};
 
-use super::ask::{Asked, Question, ask, ask_unread};
-use super::brief::{self, Glance, Judged, Passed};
-use super::note::{answered, describe, enter, refusal};
+use super::driver::{self, Driver};
+use super::fast::{self, Decided, Glance, Judged, Passed};
+use super::note::{answered, describe};
 use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
@@ -93,18 +94,19 @@ fn decide_bind(
     run: &Run,
     addr: *const sockaddr,
     len: socklen_t,
-    question: Option<&Question>,
+    decided: Option<&Decided>,
     b: &mut Binding,
 ) {
     if !run.view.has_rules(Op::Bind) {
         return;
     }
     let fd = b.record.fd;
-    if let Some(q) = question {
+    if let Some(decided) = decided {
         // Not read again: another thread may have written there meanwhile.
-        if let Some(asked) = q.asked.addr() {
+        if let Some(asked) = decided.asked.addr() {
             b.addressed(asked.write());
-            follow(run, fd, Some(&asked), &q.answer, b);
+            let raw = as_raw_ipv4(&b.record.asked);
+            follow(run, fd, Some(&asked), raw.as_ref(), &decided.verdict, b);
         }
         return;
     }
@@ -112,61 +114,73 @@ fn decide_bind(
         return;
     };
     b.addressed(raw);
-    let asked = b.record.asked.read();
-    let answer = match &asked {
-        Some(asked) => ask(run, fd, asked, Implicit::No),
-        None => ask_unread(run, fd),
-    };
-    follow(run, fd, asked.as_ref(), &answer, b);
+    let asked = raw.read();
+    let raw = as_raw_ipv4(&raw);
+    judge_addressed(run, fd, asked.as_ref(), raw.as_ref(), Implicit::No, b);
 }
 
-/// Identify, policy, and what follows from it: the middle of the house, for
-/// explicit and implicit binds alike.
+/// Has a bind decided that another call brings about, and plans what follows.
 pub fn judge(run: &Run, fd: c_int, asked: &Addr, implicit: Implicit, b: &mut Binding) {
-    follow(run, fd, Some(asked), &ask(run, fd, asked, implicit), b);
+    judge_addressed(run, fd, Some(asked), None, implicit, b);
 }
 
-/// What follows from the rules' answer; `asked` is `None` where it cannot be
-/// read.
-fn follow(run: &Run, fd: c_int, asked: Option<&Addr>, answer: &Asked, b: &mut Binding) {
-    let record = &mut b.record;
-    record.stages |= answer.stages;
-    if let Some(uid) = answer.uid {
-        record.uid = uid;
+#[inline(never)]
+fn judge_addressed(
+    run: &Run,
+    fd: c_int,
+    asked: Option<&Addr>,
+    raw: Option<&Addr>,
+    implicit: Implicit,
+    b: &mut Binding,
+) {
+    let verdict = decide(run, fd, asked, raw, implicit);
+    follow(run, fd, asked, raw, &verdict, b);
+}
+
+// Apart: a handler's stack is small.
+#[inline(never)]
+fn decide(
+    run: &Run,
+    fd: c_int,
+    asked: Option<&Addr>,
+    raw: Option<&Addr>,
+    implicit: Implicit,
+) -> Verdict {
+    let caller = driver::caller(run);
+    let believed = Some(fds::get(fd).socket());
+    let mut call = bind::bind(&caller, asked, raw, implicit, believed);
+    Driver::new(run, fd).drive(&mut call);
+    *call.verdict()
+}
+
+/// Plans what follows from a verdict about `asked`, which is `None` where it
+/// cannot be read; `raw` is what a raw socket reads there.
+pub fn follow(
+    run: &Run,
+    fd: c_int,
+    asked: Option<&Addr>,
+    raw: Option<&Addr>,
+    verdict: &Verdict,
+    b: &mut Binding,
+) {
+    let mut verdict = *verdict;
+    if verdict.passed().is_none()
+        && let Some(socket) = &mut verdict.socket
+    {
+        fds::name(filter::allowed(), fd, socket);
     }
-    let mut socket = answer.socket;
-    if let Some(s) = &mut socket {
-        if answer.passed().is_none() {
-            fds::name(filter::allowed(), fd, s);
+    let addr = if verdict.by_raw { raw } else { asked };
+    let caller = driver::caller(run);
+    match verdict.enter(&caller, Op::Bind, addr, &mut b.record) {
+        Action::Forward => {}
+        Action::Refuse(errno) => b.plan = Plan::Refuse(Errno(errno)),
+        Action::Redirect(decision) => {
+            if let Some(s) = &verdict.socket {
+                let addr = addr.filter(|_| !s.is_unread());
+                let allowed = filter::allowed();
+                redirect::plan(allowed, run, s, addr, &decision, verdict.v6only, b);
+            }
         }
-        record.cookie = s.cookie;
-        record.identity = s.identity;
-        describe(record, s.ty);
-    }
-    let Some(ruling) = &answer.ruling else {
-        return;
-    };
-    let kinds = socket.map_or(KindSet::NONE, |s| s.ty.kinds());
-    let decision = run.view.decision(ruling, asked, kinds);
-    enter(record, &decision, run.observe);
-    if let Some(e) = refusal(record, &decision, Check::SecuritySocketBind) {
-        b.plan = Plan::Refuse(e);
-        return;
-    }
-    if record.flags & flag::OBSERVED != 0 {
-        return;
-    }
-    if let (Verb::Move | Verb::Hide, Some(s)) = (decision.verb, &socket) {
-        let asked = asked.filter(|_| !s.is_unread());
-        redirect::plan(
-            filter::allowed(),
-            run,
-            s,
-            asked,
-            &decision,
-            answer.v6only,
-            b,
-        );
     }
 }
 
@@ -236,7 +250,7 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
         // SAFETY: as the caller's.
         return unsafe { next(fd, addr, len) };
     };
-    let glance = guard(Call::Bind, stage::POLICY, || brief::glance(run, addr, len));
+    let glance = guard(Call::Bind, stage::POLICY, || fast::glance(run, addr, len));
     match glance {
         // SAFETY: as the caller's.
         Some(Glance::Pass) => unsafe {
@@ -273,7 +287,7 @@ unsafe fn passed_bind(
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, addr, len) };
     // SAFETY: this is what the kernel said of that address.
-    unsafe { brief::bind(run, ret, (fd, addr, len), passed, flags) }
+    unsafe { fast::bind(run, ret, (fd, addr, len), passed, flags) }
 }
 
 /// bind(2), where a rule may have a say.
@@ -287,10 +301,10 @@ unsafe fn asked_bind(
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     flags: u16,
 ) -> c_int {
-    let mut question = None;
+    let mut decided = None;
     let judged = guard(Call::Bind, stage::POLICY, || {
         // SAFETY: as the caller's.
-        unsafe { brief::judge(run, (fd, addr, len), &mut question) }
+        unsafe { fast::judge(run, (fd, addr, len), &mut decided) }
     });
     match judged {
         // SAFETY: as the caller's.
@@ -298,8 +312,8 @@ unsafe fn asked_bind(
             passed_bind(run, next, (fd, addr, len), &passed, flags)
         },
         // SAFETY: as the caller's.
-        Some(Judged::Asked) => unsafe {
-            judged_bind(run, next, (fd, addr, len), flags, question.as_ref())
+        Some(Judged::More) => unsafe {
+            judged_bind(run, next, (fd, addr, len), flags, decided.as_ref())
         },
         // SAFETY: as the caller's.
         Some(Judged::No) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
@@ -319,12 +333,12 @@ unsafe fn judged_bind(
     next: Next,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     flags: u16,
-    question: Option<&Question>,
+    decided: Option<&Decided>,
 ) -> c_int {
     let before = errno();
     let mut b = begin(Call::Bind, fd, flags);
     let judged = guard(Call::Bind, stage::POLICY, || {
-        decide_bind(run, addr, len, question, &mut b);
+        decide_bind(run, addr, len, decided, &mut b);
     });
     let settled =
         judged.and_then(|()| guard(Call::Bind, stage::RECORD, || settle(run, &mut b)).flatten());

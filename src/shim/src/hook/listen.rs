@@ -3,20 +3,21 @@
 use core::ffi::c_int;
 use core::sync::atomic::Ordering::Relaxed;
 
-use bindgate_core::addr::{Addr, RawAddr, af};
-use bindgate_core::policy::{Implicit, Op, Query};
-use bindgate_core::record::{Call, Check, Record, flag, stage};
+use bindgate_core::addr::RawAddr;
+use bindgate_core::judge::{self, Action, Step};
+use bindgate_core::policy::Op;
+use bindgate_core::record::{Call, Record, flag, stage};
 use bindgate_core::shared::move_mark;
-use bindgate_core::socket::ty;
 
-use super::bind::{Binding, Plan, begin, judge, note_bind, settle};
-use super::note::{answered, describe, enter, refusal};
-use super::{brief, errno, finish, outcome, query, refuse, uid};
+use super::bind::{Binding, Plan, begin, follow, note_bind, settle};
+use super::driver::{self, Driver};
+use super::note::{answered, describe};
+use super::{errno, finish, outcome, refuse};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::{fds, filter};
 use crate::session::{self, Run};
-use crate::sys::{self, Call as SystemCall, Errno};
+use crate::sys::{self, Errno};
 use crate::{real, redirect};
 
 /// What listen(2) is about to do.
@@ -30,79 +31,31 @@ struct Listening {
 
 #[inline(never)]
 fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
-    let allowed = filter::allowed();
-    // Where a rule may refuse the bind, what was there before has no say.
-    let in_doubt = brief::is_auto_looked_at(run);
-    let Some(family) = family_with_ports(fd, in_doubt) else {
-        decide_listen_rules(run, fd, l);
-        return;
-    };
-    let is_bound = || match in_doubt {
-        true => fds::is_bound_now(allowed, fd),
-        false => fds::is_bound(allowed, fd),
-    };
-    if allowed.may(SystemCall::Getsockname) && !is_bound() {
+    let caller = driver::caller(run);
+    let cached = fds::get(fd);
+    let believed = cached.is_valid().then(|| cached.socket());
+    let mut judge = judge::listen::Listen::new(&caller, believed, cached.is_bound());
+    let mut driver = Driver::with_cookie(run, fd);
+    while let Step::Need(need) = judge.step() {
+        judge.feed(driver.answer(need));
+    }
+    if let Some((verdict, asked)) = judge.implicit() {
         let b = l.implicit.insert(begin(Call::Listen, fd, flag::IMPLICIT));
         describe(&mut b.record, fds::get(fd).socket());
-        if let Some(asked) = Addr::any(family) {
-            b.record.asked = asked.write();
-            if run.view.has_rules(Op::Bind) {
-                judge(run, fd, &asked, Implicit::Listen, b);
-            }
+        b.record.asked = asked.write();
+        if run.view.has_rules(Op::Bind) {
+            follow(run, fd, Some(asked), None, verdict, b);
         }
     }
-    decide_listen_rules(run, fd, l);
-}
-
-/// The family of a stream socket that listen(2) would give a port by itself;
-/// `in_doubt`, by the kernel's word.
-fn family_with_ports(fd: c_int, in_doubt: bool) -> Option<u16> {
-    let cached = fds::get(fd);
-    let ty = if cached.is_valid() && !in_doubt {
-        cached.socket()
-    } else {
-        fds::identify(filter::allowed(), fd).ok()?.ty
-    };
-    (matches!(ty.domain, af::INET | af::INET6) && ty.ty == ty::STREAM).then_some(ty.domain)
-}
-
-fn decide_listen_rules(run: &Run, fd: c_int, l: &mut Listening) {
-    if !run.view.has_rules(Op::Listen) {
-        return;
+    if let Some((verdict, at)) = judge.verdict() {
+        let record = l.judged.insert(Record::new(Call::Listen));
+        record.stages = stage::HOOK | stage::ADDRESS;
+        record.fd = fd;
+        record.asked = at.map_or(RawAddr::EMPTY, |at| at.write());
+        if let Action::Refuse(errno) = verdict.enter(&caller, Op::Listen, at, record) {
+            l.refused = Some(Errno(errno));
+        }
     }
-    let Ok(s) = fds::identify(filter::allowed(), fd) else {
-        return;
-    };
-    // The type and address that the program believes in.
-    let ty = redirect::virtual_type(filter::allowed(), run, fd, s.ty);
-    let at = match s.is_unread() {
-        true => None,
-        false => redirect::local_name(filter::allowed(), run, fd).and_then(|raw| raw.read()),
-    };
-    let at = at.or_else(|| Addr::any(ty.domain));
-    if at.is_none() && !s.is_unread() {
-        return;
-    }
-    let record = l.judged.insert(Record::new(Call::Listen));
-    record.stages = stage::HOOK | stage::IDENTIFY | stage::ADDRESS;
-    record.fd = fd;
-    record.cookie = s.cookie;
-    record.identity = s.identity;
-    describe(record, ty);
-    record.asked = at.map_or(RawAddr::EMPTY, |at| at.write());
-    let decision = run.view.decide(
-        &Query {
-            kinds: ty.kinds(),
-            addr: at.as_ref(),
-            v6only: at.is_some_and(|at| at.family() == af::INET6 && at.is_wildcard())
-                && redirect::is_v6only(filter::allowed(), fd),
-            uid: uid(run, Op::Listen),
-            ..query(run, Op::Listen)
-        },
-        run,
-    );
-    enter(record, &decision, run.observe);
-    l.refused = refusal(record, &decision, Check::SecuritySocketListen);
 }
 
 /// listen(2).

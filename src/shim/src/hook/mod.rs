@@ -15,14 +15,14 @@
 //! points. The others are `extern "C-unwind"`: a cancelled thread unwinds
 //! through them, and redhook's `catch_unwind` would abort the process there.
 
-mod ask;
 mod bind;
-mod brief;
 mod carry;
 mod connect;
 mod descriptor;
+mod driver;
 mod entry;
 mod exec;
+mod fast;
 mod file_actions;
 mod listen;
 mod name;

@@ -2,12 +2,14 @@
 
 use core::ffi::c_int;
 
-use bindgate_core::policy::{Op, Query};
-use bindgate_core::record::{Call, Check, Record, stage};
+use bindgate_core::judge::{self, Action};
+use bindgate_core::policy::Op;
+use bindgate_core::record::{Call, Record, stage};
 use bindgate_core::socket::SocketType;
 
-use super::note::{answered, describe, enter, refusal};
-use super::{brief, errno, finish, query, refuse, uid};
+use super::driver::{self, Driver};
+use super::note::{answered, describe};
+use super::{errno, fast, finish, refuse};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds;
@@ -21,16 +23,14 @@ fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno
     if !run.view.has_rules(Op::Socket) {
         return None;
     }
-    let decision = run.view.decide(
-        &Query {
-            kinds: ty.kinds(),
-            uid: uid(run, Op::Socket),
-            ..query(run, Op::Socket)
-        },
-        run,
-    );
-    enter(record, &decision, run.observe);
-    refusal(record, &decision, Check::SecuritySocketCreate)
+    let caller = driver::caller(run);
+    let mut call = judge::socket::create(&caller, ty);
+    // There is no descriptor yet, and none is asked about.
+    Driver::new(run, -1).drive(&mut call);
+    match call.verdict().enter(&caller, Op::Socket, None, record) {
+        Action::Refuse(errno) => Some(Errno(errno)),
+        Action::Forward | Action::Redirect(_) => None,
+    }
 }
 
 /// socket(2), for libc's name and for `syscall(SYS_socket, …)`.
@@ -44,11 +44,11 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
         return unsafe { next(domain, ty, protocol) };
     };
     let made = SocketType::created(domain, ty, protocol);
-    if brief::is_socket(run) {
-        brief::prepare_socket(run);
+    if fast::is_socket(run) {
+        fast::prepare_socket(run);
         // SAFETY: as the caller's.
         let fd = unsafe { next(domain, ty, protocol) };
-        return brief::socket(run, fd, made, flags);
+        return fast::socket(run, fd, made, flags);
     }
     // SAFETY: as the caller's.
     unsafe { judged_socket(run, next, (domain, ty, protocol), made, flags) }

@@ -7,8 +7,10 @@
 
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
+use bindgate_core::addr::af;
+pub use bindgate_core::judge::Socket;
 use bindgate_core::record::Identity;
-use bindgate_core::socket::{BindOptions, SocketType};
+use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
 
 use crate::own::{filter, name};
 use crate::sys::{self, Allowed, Call, Errno};
@@ -214,25 +216,6 @@ fn set(fd: i32, bit: u64) {
     }
 }
 
-/// A socket as the kernel knows it.
-#[derive(Clone, Copy, Debug)]
-pub struct Socket {
-    /// `SO_COOKIE`, or the inode number, or 0 where nothing may be asked.
-    pub cookie: u64,
-    /// Which of these it is.
-    pub identity: Identity,
-    /// Family, type and protocol.
-    pub ty: SocketType,
-}
-
-impl Socket {
-    /// Is it known that its addresses have no words here? Behind a filter
-    /// nothing is known of a socket that nobody asked about before.
-    pub fn is_unread(&self) -> bool {
-        self.identity != Identity::None && !self.ty.is_read()
-    }
-}
-
 /// What `fd` is, by the least that makes sure of its type: one call where the
 /// cache agrees with the kernel. The cookie is known only if somebody asked for
 /// it before, and 0 otherwise; see [`name`].
@@ -244,12 +227,13 @@ pub fn verify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
     if cached.is_valid()
         && cached.cookie() == 0
         && allowed.may(Call::Getsockopt)
-        && is_protocol(allowed, fd, cached)
+        && let Some(is_exact) = is_of(allowed, fd, cached.socket())
     {
         return Ok(Socket {
             cookie: 0,
             identity: Identity::Cached,
             ty: cached.socket(),
+            is_exact,
         });
     }
     identify(allowed, fd)
@@ -262,24 +246,53 @@ pub fn name(allowed: Allowed, fd: i32, socket: &mut Socket) {
     {
         socket.cookie = cookie;
         socket.identity = Identity::Cookie;
-        let kept = get(fd).0 & (BOUND | WATCHED | OPTIONS);
-        put(fd, Entry(Entry::of(socket.ty, cookie).0 | kept));
+        if socket.is_exact {
+            let kept = get(fd).0 & (BOUND | WATCHED | OPTIONS);
+            put(fd, Entry(Entry::of(socket.ty, cookie).0 | kept));
+        }
     }
 }
 
-/// Is the protocol what the cache says, of a socket that nobody asked about?
+/// Is a socket that nobody asked about before what the cache says? `None` if
+/// not; whether the protocol is certain as well if so.
 ///
-/// It was made by a hooked socket(). A number that was closed behind our back
-/// and used again by a call that we do not see would have another protocol or
-/// family; the family of an address is the kernel's to check.
-fn is_protocol(allowed: Allowed, fd: i32, cached: Entry) -> bool {
-    sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)
-        == Ok(i32::from(cached.socket().protocol))
+/// A number that was closed unseen and used again by a call that is not seen
+/// may be any other socket's. An option of TCP is answered by TCP and MPTCP
+/// alone, one of UDP by UDP and UDP-Lite, in both families; which of the two
+/// families it is, the address decides.
+fn is_of(allowed: Allowed, fd: i32, ty: SocketType) -> Option<bool> {
+    let has = |level, name| sys::getsockopt_int(allowed, fd, level, name).is_ok();
+    let is_ip = matches!(ty.domain, af::INET | af::INET6);
+    match (ty.ty, ty.protocol) {
+        (ty::STREAM, proto::TCP | proto::MPTCP) if is_ip => {
+            has(libc::IPPROTO_TCP, libc::TCP_MAXSEG).then_some(false)
+        }
+        (ty::DGRAM, proto::UDP | proto::UDPLITE) if is_ip => {
+            has(libc::IPPROTO_UDP, libc::UDP_CORK).then_some(false)
+        }
+        _ => (ask(allowed, fd) == Ok(ty)).then_some(true),
+    }
+}
+
+/// Family, type and protocol, by the kernel's word.
+fn ask(allowed: Allowed, fd: i32) -> Result<SocketType, Errno> {
+    let ask = |name| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name);
+    Ok(SocketType {
+        domain: ask(libc::SO_DOMAIN)? as u16,
+        ty: ask(libc::SO_TYPE)? as u16,
+        protocol: ask(libc::SO_PROTOCOL)? as u16,
+    })
+}
+
+/// `SO_PROTOCOL`, where it may be asked.
+pub fn protocol(allowed: Allowed, fd: i32) -> Option<u16> {
+    let protocol = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_PROTOCOL);
+    protocol.ok().map(|protocol| protocol as u16)
 }
 
 /// Asks the kernel what `fd` is. One call where the cache agrees with the
-/// kernel, two for a socket that nobody asked about before, four where the
-/// cache is wrong.
+/// kernel, four for a socket that nobody asked about before, or where the cache
+/// is wrong.
 ///
 /// # Errors
 /// `EBADF` and `ENOTSOCK`, as any call on the descriptor would.
@@ -294,6 +307,7 @@ pub fn identify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
                 Identity::None
             },
             ty: cached.socket(),
+            is_exact: cached.is_valid(),
         });
     }
     let (cookie, identity) = match sys::cookie(allowed, fd) {
@@ -304,37 +318,27 @@ pub fn identify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
         }
         Err(_) => (sys::inode(allowed, fd)?, Identity::Inode),
     };
-    if cached.is_valid() {
-        let same = match cached.cookie() {
-            0 => is_protocol(allowed, fd, cached),
-            known => known == cookie & COOKIE_MASK,
-        };
-        if same {
-            let kept = cached.0 & (BOUND | WATCHED | OPTIONS);
-            put(fd, Entry(Entry::of(cached.socket(), cookie).0 | kept));
-            return Ok(Socket {
-                cookie,
-                identity,
-                ty: cached.socket(),
-            });
-        }
-    }
-    let ask = |name| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name);
-    let ty = SocketType {
-        domain: ask(libc::SO_DOMAIN)? as u16,
-        ty: ask(libc::SO_TYPE)? as u16,
-        protocol: ask(libc::SO_PROTOCOL)? as u16,
+    let socket = |ty| Socket {
+        cookie,
+        identity,
+        ty,
+        is_exact: true,
     };
+    if cached.is_valid() && cached.cookie() == cookie & COOKIE_MASK {
+        return Ok(socket(cached.socket()));
+    }
+    let ty = ask(allowed, fd)?;
+    if cached.is_valid() && cached.cookie() == 0 && cached.socket() == ty {
+        let kept = cached.0 & (BOUND | WATCHED | OPTIONS);
+        put(fd, Entry(Entry::of(ty, cookie).0 | kept));
+        return Ok(socket(ty));
+    }
     // Perhaps watched, perhaps with options: nobody saw.
     put(
         fd,
         Entry(Entry::of(ty, cookie).0 | WATCHED | OPTIONS_UNKNOWN),
     );
-    Ok(Socket {
-        cookie,
-        identity,
-        ty,
-    })
+    Ok(socket(ty))
 }
 
 /// Has the socket a local port or name? Asks the kernel where the hooks have

@@ -20,6 +20,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
+use bindgate_core::judge::fast::LookedAt;
 use bindgate_core::policy::{Op, Times, View};
 use bindgate_core::record::{Call, stage};
 use bindgate_core::shared::{EXIT_CONFIG, State, Ticket, option};
@@ -43,28 +44,6 @@ pub enum Sink {
     File,
 }
 
-/// The binds that need a look at the rules.
-#[derive(Clone, Copy)]
-pub enum LookedAt {
-    /// None of them: there is no rule about bind(2).
-    None,
-    /// Those of IP addresses with these ports ([`View::bind_ports`]), and all
-    /// of other families.
-    Ports(&'static [u64; 1024]),
-    /// All of them.
-    All,
-}
-
-impl LookedAt {
-    fn of(view: &View<'static>) -> LookedAt {
-        match view.bind_ports() {
-            _ if !view.has_rules(Op::Bind) => LookedAt::None,
-            Some(ports) => LookedAt::Ports(ports),
-            None => LookedAt::All,
-        }
-    }
-}
-
 /// Everything that a hook needs to know.
 pub struct Run {
     /// The state that the processes of the run share.
@@ -80,7 +59,7 @@ pub struct Run {
     /// Into the ring, and nobody waits for each line ([`option::SYNC`]).
     pub is_brief: bool,
     /// Which binds need a look at the rules.
-    pub looked_at: LookedAt,
+    pub looked_at: LookedAt<'static>,
     /// Is there a rule about socket(2)?
     pub has_socket_rules: bool,
     /// JSON lines instead of text (plain preload).

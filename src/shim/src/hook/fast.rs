@@ -1,11 +1,13 @@
-//! The common case: a socket that no rule is about, a bind that the rules let
+//! The fast path: a socket that no rule is about, a bind that the rules let
 //! pass. They are forwarded and noted with as little work as can be;
 //! whatever is out of the ordinary goes the long way through [`super::socket`] and [`super::bind`].
 
 use core::ffi::c_int;
 
 use bindgate_core::addr::af;
-use bindgate_core::policy::{Implicit, Op, Query};
+use bindgate_core::judge::fast::LookedAt;
+use bindgate_core::judge::{self, Verdict, bind, raw_ipv4_of};
+use bindgate_core::policy::{Implicit, Op};
 use bindgate_core::record::{
     Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
 };
@@ -13,15 +15,15 @@ use bindgate_core::shared::option;
 use bindgate_core::socket::{BindOptions, SocketType};
 use libc::{sockaddr, socklen_t};
 
-use super::ask::{Question, ask, ask_of};
 use super::bind::{begin, note_bind, read_late};
+use super::driver::{self, Driver};
 use super::note::{answered, describe};
-use super::{errno, query, set_errno, sockopt};
+use super::{errno, set_errno, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds::{self, Socket};
 use crate::own::{filter, memory, name};
-use crate::session::{LookedAt, Run};
+use crate::session::Run;
 
 /// May socket(2) go the short way?
 #[inline]
@@ -131,10 +133,18 @@ impl Passed {
 pub enum Judged {
     /// It goes the short way.
     Passed(Passed),
-    /// The rules want more than to let it pass.
-    Asked,
+    /// There is more to do than to let it pass.
+    More,
     /// It is not for here.
     No,
+}
+
+/// An IP address that a program wants to bind, and what was decided.
+pub struct Decided {
+    /// The address.
+    pub asked: Words,
+    /// What was decided.
+    pub verdict: Verdict,
 }
 
 /// What the first look at a bind(2) says.
@@ -153,36 +163,18 @@ pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
     if !emit::is_brief(run) {
         return Glance::Other;
     }
-    let ports = match run.looked_at {
-        LookedAt::None => return Glance::Pass,
-        LookedAt::Ports(ports) => Some(ports),
-        LookedAt::All => None,
-    };
+    if let LookedAt::None = run.looked_at {
+        return Glance::Pass;
+    }
     let allowed = filter::allowed();
     match memory::family_and_port(allowed, addr, len) {
-        Some((af::INET | af::INET6, port)) if ports.is_some_and(|p| !is_in(p, port)) => {
-            Glance::Pass
-        }
+        Some((family, port)) if run.looked_at.is_without(family, port) => Glance::Pass,
         Some(_) if memory::is_rest_readable(allowed, addr, len) => Glance::Ask,
         _ => Glance::Other,
     }
 }
 
-/// May a rule be about the bind that the kernel chooses the port for?
-pub fn is_auto_looked_at(run: &Run) -> bool {
-    match run.looked_at {
-        LookedAt::None => false,
-        LookedAt::All => true,
-        LookedAt::Ports(ports) => is_in(ports, 0),
-    }
-}
-
-fn is_in(ports: &[u64; 1024], port: u16) -> bool {
-    let word = ports.get(usize::from(port / 64));
-    word.is_none_or(|word| word >> (port % 64) & 1 != 0)
-}
-
-/// May bind(2) go the short way? Asks the rules about an IP address.
+/// May bind(2) go the short way? Has it decided where the address is an IP one.
 ///
 /// # Safety
 /// `len` bytes at `addr` can be read.
@@ -190,18 +182,19 @@ fn is_in(ports: &[u64; 1024], port: u16) -> bool {
 pub unsafe fn judge(
     run: &Run,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
-    question: &mut Option<Question>,
+    decided: &mut Option<Decided>,
 ) -> Judged {
-    // SAFETY: as the caller's.
+    // SAFETY: the caller has asked about these bytes.
     let Some(asked) = &(unsafe { memory::ip_words(addr, len) }) else {
         return Judged::No;
     };
-    let q = query(run, Op::Bind);
-    let found = run
-        .view
-        .ip_candidates(asked, q.unprivileged_start, q.paths());
+    let caller = driver::caller(run);
+    let [first, ..] = asked.words;
+    let raw = raw_ipv4_of(first.to_ne_bytes(), len as usize);
+    let found = judge::fast::candidates(&caller, asked);
     if let Some(none) = &found
         && none.is_empty()
+        && raw.is_none()
         && run.view.default_errno(Op::Bind).is_none()
     {
         return Judged::Passed(Passed::BY_DEFAULT);
@@ -209,29 +202,26 @@ pub unsafe fn judge(
     let Some(addr) = &asked.addr() else {
         return Judged::No;
     };
-    let answer = match &found {
-        Some(candidates) => {
-            let q = Query {
-                addr: Some(addr),
-                ..q
-            };
-            ask_of(run, fd, addr, q, candidates)
-        }
-        None => ask(run, fd, addr, Implicit::No),
+    let believed = Some(fds::get(fd).socket());
+    let mut call = match found {
+        Some(candidates) => bind::bind_found(&caller, addr, raw.as_ref(), candidates, believed),
+        None => bind::bind(&caller, Some(addr), raw.as_ref(), Implicit::No, believed),
     };
-    match answer.passed() {
+    Driver::new(run, fd).drive(&mut call);
+    let verdict = call.verdict();
+    match verdict.passed() {
         Some(rule) => Judged::Passed(Passed {
-            stages: stage::HOOK | stage::ADDRESS | answer.stages,
+            stages: stage::HOOK | stage::ADDRESS | verdict.stages,
             rule,
-            socket: answer.socket,
-            uid: answer.uid.unwrap_or(u32::MAX),
+            socket: verdict.socket,
+            uid: verdict.uid.unwrap_or(u32::MAX),
         }),
         None => {
-            *question = Some(Question {
+            *decided = Some(Decided {
                 asked: *asked,
-                answer,
+                verdict: *verdict,
             });
-            Judged::Asked
+            Judged::More
         }
     }
 }
