@@ -3,6 +3,7 @@
 
 mod bounds;
 mod disk;
+mod docs;
 mod policy;
 mod predicted;
 mod process;
@@ -24,6 +25,7 @@ fn main() {
         let mut trials = process::trials();
         trials.extend(bounds::trials());
         trials.extend(disk::trials());
+        trials.extend(docs::trials());
         trials.extend(policy::trials());
         trials.extend(tamper::trials());
         trials.extend(predicted::trials());
