@@ -116,6 +116,12 @@ impl Alive {
         self.state.header.entered.load(Acquire)
     }
 
+    /// Is the process with this number in our `/proc` one of the run?
+    pub fn is_member(&self, pid: u32) -> bool {
+        self.slots()
+            .any(|(slot, info)| info.pid == pid || self.pid(slot).is_some_and(|(n, _)| n == pid))
+    }
+
     /// Slots that are taken, with who is there.
     pub fn slots(&self) -> impl Iterator<Item = (u32, ProcessInfo)> {
         let table = &self.state.processes;

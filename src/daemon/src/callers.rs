@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::alive::Alive;
-use super::predict::why;
+use super::space;
 
 /// How often new processes are looked for.
 const MEET: Duration = Duration::from_millis(4);
@@ -15,22 +15,27 @@ const MEET: Duration = Duration::from_millis(4);
 pub struct Caller {
     /// File-system user id.
     pub uid: u32,
-    /// `CAP_NET_BIND_SERVICE`
+    /// `CAP_NET_BIND_SERVICE`, in the user namespace of the daemon.
     pub net_bind_service: bool,
+    /// The inode of the network namespace.
+    pub network: u64,
+    /// The process's number in our `/proc`.
+    pub pid: u32,
 }
 
 /// Somebody without any privilege.
 pub const NOBODY: Caller = Caller {
     uid: u32::MAX,
     net_bind_service: false,
+    network: 0,
+    pid: 0,
 };
 
-/// What is known of a process, or why nothing is.
-pub type Known = Result<Caller, &'static str>;
+/// What is known of a process; nothing if it could not be looked at.
+pub type Known = Option<Caller>;
 
 /// See the module.
 pub struct Callers {
-    network: Option<PathBuf>,
     users: Option<PathBuf>,
     /// By slot: its number in our `/proc` and when it registered, when it was
     /// looked at.
@@ -40,16 +45,15 @@ pub struct Callers {
     entered: u32,
 }
 
-fn namespace(pid: &str, kind: &str) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()
+fn users(pid: &str) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/user")).ok()
 }
 
 impl Callers {
     /// Compares with the name spaces of this process.
     pub fn new() -> Callers {
         Callers {
-            network: namespace("self", "net"),
-            users: namespace("self", "user"),
+            users: users("self"),
             known: HashMap::new(),
             met: Instant::now(),
             entered: 0,
@@ -73,9 +77,7 @@ impl Callers {
 
     /// Who calls, from `/proc`; not older than this.
     pub fn of(&mut self, slot: u32, alive: &Alive, fresh: Duration) -> Known {
-        let Some(who) = alive.pid(slot) else {
-            return Err(why::GONE);
-        };
+        let who = alive.pid(slot)?;
         if let Some((of, at, caller)) = self.known.get(&slot)
             && *of == who
             && at.elapsed() < fresh
@@ -83,7 +85,7 @@ impl Callers {
             return *caller;
         }
         let mut caller = self.look_at(who.0);
-        if let (Err(why::GONE), Some((of, _, before))) = (caller, self.known.get(&slot))
+        if let (None, Some((of, _, before))) = (caller, self.known.get(&slot))
             && *of == who
         {
             // It has ended: what was seen before is the best there is.
@@ -93,36 +95,25 @@ impl Callers {
         caller
     }
 
-    fn look_at(&self, pid: u32) -> Known {
-        let pid = pid.to_string();
-        let same = |mine: &Option<PathBuf>, kind| match (namespace(&pid, kind), mine) {
-            (Some(theirs), Some(mine)) => Some(theirs == *mine),
-            _ => None,
-        };
-        match same(&self.network, "net") {
-            None => return Err(why::GONE),
-            Some(false) => return Err(why::NETWORK),
-            Some(true) => {}
-        }
-        if same(&self.users, "user") == Some(false) {
-            return Err(why::USERS);
-        }
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-        let status = status.map_err(|_| why::GONE)?;
+    fn look_at(&self, number: u32) -> Known {
+        let pid = number.to_string();
+        let network = space::of_process(&pid);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let field = |name: &str| {
             let line = status.lines().find_map(|l| l.strip_prefix(name))?;
             line.split_whitespace().last()
         };
         // Real, effective, saved, file system.
-        let uid = field("Uid:").and_then(|n| n.parse().ok());
-        let capabilities = field("CapEff:").and_then(|n| u64::from_str_radix(n, 16).ok());
-        match (uid, capabilities) {
-            (Some(uid), Some(bits)) => Ok(Caller {
-                uid,
-                // CAP_NET_BIND_SERVICE
-                net_bind_service: bits >> 10 & 1 != 0,
-            }),
-            _ => Err(why::GONE),
-        }
+        let uid = field("Uid:")?.parse().ok()?;
+        let capabilities = u64::from_str_radix(field("CapEff:")?, 16).ok()?;
+        // Those of another user namespace count there.
+        let here = users(&pid) == self.users;
+        (network != 0).then_some(Caller {
+            uid,
+            // CAP_NET_BIND_SERVICE
+            net_bind_service: here && capabilities >> 10 & 1 != 0,
+            network,
+            pid: number,
+        })
     }
 }

@@ -2,14 +2,15 @@
 //! the launcher's messages arrive.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use super::{Setup, Shared, tell};
+use bindgate_core::shared::door::{Answer, Claim, HELLO, SECRET};
+
+use super::claims::{self, Found};
+use super::{Setup, Shared, space, tell};
 use bindgate_os::{self as sys, process, signal, unix};
 
-/// Secret, pid, tid.
-const HELLO: usize = 32 + 4 + 4;
 /// How long a stranger may keep a connection without a word.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -96,18 +97,76 @@ impl Door {
         }
     }
 
-    /// Hands the run's memory out if the secret is right. Gives the
-    /// connection back if nothing was said yet.
+    /// Answers what is said, if the secret is right. Gives the connection back
+    /// if nothing was said yet.
     fn answer(&self, fd: OwnedFd) -> Option<OwnedFd> {
-        let mut hello = [0; HELLO + 1];
-        match unix::receive(&fd, &mut hello, false) {
-            Ok(HELLO) => {}
+        let mut said = [0; Claim::LEN];
+        let n = match unix::receive(&fd, &mut said, false) {
+            Ok(n) => n,
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Some(fd),
-            _ => return None,
-        }
-        if hello.get(..32) != Some(&self.setup.secret[..]) {
+            Err(_) => return None,
+        };
+        if said.get(..SECRET) != Some(&self.setup.secret[..]) {
             return None;
         }
+        match n {
+            HELLO => self.hand_out(&fd),
+            Claim::LEN => {
+                let claim = Claim::from_bytes(&said)?;
+                let answer = self.claim(&claim, process::peer(&fd));
+                let _ = unix::send(&fd, &answer.to_bytes());
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Does anybody hold the address that process `pid` wants to redirect a
+    /// socket from?
+    fn claim(&self, claim: &Claim, pid: u32) -> Answer {
+        /// How long records that are on their way may take.
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let network = space::of_process(&pid.to_string());
+        let start = Instant::now();
+        let mut until = None;
+        loop {
+            let mut spaces = self.shared.spaces.ask();
+            let space = spaces.get(network, pid);
+            match claims::answer(space, claim) {
+                Found::Answer(answer) => return answer,
+                Found::Pending(pending) if !self.lives(pending.process) => {
+                    claims::drop_claim(space, pending.holder.cookie);
+                }
+                Found::Pending(pending) => {
+                    drop(spaces);
+                    // What became of that bind may be in the ring.
+                    let emptied = self.shared.emptied.load(Acquire);
+                    // Twice: the first may have been under way before.
+                    let until = *until.get_or_insert(emptied + 2);
+                    if emptied >= until || start.elapsed() > PATIENCE {
+                        return Answer::Held(pending.holder);
+                    }
+                    self.shared.ring();
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            }
+        }
+    }
+
+    /// Is there a process in this slot of the table, as far as can be told?
+    fn lives(&self, slot: u32) -> bool {
+        let info = self.shared.state.processes.get(slot);
+        info.is_some_and(|info| {
+            let here = std::fs::metadata("/proc/self/ns/pid").is_ok_and(|m| {
+                use std::os::unix::fs::MetadataExt;
+                m.ino() == info.pid_ns
+            });
+            !here || process::exists(info.pid)
+        })
+    }
+
+    /// Hands the run's memory out.
+    fn hand_out(&self, fd: &OwnedFd) {
         let policy = &self.setup.policy;
         let mut message = [0; 8];
         let (first, second) = message.split_at_mut(4);
@@ -119,10 +178,9 @@ impl Door {
         let state = own.as_ref().unwrap_or(&self.setup.state);
         self.shared.joined.fetch_add(1, Relaxed);
         let fds = [policy.1.as_raw_fd(), state.as_raw_fd()];
-        if let Err(e) = unix::send_with(&fd, &message, fds) {
+        if let Err(e) = unix::send_with(fd, &message, fds) {
             log::warn!("a process could not be handed the run: {e}");
         }
-        None
     }
 
     /// A message of the launcher, or its end.

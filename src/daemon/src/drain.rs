@@ -1,16 +1,18 @@
-//! Takes records from the ring and makes lines of them.
+//! Takes records from the ring and makes decisions of them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use bindgate_core::policy::View;
-use bindgate_core::record::{Call, Record, Verdict, flag};
-use bindgate_core::render::{self, Context, End, Event, RuleRef, RuleText};
+use bindgate_core::record::{Record, flag};
+use bindgate_core::render::{self, End, Event, Holder, RuleRef, RuleText};
 use bindgate_core::shared::{Drain, Popped, option};
 
 use super::alive::Alive;
 use super::counter::Counter;
 use super::predict::Predictor;
+use super::sink::{Decision, Log, Sink, Totals};
 use super::{Report, Setup, Shared};
 use crate::Format;
 use bindgate_os as sys;
@@ -63,14 +65,13 @@ pub struct Drainer {
     /// Nobody holds the state: whoever owns a claim is dead.
     nobody: bool,
     head: (u64, Instant),
-    lines: String,
-    sums: End,
+    log: Log,
+    totals: Totals,
     /// Lost records that were reported: of killed processes, for want of room.
     told: (u64, u64),
     /// The sums as they were last written.
     ended: Option<End>,
-    program: (u32, u64, Vec<u8>),
-    offset: (u64, i32),
+    program: (u32, u64, Arc<[u8]>),
     counter: Counter,
     predictor: Predictor,
     /// Which rules have matched, if anybody wants to know.
@@ -95,15 +96,14 @@ impl Drainer {
             scribbled: false,
             nobody: false,
             head: (u64::MAX, Instant::now()),
-            lines: String::new(),
-            sums: End {
+            log: Log::new(setup.format, setup.detail, setup.colour),
+            totals: Totals(End {
                 run: setup.run_id,
                 ..End::default()
-            },
+            }),
             told: (0, 0),
             ended: None,
-            program: (0, 0, Vec::new()),
-            offset: (u64::MAX, 0),
+            program: (0, 0, Arc::from([])),
             counter: Counter::start(),
             predictor: Predictor::new(),
             matched: vec![
@@ -128,14 +128,15 @@ impl Drainer {
         loop {
             beat(self.shared);
             let bell = header.doorbell.load(Acquire);
-            let before = self.sums.records;
+            let before = self.totals.0.records;
             self.counter.look();
             self.predictor.meet(&self.alive);
             // Before the turn: what was in the ring when it was asked for has
             // to be written.
             flush |= self.shared.flush.swap(false, Acquire);
             let got = self.turn();
-            if self.sums.records != before {
+            self.shared.emptied.store(self.drain.emptied(), Release);
+            if self.totals.0.records != before {
                 self.settle();
                 header.room.fetch_add(1, Release);
                 sys::futex_wake(&header.room);
@@ -191,10 +192,10 @@ impl Drainer {
             match self.drain.pop(ring, |slot| given_up || alive.is_dead(slot)) {
                 Popped::Record(slot, words) => match Record::from_words(&words) {
                     Some(record) => self.record(slot, record),
-                    None => self.sums.lost += 1,
+                    None => self.totals.0.lost += 1,
                 },
                 // How many a scribble cost nobody can tell: at least one.
-                Popped::Lost(_) | Popped::Repaired => self.sums.lost += 1,
+                Popped::Lost(_) | Popped::Repaired => self.totals.0.lost += 1,
                 Popped::Claimed(_) => {
                     let head = self.drain.at();
                     if self.head.0 != head {
@@ -226,47 +227,44 @@ impl Drainer {
             record.flags &= !flag::COUNTER;
             record.time_ns = self.counter.time(record.time_ns);
         }
-        let sums = &mut self.sums;
-        sums.records += 1;
-        let observed = record.flags & flag::OBSERVED != 0;
-        match (record.call, record.verdict) {
-            (Call::Fault, _) => sums.faults += 1,
-            (_, Verdict::Deny | Verdict::Move | Verdict::Hide) if observed => sums.observed += 1,
-            (_, Verdict::Deny) => sums.denied += 1,
-            (_, Verdict::Move) => sums.moved += 1,
-            (_, Verdict::Hide) => sums.hidden += 1,
-            (_, Verdict::Allow | Verdict::Passed) => sums.allowed += 1,
-        }
-        if record.flags & flag::UNSEEN != 0 {
-            sums.unseen += 1;
-        }
         for rule in [record.rule, record.note] {
             if let Some(matched) = self.matched.get_mut(rule as usize) {
                 *matched = true;
             }
         }
-        if self.closed || !render::is_shown(record, self.setup.detail) {
+        self.totals.record(record);
+        let shown = !self.closed && self.log.record(record);
+        self.name(slot);
+        let program = &self.program.2;
+        let mut spaces = self.shared.spaces.feed();
+        let known = self
+            .predictor
+            .record(record, program, &mut spaces, &self.alive, shown);
+        drop(spaces);
+        if !shown {
             return;
         }
-        self.name(slot);
-        let offset = self.offset(record.time_ns);
-        let predicted = self.predictor.predict(record, &self.alive);
-        let context = Context {
-            predicted,
-            holder: self.predictor.holder(),
-            program: &self.program.2,
+        let holder = known.holder.as_ref().map(|held| Holder {
+            pid: held.owner.pid,
+            program: &held.owner.program,
+            uid: held.owner.uid,
+            inode: held.owner.inode,
+            cookie: held.owner.cookie,
+            addr: held.addr,
+            state: Some(held.state),
+            since_ns: held.owner.since_ns,
+            in_run: held.owner.in_run,
+            gone: held.gone,
+        });
+        self.log.decision(&Decision {
+            record,
+            program,
             rule: RuleRef::find(&self.view, record.rule, record),
             note: RuleRef::find(&self.view, record.note, record),
-            detail: self.setup.detail,
-            colour: self.setup.colour,
-            utc_offset: offset,
-        };
-        // Writing to a string does not fail.
-        let _ = match self.setup.format {
-            Format::Text => render::text(&mut self.lines, record, &context),
-            Format::Json => render::json(&mut self.lines, record, &context),
-        };
-        if self.lines.len() > LINES {
+            predicted: known.predicted,
+            holder: holder.as_ref(),
+        });
+        if self.log.lines.len() > LINES {
             self.hand_over();
         }
     }
@@ -278,28 +276,18 @@ impl Drainer {
             Some(info) => {
                 // What a program scribbled over its name ends at the first NUL.
                 let name = info.name().split(|b| *b == 0).next().unwrap_or_default();
-                self.program = (slot, info.since, name.to_vec());
+                self.program = (slot, info.since, Arc::from(name));
             }
-            None => self.program = (0, 0, Vec::new()),
+            None => self.program = (0, 0, Arc::from([])),
         }
-    }
-
-    /// Local time's distance from UTC, asked once per quarter of an hour.
-    fn offset(&mut self, time_ns: u64) -> i32 {
-        const QUARTER: u64 = 900_000_000_000;
-        if self.setup.format == Format::Text && self.offset.0 != time_ns / QUARTER {
-            let seconds = (time_ns / 1_000_000_000) as i64;
-            self.offset = (time_ns / QUARTER, sys::utc_offset(seconds));
-        }
-        self.offset.1
     }
 
     fn hand_over(&mut self) {
         let shared = self.shared;
         if self.closed {
-            self.lines.clear();
+            self.log.lines.clear();
         } else {
-            shared.writer.put(&mut self.lines, || beat(shared));
+            shared.writer.put(&mut self.log.lines, || beat(shared));
         }
     }
 
@@ -331,7 +319,7 @@ impl Drainer {
     fn report(&self, unwritten: u64, left: u64) -> Report {
         let counted = self.shared.state.header.denied.load(Relaxed);
         Report {
-            denied: self.sums.denied.max(counted),
+            denied: self.totals.0.denied.max(counted),
             unwritten,
             left,
         }
@@ -352,7 +340,7 @@ impl Drainer {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default()
             .as_nanos() as u64;
-        let mut end = self.sums;
+        let mut end = self.totals.0;
         end.time_ns = now;
         end.left = left;
         // Bounded: a program can write anything there.
@@ -370,10 +358,10 @@ impl Drainer {
             return;
         }
         self.ended = Some(end);
-        let no_room = end.lost - self.sums.lost;
+        let no_room = end.lost - self.totals.0.lost;
         for (count, told, why) in [
             (
-                self.sums.lost,
+                self.totals.0.lost,
                 &mut self.told.0,
                 "a process was killed while it wrote them",
             ),
@@ -393,7 +381,7 @@ impl Drainer {
             }
         }
         for event in &lost {
-            self.event(event);
+            self.log.event(event);
         }
         let matched = std::mem::take(&mut self.matched);
         for (index, _) in (0u32..).zip(&matched).filter(|(_, matched)| !**matched) {
@@ -405,30 +393,16 @@ impl Drainer {
                     place: Some((file, line)),
                     text: RuleText::Rule(text),
                 };
-                self.event(&Event::Unused { time_ns: now, rule });
+                self.log.event(&Event::Unused { time_ns: now, rule });
             }
         }
         let wanted = self.setup.format == Format::Json
             || self.setup.detail == render::Detail::Verbose
             || end.unwritten > 0;
         if wanted {
-            self.event(&Event::End(end));
+            self.log.event(&Event::End(end));
         }
         self.hand_over();
-    }
-
-    fn event(&mut self, event: &Event<'_>) {
-        let _ = match self.setup.format {
-            Format::Json => render::json_event(&mut self.lines, event),
-            Format::Text => {
-                let offset = match event {
-                    Event::Lost { time_ns, .. } | Event::Unused { time_ns, .. } => *time_ns,
-                    Event::End(end) => end.time_ns,
-                };
-                let offset = self.offset(offset);
-                render::text_event(&mut self.lines, event, self.setup.colour, offset)
-            }
-        };
     }
 }
 

@@ -7,9 +7,12 @@
 //! | room | what lives there | thread |
 //! |---|---|---|
 //! | [`door`] | hands the run's memory out, hears the launcher | door |
-//! | [`drain`] | takes records from the ring, renders them | main |
+//! | [`drain`] | takes records from the ring | main |
+//! | [`sink`] | what is made of a decision: lines of text or JSON, sums | main |
 //! | [`writer`] | writes them, to something that may block | writer |
-//! | [`predict`] | what the model says of a bind | main |
+//! | [`predict`] | what the model says of a bind, who holds an address | main |
+//! | [`space`], [`table`] | the bind tables of the run, one for each network namespace | both |
+//! | [`claims`] | whether an address is held that a hook asks for | door |
 //! | [`callers`] | who the processes are | main |
 //! | [`counter`] | what time it was | main |
 //! | [`witness`] | was a signal for the whole group? | a process of its own |
@@ -17,10 +20,14 @@
 
 mod alive;
 mod callers;
+mod claims;
 mod counter;
 mod door;
 mod drain;
 mod predict;
+mod sink;
+mod space;
+mod table;
 mod witness;
 mod writer;
 
@@ -286,6 +293,10 @@ struct Shared {
     flush: AtomicBool,
     /// Processes that asked for the run's memory.
     joined: AtomicU64,
+    /// The bind tables.
+    spaces: space::Shared,
+    /// How many times the ring was found empty.
+    emptied: AtomicU64,
     writer: writer::Writer,
     control: OwnedFd,
 }
@@ -357,6 +368,8 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool) {
         program_gone: AtomicBool::new(false),
         flush: AtomicBool::new(false),
         joined: AtomicU64::new(0),
+        spaces: space::Shared::new(),
+        emptied: AtomicU64::new(0),
         writer: writer::Writer::new(),
         control,
     }));

@@ -1,57 +1,54 @@
-//! What the model says of a bind that the kernel has answered, and what a
-//! difference means.
+//! What the model says of a bind that the kernel has answered, what a
+//! difference means, and who holds an address that could not be had.
 //!
-//! It must cost little, because records come as fast as two processors can
-//! bind: what the model says of an address is kept, by kind of socket, address
-//! and caller. `/proc` and sock_diag are asked when the kernel contradicts, and
-//! not often. What cannot be known is said to be unknown.
+//! Every bind of the run goes into the bind table of its network namespace
+//! ([`BindTable`](super::table::BindTable)). `/proc` and sock_diag are asked
+//! when the kernel refuses, and not often, because records come as fast as two
+//! processors can bind. What cannot be known is said to be unknown.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bindgate_core::addr::{Addr, RawAddr, af};
-use bindgate_core::errno::EADDRINUSE;
-use bindgate_core::model::{
-    Cred, Errno, Fd, Host, Outside, OwnedNet, Pick, Pointer, SockId, State, Step,
-};
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
+use bindgate_core::errno::{EACCES, EADDRINUSE};
+use bindgate_core::model::{Cred, Errno};
 use bindgate_core::record::{Call, Record, Verdict, flag};
-use bindgate_core::render::{Answer, Holder, HolderState, Predicted};
-use bindgate_core::socket::{SocketType, proto, ty};
+use bindgate_core::render::{Answer, HolderState, Predicted};
+use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
+use bindgate_host_live::{machine, processes};
 
 use super::alive::Alive;
 use super::callers::{Caller, Callers, NOBODY};
-use bindgate_core::uapi::inet_diag::{self, Socket as Owner};
-use bindgate_host_live::machine::{self, LeftOut};
-use bindgate_os::diag;
+use super::claims;
+use super::space::{Space, Spaces};
+use super::table::{Bind, Held, Owner, Said};
 
 /// How old may be what is known of the host, and of a process.
 const FRESH: Duration = Duration::from_secs(1);
 /// Where the kernel contradicts, this much.
 const FRESH_IN_DOUBT: Duration = Duration::from_millis(100);
-/// Questions to sock_diag in a second; an answer serves for a second.
+/// Questions to sock_diag in a second.
 const QUESTIONS: u32 = 20;
-/// Answers that are kept.
-const KEPT: usize = 4096;
-/// Owners of a port that are looked at.
-const OWNERS: usize = 256;
+/// Looks through the open files of all processes in a second.
+const LOOKS: u32 = 4;
+/// Names of other families that are remembered.
+const NAMES: usize = 4096;
 
-pub(super) mod why {
+mod why {
     pub const ELSEWHERE: &str = "not asked of the kernel at a known address";
     pub const NO_KIND: &str = "the socket's kind was not asked";
     pub const FAMILY: &str = "names of this family are not followed";
     pub const GONE: &str =
         "the process could not be looked at: it had ended, or belongs to somebody else";
-    pub const NETWORK: &str = "the process is in another network name space";
-    pub const USERS: &str = "the process is in another user name space";
+    pub const NETWORK: &str = "the process is in a network namespace that cannot be looked into";
     pub const SOCKET: &str = "the socket's own state and options decide";
     pub const NO_PORT: &str = "whether automatic ports are used up is not asked";
     pub const BUSY: &str = "sock_diag was not asked: 20 questions a second at most";
     pub const DIAG: &str = "sock_diag did not answer";
     pub const FREE: &str = "whoever held the port has left it";
-    pub const OUTSIDE: &str = "somebody outside this run holds the port";
-    pub const PERHAPS_OUTSIDE: &str = "somebody outside this run holds the port, if the process, which could not be looked at, was in this network name space";
     pub const ALLOWED: &str = "an option of the socket allows the address, or it was there then";
-    pub const CAPABLE: &str = "the process had a capability then";
+    pub const CAME: &str = "the address was there then";
     pub const REFUSED: &str =
         "something that the model does not know refused: LSM, Landlock, cgroup, a capability";
     pub const ADDRESS: &str = "the address was not there then";
@@ -59,61 +56,62 @@ pub(super) mod why {
         "the model has no room for all of this machine's addresses and devices, and none for this";
 }
 
-/// What the model's answer depends on, besides the host.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Question {
-    kind: (u16, u16, u16),
-    caller: Caller,
-    /// Family, address, scope; and the port as far as it matters.
-    addr: [u8; 28],
-    len: usize,
+/// What is known of a bind beyond its record.
+#[derive(Default)]
+pub struct Known {
+    /// What the model says.
+    pub predicted: Option<Predicted>,
+    /// Who holds the address.
+    pub holder: Option<Held>,
 }
 
-/// Who of the run bound a port last.
-#[derive(Clone, Copy)]
-struct Own {
-    pid: u32,
-    cookie: u64,
-    /// `None` if the process could not be looked at.
-    uid: Option<u32>,
+/// So many of something in a second.
+struct Limit {
+    since: Instant,
+    count: u32,
+    most: u32,
 }
 
-/// An answer of sock_diag, and when it came.
-struct Asked {
-    at: Instant,
-    owners: Option<Vec<Owner>>,
+impl Limit {
+    fn of(most: u32) -> Limit {
+        Limit {
+            since: Instant::now(),
+            count: 0,
+            most,
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            (self.since, self.count) = (Instant::now(), 0);
+        }
+        self.count += 1;
+        self.count <= self.most
+    }
 }
 
 /// See the module.
 pub struct Predictor {
-    net: OwnedNet,
-    /// What of the host is not in `net`.
-    left_out: LeftOut,
-    /// When the host was read; it is read first when somebody asks.
-    host_at: Option<Instant>,
-    answers: HashMap<Question, (Result<(), Errno>, Option<Step>)>,
     callers: Callers,
-    own: HashMap<(bool, u16), Own>,
-    asked: HashMap<(bool, u16), Asked>,
-    /// Questions in the running second.
-    questions: (Instant, u32),
-    /// Who was in the way of the last bind.
-    holder: Option<Holder<'static>>,
+    questions: Limit,
+    looks: Limit,
+    /// Who has sockets open, by inode, when that was last looked at.
+    open: HashMap<u32, u32>,
+    /// Sockets of other families than IP's, by their addresses.
+    names: HashMap<Vec<u8>, Owner>,
+    nobody: Arc<[u8]>,
 }
 
 impl Predictor {
-    /// Knows nothing of the host yet.
+    /// Knows nothing yet.
     pub fn new() -> Predictor {
         Predictor {
-            net: OwnedNet::new(Host::EMPTY, OWNERS as u32 + 1),
-            left_out: LeftOut::default(),
-            host_at: None,
-            answers: HashMap::new(),
             callers: Callers::new(),
-            own: HashMap::new(),
-            asked: HashMap::new(),
-            questions: (Instant::now(), 0),
-            holder: None,
+            questions: Limit::of(QUESTIONS),
+            looks: Limit::of(LOOKS),
+            open: HashMap::new(),
+            names: HashMap::new(),
+            nobody: Arc::from([]),
         }
     }
 
@@ -122,41 +120,93 @@ impl Predictor {
         self.callers.meet(alive, FRESH);
     }
 
-    /// What the model says of a record; nothing of what is no bind(2) that the
-    /// kernel was asked about.
-    pub fn predict(&mut self, record: &Record, alive: &Alive) -> Option<Predicted> {
-        self.holder = None;
-        let asked = record.call == Call::Bind && record.flags & flag::FORWARDED != 0;
-        asked.then(|| match self.judge(record, alive) {
-            Ok(predicted) => predicted,
-            Err(why) => Predicted::unknown(why),
-        })
+    /// Takes a record into the tables. Says what there is to say of it if
+    /// `asked`: that it is shown.
+    pub fn record(
+        &mut self,
+        r: &Record,
+        program: &Arc<[u8]>,
+        spaces: &mut Spaces,
+        alive: &Alive,
+        asked: bool,
+    ) -> Known {
+        let is_bind = r.call == Call::Bind || r.flags & flag::IMPLICIT != 0;
+        let listens = r.call == Call::Listen && r.flags & flag::FORWARDED != 0 && r.kernel == 0;
+        if !is_bind && !listens {
+            return Known::default();
+        }
+        let caller = self.callers.of(r.process, alive, FRESH);
+        let (network, pid) = caller.map_or((0, 0), |c| (c.network, c.pid));
+        let space = spaces.get(network, pid);
+        let owner = || Owner {
+            process: r.process,
+            pid: r.pid,
+            fd: r.fd,
+            uid: caller.map(|c| c.uid),
+            program: program.clone(),
+            cookie: r.cookie,
+            inode: 0,
+            since_ns: r.time_ns,
+            in_run: true,
+            elsewhere: (r.verdict != Verdict::Allow).then(|| Box::new(r.asked)),
+        };
+        let mut known = Known::default();
+        if is_bind {
+            claims::recorded(space, r, owner);
+            if r.flags & flag::FORWARDED != 0 {
+                let judged = self.judge(r, caller, space, alive, &owner);
+                known = match judged {
+                    Ok(known) => known,
+                    Err(why) => Known {
+                        predicted: Some(Predicted::unknown(why)),
+                        holder: None,
+                    },
+                };
+                if r.call != Call::Bind {
+                    known.predicted = None;
+                }
+                if r.errno == EADDRINUSE && known.holder.is_none() && asked {
+                    known.holder = self.by_name(r, space, alive);
+                }
+            } else if r.holder != 0 {
+                let id = space.virt.by_cookie(r.holder);
+                known.holder = id.and_then(|id| space.virt.held(id));
+            }
+        }
+        if listens {
+            space.table.listens((r.process, r.fd));
+        }
+        known
     }
 
-    /// Who was in the way of the last bind.
-    pub fn holder(&self) -> Option<&Holder<'static>> {
-        self.holder.as_ref()
-    }
-
-    fn judge(&mut self, r: &Record, alive: &Alive) -> Result<Predicted, &'static str> {
+    fn judge(
+        &mut self,
+        r: &Record,
+        mut caller: Option<Caller>,
+        space: &mut Space,
+        alive: &Alive,
+        owner: &dyn Fn() -> Owner,
+    ) -> Result<Known, &'static str> {
         let kind = SocketType {
             domain: r.domain,
             ty: r.ty,
             protocol: r.protocol,
         };
         let addr = match r.verdict {
-            Verdict::Allow | Verdict::Passed => &r.asked,
-            // Where it was really bound.
+            // Where the kernel chose the port, that one.
+            Verdict::Allow | Verdict::Passed if r.used.bytes().is_empty() => &r.asked,
             _ => &r.used,
         };
         if kind.ty == 0 {
             return Err(why::NO_KIND);
         }
-        let tcp = matches!(kind.protocol, proto::TCP | proto::MPTCP);
-        let known = matches!(kind.domain, af::INET | af::INET6)
-            && matches!(kind.ty, ty::STREAM | ty::DGRAM)
-            && (tcp || kind.protocol == proto::UDP);
-        if !known {
+        let followed = matches!(kind.domain, af::INET | af::INET6)
+            && matches!(
+                (kind.ty, kind.protocol),
+                (ty::STREAM, proto::TCP | proto::MPTCP) | (ty::DGRAM, proto::UDP | proto::UDPLITE)
+            );
+        if !followed {
+            self.follow_name(r, owner);
             return Err(why::FAMILY);
         }
         if addr.bytes().len() < 16 {
@@ -166,277 +216,233 @@ impl Predictor {
             Some(at @ (Addr::Inet { port, .. } | Addr::Inet6 { port, .. })) => (at, port),
             _ => return Err(why::SOCKET),
         };
-        self.host_not_older_than(FRESH);
-        // Of a process that is gone already only the user is missing, where
-        // the port is not privileged; that its network was ours is taken for
-        // granted as long as nothing contradicts.
-        let privileged = port != 0 && port < self.net.host.sysctl.unprivileged_start;
-        let known = |caller| match caller {
-            Ok(caller) => Ok(Some(caller)),
-            Err(why) if why == why::GONE && !privileged => Ok(None),
-            Err(why) => Err(why),
+        let granted = r.kernel == 0;
+        let bind = |caller: Option<Caller>| {
+            let who = caller.unwrap_or(NOBODY);
+            Bind {
+                kind,
+                addr,
+                options: r.options,
+                device: r.device,
+                cred: Cred {
+                    // What was not refused for want of it shows that it was there.
+                    net_bind_service: who.net_bind_service || r.kernel != EACCES,
+                    net_raw: true,
+                    ..Cred::user(who.uid)
+                },
+                by: (r.process, r.fd),
+            }
         };
-        let caller = known(self.callers.of(r.process, alive, FRESH))?;
-        let mut said = self.of_address(kind, addr, caller.unwrap_or(NOBODY));
-        self.has_room_for(&at, said.0)?;
-        if agrees(said.0, r.kernel) {
-            if r.kernel == 0 {
-                self.bound(tcp, r, caller);
+        space.refresh(FRESH);
+        let mut said = space.table.bind(&bind(caller), r.kernel, owner);
+        if !agrees(said.result, r.kernel) && said.result != Err(Errno::EADDRINUSE) {
+            // Is what is known still so?
+            let refreshed = space.refresh(FRESH_IN_DOUBT);
+            let now = self.callers.of(r.process, alive, FRESH_IN_DOUBT);
+            if refreshed || now != caller {
+                caller = now.or(caller);
+                said = space.table.bind(&bind(caller), r.kernel, owner);
             }
-            return Ok(plain(said));
         }
-        // The kernel contradicts: is what is known still so?
-        self.host_not_older_than(FRESH_IN_DOUBT);
-        let caller = known(self.callers.of(r.process, alive, FRESH_IN_DOUBT))?.or(caller);
-        said = self.of_address(kind, addr, caller.unwrap_or(NOBODY));
-        self.has_room_for(&at, said.0)?;
-        if agrees(said.0, r.kernel) {
-            if r.kernel == 0 {
-                self.bound(tcp, r, caller);
-            }
-            return Ok(plain(said));
+        if said.result.is_err() && space.left_out.concerns(&at) {
+            return Err(why::LEFT_OUT);
+        }
+        if r.kernel == EADDRINUSE && r.asked.read().is_some_and(|a| !a.is_auto()) {
+            return self.in_the_way(&bind(caller), port, said, space, alive, r.time_ns);
+        }
+        if agrees(said.result, r.kernel) {
+            return Ok(Known {
+                predicted: Some(plain(said)),
+                holder: None,
+            });
+        }
+        if !space.is_known {
+            return Err(why::NETWORK);
         }
         let differs = |meaning| {
             caller.ok_or(why::GONE)?;
-            Ok(Predicted {
-                differs: true,
-                why: Some(meaning),
-                ..plain(said)
+            Ok(Known {
+                predicted: Some(Predicted {
+                    differs: true,
+                    why: Some(meaning),
+                    ..plain(said)
+                }),
+                holder: None,
             })
         };
-        match (said.0, r.kernel) {
-            (Err(Errno::EACCES), 0) => {
-                self.bound(tcp, r, caller);
-                differs(why::CAPABLE)
+        match (said.result, r.kernel) {
+            (Err(Errno::EADDRNOTAVAIL), 0) if !r.options.has(BindOptions::UNKNOWN) => {
+                differs(why::CAME)
             }
-            (Err(_), 0) => {
-                self.bound(tcp, r, caller);
-                differs(why::ALLOWED)
-            }
-            (Ok(()), EADDRINUSE) if port == 0 => Err(why::NO_PORT),
-            (Ok(()), EADDRINUSE) => self.in_the_way(kind, addr, port, caller, said.1),
+            (Err(_), 0) => differs(why::ALLOWED),
+            (Ok(()), EADDRINUSE) => Err(why::NO_PORT),
             (_, n) => match Errno::from_linux(i32::from(n)) {
                 Some(Errno::EACCES | Errno::EPERM) => differs(why::REFUSED),
                 Some(Errno::EADDRNOTAVAIL) => differs(why::ADDRESS),
+                _ if granted => Err(why::ALLOWED),
                 _ => Err(why::SOCKET),
             },
         }
     }
 
-    fn host_not_older_than(&mut self, fresh: Duration) {
-        if self.host_at.is_none_or(|at| at.elapsed() > fresh) {
-            (self.net.host, self.left_out) = machine::host();
-            self.host_at = Some(Instant::now());
-            self.answers.clear();
-        }
-    }
-
-    /// Where the model said no: not because the address had no room in it?
-    fn has_room_for(&self, at: &Addr, said: Result<(), Errno>) -> Result<(), &'static str> {
-        match said {
-            Err(_) if self.left_out.concerns(at) => Err(why::LEFT_OUT),
-            _ => Ok(()),
-        }
-    }
-
-    /// What the model says while nobody has the port.
-    fn of_address(
-        &mut self,
-        kind: SocketType,
-        addr: &RawAddr,
-        caller: Caller,
-    ) -> (Result<(), Errno>, Option<Step>) {
-        let bytes = addr.bytes();
-        let mut key = Question {
-            kind: (kind.domain, kind.ty, kind.protocol),
-            caller,
-            addr: [0; 28],
-            len: bytes.len(),
-        };
-        for (to, from) in key.addr.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        // All unprivileged ports are alike, as long as nobody has them.
-        let port = u16::from_be_bytes([key.addr[2], key.addr[3]]);
-        if port >= self.net.host.sysctl.unprivileged_start.max(1) {
-            [key.addr[2], key.addr[3]] = [0xff, 0xff];
-        }
-        if kind.domain == af::INET6 {
-            // The flow label decides nothing.
-            key.addr[4..8].fill(0);
-        }
-        if let Some(said) = self.answers.get(&key) {
-            return *said;
-        }
-        let said = self.ask_model(kind, addr, caller, &[]).0;
-        if self.answers.len() >= KEPT {
-            self.answers.clear();
-        }
-        self.answers.insert(key, said);
-        said
-    }
-
-    /// The model's answer beside these owners, and which of them is in the way.
-    #[allow(clippy::type_complexity)]
-    fn ask_model(
-        &mut self,
-        kind: SocketType,
-        addr: &RawAddr,
-        caller: Caller,
-        owners: &[Owner],
-    ) -> ((Result<(), Errno>, Option<Step>), Option<usize>) {
-        let cred = Cred {
-            net_bind_service: caller.net_bind_service,
-            ..Cred::user(caller.uid)
-        };
-        let mut net = self.net.net();
-        net.clear();
-        let places: Vec<Option<SockId>> = owners
-            .iter()
-            .take(OWNERS)
-            .map(|o| net.adopt(&outside(o, kind, addr)))
-            .collect();
-        let (domain, ty) = (i32::from(kind.domain), i32::from(kind.ty));
-        let made = net.socket(domain, ty, i32::from(kind.protocol), &cred);
-        let Ok(s) = made.result else {
-            return ((made.result.map(|_| ()), made.trail.last()), None);
-        };
-        let answer = net.bind(
-            Fd::Socket(s),
-            Pointer::to(addr.bytes()),
-            &cred,
-            Pick::Random(1),
-        );
-        let holder = places
-            .iter()
-            .position(|place| place.is_some() && *place == answer.holder);
-        ((answer.result, answer.trail.last()), holder)
-    }
-
-    /// The kernel says that somebody has the port: who? `free` is where the
-    /// model would have let the bind pass.
+    /// The kernel says that somebody has the port: who? `said` is what the
+    /// table says without having asked.
     fn in_the_way(
         &mut self,
-        kind: SocketType,
-        addr: &RawAddr,
+        bind: &Bind<'_>,
         port: u16,
-        caller: Option<Caller>,
-        free: Option<Step>,
-    ) -> Result<Predicted, &'static str> {
-        let tcp = kind.protocol != proto::UDP;
-        let owners = self.owners(tcp, port)?;
-        let (said, holder) = self.ask_model(kind, addr, caller.unwrap_or(NOBODY), &owners);
-        let Some(holder) = holder.and_then(|i| owners.get(i)) else {
-            return Err(why::FREE);
+        said: Said,
+        space: &mut Space,
+        alive: &Alive,
+        now_ns: u64,
+    ) -> Result<Known, &'static str> {
+        let before = said.holder.and_then(|id| space.table.held(id));
+        let shown = match self.questions.take() {
+            true => space.owners(bind.kind, port).map_err(|_| why::DIAG),
+            false => Err(why::BUSY),
         };
-        let own = self.own.get(&(tcp, port)).copied();
-        // Where the identity was not asked, port and user have to tell.
-        let is_own = own.filter(|own| {
-            if own.cookie == 0 {
-                own.uid.is_none_or(|uid| uid == holder.uid)
-            } else {
-                own.cookie == holder.cookie
-            }
-        });
-        self.holder = Some(Holder {
-            pid: is_own.map_or(0, |own| own.pid),
-            uid: Some(holder.uid),
-            inode: holder.inode,
-            addr: address(holder).write(),
-            state: Some(match holder.state {
-                inet_diag::state::LISTEN => HolderState::Listening,
-                inet_diag::state::TIME_WAIT => HolderState::TimeWait,
-                inet_diag::state::CLOSE | inet_diag::state::BOUND_INACTIVE => HolderState::Bound,
-                _ => HolderState::Connected,
-            }),
-            in_run: is_own.is_some(),
-            ..Holder::of_cookie(holder.cookie)
-        });
-        if is_own.is_some() {
-            return Ok(plain(said));
+        let mut now = said;
+        if let Ok(shown) = &shown {
+            let lists_bound = space.lists_bound();
+            space
+                .table
+                .reconcile(bind.kind, port, shown, lists_bound, now_ns);
+            now = space.table.ask(bind);
         }
-        Ok(Predicted {
-            answer: Answer::Ok,
-            step: free,
-            differs: true,
-            why: Some(match caller {
-                Some(_) => why::OUTSIDE,
-                None => why::PERHAPS_OUTSIDE,
-            }),
-        })
+        let there = now.holder.and_then(|id| space.table.held(id));
+        let in_use = |said: Said, holder: Held| {
+            Ok(Known {
+                predicted: Some(plain(Said {
+                    result: Err(Errno::EADDRINUSE),
+                    ..said
+                })),
+                holder: Some(holder),
+            })
+        };
+        if let Some(held) = there {
+            return in_use(now, self.identified(held, alive));
+        }
+        let gone = before.or_else(|| space.table.past(bind.kind, port));
+        match gone {
+            Some(held) if held.owner.in_run => in_use(said, Held { gone: true, ..held }),
+            _ => Err(shown.err().unwrap_or(why::FREE)),
+        }
     }
 
-    /// Everybody who has the port, of both address families.
-    fn owners(&mut self, tcp: bool, port: u16) -> Result<Vec<Owner>, &'static str> {
-        if let Some(asked) = self.asked.get(&(tcp, port))
-            && asked.at.elapsed() < FRESH
-        {
-            return asked.owners.clone().ok_or(why::DIAG);
+    /// Who has the socket open, where that is not known, or is not so any more.
+    fn identified(&mut self, mut held: Held, alive: &Alive) -> Held {
+        let owner = &mut held.owner;
+        let known = owner.in_run && !alive.is_dead(owner.process);
+        if known || owner.inode == 0 {
+            return held;
         }
-        if self.questions.0.elapsed() >= Duration::from_secs(1) {
-            self.questions = (Instant::now(), 0);
-            self.asked.retain(|_, asked| asked.at.elapsed() < FRESH);
+        if !self.open.contains_key(&owner.inode) && self.looks.take() {
+            self.open = processes::of_sockets();
         }
-        if self.questions.1 >= QUESTIONS {
-            return Err(why::BUSY);
-        }
-        self.questions.1 += 1;
-        let protocol = if tcp { proto::TCP } else { proto::UDP } as u8;
-        let mut owners = Ok(Vec::new());
-        for family in [af::INET, af::INET6] {
-            match (diag::owners(family as u8, protocol, port), &mut owners) {
-                (Ok(more), Ok(all)) => all.extend(more),
-                (Err(e), _) => owners = Err(e),
-                _ => {}
-            }
-        }
-        let owners = owners.ok();
-        let asked = Asked {
-            at: Instant::now(),
-            owners: owners.clone(),
+        let Some(pid) = self.open.get(&owner.inode) else {
+            return held;
         };
-        self.asked.insert((tcp, port), asked);
-        owners.ok_or(why::DIAG)
+        let program = processes::program(*pid);
+        if !program.is_empty() {
+            owner.pid = *pid;
+            owner.program = Arc::from(program);
+            owner.in_run |= alive.is_member(*pid);
+        }
+        held
     }
 
-    /// A bind of the run succeeded: the port is its own.
-    fn bound(&mut self, tcp: bool, r: &Record, caller: Option<Caller>) {
-        if let Some(Addr::Inet { port, .. } | Addr::Inet6 { port, .. }) = r.used.read() {
-            let own = Own {
-                pid: r.pid,
-                cookie: r.cookie,
-                uid: caller.map(|c| c.uid),
-            };
-            self.own.insert((tcp, port), own);
+    /// A socket of another family than IP's is bound: whose name it is.
+    fn follow_name(&mut self, r: &Record, owner: &dyn Fn() -> Owner) {
+        if r.kernel != 0 {
+            return;
         }
+        if self.names.len() >= NAMES {
+            self.names.clear();
+        }
+        self.names.insert(name_key(r, &r.used), owner());
+    }
+
+    /// Who has a name of another family than IP's.
+    fn by_name(&mut self, r: &Record, space: &Space, alive: &Alive) -> Option<Held> {
+        let addr = r.asked;
+        let own = self.names.get(&name_key(r, &addr)).cloned();
+        if r.domain != af::UNIX {
+            let owner = own?;
+            let gone = alive.is_dead(owner.process);
+            return Some(Held {
+                owner,
+                addr,
+                state: HolderState::Bound,
+                gone,
+            });
+        }
+        let Some(Addr::Unix(name)) = addr.read() else {
+            return None;
+        };
+        let mut wanted = name.bytes().to_vec();
+        if name.kind == UnixKind::Abstract {
+            wanted.insert(0, b'@');
+        }
+        let all = space.within(machine::unix_sockets).unwrap_or_default();
+        let found = all.iter().find(|s| s.name == wanted);
+        let state = match found {
+            Some(s) if s.listens => HolderState::Listening,
+            _ => HolderState::Bound,
+        };
+        let owner = match (own, found) {
+            (Some(own), Some(s)) => Owner {
+                inode: s.inode,
+                ..own
+            },
+            (None, Some(s)) => Owner {
+                process: 0,
+                pid: 0,
+                fd: -1,
+                uid: None,
+                program: self.nobody.clone(),
+                cookie: 0,
+                inode: s.inode,
+                since_ns: 0,
+                in_run: false,
+                elsewhere: None,
+            },
+            // A file without a socket.
+            (Some(own), None) => {
+                return Some(Held {
+                    owner: own,
+                    addr,
+                    state: HolderState::Bound,
+                    gone: true,
+                });
+            }
+            (None, None) => return None,
+        };
+        let held = Held {
+            owner,
+            addr,
+            state,
+            gone: false,
+        };
+        Some(self.identified(held, alive))
     }
 }
 
-fn plain((result, step): (Result<(), Errno>, Option<Step>)) -> Predicted {
+/// What a name is found by: its family's tables keep protocols apart.
+fn name_key(r: &Record, addr: &RawAddr) -> Vec<u8> {
+    let mut key = addr.bytes().to_vec();
+    key.extend(r.protocol.to_ne_bytes());
+    key
+}
+
+fn plain(said: Said) -> Predicted {
     Predicted {
-        answer: match result {
+        answer: match said.result {
             Ok(()) => Answer::Ok,
             Err(e) => Answer::Fails(e),
         },
-        step,
+        step: said.step,
         differs: false,
         why: None,
-    }
-}
-
-fn address(o: &Owner) -> Addr {
-    let port = o.port;
-    match (u16::from(o.family), o.addr) {
-        (af::INET6, ip) => Addr::Inet6 {
-            ip,
-            port,
-            flow: 0,
-            scope: 0,
-        },
-        (_, [a, b, c, d, ..]) => Addr::Inet {
-            ip: [a, b, c, d],
-            port,
-        },
     }
 }
 
@@ -444,39 +450,5 @@ fn agrees(said: Result<(), Errno>, kernel: u16) -> bool {
     match said {
         Ok(()) => kernel == 0,
         Err(e) => e.linux() == kernel,
-    }
-}
-
-/// An owner as the model takes it. Its reuse options are not to be seen: had
-/// they and the asker's agreed, the kernel would not have refused.
-fn outside(o: &Owner, asker: SocketType, addr: &RawAddr) -> Outside {
-    let six = u16::from(o.family) == af::INET6;
-    let mut mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
-    if let (Some(to), Some(from)) = (mapped.get_mut(12..), o.addr.get(..4)) {
-        to.copy_from_slice(from);
-    }
-    let port = match addr.read() {
-        Some(Addr::Inet { port, .. } | Addr::Inet6 { port, .. }) => port,
-        _ => 0,
-    };
-    Outside {
-        kind: SocketType {
-            domain: if six { af::INET6 } else { af::INET },
-            ..asker
-        },
-        uid: o.uid,
-        addr: if six { o.addr } else { mapped },
-        port,
-        // The numbers of <net/tcp_states.h>.
-        state: match o.state {
-            10 => State::Listen,
-            6 => State::TimeWait,
-            1 => State::Established,
-            _ => State::Close,
-        },
-        reuse: false,
-        reuseport: false,
-        v6only: o.v6only,
-        dev: o.dev,
     }
 }

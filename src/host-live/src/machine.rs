@@ -137,10 +137,7 @@ pub fn running() -> Generation {
 
 /// Addresses and settings, and what of them the model has no room for.
 pub fn host() -> (Host, LeftOut) {
-    let mut host = Host {
-        has_local_table: true,
-        ..Host::EMPTY
-    };
+    let mut host = Host::EMPTY;
     let mut left_out = LeftOut::default();
     host.generation = running();
     let lo = devices(&mut host, &mut left_out);
@@ -160,7 +157,7 @@ pub fn read() -> Machine {
         ("udp6", 10, 2),
     ] {
         let kind = SocketType::created(domain, ty, 0);
-        let table = text(&format!("/proc/net/{file}"));
+        let table = text(&format!("/proc/thread-self/net/{file}"));
         sockets.extend(table.lines().skip(1).filter_map(|line| outside(line, kind)));
     }
     Machine {
@@ -168,6 +165,56 @@ pub fn read() -> Machine {
         left_out,
         sockets,
     }
+}
+
+/// A Unix socket that has a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnixSocket {
+    /// A path, or an abstract name that begins with `@`.
+    pub name: Vec<u8>,
+    /// Its inode.
+    pub inode: u32,
+    /// Does it listen?
+    pub listens: bool,
+}
+
+/// Every Unix socket of this network namespace that has a name.
+pub fn unix_sockets() -> Vec<UnixSocket> {
+    // A name may hold bytes that are not UTF-8.
+    let table = std::fs::read("/proc/thread-self/net/unix").unwrap_or_default();
+    let lines = table.split(|b| *b == b'\n').skip(1);
+    lines.filter_map(unix_socket).collect()
+}
+
+/// A line of `/proc/net/unix`: address, references, protocol, flags, type,
+/// state, inode, name.
+fn unix_socket(line: &[u8]) -> Option<UnixSocket> {
+    /// `__SO_ACCEPTCON`
+    const ACCEPTS: u32 = 1 << 16;
+    let mut rest = line;
+    let mut word = || {
+        rest = rest.trim_ascii_start();
+        let len = rest.iter().position(|b| *b == b' ')?;
+        let (word, after) = rest.split_at_checked(len)?;
+        rest = after;
+        std::str::from_utf8(word).ok()
+    };
+    let [_, _, _, flags, _, _, inode] = [
+        word()?,
+        word()?,
+        word()?,
+        word()?,
+        word()?,
+        word()?,
+        word()?,
+    ];
+    let flags = u32::from_str_radix(flags, 16).ok()?;
+    let inode = inode.parse().ok()?;
+    Some(UnixSocket {
+        name: rest.strip_prefix(b" ")?.to_vec(),
+        inode,
+        listens: flags & ACCEPTS != 0,
+    })
 }
 
 /// Devices; the index of `lo`.
@@ -186,9 +233,12 @@ fn devices(host: &mut Host, left_out: &mut LeftOut) -> u32 {
 fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
     let mut all: Vec<V4> = Vec::new();
     let (mut table, mut last) = ("", None);
-    for line in text("/proc/net/fib_trie").lines() {
+    for line in text("/proc/thread-self/net/fib_trie").lines() {
         if !line.starts_with(' ') {
             table = line;
+            // Before `lo` is up for the first time there is none, and the
+            // kernel takes any address for a local one.
+            host.has_local_table |= table == "Local:";
         }
         // No other table makes an address local: not that of a proxy, either.
         if table != "Local:" {
@@ -222,7 +272,7 @@ fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
     left_out.v4 = left;
 
     let mut all = Vec::new();
-    for line in text("/proc/net/if_inet6").lines() {
+    for line in text("/proc/thread-self/net/if_inet6").lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         let [addr, dev, _, _, flags, ..] = words.as_slice() else {
             continue;

@@ -261,3 +261,43 @@ pub fn capabilities() -> Option<u64> {
         .find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
+
+/// Runs `part` in the network namespace of process `pid`, on a thread of its
+/// own.
+///
+/// # Errors
+/// If this process may not enter it, or there is no such process.
+pub fn in_network_of<T: Send>(pid: u32, part: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
+            // SAFETY: no memory is involved; it concerns this thread alone.
+            check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })?;
+            Ok(part())
+        })?;
+        let ended = thread.join();
+        ended.unwrap_or_else(|_| Err(io::Error::other("the thread failed")))
+    })
+}
+
+/// The process at the other end of a Unix socket, by its number here; 0 if it
+/// has none.
+pub fn peer(fd: &OwnedFd) -> u32 {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` is as long as said.
+    unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    u32::try_from(peer.pid).unwrap_or(0)
+}

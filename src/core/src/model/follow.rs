@@ -2,9 +2,10 @@
 //! of programs, when records and sock_diag tell it what has happened.
 
 use super::host::Cred;
-use super::net::{Net, SockId, State, Table};
+use super::linux::inet_rcv_saddr_equal;
+use super::net::{Asker, Net, SockId, State, Table, mapped, meet};
 use super::{Fd, Opt, Pick, Pointer};
-use crate::addr::af;
+use crate::addr::{Addr, af};
 use crate::socket::{BindOptions, SocketType, proto};
 
 /// A bind that somebody wants to make, as far as a conflict depends on it.
@@ -42,6 +43,30 @@ pub fn conflict(net: &mut Net<'_>, ask: &Ask<'_>) -> Option<SockId> {
     );
     net.forget(id);
     bound.holder.filter(|_| bound.result.is_err())
+}
+
+/// Is anybody of these at an address that this bind would share, whatever the
+/// options say? A packet might reach both.
+pub fn overlapping(
+    net: &mut Net<'_>,
+    ask: &Ask<'_>,
+    is: impl Fn(SockId) -> bool,
+) -> Option<SockId> {
+    let (ip, port) = match Addr::read(ask.addr)? {
+        Addr::Inet { ip, port } => (mapped(u32::from_be_bytes(ip)), port),
+        Addr::Inet6 { ip, port, .. } => (ip, port),
+        _ => return None,
+    };
+    let id = net.open(ask, &Cred::ROOT)?;
+    net.edit(id, |s| s.set_rcv(ip));
+    let asker = Asker::of(id, net.get(id));
+    let overlaps = |other: &SockId| {
+        let o = net.get(*other);
+        meet(asker.dev, o.dev) && inet_rcv_saddr_equal(&asker, o) && is(*other)
+    };
+    let found = table_of(ask.kind).and_then(|table| net.owners_of(table, port).find(overlaps));
+    net.forget(id);
+    found
 }
 
 /// The bind table that sockets of this kind have ports in.
@@ -99,7 +124,6 @@ impl Net<'_> {
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
-    use crate::addr::Addr;
     use crate::model::{Generation, Host, OwnedNet};
     use alloc::vec::Vec;
 
@@ -174,5 +198,29 @@ mod tests {
         assert!(!meet(on(1), on(2)));
         assert!(meet(on(1), on(1)));
         assert!(meet(on(1), ask(TCP, &four, 0, 0)));
+    }
+
+    #[test]
+    fn addresses_overlap_whatever_the_options_say() {
+        let mut owned = OwnedNet::new(Host::loopback(Generation::Linux6_18), 8);
+        let mut net = owned.net();
+        let (local, second) = (v4([127, 0, 0, 1], 80), v4([127, 0, 0, 2], 80));
+        let first = ask(TCP, &local, BindOptions::REUSEADDR, 0);
+        let id = net.open(&first, &Cred::ROOT).unwrap();
+        let bound = net.bind(
+            Fd::Socket(id),
+            Pointer::to(&local),
+            &Cred::ROOT,
+            Pick::Random(0),
+        );
+        bound.result.unwrap();
+        let any = any6(80);
+        assert_eq!(conflict(&mut net, &first), None);
+        assert_eq!(overlapping(&mut net, &first, |_| true), Some(id));
+        assert_eq!(overlapping(&mut net, &first, |_| false), None);
+        let second = ask(TCP, &second, 0, 0);
+        assert_eq!(overlapping(&mut net, &second, |_| true), None);
+        let any = ask(TCP6, &any, 0, 0);
+        assert_eq!(overlapping(&mut net, &any, |_| true), Some(id));
     }
 }

@@ -30,7 +30,7 @@ pub mod script;
 mod step;
 
 pub use crate::errno::Errno;
-pub use follow::{Ask, conflict, table_of};
+pub use follow::{Ask, conflict, overlapping, table_of};
 pub use host::{AddrType, Cred, Generation, Host, Jail};
 #[cfg(feature = "alloc")]
 pub use net::OwnedNet;

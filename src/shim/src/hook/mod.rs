@@ -30,7 +30,7 @@ mod note;
 mod reach;
 mod send;
 mod socket;
-mod sockopt;
+pub mod sockopt;
 mod spawn;
 mod syscall;
 mod vfork;

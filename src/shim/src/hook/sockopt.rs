@@ -100,12 +100,17 @@ pub fn completed(fd: c_int, mut options: BindOptions, is_any6: bool) -> (BindOpt
         options.set(BindOptions::V6ONLY, v6only == Ok(1));
     }
     let device = if options.has(BindOptions::DEVICE) {
-        let index = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, SO_BINDTOIFINDEX);
-        index.map_or(0, c_int::cast_unsigned)
+        device(allowed, fd)
     } else {
         0
     };
     (options, device)
+}
+
+/// The index of the device that the socket is bound to, or 0. Asks the kernel.
+pub fn device(allowed: Allowed, fd: c_int) -> u32 {
+    let index = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, SO_BINDTOIFINDEX);
+    index.map_or(0, c_int::cast_unsigned)
 }
 
 /// Is it a bind of an IPv6 socket to `::`?

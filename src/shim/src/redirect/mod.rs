@@ -19,12 +19,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
 use bindgate_core::policy::{Decision, Verb};
 use bindgate_core::record::{Check, Record, refusal};
-use bindgate_core::shared::{Moved, Tag, move_kind, move_mark};
-use bindgate_core::socket::{KindSet, SocketType};
+use bindgate_core::shared::{Moved, Tag, door, move_kind, move_mark};
+use bindgate_core::socket::{BindOptions, KindSet, SocketType};
 
-use crate::hook::{Binding, Plan};
+use crate::hook::{Binding, Plan, sockopt};
 use crate::own::fds::{self, Socket};
-use crate::own::name;
+use crate::own::{name, process};
 use crate::session::Run;
 use crate::sys::allowed::needs;
 use crate::sys::{self, Allowed, Errno};
@@ -150,7 +150,7 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
         return refused(record, libc::ENOBUFS, refusal::TABLE_FULL);
     }
     placing.marks |= reuse_marks(allowed, fd);
-    if let Some(holder) = conflict::holder(allowed, run, placing) {
+    if let Some(holder) = holder(allowed, run, fd, placing) {
         record.check = Check::VirtualConflict;
         record.errno = libc::EADDRINUSE as u16;
         record.holder = holder;
@@ -172,6 +172,38 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
         drop_everything(allowed, fd);
     }
     Instead::Nothing
+}
+
+/// The cookie of the socket of the run that holds one of the two addresses. The
+/// daemon is asked, which has the run's bind table; where it cannot answer, the
+/// sockets that were redirected are looked through.
+#[inline(never)]
+fn holder(allowed: Allowed, run: &Run, fd: i32, placing: &Placing) -> Option<u64> {
+    let mut options = BindOptions::default();
+    for (mark, option) in [
+        (move_mark::REUSEADDR, BindOptions::REUSEADDR),
+        (move_mark::REUSEPORT, BindOptions::REUSEPORT),
+        (move_mark::V6ONLY, BindOptions::V6ONLY),
+    ] {
+        options.set(option, placing.marks & mark != 0);
+    }
+    let claim = door::Claim {
+        process: process::slot(run),
+        pid: process::ids().0,
+        fd,
+        uid: sys::geteuid(allowed).unwrap_or(u32::MAX),
+        socket: placing.socket.ty,
+        options,
+        device: sockopt::device(allowed, fd),
+        cookie: placing.socket.cookie,
+        virt: placing.virt.write(),
+        real: placing.real,
+    };
+    match run.claim(allowed, &claim) {
+        Some(door::Answer::Held(holder)) => Some(holder.cookie),
+        Some(door::Answer::Free) => None,
+        None => conflict::holder(allowed, run, placing),
+    }
 }
 
 fn refused(record: &mut Record, errno: i32, reason: u16) -> Instead {

@@ -23,7 +23,7 @@ use core::sync::atomic::{
 use bindgate_core::judge::fast::LookedAt;
 use bindgate_core::policy::{Op, Times, View};
 use bindgate_core::record::{Call, stage};
-use bindgate_core::shared::{EXIT_CONFIG, State, Ticket, option};
+use bindgate_core::shared::{EXIT_CONFIG, State, Ticket, door, option};
 
 use crate::out::faults;
 use crate::out::faults::guard;
@@ -79,6 +79,17 @@ impl Run {
     /// Absolute path of the log of a plain preload, NUL-terminated.
     pub fn log_path(&self) -> &[u8] {
         self.log
+    }
+
+    /// Does anybody of the run hold one of these two addresses? If nobody does,
+    /// the virtual one is this socket's from now on, until a record with its
+    /// cookie says that the bind failed, or the kernel that it is gone. `None`
+    /// if nobody can answer: in a standalone preload, or when the daemon is
+    /// gone. See [`attach::claim`] for when it may be asked.
+    pub fn claim(&self, allowed: Allowed, claim: &door::Claim) -> Option<door::Answer> {
+        (self.sink == Sink::Ring)
+            .then(|| attach::claim(allowed, self.carry.run(), claim))
+            .flatten()
     }
 
     /// Is a bit of [`option`] set?

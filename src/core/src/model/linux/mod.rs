@@ -25,6 +25,7 @@ mod vsock;
 mod vsock_connect;
 
 pub(super) use inet::needs_scope;
+pub(super) use tcp::inet_rcv_saddr_equal;
 pub use unix::PathState;
 
 use super::net::{Ctx, Net, SockId, State, Table};

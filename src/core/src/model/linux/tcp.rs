@@ -84,7 +84,7 @@ fn ipv6_rcv_saddr_equal(a: &Side<'_>, b: &Side<'_>, wild_a: bool, wild_b: bool) 
 }
 
 /// `inet_rcv_saddr_equal`, wildcards matching.
-pub(super) fn inet_rcv_saddr_equal(a: &Asker, b: &Sock) -> bool {
+pub(in crate::model) fn inet_rcv_saddr_equal(a: &Asker, b: &Sock) -> bool {
     if a.is_v6() {
         ipv6_rcv_saddr_equal(&a.side(), &b.side(), true, true)
     } else {

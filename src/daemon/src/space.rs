@@ -1,0 +1,231 @@
+//! A network namespace of the run: its host, its bind table, and its sockets as
+//! the kernel lists them.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
+use bindgate_core::model::{Generation, Host, table_of};
+use bindgate_core::socket::SocketType;
+use bindgate_core::uapi::inet_diag::Socket;
+use bindgate_host_live::machine::{self, LeftOut};
+use bindgate_os::{diag, process};
+
+use super::table::BindTable;
+
+/// Network namespaces that tables are kept for.
+const SPACES: usize = 64;
+
+/// The namespaces, for two threads: that which reads records, millions of them,
+/// and that which answers at the door, where somebody waits.
+pub struct Shared {
+    spaces: Mutex<Spaces>,
+    /// How many wait at the door.
+    asking: AtomicU32,
+}
+
+impl Shared {
+    /// No namespaces yet.
+    pub fn new() -> Shared {
+        Shared {
+            spaces: Mutex::new(Spaces::new()),
+            asking: AtomicU32::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spaces> {
+        let locked = self.spaces.lock();
+        locked.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// For the door.
+    pub fn ask(&self) -> MutexGuard<'_, Spaces> {
+        self.asking.fetch_add(1, Relaxed);
+        let spaces = self.lock();
+        self.asking.fetch_sub(1, Relaxed);
+        spaces
+    }
+
+    /// For the records. A lock goes to whoever is there first, which would be
+    /// this thread time and again: whoever asks goes first.
+    pub fn feed(&self) -> MutexGuard<'_, Spaces> {
+        const TURNS: u32 = 50;
+        for _ in 0..TURNS {
+            if self.asking.load(Relaxed) == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        self.lock()
+    }
+}
+
+/// The inode of the network namespace of a process; 0 if it cannot be asked.
+pub fn of_process(pid: &str) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/ns/net")).map_or(0, |m| m.ino())
+}
+
+/// All of them.
+pub struct Spaces {
+    own: u64,
+    all: Vec<Space>,
+}
+
+impl Spaces {
+    /// None yet.
+    pub fn new() -> Spaces {
+        Spaces {
+            own: of_process("self"),
+            all: Vec::new(),
+        }
+    }
+
+    /// The namespace with this inode, in which a process `pid` is; the daemon's
+    /// own for inode 0.
+    pub fn get(&mut self, inode: u64, pid: u32) -> &mut Space {
+        let inode = if inode == 0 { self.own } else { inode };
+        let at = match self.all.iter().position(|s| s.inode == inode) {
+            Some(at) => at,
+            None => {
+                if self.all.len() >= SPACES {
+                    // Not the daemon's own, which most runs live in.
+                    let oldest = self.all.iter().position(|s| !s.is_own).unwrap_or(0);
+                    self.all.remove(oldest);
+                }
+                self.all.push(Space::new(inode, inode == self.own));
+                self.all.len() - 1
+            }
+        };
+        let space = &mut self.all[at];
+        if pid != 0 {
+            space.pid = pid;
+        }
+        space
+    }
+}
+
+/// See the module.
+pub struct Space {
+    inode: u64,
+    is_own: bool,
+    /// A process that is in it.
+    pid: u32,
+    /// By real addresses.
+    pub table: BindTable,
+    /// Redirected sockets by the addresses that their programs believe in.
+    pub virt: BindTable,
+    /// What of the host is not in the table.
+    pub left_out: LeftOut,
+    /// Could the host be read?
+    pub is_known: bool,
+    host_at: Option<Instant>,
+}
+
+impl Space {
+    fn new(inode: u64, is_own: bool) -> Space {
+        let anywhere = anywhere();
+        Space {
+            inode,
+            is_own,
+            pid: 0,
+            table: BindTable::new(anywhere),
+            virt: BindTable::new(anywhere),
+            left_out: LeftOut::default(),
+            is_known: false,
+            host_at: None,
+        }
+    }
+
+    /// Runs this in the namespace.
+    pub fn within<T: Send>(&self, part: impl FnOnce() -> T + Send) -> io::Result<T> {
+        if self.is_own {
+            Ok(part())
+        } else {
+            process::in_network_of(self.pid, part)
+        }
+    }
+
+    /// Reads the host if that was longer ago; was it?
+    pub fn refresh(&mut self, fresh: Duration) -> bool {
+        if self.host_at.is_some_and(|at| at.elapsed() <= fresh) {
+            return false;
+        }
+        self.host_at = Some(Instant::now());
+        match self.within(machine::host) {
+            Ok((host, left_out)) => {
+                self.table.set_host(host);
+                self.left_out = left_out;
+                self.is_known = true;
+            }
+            Err(_) => {
+                self.table.set_host(anywhere());
+                self.is_known = false;
+            }
+        }
+        true
+    }
+
+    /// Everybody who has a port, of both address families.
+    pub fn owners(&self, kind: SocketType, port: u16) -> io::Result<Vec<Socket>> {
+        let Ok(protocol) = u8::try_from(match kind.protocol {
+            bindgate_core::socket::proto::MPTCP => bindgate_core::socket::proto::TCP,
+            protocol => protocol,
+        }) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        self.within(|| {
+            let mut all = diag::owners(af::INET as u8, protocol, port)?;
+            all.extend(diag::owners(af::INET6 as u8, protocol, port)?);
+            Ok(all)
+        })?
+    }
+
+    /// Does sock_diag list TCP sockets that are bound and no more than that?
+    pub fn lists_bound(&self) -> bool {
+        // Since 6.8.
+        machine::running() >= Generation::Linux6_12
+    }
+
+    /// Is the socket with this cookie still where it was redirected to?
+    pub fn is_alive(&self, kind: SocketType, cookie: u64, real: &RawAddr) -> bool {
+        match real.read() {
+            Some(Addr::Unix(name)) if name.kind != UnixKind::Auto => {
+                let mut wanted = name.bytes().to_vec();
+                if name.kind == UnixKind::Abstract {
+                    wanted.insert(0, b'@');
+                }
+                let bound = self.within(machine::unix_sockets);
+                bound.map_or(true, |all| all.iter().any(|s| s.name == wanted))
+            }
+            Some(addr) => {
+                let Some(port) = addr.port().and_then(|p| u16::try_from(p).ok()) else {
+                    return false;
+                };
+                if table_of(kind).is_none() {
+                    return false;
+                }
+                match self.owners(kind, port) {
+                    Ok(all) => {
+                        all.iter().any(|s| s.cookie == cookie)
+                            || (!self.lists_bound() && kind.is_stream())
+                    }
+                    Err(_) => true,
+                }
+            }
+            None => false,
+        }
+    }
+}
+
+/// A host at which every address is there and no port is privileged: what is
+/// taken for one that cannot be looked at.
+fn anywhere() -> Host {
+    let mut host = Host::loopback(machine::running());
+    host.sysctl.nonlocal_bind = true;
+    host.sysctl.nonlocal_bind6 = true;
+    host.sysctl.unprivileged_start = 0;
+    host
+}

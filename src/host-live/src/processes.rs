@@ -1,0 +1,67 @@
+//! Which process has a socket open, as far as this user may see.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+
+/// The processes that have sockets open, by the sockets' inodes: of several
+/// that have the same, the one with the lowest number, which is mostly the
+/// parent of the others.
+#[must_use]
+pub fn of_sockets() -> HashMap<u32, u32> {
+    let mut all: HashMap<u32, u32> = HashMap::new();
+    for pid in pids() {
+        let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+            continue;
+        };
+        for fd in fds.flatten() {
+            let Ok(link) = std::fs::read_link(fd.path()) else {
+                continue;
+            };
+            let inode = link.as_os_str().as_bytes();
+            let inode = inode.strip_prefix(b"socket:[");
+            let inode = inode.and_then(|rest| rest.strip_suffix(b"]"));
+            let inode = inode.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            if let Some(inode) = inode {
+                let first = all.entry(inode).or_insert(pid);
+                *first = pid.min(*first);
+            }
+        }
+    }
+    all
+}
+
+/// The executable of a process, or what it calls itself where that may not be
+/// seen; empty if it is gone.
+#[must_use]
+pub fn program(pid: u32) -> Vec<u8> {
+    if let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) {
+        let path = path.as_os_str().as_bytes();
+        return path.strip_suffix(b" (deleted)").unwrap_or(path).to_vec();
+    }
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_ascii_end().to_vec()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn this_process_has_its_sockets_open() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+        let inode = std::fs::metadata(format!("/proc/self/fd/{fd}")).expect("its inode");
+        let owners = of_sockets();
+        let pid = owners.get(&(inode.ino() as u32));
+        assert_eq!(pid, Some(&std::process::id()));
+        let me = std::env::current_exe().expect("a path");
+        assert_eq!(program(std::process::id()), me.as_os_str().as_bytes());
+        drop(socket);
+    }
+}
