@@ -78,15 +78,22 @@ fn check(ret: isize) -> Result<usize, Errno> {
     }
 }
 
+/// Arguments, with zeros for those that a call does not have.
+#[inline(always)]
+fn six<const N: usize>(given: [usize; N]) -> [usize; 6] {
+    let mut all = [0; 6];
+    for (to, from) in all.iter_mut().zip(given) {
+        *to = from;
+    }
+    all
+}
+
 /// `call!(allowed, Call, number, args…)`: makes the call if it is allowed.
 /// Unsafe, as the kernel reads and writes at the pointers among the arguments.
 macro_rules! call {
     ($allowed:expr, $call:expr, $n:expr $(, $a:expr)*) => {{
-        let given: &[usize] = &[$($a as usize),*];
-        let mut args = [0usize; 6];
-        args[..given.len()].copy_from_slice(given);
         if $allowed.may($call) {
-            $crate::check($crate::syscall6($n, args))
+            $crate::check($crate::syscall6($n, $crate::six([$($a as usize),*])))
         } else {
             Err($crate::Errno::NOT_ALLOWED)
         }

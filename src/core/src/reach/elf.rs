@@ -313,7 +313,8 @@ impl Classifier {
         let reader = Reader(self.host);
         let (mut strings, mut name) = (None, None);
         let size = if self.host.class == 2 { 16 } else { 8 };
-        for entry in b.chunks_exact(size) {
+        // Never 0, which the compiler sees only so.
+        for entry in b.chunks_exact(size.max(1)) {
             match reader.pair(entry) {
                 Some((DT_STRTAB, at)) => strings = Some(at),
                 Some((DT_SONAME, at)) => name = Some(at),

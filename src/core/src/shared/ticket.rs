@@ -83,9 +83,15 @@ impl Ticket {
             next = fields.next();
         }
         if let Some([b'c', filters @ ..]) = next {
-            let (count, calls) = core::str::from_utf8(filters).ok()?.split_once('-')?;
-            let calls = u64::from_str_radix(calls, 16).ok()?;
-            ticket.filters = Some((count.parse().ok()?, calls));
+            // Not str::split_once, which can panic as far as the compiler knows:
+            // the shim would carry what a panic takes.
+            let mut numbers = filters.split(|c| *c == b'-');
+            let mut number = |radix| {
+                let digits = core::str::from_utf8(numbers.next()?).ok()?;
+                u64::from_str_radix(digits, radix).ok()
+            };
+            let (count, calls) = (number(10)?, number(16)?);
+            ticket.filters = Some((u32::try_from(count).ok()?, calls));
             next = fields.next();
         }
         next.is_none().then_some(ticket)

@@ -12,8 +12,8 @@ use bindgate_core::record::{Call, stage};
 use bindgate_core::shared::{ENV_RUN, Moved, Ticket, option};
 
 use crate::out::faults::guard;
-use crate::own::filter;
 use crate::own::memory::{self, Pages};
+use crate::own::{filter, text};
 use crate::session::{NAMES, Run, Sink};
 use crate::sys::Allowed;
 
@@ -115,13 +115,12 @@ fn with_string<T>(
     let mut few = [0; 512];
     match memory::copy_str(allowed, entry, &mut few)? {
         (text, true) => part(text),
-        _ => {
-            let mut pages = Pages::new(allowed, LONGEST)?;
+        _ => Pages::with(allowed, LONGEST, |pages| {
             match memory::copy_str(allowed, entry, pages.bytes_mut())? {
                 (text, true) => part(text),
                 _ => None,
             }
-        }
+        })?,
     }
 }
 
@@ -220,11 +219,14 @@ fn moved_text(allowed: Allowed, run: &Run) -> Option<Pages> {
     let len = MOVED_NAME.len() + entries().count() * Moved::BYTES * 2 + 1;
     let mut pages = Pages::new(allowed, len)?;
     let to = pages.bytes_mut();
-    let digits = entries()
-        .flatten()
-        .flat_map(|byte| [byte >> 4, byte & 0xf])
-        .filter_map(|digit| char::from_digit(u32::from(digit), 16));
-    let text = MOVED_NAME.iter().copied().chain(digits.map(|c| c as u8));
+    let digit = |n: u8| {
+        *b"0123456789abcdef"
+            .get(usize::from(n & 0xf))
+            .unwrap_or(&b'0')
+    };
+    let digits = entries().flat_map(|entry| entry.into_iter());
+    let digits = digits.flat_map(|byte| [digit(byte >> 4), digit(byte)]);
+    let text = MOVED_NAME.iter().copied().chain(digits);
     // The last byte stays the terminating NUL.
     for (to, from) in to.iter_mut().take(len - 1).zip(text) {
         *to = from;
@@ -244,12 +246,7 @@ fn preload_text(allowed: Allowed, run: &Run, envp: Strings, seen: &Seen) -> Opti
         let parts = [PRELOAD, run.carry.library(), colon, theirs, b"\0"];
         let len = parts.iter().map(|part| part.len()).sum();
         let mut pages = Pages::new(allowed, len)?;
-        let mut to = pages.bytes_mut();
-        for part in parts {
-            let (here, rest) = to.split_at_mut_checked(part.len())?;
-            here.copy_from_slice(part);
-            to = rest;
-        }
+        text::join(pages.bytes_mut(), &parts)?;
         Some(pages)
     })
 }

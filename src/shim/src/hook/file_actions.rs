@@ -46,9 +46,10 @@ const FCHDIR: c_int = 4;
 /// The last tag that is known, `spawn_do_tcsetpgrp`.
 const LAST: c_int = 6;
 
-/// A directory that is held open until the program was looked at.
+/// A directory that is held open until the program was looked at. It is closed
+/// by [`Directory::close`]: the clean-up of a guard would keep the compiler from
+/// seeing that nothing here panics.
 pub struct Directory {
-    allowed: Allowed,
     fd: c_int,
     is_ours: bool,
 }
@@ -58,12 +59,11 @@ impl Directory {
     pub fn fd(&self) -> c_int {
         self.fd
     }
-}
 
-impl Drop for Directory {
-    fn drop(&mut self) {
+    /// Closes it, unless the descriptor is the program's own.
+    pub fn close(self, allowed: Allowed) {
         if self.is_ours {
-            sys::close(self.allowed, self.fd);
+            sys::close(allowed, self.fd);
         }
     }
 }
@@ -89,20 +89,12 @@ fn behind(
                     flags: 0,
                 };
                 let fd = name.open(allowed, libc::O_PATH | libc::O_DIRECTORY).ok()?;
-                return Some(Directory {
-                    allowed,
-                    fd,
-                    is_ours: true,
-                });
+                return Some(Directory { fd, is_ours: true });
             }
             _ => {}
         }
     }
-    Some(Directory {
-        allowed,
-        fd,
-        is_ours: false,
-    })
+    Some(Directory { fd, is_ours: false })
 }
 
 /// Where the actions lead; `None` where they do not leave this process's
@@ -115,32 +107,40 @@ pub fn directory(
         return None;
     }
     let list: Actions = memory::read(allowed, actions.cast())?;
-    let mut at: Option<Directory> = None;
+    let mut at = None;
+    if follow(allowed, &list, &mut at).is_none()
+        && let Some(directory) = at.take()
+    {
+        directory.close(allowed);
+    }
+    at
+}
+
+/// Puts the directory that the actions lead to into `at`; `None` where they
+/// lead nowhere.
+fn follow(allowed: Allowed, list: &Actions, at: &mut Option<Directory>) -> Option<()> {
     for n in 0..usize::try_from(list.used).ok()? {
         let action: Action = memory::read(allowed, list.at(n))?;
         let [first, ..] = action.of;
-        match action.tag {
+        let here = at.as_ref().map_or(libc::AT_FDCWD, Directory::fd);
+        let next = match action.tag {
             CHDIR => {
                 let name = Name {
-                    dir: at.as_ref().map_or(libc::AT_FDCWD, Directory::fd),
+                    dir: here,
                     path: first as *const c_void as *const c_char,
                     flags: 0,
                 };
                 // Where it fails the child fails, and executes nothing.
                 let fd = name.open(allowed, libc::O_PATH | libc::O_DIRECTORY).ok()?;
-                at = Some(Directory {
-                    allowed,
-                    fd,
-                    is_ours: true,
-                });
+                Directory { fd, is_ours: true }
             }
-            FCHDIR => {
-                let here = at.as_ref().map_or(libc::AT_FDCWD, Directory::fd);
-                at = Some(behind(allowed, &list, n, first as c_int, here)?);
-            }
-            0..=LAST => {}
+            FCHDIR => behind(allowed, list, n, first as c_int, here)?,
+            0..=LAST => continue,
             _ => return None,
+        };
+        if let Some(before) = at.replace(next) {
+            before.close(allowed);
         }
     }
-    at
+    Some(())
 }

@@ -21,7 +21,7 @@ use super::carry::Strings;
 use super::file_actions;
 use crate::out::emit;
 use crate::own::memory::{self, Pages};
-use crate::own::text::print;
+use crate::own::text::{self, print};
 use crate::own::{filter, process};
 use crate::session::{Run, Sink, who};
 use crate::sys::allowed::needs;
@@ -53,13 +53,13 @@ pub fn examine(run: &Run, asked: Asked) -> Option<Errno> {
     if !allowed.may_all(needs::LOOK_AT_PROGRAM) {
         return None;
     }
-    let held = sys::NoSignals::hold(allowed);
-    // So that the run knows this process across the exec.
-    if run.sink == Sink::Ring {
-        let _ = process::slot(run);
-    }
-    let found = verdict(allowed, run, &asked);
-    drop(held);
+    let found = sys::without_signals(allowed, || {
+        // So that the run knows this process across the exec.
+        if run.sink == Sink::Ring {
+            let _ = process::slot(run);
+        }
+        verdict(allowed, run, &asked)
+    });
     let Found { verdict, file } = found?;
     let is_refused = verdict.refused.is_some();
     if !is_refused && verdict.is_intercepted() && verdict.ruling.note.is_none() {
@@ -132,7 +132,7 @@ fn verdict(allowed: Allowed, run: &Run, asked: &Asked) -> Option<Found> {
         cwd = directory.fd();
         name.dir = cwd;
     }
-    let driver = Driver {
+    let mut driver = Driver {
         allowed,
         run,
         asked,
@@ -142,18 +142,22 @@ fn verdict(allowed: Allowed, run: &Run, asked: &Asked) -> Option<Found> {
         interpreter: [0; INTERPRETER],
     };
     let mut room = [0; NAME];
-    if asked.searched
-        && let Some((name, true)) = memory::copy_str(allowed, asked.name.path, &mut room)
-        && !name.contains(&b'/')
-    {
-        return search(driver, stance, name);
+    let found = match asked.searched {
+        true => match memory::copy_str(allowed, asked.name.path, &mut room) {
+            Some((name, true)) if !name.contains(&b'/') => search(&mut driver, stance, name),
+            _ => driver.drive(stance),
+        },
+        false => driver.drive(stance),
+    };
+    driver.close();
+    if let Some(directory) = directory {
+        directory.close(allowed);
     }
-    let mut driver = driver;
-    driver.drive(stance)
+    found
 }
 
 /// The first file of that name that would start, as execvp(3) looks for it.
-fn search(mut driver: Driver<'_>, stance: Stance, name: &[u8]) -> Option<Found> {
+fn search(driver: &mut Driver<'_>, stance: Stance, name: &[u8]) -> Option<Found> {
     let mut room = Pages::new(driver.allowed, PATH_MAX + NAME + 1)?;
     // SAFETY: getenv reads the environment, as the execvp that follows does.
     let mut at = unsafe { libc::getenv(c"PATH".as_ptr()) }.cast_const();
@@ -185,15 +189,8 @@ fn search(mut driver: Driver<'_>, stance: Stance, name: &[u8]) -> Option<Found> 
             }
         };
         let parts = [if len == 0 { &b""[..] } else { b"/" }, name, b"\0"];
-        let mut rest = room.get_mut(len..).filter(|_| len < PATH_MAX);
-        for part in parts {
-            rest = rest.and_then(|to| {
-                let (here, rest) = to.split_at_mut_checked(part.len())?;
-                here.copy_from_slice(part);
-                Some(rest)
-            });
-        }
-        if rest.is_some() {
+        let rest = room.get_mut(len..).filter(|_| len < PATH_MAX);
+        if rest.and_then(|to| text::join(to, &parts)).is_some() {
             driver.close();
             driver.name = Name {
                 dir: driver.cwd,
@@ -285,9 +282,7 @@ impl Driver<'_> {
                 self.interpreter = [0; INTERPRETER];
                 let path = examiner.interpreter();
                 // The last byte stays the NUL.
-                if let Some(to) = self.interpreter.get_mut(..path.len()) {
-                    to.copy_from_slice(path);
-                }
+                let _ = text::join(&mut self.interpreter, &[path]);
                 self.interpreter.as_ptr().cast()
             }
             File::Argument(n) => self.pointer(n),
@@ -447,12 +442,6 @@ impl Driver<'_> {
         let path = room.bytes().get(..len).filter(|_| len < PATH_MAX);
         query.file = path.unwrap_or(&[]);
         self.run.view.exec(&query, self.run)
-    }
-}
-
-impl Drop for Driver<'_> {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 

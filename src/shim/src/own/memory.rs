@@ -351,6 +351,21 @@ impl Pages {
         Some(Pages { at, len, allowed })
     }
 
+    /// Runs a part with at least `len` bytes; `None` if there are none to be
+    /// had. Like [`sys::without_signals`] it has no guard in builds that cannot
+    /// panic, whose clean-up would keep the compiler from seeing that.
+    pub fn with<T>(allowed: Allowed, len: usize, part: impl FnOnce(&mut Pages) -> T) -> Option<T> {
+        let pages = Pages::new(allowed, len)?;
+        #[cfg(not(any(debug_assertions, feature = "inject")))]
+        let pages = core::mem::ManuallyDrop::new(pages);
+        let mut pages = pages;
+        let done = part(&mut pages);
+        #[cfg(not(any(debug_assertions, feature = "inject")))]
+        let pages = core::mem::ManuallyDrop::into_inner(pages);
+        drop(pages);
+        Some(done)
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: mapped with that size, and only written through `&mut`.

@@ -26,3 +26,16 @@ pub fn print<'a>(
     }
     buf.get(..len)
 }
+
+/// The parts one after the other at the beginning of `to`: how many bytes they
+/// take, or `None` if there is no room for all.
+pub fn join(to: &mut [u8], parts: &[&[u8]]) -> Option<usize> {
+    let mut len = 0;
+    for part in parts {
+        for byte in *part {
+            *to.get_mut(len)? = *byte;
+            len += 1;
+        }
+    }
+    Some(len)
+}
