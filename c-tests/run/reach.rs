@@ -30,6 +30,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("rules about exec", exec_rules),
         Trial::test("a run inside a run starts no more programs", nested),
         Trial::test("the loader runs a program of the run", loader),
+        Trial::test("the log names the script", script_named),
+        Trial::test("limit: nothing is looked at behind a filter", filtered),
         Trial::test("a ticket that nobody wrote is carried over", nonsense),
     ];
     if support::has_nobody() {
@@ -533,6 +535,50 @@ fn nonsense() -> Result<(), Failed> {
         let outcome = run.logged().rule("deny bind tcp *:8080").finish();
         same("bind: EACCES\n", &outcome.stdout, &outcome.seen())?;
     }
+    Ok(())
+}
+
+fn script_named() -> Result<(), Failed> {
+    let program = compile_as("unseen_static", "_dynamic", &[])?;
+    let run = Run::new("./of a script")
+        .way(Way::Run)
+        .rule("note bind any *");
+    let script = Maker(run.dir().to_owned()).script("of a script", &program);
+    let script = fs::canonicalize(script)?;
+    let outcome = run.clone().finish();
+    let shown = "unseen_static_dynamic(of a script)[";
+    if !outcome.stderr.contains(shown) {
+        return Err(outcome.seen().into());
+    }
+    for way in [Way::Run, Way::Preload] {
+        let logged = run.clone().way(way).logged();
+        let outcome = logged.finish();
+        let records = outcome.records();
+        let bind = records.iter().find(|r| r.text("call") == "bind");
+        let bind = bind.ok_or_else(|| outcome.seen())?;
+        same(script.to_str().unwrap(), bind.text("script"), "the script")?;
+        same(
+            program.to_str().unwrap(),
+            bind.text("program"),
+            "the program",
+        )?;
+    }
+    let outcome = Run::new(&program).way(Way::Run).logged().finish();
+    let records = outcome.records();
+    if !records.iter().all(|r| r.0["script"].is_null()) {
+        return Err(format!("{records:?}").into());
+    }
+    Ok(())
+}
+
+fn filtered() -> Result<(), Failed> {
+    let run = Run::new(compile("limit_filtered_exec", &[])?).arg(static_program()?);
+    let outcome = run
+        .way(Way::Run)
+        .rule("deny bind tcp *:8080")
+        .logged()
+        .finish();
+    same("bind: ok\n", &outcome.stdout, &outcome.seen())?;
     Ok(())
 }
 

@@ -8,9 +8,9 @@
 pub const LIBRARY: &[u8] = b"libbindgate_plain.so\0";
 
 /// Name of the function that compiles a policy: [`Compile`].
-pub const COMPILE: &core::ffi::CStr = c"bindgate_plain_compile_3";
+pub const COMPILE: &core::ffi::CStr = c"bindgate_plain_compile_4";
 /// Name of the function that puts a record into words: [`Say`].
-pub const SAY: &core::ffi::CStr = c"bindgate_plain_say_3";
+pub const SAY: &core::ffi::CStr = c"bindgate_plain_say_4";
 
 /// Compiles a policy of the two texts given: the rules themselves, and the
 /// path of a file. Sets the second pointer's target to the number of words.
@@ -72,6 +72,8 @@ pub struct Line {
     pub json: bool,
     /// Path of the executable.
     pub program: Bytes,
+    /// Path of the script that it runs; empty if it runs none.
+    pub script: Bytes,
     /// The compiled policy.
     pub policy: *const u64,
     /// Its length in words.

@@ -166,6 +166,7 @@ proptest! {
         let context = Context {
             holder: colour.then_some(&holder),
             program: &program,
+            script: program.get(20..).unwrap_or(&[]),
             rule,
             note: rule,
             predicted: Some(Predicted::unknown("the socket's kind was not asked")),
@@ -226,6 +227,7 @@ fn moved() -> Record {
 
 const NGINX: Context<'_> = Context {
     program: b"/usr/sbin/nginx",
+    script: b"",
     rule: None,
     note: None,
     predicted: None,

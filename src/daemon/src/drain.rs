@@ -71,7 +71,8 @@ pub struct Drainer {
     told: (u64, u64),
     /// The sums as they were last written.
     ended: Option<End>,
-    program: (u32, u64, Arc<[u8]>),
+    /// Slot and start of the process, its program and its script.
+    program: (u32, u64, Arc<[u8]>, Vec<u8>),
     counter: Counter,
     predictor: Predictor,
     /// Which rules have matched, if anybody wants to know.
@@ -103,7 +104,7 @@ impl Drainer {
             }),
             told: (0, 0),
             ended: None,
-            program: (0, 0, Arc::from([])),
+            program: (0, 0, Arc::from([]), Vec::new()),
             counter: Counter::start(),
             predictor: Predictor::new(),
             matched: vec![
@@ -259,6 +260,7 @@ impl Drainer {
         self.log.decision(&Decision {
             record,
             program,
+            script: &self.program.3,
             rule: RuleRef::find(&self.view, record.rule, record),
             note: RuleRef::find(&self.view, record.note, record),
             predicted: known.predicted,
@@ -274,11 +276,10 @@ impl Drainer {
         match self.shared.state.processes.get(slot) {
             Some(info) if (slot, info.since) == (self.program.0, self.program.1) => {}
             Some(info) => {
-                // What a program scribbled over its name ends at the first NUL.
-                let name = info.name().split(|b| *b == 0).next().unwrap_or_default();
-                self.program = (slot, info.since, Arc::from(name));
+                let (name, script) = (Arc::from(info.name()), info.script().to_vec());
+                self.program = (slot, info.since, name, script);
             }
-            None => self.program = (0, 0, Arc::from([])),
+            None => self.program = (0, 0, Arc::from([]), Vec::new()),
         }
     }
 

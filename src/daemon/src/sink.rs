@@ -14,6 +14,8 @@ pub struct Decision<'a> {
     pub record: &'a Record,
     /// Path of the executable; empty if it is not known.
     pub program: &'a [u8],
+    /// Path of the script that it runs; empty if it runs none.
+    pub script: &'a [u8],
     /// The rule that decided.
     pub rule: Option<RuleRef<'a>>,
     /// The first `note` rule that matched.
@@ -104,6 +106,7 @@ impl Sink for Log {
     fn decision(&mut self, d: &Decision<'_>) {
         let context = Context {
             program: d.program,
+            script: d.script,
             rule: d.rule,
             note: d.note,
             predicted: d.predicted,

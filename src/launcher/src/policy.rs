@@ -6,7 +6,9 @@ use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use bindgate_core::policy::{self, Diagnostic, Policy, Program, Resolver, Rule, Severity, View};
+use bindgate_core::policy::{
+    self, Diagnostic, Op, Policy, Program, Resolver, Rule, Severity, Term, View,
+};
 use bindgate_core::render::Readable;
 use bindgate_core::shared::{ENV_POLICY, ENV_RULES};
 
@@ -170,8 +172,10 @@ pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
 /// that it leads to is what runs, and it has another name.
 fn links(parsed: &Policy) -> Vec<Diagnostic> {
     let leads = |rule: &Rule| {
-        let Some(Program::Executable(glob)) = &rule.program else {
-            return None;
+        let (glob, word) = match (&rule.program, &rule.term) {
+            (Some(Program::Executable(glob)), _) => (glob, "for"),
+            (_, Term::File(glob)) => (glob, "exec"),
+            _ => return None,
         };
         if glob.contains(['*', '?', '[', '\\']) {
             return None;
@@ -187,13 +191,14 @@ fn links(parsed: &Policy) -> Vec<Diagnostic> {
             let other = found.iter().all(|t| !is_called_so(t));
             PathBuf::from(found.first().filter(|_| other)?.file_name()?)
         };
-        let message = format!("'{glob}' is a symbolic link; 'for' matches its target");
+        let message = format!("'{glob}' is a symbolic link; '{word}' matches its target");
         let mut d = Diagnostic::at(parsed, rule.at, Severity::Warning, message);
-        d.suggestion = Some(format!("for {}", target.display()));
+        d.suggestion = Some(format!("{word} {}", target.display()));
         Some(d)
     };
     // A policy with more of them was written by a program.
-    let rules = parsed.rules.iter().filter(|r| r.program.is_some());
+    let rules = parsed.rules.iter();
+    let rules = rules.filter(|r| r.program.is_some() || r.op == Op::Exec);
     rules.take(100).filter_map(leads).collect()
 }
 

@@ -23,7 +23,7 @@ use bindgate_core::render::{self, Context, Event, RuleRef};
 /// # Safety
 /// The texts and the count must be there.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bindgate_plain_compile_3(
+pub unsafe extern "C" fn bindgate_plain_compile_4(
     texts: *const Texts,
     count: *mut usize,
 ) -> *const u64 {
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn bindgate_plain_compile_3(
 /// # Safety
 /// All that the line points to must be there, and `room` bytes at `to`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bindgate_plain_say_3(
+pub unsafe extern "C" fn bindgate_plain_say_4(
     line: *const Line,
     to: *mut u8,
     room: usize,
@@ -94,7 +94,7 @@ impl Write for Out<'_> {
 }
 
 fn say(line: &Line, out: &mut Out<'_>) -> Option<fmt::Result> {
-    // SAFETY: null, or the caller of `bindgate_plain_say_3` says that it is
+    // SAFETY: null, or the caller of `bindgate_plain_say_4` says that it is
     // there.
     let Some(record) = (unsafe { line.record.as_ref() }) else {
         return Some(say_lost(line, out));
@@ -105,6 +105,8 @@ fn say(line: &Line, out: &mut Out<'_>) -> Option<fmt::Result> {
     let context = Context {
         // SAFETY: as above.
         program: unsafe { bytes(line.program) },
+        // SAFETY: as above.
+        script: unsafe { bytes(line.script) },
         rule: RuleRef::find(&view, record.rule, record),
         note: RuleRef::find(&view, record.note, record),
         ..Context::default()

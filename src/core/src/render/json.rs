@@ -360,6 +360,10 @@ pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt:
         [] => l.null(",\"program\":")?,
         program => l.bytes(",\"program\":", program)?,
     }
+    match context.script {
+        [] => l.null(",\"script\":")?,
+        script => l.bytes(",\"script\":", script)?,
+    }
     l.word(",\"call\":", r.call.name())?;
     l.maybe_number(",\"fd\":", u64::try_from(r.fd).ok())?;
     l.word(",\"identity\":", r.identity.name())?;

@@ -67,6 +67,8 @@ pub enum RuleText<'a> {
 pub struct Context<'a> {
     /// Path of the executable; empty if it is not known.
     pub program: &'a [u8],
+    /// Path of the script that it runs; empty if it runs none.
+    pub script: &'a [u8],
     /// The rule that decided.
     pub rule: Option<RuleRef<'a>>,
     /// The first `note` rule that matched.

@@ -101,6 +101,11 @@ impl Display for Socket {
     }
 }
 
+/// The last component of a path.
+fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or(path)
+}
+
 /// Writes `record` as one line, line feed included.
 ///
 /// # Errors
@@ -108,9 +113,15 @@ impl Display for Socket {
 pub fn text(w: &mut dyn Write, record: &Record, context: &Context<'_>) -> fmt::Result {
     let (r, c) = (record, context);
     clock(w, r.time_ns, c.utc_offset, c.colour)?;
-    let name = c.program.rsplit(|b| *b == b'/').next().unwrap_or(&[]);
-    let name = if name.is_empty() { b"?" } else { name };
-    write!(w, " {}[{}] ", Readable(name), r.pid)?;
+    w.write_char(' ')?;
+    match file_name(c.program) {
+        [] => w.write_char('?')?,
+        name => write!(w, "{}", Readable(name))?,
+    }
+    if !c.script.is_empty() {
+        write!(w, "({})", Readable(file_name(c.script)))?;
+    }
+    write!(w, "[{}] ", r.pid)?;
     match r.call {
         Call::Fault => fault(w, r, c)?,
         Call::Exec => exec(w, r, c)?,

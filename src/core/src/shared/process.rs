@@ -49,11 +49,29 @@ pub struct ProcessInfo {
 }
 
 impl ProcessInfo {
-    /// The executable's path, or its end if it is longer than 192 bytes.
+    /// The executable's path, or its end if it is long.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        self.name.get(..self.name_len).unwrap_or(&[])
+        self.part(0)
     }
+
+    /// The path of the script that it runs, or its end if it is long; empty if
+    /// it runs none.
+    #[must_use]
+    pub fn script(&self) -> &[u8] {
+        self.part(1)
+    }
+
+    /// A NUL ends a part, whatever a program has scribbled there.
+    fn part(&self, n: usize) -> &[u8] {
+        let all = self.name.get(..self.name_len).unwrap_or(&[]);
+        all.split(|b| *b == 0).nth(n).unwrap_or(&[])
+    }
+}
+
+/// The last bytes of a path.
+fn end_of(path: &[u8], most: usize) -> &[u8] {
+    path.get(path.len().saturating_sub(most)..).unwrap_or(path)
 }
 
 /// The process table. Slot numbers start at 1: 0 is "none".
@@ -106,24 +124,32 @@ impl Processes {
         0
     }
 
-    /// Says who the process in slot `number` is; `false` if the slot is not,
-    /// or no more, that of `pid`.
-    pub fn name(&self, number: u32, pid: u32, pid_ns: u64, program: &[u8]) -> bool {
+    /// Says who the process in slot `number` is: its program, and the script
+    /// that it runs or nothing. `false` if the slot is not, or no longer, that
+    /// of `pid`.
+    pub fn name(&self, number: u32, pid: u32, pid_ns: u64, program: &[u8], script: &[u8]) -> bool {
         let slot = (number as usize)
             .checked_sub(1)
             .and_then(|i| self.slots.get(i))
             .filter(|slot| slot.key.load(Acquire) == u64::from(pid));
         let Some(slot) = slot else { return false };
-        let kept = program
-            .get(program.len().saturating_sub(NAME)..)
-            .unwrap_or(program);
-        for (to, chunk) in slot.name.iter().zip(kept.chunks(8)) {
-            let mut b = [0; 8];
-            b[..chunk.len()].copy_from_slice(chunk);
-            to.store(u64::from_ne_bytes(b), Relaxed);
+        let mut bytes = [0; NAME];
+        let mut len = 0;
+        let (program, script) = match script {
+            [] => (end_of(program, NAME), &[][..]),
+            _ => (end_of(program, NAME / 2 - 1), end_of(script, NAME / 2)),
+        };
+        let separator: &[u8] = if script.is_empty() { b"" } else { b"\0" };
+        let all = program.iter().chain(separator).chain(script);
+        for (to, from) in bytes.iter_mut().zip(all) {
+            *to = *from;
+            len += 1;
+        }
+        for (to, chunk) in slot.name.iter().zip(bytes.as_chunks().0) {
+            to.store(u64::from_ne_bytes(*chunk), Relaxed);
         }
         slot.pid_ns.store(pid_ns, Relaxed);
-        slot.name_len.store(kept.len() as u64, Release);
+        slot.name_len.store(len, Release);
         true
     }
 
@@ -198,16 +224,26 @@ mod tests {
                 let info = table.get(a).unwrap();
                 assert_eq!((info.pid, info.pid_ns, info.since), (4000, 0, 2));
                 assert_eq!(info.name(), b"");
-                assert!(table.name(a, 4000, 1, b"/usr/sbin/nginx"));
-                assert!(!table.name(a, 4001, 1, b"/usr/sbin/apache2"));
+                assert!(table.name(a, 4000, 1, b"/usr/sbin/nginx", b""));
+                assert!(!table.name(a, 4001, 1, b"/usr/sbin/apache2", b""));
                 let info = table.get(a).unwrap();
                 assert_eq!((info.pid, info.pid_ns, info.since), (4000, 1, 2));
                 assert_eq!(info.name(), b"/usr/sbin/nginx");
-                assert!(table.name(b, 4000, 1, &[b'x'; 300]));
-                assert_eq!(table.get(b).unwrap().name().len(), NAME);
+                assert!(table.name(b, 4000, 1, &[b'x'; 300], b""));
+                let info = table.get(b).unwrap();
+                assert_eq!((info.name().len(), info.script().len()), (NAME, 0));
+                assert!(table.name(b, 4000, 1, &[b'x'; 300], &[b's'; 300]));
+                let info = table.get(b).unwrap();
+                assert_eq!((info.name().len(), info.script().len()), (95, 96));
+                assert!(table.name(b, 4000, 1, b"/bin/perl", b"/srv/x.pl"));
+                let info = table.get(b).unwrap();
+                assert_eq!(
+                    (info.name(), info.script()),
+                    (&b"/bin/perl"[..], &b"/srv/x.pl"[..])
+                );
                 table.free(a);
                 assert_eq!(table.get(a), None);
-                assert!(!table.name(a, 4000, 1, b"/usr/sbin/nginx"));
+                assert!(!table.name(a, 4000, 1, b"/usr/sbin/nginx", b""));
                 // Who takes the slot next has another name.
                 assert_eq!(table.register(4000, 4), a);
                 assert_eq!(table.get(a).unwrap().name(), b"");

@@ -106,12 +106,14 @@ fn take_lost(run: &Run) -> u64 {
 /// A line that has yet to be told what it is about.
 fn about(run: &Run) -> Line {
     let policy = run.view.words();
+    let (program, script) = session::who::for_log();
     Line {
         record: core::ptr::null(),
         lost: 0,
         time_ns: time::clock(libc::CLOCK_REALTIME),
         json: run.json,
-        program: session::who::program().into(),
+        program: program.into(),
+        script: script.into(),
         policy: policy.as_ptr(),
         policy_len: policy.len(),
     }

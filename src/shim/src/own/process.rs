@@ -136,7 +136,8 @@ fn register(run: &session::Run) -> u32 {
     }
     let processes = &run.state.processes;
     let slot = processes.register(pid, time::clock(libc::CLOCK_MONOTONIC));
-    processes.name(slot, pid, session::who::pid_ns(), session::who::program());
+    let (program, script) = session::who::for_log();
+    processes.name(slot, pid, session::who::pid_ns(), program, script);
     run.state.header.entered.fetch_add(1, Release);
     // One slot for good: the drainer takes the owner of an older one for an
     // image that has executed another since, and gives its records up. Another

@@ -292,7 +292,7 @@ fn join(carry: Carry, ticket: Option<&Ticket>) -> Result<Option<Run>, Refused> {
         log: &[0],
         stderr: None,
     };
-    who::learn(run.view.conditions() > 0);
+    who::learn();
     if run.sink == Sink::File {
         let mut path = [0; 1024];
         let Some(len) = absolute(run.carry.log(), &mut path) else {

@@ -20,6 +20,9 @@ struct Who {
     program_len: usize,
     script: [u8; 1024],
     script_len: usize,
+    /// Has the kernel named the program? Without `/proc` it is only known how
+    /// its caller called it.
+    is_named: bool,
     pid_ns: u64,
 }
 
@@ -33,6 +36,7 @@ static WHO: Cell = Cell(UnsafeCell::new(Who {
     program_len: 0,
     script: [0; 1024],
     script_len: 0,
+    is_named: false,
     pid_ns: 0,
 }));
 
@@ -41,9 +45,8 @@ const ASKING: u32 = 1;
 const KNOWN: u32 = 2;
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 
-/// Asks, unless that was done. `script` says whether it matters which script
-/// it is.
-pub fn learn(script: bool) {
+/// Asks, unless that was done.
+pub fn learn() {
     if STATE
         .compare_exchange(UNKNOWN, ASKING, Acquire, Relaxed)
         .is_err()
@@ -55,8 +58,10 @@ pub fn learn(script: bool) {
     let who = unsafe { &mut *WHO.0.get() };
     let exe = b"/proc/self/exe\0";
     who.program_len = sys::readlink_at(allowed, libc::AT_FDCWD, exe, &mut who.program).unwrap_or(0);
-    if who.program_len == 0 {
-        // No /proc.
+    who.is_named = who.program_len > 0;
+    if who.is_named {
+        who.program_len = without_mark(&who.program, who.program_len);
+    } else {
         let name = started_as();
         let name = name.get(..who.program.len()).unwrap_or(name);
         if let Some(to) = who.program.get_mut(..name.len()) {
@@ -64,7 +69,7 @@ pub fn learn(script: bool) {
             who.program_len = name.len();
         }
     }
-    if script && may_be_script() {
+    if may_be_script() {
         find_script(who);
     }
     // `pid:[4026531836]`: to follow the link would make one entry more.
@@ -84,23 +89,45 @@ fn known() -> Option<&'static Who> {
     (STATE.load(Acquire) == KNOWN).then(|| unsafe { &*WHO.0.get() })
 }
 
-/// Path of the executable.
-pub fn program() -> &'static [u8] {
-    match known() {
-        Some(who) => who.program.get(..who.program_len).unwrap_or(&[]),
-        None => started_as(),
-    }
-}
-
-/// Path of the executable and of the script behind `#!`, if there is one, for
-/// rules that ask: where there are such, they were learnt at the start.
-pub fn for_rules() -> (&'static [u8], &'static [u8]) {
-    known().map_or((&[], &[]), |who| {
+/// Path of the executable and of the script that `#!` made it run, if there is
+/// one.
+pub fn for_log() -> (&'static [u8], &'static [u8]) {
+    known().map_or((started_as(), &[]), |who| {
         (
             who.program.get(..who.program_len).unwrap_or(&[]),
             who.script.get(..who.script_len).unwrap_or(&[]),
         )
     })
+}
+
+/// The same for rules. They compare the kernel's own name of the executable:
+/// where there is none, it is unknown.
+pub fn for_rules() -> (&'static [u8], &'static [u8]) {
+    match known() {
+        Some(who) if who.is_named => for_log(),
+        _ => (&[], &[]),
+    }
+}
+
+/// The length of the executable's path without the mark that the kernel puts
+/// after it if the file was removed or replaced since. A file that is really
+/// called so keeps its name.
+fn without_mark(path: &[u8; 1024], len: usize) -> usize {
+    const MARK: &[u8] = b" (deleted)";
+    let Some(before) = path.get(..len).and_then(|path| path.strip_suffix(MARK)) else {
+        return len;
+    };
+    // The NUL is the buffer's own.
+    let literal = path.get(..=len).unwrap_or(&[0]);
+    let allowed = filter::allowed();
+    let is_same = |file: libc::stat| {
+        sys::stat(allowed, b"/proc/self/exe\0")
+            .is_ok_and(|exe| (exe.st_dev, exe.st_ino) == (file.st_dev, file.st_ino))
+    };
+    match sys::stat(allowed, literal) {
+        Ok(file) if is_same(file) => len,
+        _ => before.len(),
+    }
 }
 
 /// Inode of the pid name space; 0 if nobody knows.
@@ -160,13 +187,13 @@ fn find_script(who: &mut Who) {
         return;
     };
     let allowed = filter::allowed();
-    let (Ok(file), Ok(exe)) = (
-        sys::stat(allowed, path),
-        sys::stat(allowed, b"/proc/self/exe\0"),
-    ) else {
+    let Ok(exe) = sys::stat(allowed, b"/proc/self/exe\0") else {
         return;
     };
-    if (file.st_dev, file.st_ino) != (exe.st_dev, exe.st_ino) {
+    // A script may be gone by now, as its interpreter would find, too.
+    let is_exe = sys::stat(allowed, path)
+        .is_ok_and(|file| (file.st_dev, file.st_ino) == (exe.st_dev, exe.st_ino));
+    if !is_exe {
         who.script_len = len;
     }
 }
