@@ -32,6 +32,8 @@ extern crate std;
 
 pub mod addr;
 pub mod errno;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod infer;
 pub mod judge;
 pub mod model;

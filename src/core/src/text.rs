@@ -23,6 +23,7 @@ pub fn is_unprintable(c: char) -> bool {
 }
 
 /// How many columns of a terminal a character takes, nearly as wcwidth(3) says.
+#[cfg(feature = "alloc")]
 #[must_use]
 pub fn width(c: char) -> usize {
     match c {

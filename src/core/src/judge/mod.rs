@@ -78,7 +78,7 @@ pub struct Socket {
     /// `IPV6_ADDRFORM`; where the two IP families differ, the address decides.
     pub ty: SocketType,
     /// Is the protocol known exactly? Otherwise the socket may be of the
-    /// [sibling](sibling) protocol as well.
+    /// [sibling] protocol as well.
     pub is_exact: bool,
 }
 

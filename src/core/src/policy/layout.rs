@@ -1,4 +1,4 @@
-//! The compiled policy as words: what [`super::compile`] writes and
+//! The compiled policy as words: what [`compile`](fn@super::compile) writes and
 //! [`super::View`] reads.
 //!
 //! A header, then sections that name each other by offset, so that the words
@@ -92,7 +92,7 @@ pub(super) mod flag {
     pub const RESTRICTS: u64 = 1 << 32;
 }
 
-/// Words of [`section::BIND_PORTS`].
+/// Words of the section with a bit for each IP port.
 pub const BIND_PORTS: usize = 65536 / 64;
 
 /// Words of a rule:

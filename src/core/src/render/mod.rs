@@ -114,9 +114,9 @@ pub fn errno(number: u16) -> Option<(&'static str, &'static str)> {
     Some((known.name(), known.text()))
 }
 
-/// Bytes that are mostly text. What is [unprintable](crate::text::is_unprintable)
-/// and what is not UTF-8 becomes `\xNN`, so that a line stays a line and a
-/// terminal stays sane.
+/// Bytes that are mostly text. Control characters, those that turn the direction
+/// of writing or end a line, and what is not UTF-8 become `\xNN`, so that a line
+/// stays a line and a terminal stays sane.
 #[derive(Clone, Copy, Debug)]
 pub struct Readable<'a>(pub &'a [u8]);
 

@@ -218,7 +218,7 @@ fn set(fd: i32, bit: u64) {
 
 /// What `fd` is, by the least that makes sure of its type: one call where the
 /// cache agrees with the kernel. The cookie is known only if somebody asked for
-/// it before, and 0 otherwise; see [`name`].
+/// it before, and 0 otherwise; see [`name()`].
 ///
 /// # Errors
 /// As [`identify`].

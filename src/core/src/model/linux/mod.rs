@@ -1,6 +1,6 @@
 //! Linux's personality of the model, by its own function names.
 //!
-//! Modelled from the behaviour of 6.18; where another [`Generation`] answers
+//! Modelled from the behaviour of 6.18; where another [`Generation`](super::Generation) answers
 //! differently, the difference stands in [`quirks`].
 
 mod auto;

@@ -5,7 +5,7 @@
 //! six make a [`Class`], one of 72 (of 112 other ones on a FreeBSD host). A port, and each address of a port, keeps
 //! a [`Summary`]: which classes it has, and the device and user of its owners
 //! as long as all have the same. Only where they differ do the counts by
-//! device and user ([`Counts`]) have to be asked.
+//! device and user ([`Counts`](super::counts::Counts)) have to be asked.
 
 use bytemuck::{Pod, Zeroable};
 
