@@ -231,7 +231,7 @@ fn broken() -> Result<(), Failed> {
         ),
         (
             "host kernel linux 9.9\n",
-            &["line 1: there is no kernel 'linux 9.9' here", "linux 6.18"],
+            &["line 1: unknown kernel 'linux 9.9'", "linux 6.18"],
         ),
         (
             "s = socket tcp\nbind s 0.0.0.0:80 expect EADRINUSE\n",
@@ -239,7 +239,7 @@ fn broken() -> Result<(), Failed> {
         ),
         (
             "process p uid 7 expect ok\n",
-            &["line 1", "expect stands behind a call"],
+            &["line 1", "'expect' must follow a call"],
         ),
         (
             "process p uid 0 jail j\n",

@@ -36,8 +36,8 @@ fn tampers() -> Result<(), Failed> {
                     stdout| 78\n\
                     stdout| sibling: ok\n\
                     stdout| 0\n\
-                    stderr| bindgate: this process cannot reach its run, \
-                    and the policy enforces: not started\n\
+                    stderr| bindgate: cannot attach to the run; \
+                    refusing to start because the policy enforces\n\
                     exit 0\n";
     Ok(same(
         expected,

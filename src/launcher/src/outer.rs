@@ -84,12 +84,12 @@ pub fn find() -> Result<Option<Outer>, Failure> {
         return Ok(found);
     }
     if !ticket.enforces {
-        complain("warning: the run that this one is in cannot be reached; it only observed");
+        complain("warning: cannot reach the run around this one, which only observed");
         return Ok(None);
     }
     Err(Failure::say(
         EXIT_CONFIG,
-        "the run that this one is in cannot be reached, and its policy enforces",
+        "cannot reach the run around this one, and its policy enforces",
     ))
 }
 

@@ -284,7 +284,7 @@ fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Fail
     // What came up to now was the program's.
     signal::forget_pending();
     let mut report = drainer.flush().unwrap_or_else(|_| {
-        complain("the log process was killed: the log is not complete");
+        complain("the log process was killed; the log is incomplete");
         None
     });
     match report {
@@ -313,7 +313,7 @@ fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Fail
     match end {
         process::Status::Exited(0) if run.fail_on_deny && unknown => Err(Failure::say(
             exit::SYSTEM,
-            "--fail-on deny: the log process does not say what was refused",
+            "--fail-on deny: the log process did not report what was refused",
         )),
         process::Status::Exited(0) if run.fail_on_deny && report.denied > 0 => Ok(exit::DENIED),
         process::Status::Exited(status) => Ok(status),

@@ -32,7 +32,7 @@ pub fn policy(ticket: &Ticket) -> Result<Option<Found>, Refused> {
     match found {
         Some(found) => Ok(Some(found)),
         None if ticket.enforces => {
-            complain(&[b"this process cannot reach its run, and the policy enforces: not started"]);
+            complain(&[b"cannot attach to the run; refusing to start because the policy enforces"]);
             Err(Refused)
         }
         None => Ok(None),

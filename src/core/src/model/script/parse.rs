@@ -64,7 +64,8 @@ pub fn parse(text: &str, host: Host) -> Result<Script, ScriptError> {
 }
 
 fn number<T: core::str::FromStr>(word: &str, what: &str) -> Result<T, String> {
-    word.parse().map_err(|_| format!("'{word}' is no {what}"))
+    word.parse()
+        .map_err(|_| format!("'{word}' is not a valid {what}"))
 }
 
 fn on_off(word: &str) -> Result<bool, String> {
@@ -83,7 +84,7 @@ impl Reader {
         let (words, expect) = match place.map(|place| words.split_at(place)) {
             None => (words.as_slice(), None),
             Some(([] | ["host" | "sysctl" | "jail" | "process", ..], _)) => {
-                return Err("expect stands behind a call".to_owned());
+                return Err("'expect' must follow a call".to_owned());
             }
             Some((call, after)) => (call, Some(expectation(after)?)),
         };
@@ -135,9 +136,7 @@ impl Reader {
     fn kernel(&mut self, name: &str) -> Result<(), String> {
         let Some((_, generation)) = Generation::ALL.iter().find(|(n, _)| *n == name) else {
             let all = Generation::ALL.map(|(name, _)| name).join(", ");
-            return Err(format!(
-                "there is no kernel '{name}' here; there are: {all}"
-            ));
+            return Err(format!("unknown kernel '{name}'; known are: {all}"));
         };
         self.script.host.generation = *generation;
         Ok(())
@@ -344,7 +343,7 @@ fn socket(words: &[&str]) -> Result<Call, String> {
             KINDS
                 .iter()
                 .find(|(name, _)| name == kind)
-                .ok_or_else(|| format!("there is no kind of socket '{kind}'"))?
+                .ok_or_else(|| format!("unknown kind of socket '{kind}'"))?
                 .1
         }
         [d, t, p] => (
@@ -444,12 +443,14 @@ pub fn address(word: &str) -> Result<Vec<u8>, String> {
         return (0..hex.len() / 2)
             .map(|i| {
                 let pair = hex.get(2 * i..2 * i + 2).unwrap_or("");
-                u8::from_str_radix(pair, 16).map_err(|_| format!("'{pair}' is no byte"))
+                u8::from_str_radix(pair, 16).map_err(|_| format!("'{pair}' is not a byte"))
             })
             .collect();
     }
     let wrong = || {
-        format!("'{word}' is no address, like 127.0.0.1:80, [::1]:80, unix:/path, vsock:any:5000")
+        format!(
+            "'{word}' is not an address (examples: 127.0.0.1:80, [::1]:80, unix:/path, vsock:any:5000)"
+        )
     };
     let vsock_number = |w: &str, any: &str| {
         if w == any {
@@ -556,7 +557,7 @@ fn sysctl(host: &mut Host, name: &str, value: &str) -> Result<(), String> {
     let pair = || {
         let (a, b) = value
             .split_once(' ')
-            .ok_or_else(|| format!("'{value}' is no pair of numbers"))?;
+            .ok_or_else(|| format!("expected two numbers, not '{value}'"))?;
         Ok::<_, String>((a.to_owned(), b.to_owned()))
     };
     match name {
