@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  cli ─► policy ─► reach ─► run ─┬─► the program, in our process group
-//!                               ├─► wait: its parent, as transparent as glass
+//!                               ├─► wait: supervises the program, passes its status on
 //!                               └─► drainer: outside its ancestry, ring ─► log
 //! ```
 //!
@@ -17,7 +17,7 @@
 //! | [`reach`] | can a program be intercepted, and may it start |
 //! | [`doctor`] | `doctor`: says so |
 //! | [`run`] | `run`: what is set up, in which order |
-//! | [`wait`] | being the program's parent |
+//! | [`wait`] | supervises the program and passes its exit status on |
 //! | [`group`] | signals to us, or to the whole group? |
 //! | [`outer`] | a run inside a run |
 //! | [`drainer`] | the process that serves and drains a run |
@@ -100,7 +100,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// `what: why`, without the error number that std puts behind a message.
+    /// `what: why`, without the error number that std appends to a message.
     pub fn new(status: i32, what: impl Display, why: impl Display) -> Failure {
         let message = format!("{what}: {why}");
         let end = message.find(" (os error").unwrap_or(message.len());

@@ -206,7 +206,7 @@ pub struct Plan {
     pub observe: bool,
 }
 
-/// The inner policy behind the outer one.
+/// Appends the inner policy to the outer one.
 pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<Plan, Failure> {
     let Some(outer) = outer else {
         let policy = inner;

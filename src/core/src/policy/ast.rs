@@ -48,7 +48,7 @@ pub struct Policy {
     pub defaults: Defaults,
     /// The `host` lines.
     pub host: Vec<HostLine>,
-    /// What was parsed, for messages about it.
+    /// The texts that were parsed, for messages about them.
     pub sources: Vec<SourceText>,
 }
 
@@ -63,7 +63,7 @@ impl PartialEq for Policy {
 impl Eq for Policy {}
 
 impl Policy {
-    /// Can any rule or default refuse or change something?
+    /// Returns whether any rule or default refuses or changes something.
     #[must_use]
     pub fn acts(&self) -> bool {
         let acts = |a: &Action| matches!(a, Action::Deny(_) | Action::Move(_) | Action::Hide);
@@ -71,7 +71,7 @@ impl Policy {
         self.rules.iter().any(|r| acts(&r.action)) || Op::ALL.into_iter().any(refuses)
     }
 
-    /// Puts the policy of a run inside a run behind this one: it can only
+    /// Appends the policy of a run inside this run, which can only
     /// tighten. Where this policy's default refuses, nothing that the inner
     /// one allows, moves or hides is reached; where it does not, the inner
     /// default holds. What was enforced stays enforced.
@@ -131,7 +131,7 @@ impl Policy {
 /// One rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rule {
-    /// What it does.
+    /// The action of the rule.
     pub action: Action,
     /// When it is asked.
     pub op: Op,
@@ -157,7 +157,7 @@ pub struct Rule {
     pub target_at: At,
 }
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Let it happen.
@@ -263,7 +263,7 @@ pub enum UnixTerm {
 pub enum Program {
     /// The executable.
     Executable(String),
-    /// The script behind a `#!`.
+    /// The script that `#!` starts.
     Script(String),
 }
 
@@ -361,7 +361,7 @@ pub struct DefaultLine {
 /// One `host` line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostLine {
-    /// What it says.
+    /// The setting.
     pub setting: HostSetting,
     /// Where it stands.
     pub at: At,

@@ -89,7 +89,7 @@ impl Cells {
         i
     }
 
-    /// Puts the next rule where addresses find it.
+    /// Adds the next rule at every place where addresses find it.
     pub fn put(&mut self, op: Op, at: Footprint, condition: u32) {
         let id = self.rules.len() as u32;
         let ip = self.ranges(at.ip);

@@ -56,7 +56,7 @@ pub(super) fn fill(cache: &[AtomicU8], n: u32, holds: impl Fn(u32) -> bool) {
     to.store(found, Ordering::Release);
 }
 
-/// What the memory says about condition `i`; `None` if it says nothing.
+/// Returns the remembered result of condition `i`, or `None` if there is none.
 pub(super) fn recall(cache: &[AtomicU8], n: u32, i: u32) -> Option<bool> {
     if i >= n || state(cache) == 0 {
         return None;

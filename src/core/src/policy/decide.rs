@@ -12,12 +12,12 @@ use crate::addr::{Addr, UnixName};
 use crate::record::Words;
 use crate::socket::KindSet;
 
-/// What a program asks.
+/// A question to the policy: one call of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// The operation.
     pub op: Op,
-    /// What the socket is called.
+    /// The kinds that the socket belongs to.
     pub kinds: KindSet,
     /// Nobody may ask what the socket is. Without kinds, any rule about some
     /// kinds is in doubt; with them, any rule about an IP protocol.
@@ -58,7 +58,7 @@ pub enum Doubt {
 pub struct Paths<'a> {
     /// The executable's path.
     pub program: &'a [u8],
-    /// The path of the script behind `#!`, or nothing.
+    /// The path of the script that `#!` started, or nothing.
     pub script: &'a [u8],
 }
 
@@ -96,10 +96,10 @@ pub trait Times {
     fn take(&self, counter: u32, limit: u32) -> bool;
 }
 
-/// What a policy says about one call, but for where a move goes.
+/// The decision of a policy about one call, without the target of a redirect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ruling {
-    /// What is to be done.
+    /// The action to take.
     pub verb: Verb,
     /// The error number of a refusal, or 0.
     pub errno: u16,
@@ -113,10 +113,10 @@ pub struct Ruling {
     pub doubt: Option<Doubt>,
 }
 
-/// What a policy says about one call.
+/// The decision of a policy about one call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Decision {
-    /// What is to be done.
+    /// The action to take.
     pub verb: Verb,
     /// The error number of a refusal, or 0.
     pub errno: u16,
@@ -156,7 +156,7 @@ pub struct Candidates<'q> {
 }
 
 impl Candidates<'_> {
-    /// Are there none?
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lists.is_empty()
@@ -177,7 +177,7 @@ struct First {
     doubt: Option<Doubt>,
 }
 
-/// Does a rule's condition hold?
+/// Whether a rule's condition holds.
 enum Holds {
     Yes,
     No,
@@ -324,7 +324,7 @@ impl View<'_> {
         })
     }
 
-    /// What holds if no rule decides.
+    /// Returns the decision that holds if no rule decides.
     #[must_use]
     pub fn by_default(&self, q: &Query<'_>) -> Ruling {
         // A bind on the way of connect() is nobody's wish: a default that
@@ -346,7 +346,7 @@ impl View<'_> {
         }
     }
 
-    /// What the policy says.
+    /// Decides a call.
     #[must_use]
     pub fn decide(&self, q: &Query<'_>, times: &(impl Times + ?Sized)) -> Decision {
         let mut room = Room::default();
@@ -354,7 +354,7 @@ impl View<'_> {
         self.decision(&self.ruling(q, &candidates, times), q.addr, q.kinds)
     }
 
-    /// What the policy says, but for where a move goes.
+    /// Decides a call, without computing the target of a redirect.
     #[must_use]
     pub fn ruling(
         &self,
@@ -558,7 +558,7 @@ impl View<'_> {
         found
     }
 
-    /// Is the Unix name one that the rule means?
+    /// Returns whether the rule's pattern matches the Unix name.
     fn has_name(&self, rule: u32, flags: u8, key: &Key<'_>) -> bool {
         if flags & rule_flag::PATTERN == 0 {
             return true;
@@ -571,7 +571,7 @@ impl View<'_> {
         }
     }
 
-    /// Does everything hold that the lists do not say?
+    /// Checks the conditions that are not part of the lists.
     fn holds(&self, rule: u32, key: &Key<'_>, q: &Query<'_>) -> Holds {
         if !self.may_hold(rule, key, q) {
             return Holds::No;
@@ -616,7 +616,7 @@ impl View<'_> {
             }
     }
 
-    /// Does the rule say `for`?
+    /// Returns whether the rule says `for`.
     fn has_condition(&self, rule: u32) -> bool {
         upper(self.rule_word(rule, 1)) != 0
     }
@@ -625,7 +625,7 @@ impl View<'_> {
         (self.section(section::CONDITIONS).len() / CONDITION) as u32
     }
 
-    /// Does the program match a `for` glob?
+    /// Returns whether the program matches a `for` glob.
     pub(super) fn condition(&self, c: u32, paths: Paths<'_>) -> bool {
         let n = self.condition_count();
         conditions::fill(self.cache(), n, |c| self.evaluate(c, paths));

@@ -9,18 +9,18 @@ use core::fmt;
 use super::ast::{At, Policy};
 use crate::text;
 
-/// Does it keep the policy from being used?
+/// How serious a message about a policy is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Severity {
-    /// Yes.
+    /// The policy is rejected.
     Error,
-    /// No, but it is probably not what was meant.
+    /// The policy is accepted but looks wrong.
     Warning,
-    /// No, and it may well be what was meant.
+    /// The policy is accepted and may be right; the hint names a consequence.
     Hint,
 }
 
-/// One message.
+/// One message about a policy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
     /// Name of the source.
@@ -35,9 +35,9 @@ pub struct Diagnostic {
     pub snippet: String,
     /// What is wrong.
     pub message: String,
-    /// What would be right.
+    /// What was expected instead.
     pub expected: Option<String>,
-    /// What was probably meant.
+    /// What was probably meant, to be written instead.
     pub suggestion: Option<String>,
     /// Error or warning.
     pub severity: Severity,
@@ -74,10 +74,10 @@ impl Diagnostic {
     }
 }
 
-/// The text of a source, which must be UTF-8.
+/// Returns the text of a source, which must be UTF-8.
 ///
 /// # Errors
-/// Says where it is not.
+/// A message that names the first invalid byte.
 pub fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Vec<Diagnostic>> {
     core::str::from_utf8(bytes).map_err(|e| {
         let (good, bad) = bytes.split_at_checked(e.valid_up_to()).unwrap_or_default();

@@ -138,7 +138,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Do the ports of the rule hold the key's?
+    /// Returns whether the rule's ports contain the key's port.
     pub(super) fn has_port(&self, rule: u32, key: &Key<'_>) -> bool {
         let lists = self.rule_word(rule, 6);
         let list = match key.class {

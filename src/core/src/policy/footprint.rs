@@ -13,7 +13,7 @@ use crate::addr::VMADDR_ANY;
 /// A class of addresses, and those of it with a prefix.
 pub(super) type Spot = (Class, Prefix);
 
-/// All the places where a rule can match.
+/// The index entries of a rule: every place where it can match.
 pub(super) struct Footprint {
     /// The rule as lists have it, without its number.
     pub entry: u64,
@@ -30,7 +30,7 @@ pub(super) struct Ranges {
     pub reserved: bool,
 }
 
-/// Finds them.
+/// Computes the index entries of a rule.
 pub(super) fn footprint(rule: &Rule) -> Footprint {
     // `exactly` and the verbs that grant something want the whole of what
     // a socket receives in the term; the others want any of it.

@@ -15,7 +15,7 @@ fn is_special(b: u8) -> bool {
     matches!(b, b'*' | b'?' | b'[' | b'\\')
 }
 
-/// Does the pattern match nothing but itself?
+/// Returns whether the pattern matches nothing but itself.
 #[cfg(feature = "alloc")]
 pub(crate) fn is_literal(pattern: &[u8]) -> bool {
     !pattern.iter().copied().any(is_special)
@@ -161,7 +161,7 @@ impl<'p, const N: usize> Positions<'p, N> {
     }
 }
 
-/// Does `pattern` match the whole of `text`? A pattern with more than 511
+/// Returns whether `pattern` matches the whole of `text`. A pattern with more than 511
 /// bytes from its first wildcard on matches nothing; compiling a policy
 /// refuses it.
 #[must_use]
@@ -181,7 +181,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Has it no wildcards but `*` and `?`?
+/// Returns whether it has no wildcards except `*` and `?`.
 fn is_simple(pattern: &[u8]) -> bool {
     let mut before = 0;
     pattern.iter().all(|&b| {
@@ -197,7 +197,7 @@ fn is_simple(pattern: &[u8]) -> bool {
 /// same `/`.
 fn simple(pattern: &[u8], text: &[u8]) -> bool {
     let (mut i, mut j) = (0, 0);
-    // Behind the last star, and behind what it takes.
+    // After the last star, and after what it takes.
     let mut star: Option<(usize, usize)> = None;
     loop {
         match (pattern.get(i), text.get(j)) {

@@ -143,7 +143,7 @@ pub(super) mod condition_flag {
 
 /// Words of a node: the prefix, upper and lower half; links; what is at it.
 ///
-/// Keys have 128 bits, first bit first, and zeros behind the address. A Unix
+/// Keys have 128 bits, first bit first, and zeros after the address. A Unix
 /// name has one for each 16 bytes: a node with all 128 bits has no children,
 /// and where others have the left one is the root for the next 16.
 pub(super) const NODE: usize = 4;
@@ -190,7 +190,7 @@ pub(super) const RESERVED_PORTS: u64 = u64::MAX;
 /// vsock ports below this one need a privilege (`LAST_RESERVED_PORT`).
 pub(super) const VSOCK_UNPRIVILEGED: u32 = 1024;
 
-/// What sort of address it is.
+/// The class of an address, which selects a trie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Class {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 /// A word of a line, with the column of each of its bytes.
 pub(super) struct Word {
     pub text: String,
-    /// Column of each byte of `text`, then that behind the last one.
+    /// Column of each byte of `text`, then the one after the last byte.
     cols: Vec<u32>,
     /// Byte of `text` where the first quoted part begins. What comes from
     /// there on is never a keyword.
@@ -28,7 +28,7 @@ impl Word {
     }
 }
 
-/// What is wrong with the shape of a line.
+/// An error in the shape of a line.
 pub(super) struct LexError {
     pub column: u32,
     pub message: &'static str,

@@ -10,7 +10,7 @@
 //!                                     print                View::decide
 //! ```
 //!
-//! Everything up to [`Compiled`] needs a heap and lives behind the feature
+//! Everything up to [`Compiled`] needs a heap and is part of the feature
 //! `alloc`. [`View`] runs inside the host process, in signal handlers too: it
 //! never allocates, locks or panics, and it trusts no word that it reads.
 
@@ -132,7 +132,7 @@ pub enum Implicit {
     Connect,
 }
 
-/// What a decision says is to be done.
+/// The action that a decision asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
     /// Forward as asked.
@@ -145,7 +145,7 @@ pub enum Verb {
     Hide,
 }
 
-/// Are decisions carried out, or only recorded?
+/// Whether decisions are carried out or only recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     /// Carried out.

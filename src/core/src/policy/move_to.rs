@@ -1,4 +1,4 @@
-//! What stands behind `to`.
+//! The target of a `move`: what follows `to`.
 
 use alloc::format;
 use alloc::string::ToString;

@@ -217,7 +217,7 @@ impl<'p> Line<'p, '_, '_> {
         w.span(0, w.text.len())
     }
 
-    /// Just behind the last word.
+    /// The place just after the last word.
     fn end(&self) -> (u32, u32) {
         match self.words.last() {
             Some(w) => {
@@ -469,7 +469,7 @@ impl<'p> Line<'p, '_, '_> {
         }
     }
 
-    /// Everything behind the address. `None` after an error.
+    /// Reads the modifiers. `None` after an error.
     fn tail(&mut self, verb: &str, op: Option<Op>, kinds: Option<Kinds>) -> Option<Tail> {
         let before = self.p.diags.len();
         let mut tail = Tail::default();
@@ -560,7 +560,7 @@ impl<'p> Line<'p, '_, '_> {
     }
 }
 
-/// Is the port set one that only `auto` and `*` are?
+/// Returns whether the ports include automatic ones.
 pub(super) fn has_auto(ports: &[PortSet]) -> bool {
     ports
         .iter()

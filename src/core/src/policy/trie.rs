@@ -71,7 +71,7 @@ impl Prefix {
 struct Node {
     key: u128,
     len: u32,
-    /// By the bit behind the prefix. For 128 bits: the next key's root.
+    /// By the bit after the prefix. For 128 bits: the next key's root.
     links: [u32; 2],
     cell: u32,
     reserved: u32,

@@ -119,7 +119,7 @@ impl<'a> View<'a> {
         self.header(header::FLAGS) & (flag << op.index()) != 0
     }
 
-    /// Is the policy carried out? Without a `mode` line it is, if any rule or
+    /// Returns whether the policy is carried out. Without a `mode` line it is if any rule or
     /// default can refuse or change something.
     #[must_use]
     pub fn mode(&self) -> Mode {
@@ -130,13 +130,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Is the mode `enforce`?
+    /// Returns whether the mode is `enforce`.
     #[must_use]
     pub fn is_enforcing(&self) -> bool {
         self.mode() == Mode::Enforce
     }
 
-    /// Is there a rule for this operation, or a default that refuses it?
+    /// Returns whether there is a rule for this operation or a default that refuses it.
     #[must_use]
     pub fn has_rules(&self, op: Op) -> bool {
         self.has(flag::HAS_RULES, op)
@@ -149,31 +149,31 @@ impl<'a> View<'a> {
         self.has(flag::RESTRICTS, op)
     }
 
-    /// Does any bind rule say `implicit`?
+    /// Returns whether any bind rule says `implicit`.
     #[must_use]
     pub fn has_implicit_rules(&self) -> bool {
         self.header(header::FLAGS) & flag::IMPLICIT != 0
     }
 
-    /// Does any rule for this operation say `user`?
+    /// Returns whether any rule for this operation says `user`.
     #[must_use]
     pub fn needs_user(&self, op: Op) -> bool {
         self.has(flag::NEEDS_USER, op)
     }
 
-    /// Does any rule for this operation say `for`?
+    /// Returns whether any rule for this operation says `for`.
     #[must_use]
     pub fn needs_program(&self, op: Op) -> bool {
         self.has(flag::NEEDS_PROGRAM, op)
     }
 
-    /// How many `times` counters the rules use.
+    /// The number of `times` counters that the rules use.
     #[must_use]
     pub fn counters(&self) -> u32 {
         self.header(header::COUNTS) as u32
     }
 
-    /// How many rules there are.
+    /// The number of rules.
     #[must_use]
     pub fn rules(&self) -> u32 {
         (self.section(section::RULES).len() / RULE) as u32

@@ -1,4 +1,4 @@
-//! What in a policy is probably not meant.
+//! Warnings: what in a policy is probably not meant.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -22,7 +22,8 @@ use crate::socket::KindSet;
 /// is a program's work, and the program can compare them better.
 const MAX_PAIRS: usize = 200_000;
 
-/// Looks for it. `reached` says of each rule whether the index still has it.
+/// Returns the warnings about a policy. `reached` says for each rule whether it is
+/// in the index.
 pub(super) fn warnings(p: &Policy, reached: &[bool]) -> Vec<Diagnostic> {
     let mut w = Warner {
         policy: p,
@@ -383,7 +384,7 @@ enum Cover {
     WhereReserved,
 }
 
-/// Does a rule that always matches leave nothing for another?
+/// Returns how surely a rule that always matches leaves nothing for another.
 fn covers(a: &Footprint, b: &Footprint) -> Option<Cover> {
     if !kinds_cover(a.entry, b.entry) {
         return None;
