@@ -44,5 +44,6 @@ pub mod record;
 pub mod render;
 pub mod shared;
 pub mod socket;
+mod sync;
 mod text;
 pub mod uapi;

@@ -218,7 +218,7 @@ impl State {
 }
 
 /// A fresh all-zero state on the heap, for tests.
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) fn zeroed() -> std::boxed::Box<State> {
     use std::boxed::Box;
     // Built field by field: the core has no unsafe to zero memory with.
@@ -250,7 +250,7 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -5,14 +5,14 @@
 //! with one pid the older is an earlier image's, and its owner dead: a process
 //! must not take a second one.
 
-use core::sync::atomic::{
+use crate::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 /// Slots of the process table. More processes than that at one time are
 /// recorded without a program name.
-pub const PROCESSES: usize = 4096;
+pub const PROCESSES: usize = if cfg!(loom) { 2 } else { 4096 };
 const NAME_WORDS: usize = 24;
 
 /// Longest program name kept, bytes; of longer ones the end is kept.
@@ -81,7 +81,7 @@ pub struct Processes {
 }
 
 impl Processes {
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) const fn new() -> Processes {
         Processes {
             slots: [const {
@@ -208,7 +208,77 @@ impl Processes {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use core::array::from_fn;
+    use loom::thread;
+    use std::sync::Arc;
+
+    fn table() -> Arc<Processes> {
+        let zero = |_| AtomicU64::new(0);
+        Arc::new(Processes {
+            slots: from_fn(|_| Process {
+                key: AtomicU64::new(0),
+                pid_ns: AtomicU64::new(0),
+                since: AtomicU64::new(0),
+                name_len: AtomicU64::new(0),
+                name: from_fn(zero),
+                spare: from_fn(zero),
+            }),
+        })
+    }
+
+    /// A slot is never two processes', and a name that is seen is whole.
+    #[test]
+    fn two_processes_register_and_the_daemon_looks() {
+        crate::sync::model(|| {
+            let table = table();
+            let other = {
+                let table = table.clone();
+                thread::spawn(move || {
+                    let slot = table.register(2, 20);
+                    assert!(slot != 0 && table.name(slot, 2, 7, b"/bin/b"));
+                    slot
+                })
+            };
+            let mine = table.register(4, 40);
+            assert!(mine != 0);
+            for slot in 1..=2 {
+                if let Some(info) = table.get(slot) {
+                    assert_eq!(u64::from(info.pid) * 10, info.since);
+                    let name = info.name();
+                    assert!(name.is_empty() || (info.pid, name) == (2, &b"/bin/b"[..]));
+                }
+            }
+            let theirs = other.join().unwrap();
+            assert_ne!(mine, theirs);
+            assert_eq!(table.get(theirs).map(|info| info.since), Some(20));
+        });
+    }
+
+    /// A slot that the daemon frees while its owner gives it back is free once.
+    #[test]
+    fn a_slot_is_given_back_and_taken_anew() {
+        crate::sync::model(|| {
+            let table = table();
+            let slot = table.register(2, 20);
+            let other = {
+                let table = table.clone();
+                thread::spawn(move || table.give_back(slot, 2))
+            };
+            let next = table.register(4, 40);
+            other.join().unwrap();
+            table.give_back(slot, 2);
+            assert_eq!(
+                table.get(next).map(|info| (info.pid, info.since)),
+                Some((4, 40))
+            );
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
