@@ -396,6 +396,14 @@ impl Rules {
             self.verdict.by_raw = true;
         }
         let kinds = match self.addr(question) {
+            // As it was believed, and looked for.
+            Some(addr)
+                if ty == self.believed
+                    && addr.family() == ty.domain
+                    && self.kinds != KindSet::NONE =>
+            {
+                self.kinds
+            }
             Some(addr) if addr.family() == ty.domain => ty.kinds(),
             // An IP address is judged as one, whatever the socket may be.
             Some(addr)
@@ -419,7 +427,10 @@ impl Rules {
             self.search = Search::new(Foreseen::default());
         }
         self.kinds = kinds;
-        let twin = sibling(ty).filter(|_| !socket.is_exact);
+        if socket.is_exact || !question.caller.view.tells_siblings(question.op) {
+            return self.then_v6only(question);
+        }
+        let twin = sibling(ty);
         match (twin, self.addr(question)) {
             (Some(twin), Some(addr)) if self.tells_apart(question, kinds_at(twin, addr)) => {
                 self.state = State::Protocol;
@@ -481,6 +492,14 @@ impl Rules {
     /// Asks the rules.
     fn ask(&mut self, question: &Question<'_>) {
         let view = question.caller.view;
+        if !self.unknown_socket
+            && let Some(ruling) = view.settled(question.op, question.implicit, &self.search)
+        {
+            self.verdict.stages |= stage::POLICY;
+            self.verdict.ruling = Some(ruling);
+            self.state = State::Done;
+            return;
+        }
         let q = self.query(question);
         let found = match question.candidates.filter(|_| self.fits(question)) {
             Some(candidates) => view.search(&q, candidates, &mut self.search),

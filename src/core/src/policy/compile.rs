@@ -16,6 +16,7 @@ use super::layout::{MAGIC, VERSION, condition_flag, flag, header, rule_flag, sec
 use super::target::{host, port};
 use super::{Mode, Op, glob, print, warn};
 use crate::addr::VMADDR_ANY;
+use crate::socket::KindSet;
 
 /// Rules with `times` in a policy, at most.
 pub const MAX_COUNTERS: u32 = 1024;
@@ -148,6 +149,11 @@ impl Compiler<'_> {
         self.flags |= flag::HAS_RULES << rule.op.index();
         if !matches!(rule.action, Action::Allow | Action::Note) {
             self.flags |= flag::RESTRICTS << rule.op.index();
+        }
+        let exact = KindSet::TCP_ONLY | KindSet::MPTCP | KindSet::UDP_ONLY | KindSet::UDPLITE;
+        if matches!(rule.kinds, super::ast::Kinds::Of(set) if set.intersects(exact) || set.protocol() != 0)
+        {
+            self.flags |= flag::TELLS_SIBLINGS << rule.op.index();
         }
         let uid = match &rule.user {
             None => 0,

@@ -327,11 +327,16 @@ impl View<'_> {
     /// Returns the decision that holds if no rule decides.
     #[must_use]
     pub fn by_default(&self, q: &Query<'_>) -> Ruling {
+        self.default_of(q.op, q.implicit)
+    }
+
+    #[inline]
+    fn default_of(&self, op: Op, implicit: Implicit) -> Ruling {
         // A bind on the way of connect() is nobody's wish: a default that
         // refused it would refuse every client.
-        let errno = match q.implicit {
+        let errno = match implicit {
             Implicit::Connect => None,
-            _ => self.default_errno(q.op),
+            _ => self.default_errno(op),
         };
         Ruling {
             verb: match errno {
@@ -384,6 +389,22 @@ impl View<'_> {
         }
     }
 
+    /// The ruling of a search that was foreseen to end at a rule without
+    /// `times`, or at none; `None` where the rules have to be looked at.
+    #[inline]
+    pub(crate) fn settled(&self, op: Op, implicit: Implicit, s: &Search) -> Option<Ruling> {
+        if s.is_fresh || s.has_rule || s.has_answer {
+            return None;
+        }
+        match known(s.rule) {
+            None => Some(self.default_of(op, implicit)),
+            Some(rule) if self.uses(rule).is_none() => {
+                Some(self.ruling_of(op, implicit, s.rule, None, s.doubt))
+            }
+            Some(_) => None,
+        }
+    }
+
     /// Goes on with a search until it knows the ruling, or until a rule that
     /// says `times` has to take one of its uses.
     pub(crate) fn search(&self, q: &Query<'_>, c: &Candidates<'_>, s: &mut Search) -> Found {
@@ -417,7 +438,13 @@ impl View<'_> {
                 }
             }
             if s.has_rule {
-                return Found::Ruling(self.ruling_of(q, s.rule, known(s.note), s.doubt));
+                return Found::Ruling(self.ruling_of(
+                    q.op,
+                    q.implicit,
+                    s.rule,
+                    known(s.note),
+                    s.doubt,
+                ));
             }
             s.has_rule = true;
         }
@@ -425,7 +452,8 @@ impl View<'_> {
 
     fn ruling_of(
         &self,
-        q: &Query<'_>,
+        op: Op,
+        implicit: Implicit,
         rule: u32,
         note: Option<u32>,
         doubt: Option<Doubt>,
@@ -433,7 +461,7 @@ impl View<'_> {
         let Some(decided) = known(rule) else {
             return Ruling {
                 note,
-                ..self.by_default(q)
+                ..self.default_of(op, implicit)
             };
         };
         let word = self.rule_word(decided, 0);

@@ -90,6 +90,8 @@ pub(super) mod flag {
     pub const NEEDS_PROGRAM: u64 = 1 << 24;
     /// A rule or the default refuses or changes something.
     pub const RESTRICTS: u64 = 1 << 32;
+    /// A rule tells TCP from MPTCP, UDP from UDP-Lite, or names a protocol.
+    pub const TELLS_SIBLINGS: u64 = 1 << 40;
 }
 
 /// Words of the section with a bit for each IP port.

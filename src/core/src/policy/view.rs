@@ -149,6 +149,13 @@ impl<'a> View<'a> {
         self.has(flag::RESTRICTS, op)
     }
 
+    /// Returns whether any rule for this operation tells TCP from MPTCP or UDP
+    /// from UDP-Lite, or names a protocol.
+    #[must_use]
+    pub fn tells_siblings(&self, op: Op) -> bool {
+        self.has(flag::TELLS_SIBLINGS, op)
+    }
+
     /// Returns whether any bind rule says `implicit`.
     #[must_use]
     pub fn has_implicit_rules(&self) -> bool {
