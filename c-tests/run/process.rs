@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("a signal to the group comes once", group_signal),
         Trial::test("the log process ends with the run", log_process_ends),
         Trial::test("a program outlives its log process", without_log_process),
+        Trial::test("doors of dead runs are removed", dead_doors),
         Trial::test("run --exec keeps the process id", listen_pid),
         Trial::test("run --exec as process 1 of a container", process_one),
         Trial::test("run as process 1 of a container", launcher_as_process_one),
@@ -34,6 +35,39 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("a process that cannot reach its run", unreachable),
         Trial::test("the log is reopened on SIGHUP and loses nothing", rotation),
     ]
+}
+
+/// A socket in `/tmp` that a killed run left is removed by the next; one that
+/// somebody listens at stays, and so does a young one.
+fn dead_doors() -> Result<(), Failed> {
+    use std::os::unix::net::UnixListener;
+    let id = |n: u32| format!("/tmp/.bindgate-{:08x}{n:08x}", std::process::id());
+    let old = |path: &str| {
+        let touched = std::process::Command::new("touch")
+            .args(["-h", "-d", "2 hours ago", path])
+            .status();
+        touched.is_ok_and(|status| status.success())
+    };
+    let [dead, young, living] = [1, 2, 3].map(id);
+    let listener = UnixListener::bind(&living)?;
+    for path in [&dead, &young] {
+        drop(UnixListener::bind(path)?);
+    }
+    if !old(&dead) || !old(&living) {
+        return Err("touch".into());
+    }
+    // It goes on until that has happened.
+    let wait = format!("while [ -e {dead} ]; do sleep 0.01; done");
+    let outcome = shell(&wait, Way::Run);
+    let kept = [&young, &living].map(|path| fs::symlink_metadata(path).is_ok());
+    drop(listener);
+    for path in [&dead, &young, &living] {
+        let _ = fs::remove_file(path);
+    }
+    if outcome.status != "exit 0" || kept != [true, true] {
+        return Err(format!("{kept:?}\n{}", outcome.seen()).into());
+    }
+    Ok(())
 }
 
 /// The script of `sh -c`, plain and under the launcher.

@@ -26,6 +26,10 @@ struct Door {
 /// Serves until the process ends.
 pub fn run(shared: &'static Shared, setup: &'static Setup) {
     let hup = signal::watch(libc::SIGHUP).ok();
+    let tidying = std::thread::Builder::new()
+        .name("bindgate-tidy".into())
+        .stack_size(128 << 10);
+    let _ = tidying.spawn(bindgate_os::doors::clear_dead);
     let mut door = Door {
         shared,
         setup,

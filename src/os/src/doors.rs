@@ -75,6 +75,38 @@ impl Doors {
     }
 }
 
+/// Removes the sockets in `/tmp` of runs whose daemon was killed: nobody listens
+/// there any more. Those of other users stay where the directory is sticky.
+pub fn clear_dead() {
+    use std::os::unix::ffi::OsStrExt;
+    /// Younger ones may be between bind(2) and listen(2).
+    const YOUNG: std::time::Duration = std::time::Duration::from_secs(60);
+    let file = Path::new(std::ffi::OsStr::from_bytes(DOOR_FILE));
+    let (Some(directory), Some(start)) = (file.parent(), file.file_name()) else {
+        return;
+    };
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let id = name.as_bytes().strip_prefix(start.as_bytes());
+        let is_door = id.is_some_and(|id| id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit));
+        let is_old = || {
+            let made = entry.metadata().and_then(|m| m.modified()).ok()?;
+            made.elapsed().ok().filter(|age| *age > YOUNG)
+        };
+        if !is_door || is_old().is_none() {
+            continue;
+        }
+        let path = [entry.path().as_os_str().as_bytes(), b"\0"].concat();
+        let refused = unix::connect(&path).is_err_and(|e| {
+            // Not a full queue, and not a socket that this user may not use.
+            e.kind() == io::ErrorKind::ConnectionRefused
+        });
+        if refused {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// The abstract name, which begins with a NUL, and the path, which ends with
 /// one.
 fn names(id: &str) -> [Vec<u8>; 2] {
