@@ -11,6 +11,10 @@ use crate::support::{Outcome, Run, Way, in_net, log::Record, same};
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("binds are predicted, and differences marked", predicted),
+        Trial::test("bind table: the run's own socket is its own", own),
+        Trial::test("bind table: root dropped right after the bind", dropped),
+        Trial::test("bind table: two devices do not collide", devices),
+        Trial::test("bind table: another time namespace", other_time),
         Trial::test(
             "binds in another network namespace are predicted",
             elsewhere,
@@ -153,6 +157,128 @@ fn elsewhere() -> Result<(), Failed> {
                 return Err(format!("{answer}: {}", record.0).into());
             }
         }
+        Ok(())
+    })
+}
+
+/// Three binds under a redirect: the third fails because of the first, and not
+/// because of the second.
+const OWN: &str = "
+import socket
+kept = []
+for ip in ('127.0.0.1', '127.0.0.2', '127.0.0.1'):
+    s = socket.socket()
+    try:
+        s.bind((ip, 3000))
+    except OSError:
+        pass
+    kept.append(s)
+";
+
+fn own() -> Result<(), Failed> {
+    in_net(|| {
+        let run = python(OWN).rules(["move bind tcp *:3000 to *:4000"]);
+        let outcome = run.way(Way::Run).logged().spawn().wait();
+        let binds = binds(&outcome);
+        let [first, _, third] = &binds[..] else {
+            return Err(outcome.seen().into());
+        };
+        let wanted = json!({
+            // It may have ended by the time it is looked for.
+            "in_run": true, "pid": first.0["pid"],
+            "address": "127.0.0.1:4000", "since": first.0["time"],
+        });
+        if third.0["errno"] != "EADDRINUSE" || !holds(&third.0["holder"], &wanted) {
+            return Err(format!("{wanted}, not\n{}", third.0).into());
+        }
+        Ok(())
+    })
+}
+
+/// Whoever could bind a privileged port had the right to, whatever it has when
+/// the log process looks at it.
+fn dropped() -> Result<(), Failed> {
+    const DROPS: &str = "
+import os, socket
+s = socket.socket()
+s.bind(('127.0.0.1', 80))
+os.setgroups([])
+os.setresuid(65534, 65534, 65534)
+t = socket.socket()
+t.bind(('127.0.0.1', 20106))
+";
+    in_net(|| {
+        let outcome = python(DROPS).way(Way::Run).logged().spawn().wait();
+        let binds = binds(&outcome);
+        if binds.len() != 2 {
+            return Err(outcome.seen().into());
+        }
+        for record in &binds {
+            let p = &record.0["predicted"];
+            if (&p["answer"], &p["differs"]) != (&json!("ok"), &json!(false)) {
+                return Err(record.0.to_string().into());
+            }
+        }
+        Ok(())
+    })
+}
+
+fn devices() -> Result<(), Failed> {
+    const TWO: &str = "
+import os, socket
+os.system('ip link add ve0 type veth peer name ve1; ip link set ve0 up')
+kept = []
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    for device in (b'lo\\0', b've0\\0', b'lo\\0'):
+        s = socket.socket(socket.AF_INET, kind)
+        s.setsockopt(socket.SOL_SOCKET, 25, device)
+        try:
+            s.bind(('0.0.0.0', 3000))
+            print('ok')
+        except OSError as e:
+            print(e.errno)
+        kept.append(s)
+";
+    in_net(|| {
+        let plain = python(TWO).way(Way::Plain).spawn().wait();
+        let run = python(TWO).rules(["move bind any *:3000 to loopback:auto"]);
+        let moved = run.way(Way::Run).logged().spawn().wait();
+        same("ok\nok\n98\nok\nok\n98\n", &plain.stdout, &plain.seen())?;
+        same(&plain.stdout, &moved.stdout, &moved.seen())?;
+        Ok(())
+    })
+}
+
+fn other_time() -> Result<(), Failed> {
+    const BINDS: usize = 40_000;
+    const STORM: &str = "
+import os, socket
+for _ in range(4):
+    if not os.fork():
+        for _ in range(10000):
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s.bind(('127.0.0.1', 20107))
+            s.close()
+        os._exit(0)
+for _ in range(4):
+    os.wait()
+";
+    in_net(|| {
+        let script = STORM.replace("s.bind", "s.setsockopt(1, 2, 1); s.bind");
+        let run = python(&script).under(&Run::new("unshare").args([
+            "--time",
+            "--fork",
+            "--monotonic",
+            "100000",
+        ]));
+        let run = run.way(Way::Run).launcher_arg("--wait").logged();
+        let outcome = run.spawn().wait();
+        let binds = binds(&outcome);
+        same(
+            &BINDS.to_string(),
+            &binds.len().to_string(),
+            &outcome.stderr,
+        )?;
         Ok(())
     })
 }

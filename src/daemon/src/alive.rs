@@ -53,6 +53,7 @@ pub struct Alive {
     /// The state's memory file, if its holders are counted.
     counted: Option<&'static OwnedFd>,
     pid_ns: u64,
+    time_ns: u64,
     /// Are the numbers in `/proc` those of our pid name space?
     proc_is_ours: bool,
     marker: Vec<u8>,
@@ -79,6 +80,7 @@ impl Alive {
             state,
             counted,
             pid_ns: pid_namespace("self"),
+            time_ns: time_namespace("self"),
             proc_is_ours: std::fs::read_link("/proc/self")
                 .is_ok_and(|link| link == std::path::Path::new(&process::pid().to_string())),
             marker: format!("{ENV_RUN}={run_id:016x}.").into_bytes(),
@@ -213,6 +215,10 @@ impl Alive {
         // A dead leader with living threads is no dead process.
         if dead && threads <= 1 {
             return true;
+        }
+        // In another time namespace it was another time when it registered.
+        if time_namespace(&pid.to_string()) != self.time_ns {
+            return false;
         }
         let suspended = sys::boottime().saturating_sub(sys::monotonic());
         let since = Duration::from_nanos(since) + suspended;
@@ -360,6 +366,12 @@ fn pids() -> impl Iterator<Item = String> {
 /// Inode of a process's pid name space, 0 if it cannot be asked.
 fn pid_namespace(pid: &str) -> u64 {
     std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |m| m.ino())
+}
+
+/// Inode of a process's time namespace, 0 if it cannot be asked or there is
+/// none.
+fn time_namespace(pid: &str) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/ns/time")).map_or(0, |m| m.ino())
 }
 
 /// The last number of the `NSpid:` line.

@@ -361,8 +361,7 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool) {
         return;
     };
     // The program may fill the ring before the drainer gets its first turn.
-    let now = sys::monotonic().as_millis() as u64;
-    state.start(setup.run_id, unprivileged_start(), now);
+    state.start(setup.run_id, unprivileged_start());
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         state,
         program_gone: AtomicBool::new(false),

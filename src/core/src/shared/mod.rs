@@ -108,9 +108,12 @@ pub struct Header {
     pub size: AtomicU64,
     /// Random id of the run.
     pub run_id: AtomicU64,
-    /// `CLOCK_MONOTONIC` milliseconds of the drainer's last look at the ring, or
-    /// of the run's start: the program may be first.
-    pub heartbeat_ms: AtomicU64,
+    /// How often the daemon has looked at the ring. A count and not a time:
+    /// the clock of a process in another time namespace says something else.
+    pub heartbeats: AtomicU64,
+    /// One more than the number of heartbeats after which a process waited in
+    /// vain for the next one: the others need not wait as well.
+    pub silent_after: AtomicU64,
     /// `ip_unprivileged_port_start` where the run was started.
     pub unprivileged_start: AtomicU32,
     /// How many entries the moves table ever got: 0 means that no socket of
@@ -166,10 +169,9 @@ impl State {
     pub const FOR_MOVES: core::ops::Range<usize> =
         core::mem::offset_of!(State, moves)..core::mem::offset_of!(State, ring);
 
-    /// Makes an all-zero state a run's state, at `now_ms` of `CLOCK_MONOTONIC`.
-    pub fn start(&self, run_id: u64, unprivileged_start: u16, now_ms: u64) {
+    /// Makes an all-zero state a run's state.
+    pub fn start(&self, run_id: u64, unprivileged_start: u16) {
         let h = &self.header;
-        h.heartbeat_ms.store(now_ms, Relaxed);
         h.version.store(VERSION, Relaxed);
         h.size.store(Self::SIZE as u64, Relaxed);
         h.run_id.store(run_id, Relaxed);
@@ -228,7 +230,8 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
             version: AtomicU32::new(0),
             size: AtomicU64::new(0),
             run_id: AtomicU64::new(0),
-            heartbeat_ms: AtomicU64::new(0),
+            heartbeats: AtomicU64::new(0),
+            silent_after: AtomicU64::new(0),
             unprivileged_start: AtomicU32::new(0),
             moves: AtomicU32::new(0),
             unix_moves: AtomicU32::new(0),
@@ -264,7 +267,7 @@ mod tests {
                 assert!(state.take(3, 2));
                 assert!(!state.take(3, 2));
                 assert!(!state.take(COUNTERS as u32, 2));
-                state.start(7, 1024, 5);
+                state.start(7, 1024);
                 assert!(state.is_run(7) && !state.is_run(8));
                 state.mark_port(8080);
                 assert!(state.may_be_moved(8080) && !state.may_be_moved(8081));

@@ -1,6 +1,9 @@
 //! Records on their way out of the process.
 
-use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
 
 use bindgate_core::record::{Granted, Record, Verdict, WORDS, Words, flag, stage};
 use bindgate_core::shared::{Header, Push, option};
@@ -152,12 +155,26 @@ fn wake_drainer(allowed: Allowed, header: &Header) -> u32 {
     seen
 }
 
+/// How many heartbeats this process has seen, and when it saw the last one by
+/// its own clock, which need not be the daemon's.
+static HEARD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
 /// Is somebody reading the ring?
 fn is_drained(allowed: Allowed, run: &Run) -> bool {
+    let header = &run.state.header;
+    let beats = header.heartbeats.load(Relaxed);
+    let is_silent = header.silent_after.load(Relaxed) == beats + 1;
     let now = time::clock(libc::CLOCK_MONOTONIC) / 1_000_000;
-    let silence = now.saturating_sub(run.state.header.heartbeat_ms.load(Relaxed));
-    silence <= DRAINER_PATIENCE_MS
-        || silence <= STARVED_PATIENCE_MS && is_runnable(allowed, run.drainer)
+    let [heard, heard_at] = &HEARD;
+    if heard.swap(beats + 1, Relaxed) != beats + 1 {
+        heard_at.store(now, Relaxed);
+    }
+    let silence = now.saturating_sub(heard_at.load(Relaxed));
+    if silence <= DRAINER_PATIENCE_MS && !is_silent {
+        return true;
+    }
+    header.silent_after.store(beats + 1, Relaxed);
+    silence <= STARVED_PATIENCE_MS && is_runnable(allowed, run.drainer)
 }
 
 /// Is the drainer a process that is neither stopped nor dead? Its pid alone

@@ -58,7 +58,7 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
     // SAFETY: fresh zeroed memory of that size, page-aligned, of atomics;
     // never unmapped.
     let state: &'static State = unsafe { &*at.cast::<State>() };
-    state.start(0, unprivileged_start(), 0);
+    state.start(0, unprivileged_start());
     take_over(state);
     Ok(Some(Found {
         state,
