@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
+#include <wordexp.h>
 
 struct row {
     const char *name;
@@ -339,6 +340,38 @@ static void posix_spawn_(long *a)
     a[5] = strings("envp", "PATH=/usr/bin:/bin");
 }
 
+static void system_(long *a) { a[0] = string("command", "exit 42"); }
+
+static void popen_(long *a)
+{
+    a[0] = string("command", "exit 42");
+    a[1] = string("kind", "r");
+}
+
+// What it gives is an address: the status tells more.
+static long popen_and_close(const char *command, const char *kind)
+{
+    FILE *pipe = popen(command, kind);
+    return pipe ? pclose(pipe) : -1;
+}
+
+static void wordexp_(long *a)
+{
+    a[0] = string("words", "$(echo a b) c");
+    a[1] = number("flags", 0);
+}
+
+// How many words, or an error.
+static long wordexp_and_free(const char *words, long flags)
+{
+    wordexp_t all = {0};
+    int error = wordexp(words, &all, (int)flags);
+    long count = (long)all.we_wordc;
+    if (!error)
+        wordfree(&all);
+    return error ? 1000 + error : count;
+}
+
 #define HOOK(name) #name, (void (*)(void))name
 #define CALL(name) HOOK(name), SYS_##name
 
@@ -404,6 +437,9 @@ static const struct row rows[] = {
     {CALL(execveat), execveat_, 0, 1, PROGRAM, AN_INT},
     {HOOK(posix_spawn), 0, posix_spawn_, 0, 0, PROGRAM, AN_INT},
     {HOOK(posix_spawnp), 0, posix_spawn_, 0, 1, PROGRAM, AN_INT},
+    {HOOK(system), 0, system_, 0, 0, PROGRAM, AN_INT},
+    {"popen", (void (*)(void))popen_and_close, 0, popen_, 0, 0, PROGRAM, A_LONG},
+    {"wordexp", (void (*)(void))wordexp_and_free, 0, wordexp_, 0, 0, PROGRAM, A_LONG},
 };
 
 #endif

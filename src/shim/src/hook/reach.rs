@@ -365,7 +365,7 @@ impl Driver<'_> {
         let nobody = (u32::MAX, u32::MAX);
         let (uid, euid) = sys::user_ids(self.allowed).unwrap_or(nobody);
         let (gid, egid) = sys::group_ids(self.allowed).unwrap_or(nobody);
-        match self.asked.before.resets_ids() {
+        match self.asked.before.resets_ids(self.allowed) {
             true => Ids {
                 uid,
                 euid: uid,
@@ -463,14 +463,10 @@ impl Before {
     };
 
     /// Will the effective IDs be made the real ones?
-    fn resets_ids(&self) -> bool {
-        let mut flags = 0;
-        if self.attributes.is_null() {
-            return false;
-        }
-        // SAFETY: set up by `posix_spawnattr_init`; libc is about to read it,
-        // too.
-        let read = unsafe { libc::posix_spawnattr_getflags(self.attributes, &mut flags) };
-        read == 0 && i32::from(flags) & libc::POSIX_SPAWN_RESETIDS != 0
+    fn resets_ids(&self, allowed: Allowed) -> bool {
+        // The flags are what comes first. libc reads them in the child: a bad
+        // address kills that, and not the program.
+        let flags: Option<i16> = memory::read_argument(allowed, self.attributes.cast());
+        flags.is_some_and(|flags| i32::from(flags) & libc::POSIX_SPAWN_RESETIDS != 0)
     }
 }

@@ -254,11 +254,18 @@ pub fn read_entry(
     allowed: Allowed,
     from: *const *const libc::c_char,
 ) -> Option<*const libc::c_char> {
-    if from.is_null() || !is_argument(allowed, from as usize, size_of::<usize>()) {
+    let entry: usize = read_argument(allowed, from.cast())?;
+    Some(entry as *const libc::c_char)
+}
+
+/// A value of what exec or posix_spawn(3) is given.
+pub fn read_argument<T: AnyBitPattern>(allowed: Allowed, from: *const T) -> Option<T> {
+    if from.is_null() || !is_argument(allowed, from as usize, size_of::<T>()) {
         return None;
     }
     // SAFETY: the bytes were asked about, or nobody can be asked and they are
-    // part of the list that the program gives to the kernel.
+    // part of what the program gives to the kernel, or to libc; and any bytes
+    // are a value of `T`.
     Some(unsafe { from.read_unaligned() })
 }
 
