@@ -1,5 +1,6 @@
 // Limit: io_uring makes and binds sockets without a system call of its own for
 // each, and no preload sees it.
+//: outside uses io_uring
 //: unemulated QEMU has no io_uring
 //: case deny
 //: rule deny bind tcp *:8080

@@ -1,4 +1,5 @@
 // A program in mounts of its own, with nothing in /tmp, /run and /dev/shm.
+//: outside makes a namespace
 //: user root
 //: unfiltered starts a program, in which the library starts too
 //: case deny

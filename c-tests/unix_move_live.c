@@ -1,5 +1,6 @@
 // A Unix path is moved to that of a live server which was bound under another
 // spelling and in another network name space: the server keeps its file.
+//: outside makes a namespace
 //: user root
 //: case move
 //: rule move bind unix **/given to unix:$DIR/real
