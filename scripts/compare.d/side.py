@@ -100,7 +100,7 @@ class Side:
                 p = subprocess.Popen(space.enter + command, stdin=inp, stdout=out, stderr=err, cwd=cwd, env=env,
                                      start_new_session=True)
                 if args.at is not None:
-                    self.at(space, traced)
+                    self.at(space, traced, p)
                 try:
                     self.status = p.wait(max(1, args.limit - (time.monotonic() - start)))
                 except subprocess.TimeoutExpired:
@@ -113,9 +113,26 @@ class Side:
         finally:
             space.end()
 
-    def at(self, space, traced):
-        """Looks at the living program, and ends it."""
+    @staticmethod
+    def state(space):
+        """The program's processes, and what each has open."""
+        out = {}
+        for pid in space.members():
+            try:
+                if exe(pid) not in SCAFFOLD:
+                    out[pid] = sorted(os.listdir(f'/proc/{pid}/fd'))
+            except OSError:
+                pass
+        return out
+
+    def at(self, space, traced, p):
+        """Looks at the living program, and ends it: after that time, and when
+        nothing of it has changed for half as long."""
         time.sleep(self.args.at)
+        before, now = None, self.state(space)
+        while p.poll() is None and (before != now or not now):
+            time.sleep(self.args.at / 2)
+            before, now = now, self.state(space)
         ours = [pid for pid in sorted(space.members()) if exe(pid) not in SCAFFOLD]
         if not traced:
             self.listening = space.listening()
