@@ -180,6 +180,14 @@ static void fcntl_(long *a)
     a[2] = current->type == F_GETLK ? in("lock", &lock, sizeof lock) : number("argument", 300);
 }
 
+static void send_(long *a)
+{
+    a[0] = descriptor(one_of_a_pair);
+    a[1] = in("data", "data", 4);
+    a[2] = length(4);
+    a[3] = number("flags", MSG_NOSIGNAL);
+}
+
 static void sendto_(long *a)
 {
     a[0] = descriptor(fresh);
@@ -402,6 +410,7 @@ static const struct row rows[] = {
     {CALL(setsockopt), setsockopt_, SOL_SOCKET, SO_KEEPALIVE, HERE, AN_INT},
     {CALL(setsockopt), setsockopt_, SOL_SOCKET, SO_LINGER, HERE, AN_INT},
     {CALL(setsockopt), setsockopt_, IPPROTO_TCP, TCP_NODELAY, HERE, AN_INT},
+    {HOOK(send), 0, send_, AF_INET, SOCK_DGRAM, HERE, A_LONG},
     {CALL(sendto), sendto_, AF_INET, SOCK_DGRAM, HERE, A_LONG},
     {CALL(sendto), sendto_, AF_INET6, SOCK_DGRAM, HERE, A_LONG},
     {CALL(sendto), sendto_, AF_UNIX, SOCK_DGRAM, HERE, A_LONG},

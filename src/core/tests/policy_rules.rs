@@ -15,7 +15,7 @@ fn the_first_match_wins_and_the_default_comes_last() {
          #? bind tcp 0.0.0.0:2000 => deny EACCES default
          #? bind udp 10.0.0.1:53 => deny EADDRINUSE rule 2
          #? bind tcp 0.0.0.0:80 => move 127.0.0.1:8080 rule 3
-         #? bind tcp [::]:80 => move [::1]:8080
+         #? bind tcp [::]:80 => move [::]:8080 on lo
          #? bind tcp [::ffff:1.2.3.4]:80 => move [::ffff:127.0.0.1]:8080
          #? socket packet => deny EACCES rule 4
          #? socket tcp => allow default

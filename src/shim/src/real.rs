@@ -207,6 +207,7 @@ reals! {
     fcntl64: "C-unwind" fn(c_int, c_int, *mut c_void) -> c_int;
     recvmsg: "C-unwind" fn(c_int, *mut msghdr, c_int) -> ssize_t;
     recvmmsg: "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int, *mut libc::timespec) -> c_int;
+    send: "C-unwind" fn(c_int, *const c_void, usize, c_int) -> ssize_t;
     sendto: "C-unwind" fn(c_int, *const c_void, usize, c_int, *const sockaddr, socklen_t) -> ssize_t;
     sendmsg: "C-unwind" fn(c_int, *const msghdr, c_int) -> ssize_t;
     sendmmsg: "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int;

@@ -160,6 +160,31 @@ pub fn attach_filter(
     )
 }
 
+/// `SO_NETNS_COOKIE` of socket(7), Linux 5.14: which network namespace the
+/// socket is in.
+///
+/// # Errors
+/// The kernel's.
+pub fn netns_cookie(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
+    const SO_NETNS_COOKIE: i32 = 71;
+    let mut value = 0u64;
+    let mut len = 8u32;
+    // SAFETY: the kernel writes to two live locals, as much as `len` says.
+    unsafe {
+        call!(
+            allowed,
+            Call::Getsockopt,
+            libc::SYS_getsockopt,
+            fd,
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            &raw mut value,
+            &raw mut len
+        )?;
+    }
+    Ok(value)
+}
+
 /// `SO_COOKIE`: the socket's identity.
 ///
 /// # Errors

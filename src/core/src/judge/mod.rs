@@ -19,6 +19,7 @@
 //! | [`connect`] | connect(2), and a send that names a peer |
 //! | [`listen`] | listen(2): the `listen` rules, and the bind that comes with it |
 //! | [`socket`] | socket(2) |
+//! | [`redirect`] | where a redirected socket goes, and what cannot be redirected |
 //! | [`fast`] | nothing: it says for which binds no rule can match |
 //! | `call`, `rules` | what all of them share: the way through the rules |
 
@@ -27,6 +28,7 @@ mod call;
 pub mod connect;
 pub mod fast;
 pub mod listen;
+pub mod redirect;
 mod rules;
 pub mod socket;
 

@@ -32,6 +32,7 @@ mod step;
 pub use crate::errno::Errno;
 pub use follow::{Ask, conflict, overlapping, table_of};
 pub use host::{AddrType, Cred, Generation, Host, Jail};
+pub use linux::Claim;
 #[cfg(feature = "alloc")]
 pub use net::OwnedNet;
 pub use net::{Core, MOST_SOCKETS, Net, Outside, Sock, SockId, State, Table, VIEWS};

@@ -126,6 +126,8 @@ pub struct Decision {
     pub note: Option<u32>,
     /// The real address of a move.
     pub target: Option<Addr>,
+    /// The target of the move is called `loopback`.
+    pub to_loopback: bool,
     /// No rule decided.
     pub by_default: bool,
     /// What of the deciding rule could not be evaluated.
@@ -492,12 +494,14 @@ impl View<'_> {
             rule: r.rule,
             note: r.note,
             target: None,
+            to_loopback: false,
             by_default: r.by_default,
             doubt: r.doubt,
         };
         if let (Verb::Move, Some(rule)) = (r.verb, r.rule) {
             let target = self.target(rule);
             d.target = addr.and_then(|a| target?.place(a, kinds));
+            d.to_loopback = target.is_some_and(|t| t.is_loopback());
             if d.target.is_none() {
                 // Nowhere to go: better refused than placed elsewhere.
                 d.verb = Verb::Deny;

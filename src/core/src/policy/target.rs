@@ -39,6 +39,11 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// Is it called `loopback`?
+    pub fn is_loopback(&self) -> bool {
+        self.host == host::LOOPBACK
+    }
+
     /// The real address. `None` where there is none: an offset that leaves
     /// the ports, a Unix name that is too long.
     pub fn place(&self, addr: &Addr, kinds: KindSet) -> Option<Addr> {

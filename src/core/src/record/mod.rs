@@ -59,6 +59,8 @@ names! {
         Exec = "exec",
         /// A fault inside the shim, reported instead of a decision.
         Fault = "fault",
+        /// send(2)
+        Send = "send",
     }
 }
 
@@ -141,6 +143,8 @@ names! {
         Connect = "connect",
         /// Something else in the kernel.
         Kernel = "kernel",
+        /// The policy, where the kernel asks the LSM for a send.
+        SecuritySocketSendmsg = "security_socket_sendmsg",
     }
 }
 
@@ -188,6 +192,12 @@ pub mod flag {
     /// `time_ns` is what the processor's counter said. Only in the ring: the
     /// reader makes a time of it.
     pub const COUNTER: u16 = 1 << 8;
+    /// The redirect bound the socket to the device `lo`.
+    pub const ON_LO: u16 = 1 << 9;
+    /// A redirected dual-stack socket that IPv4 clients do not reach.
+    pub const LOST_INET: u16 = 1 << 10;
+    /// One that IPv6 clients do not reach.
+    pub const LOST_INET6: u16 = 1 << 11;
 }
 
 /// Why a move was refused, or which condition of the rule that decided could
@@ -212,6 +222,8 @@ pub mod refusal {
     pub const UNKNOWN_USER: u16 = 8;
     /// The rule says `for`, and the program is unknown.
     pub const UNKNOWN_PROGRAM: u16 = 9;
+    /// Not every descriptor or epoll registration can be carried over.
+    pub const CARRY: u16 = 10;
 }
 
 /// [`Record::rule`] where the policy's default decided.

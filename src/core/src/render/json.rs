@@ -5,7 +5,7 @@
 
 use core::fmt::{self, Display, Write};
 
-use super::names::{Address, Named, exec_path, family, kind, protocol, reason};
+use super::names::{Address, Named, exec_path, family, kind, lost, protocol, reason};
 use super::{Context, Holder, Readable, RuleRef, RuleText, SCHEMA, civil, errno, holder};
 use crate::addr::{Addr, RawAddr, af};
 use crate::record::{Call, Check, Identity, Record, flag, stage};
@@ -380,6 +380,7 @@ pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt:
     l.rule(",\"rule\":", context.rule)?;
     l.errno(",\"errno\":", r.errno)?;
     l.file_or_address(",\"used\":", r, &r.used)?;
+    l.maybe_word(",\"used_device\":", has(flag::ON_LO).then_some("lo"))?;
     match (has(flag::FORWARDED), r.kernel) {
         (false, _) => l.null(",\"kernel\":")?,
         (true, 0) => l.raw(",\"kernel\":\"ok\"")?,
@@ -414,7 +415,7 @@ pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt:
     }
     let uid = (r.uid != u32::MAX).then_some(r.uid.into());
     l.maybe_number(",\"uid\":", uid)?;
-    l.maybe_word(",\"reason\":", reason(r))?;
+    l.maybe_word(",\"reason\":", reason(r).or_else(|| lost(r)))?;
     match &context.predicted {
         Some(p) => {
             l.word(",\"predicted\":{\"answer\":", p.answer.name())?;

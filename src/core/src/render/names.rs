@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::addr::{Addr, RawAddr, af};
+use crate::judge::redirect::Refusal;
 use crate::reach::Class;
 use crate::record::{Call, Record, flag, refusal};
 use crate::socket::{proto, ty};
@@ -107,6 +108,15 @@ pub(super) fn exec_path(path: &RawAddr) -> Option<impl fmt::Display> {
     }
 }
 
+/// Which clients a redirected dual-stack socket has lost.
+pub(super) fn lost(r: &Record) -> Option<&'static str> {
+    match r.flags & (flag::LOST_INET | flag::LOST_INET6) {
+        flag::LOST_INET => Some("no IPv4 client reaches it"),
+        flag::LOST_INET6 => Some("no IPv6 client reaches it"),
+        _ => None,
+    }
+}
+
 /// What [`Record::reason`] means, where it means something.
 pub(super) fn reason(r: &Record) -> Option<&'static str> {
     if r.flags & flag::UNSEEN != 0 {
@@ -116,17 +126,9 @@ pub(super) fn reason(r: &Record) -> Option<&'static str> {
         return Call::ALL.get(usize::from(r.reason)).map(|c| c.name());
     }
     match r.reason {
-        refusal::FAMILY => Some("the socket's family cannot bind the target"),
-        refusal::TABLE_FULL => Some("the run's table of moved sockets is full"),
-        refusal::SHARED => Some("another process holds a duplicate of the socket"),
-        refusal::PATH => Some("the target path is taken"),
-        refusal::DATAGRAM => Some("a datagram socket cannot be moved to a Unix socket"),
-        refusal::SECCOMP => {
-            Some("the program is under a seccomp filter: nothing can be set up for it")
-        }
         refusal::UNKNOWN_SOCKET => Some("what the socket is may not be asked"),
         refusal::UNKNOWN_USER => Some("who the user is may not be asked"),
         refusal::UNKNOWN_PROGRAM => Some("the program is unknown"),
-        _ => None,
+        other => Refusal::of_reason(other).map(Refusal::text),
     }
 }

@@ -5,7 +5,7 @@
 use core::fmt::{self, Display, Write};
 
 use super::holder::HeldBy;
-use super::names::{Address, exec_path, family, kind, protocol, reason};
+use super::names::{Address, exec_path, family, kind, lost, protocol, reason};
 use super::predicted::Difference;
 use super::{Context, Detail, Holder, Predicted, Readable, RuleRef, civil, errno};
 use crate::addr::{Addr, RawAddr, af};
@@ -228,6 +228,9 @@ fn answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
     if !r.used.bytes().is_empty() {
         write!(w, "{to}{}", Address(&r.used))?;
     }
+    if r.flags & flag::ON_LO != 0 {
+        w.write_str(" on lo")?;
+    }
     if is_under_way(r) {
         return put(w, c.colour, Look::Changed, ", in progress");
     }
@@ -284,6 +287,7 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
             | Check::SecuritySocketBind
             | Check::SecuritySocketListen
             | Check::SecuritySocketConnect
+            | Check::SecuritySocketSendmsg
     );
     if !by_policy && r.errno != 0 && !is_under_way(r) {
         let inferred = if r.flags & flag::INFERRED == 0 {
@@ -293,7 +297,7 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
         };
         list.add(format_args!("{}{inferred}", r.check.name()))?;
     }
-    if let Some(reason) = reason(r) {
+    if let Some(reason) = reason(r).or_else(|| lost(r)) {
         list.add(reason)?;
     }
     if let Some(predicted) = c.predicted.as_ref().filter(|p| p.differs) {

@@ -15,8 +15,8 @@ mod process;
 mod ring;
 mod ticket;
 
-pub use moves::{MOVES, Moved, Moves, Tag, kind as move_kind, mark as move_mark};
-pub use options::{OPTIONS, Options};
+pub use moves::{MOVES, Moved, Moves, PEER_KEY, Sweep, Tag, kind as move_kind, mark as move_mark};
+pub use options::{OPTIONS, Options, OptionsSweep};
 pub use process::{PROCESSES, Process, ProcessInfo, Processes};
 pub use ring::{Claim, Drain, Popped, Push, RESERVED, Ring, SLOTS};
 pub use ticket::Ticket;
@@ -26,7 +26,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// First word of a state: `bindgate` in ASCII.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Raised whenever the layout of [`State`] or of a record changes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Most `times N` counters of a policy.
 pub const COUNTERS: usize = 1024;
 
@@ -210,12 +210,16 @@ impl State {
         }
     }
 
-    /// May a socket at `port` be a moved one?
+    /// May a socket at `port` be a moved one? Any, once port 0 was marked: of a
+    /// socket that gets its port by connecting.
     #[must_use]
     pub fn may_be_moved(&self, port: u16) -> bool {
-        self.ports
-            .get(usize::from(port) / 64)
-            .is_some_and(|word| word.load(Relaxed) & 1 << (port % 64) != 0)
+        let is_marked = |port: u16| {
+            self.ports
+                .get(usize::from(port) / 64)
+                .is_some_and(|word| word.load(Relaxed) & 1 << (port % 64) != 0)
+        };
+        is_marked(port) || is_marked(0)
     }
 }
 

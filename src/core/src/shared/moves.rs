@@ -4,21 +4,29 @@
 //! need no bookkeeping. Accepted children carry their listener's [`Tag`]
 //! (`IP_LOCAL_PORT_RANGE`, which they inherit and which does nothing on a
 //! socket that has its port) or, for a Unix listener, its name.
+//!
+//! Nobody tells the table that a socket was closed: a program may be killed,
+//! and a descriptor may be held by several. When there is no room for an entry,
+//! somebody asks the kernel for every socket that lives and removes the entries
+//! of the others ([`Sweep`]).
 
-use core::sync::atomic::{
+use crate::addr::{RawAddr, STORAGE, af};
+use crate::socket::SocketType;
+use crate::sync::{
     AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    fence,
 };
 
-use crate::addr::{RawAddr, STORAGE};
-use crate::socket::SocketType;
-
-/// Entries of the table: moved and hidden sockets that may be alive at one time.
-pub const MOVES: usize = 4096;
-const PROBES: usize = 64;
+/// Entries of the table: redirected sockets that may be alive at one time.
+pub const MOVES: usize = if cfg!(loom) { 4 } else { 16384 };
+const PROBES: usize = if MOVES < 64 { MOVES } else { 64 };
 const ADDR_WORDS: usize = STORAGE / 8;
-/// In a key: an entry is being written.
-const WRITING: u64 = u64::MAX;
+/// In a key: an entry is being written. The low half is the sweep before
+/// which that was begun.
+const WRITING: u64 = 1 << 63;
+/// Lanes of 16 bits in a word of [`Lanes`].
+const PER_WORD: usize = 4;
 
 /// How a socket was placed elsewhere, in [`Moved::kind`].
 pub mod kind {
@@ -33,7 +41,8 @@ pub mod kind {
     pub const CONNECT: u32 = 4;
 }
 
-/// What matters for conflicts, in [`Moved::marks`].
+/// What matters for conflicts and for what the program is told, in
+/// [`Moved::marks`].
 pub mod mark {
     #![allow(missing_docs)]
     pub const REUSEADDR: u32 = 1;
@@ -42,6 +51,8 @@ pub mod mark {
     pub const LISTENING: u32 = 1 << 3;
     /// The program set `IP_LOCAL_PORT_RANGE` itself: the socket has no tag.
     pub const NO_TAG: u32 = 1 << 4;
+    /// It was bound to the device `lo` by the redirect and not by the program.
+    pub const ON_LO: u32 = 1 << 5;
 }
 
 /// A moved socket.
@@ -49,6 +60,8 @@ pub mod mark {
 pub struct Moved {
     /// `SO_COOKIE` of the socket.
     pub cookie: u64,
+    /// `SO_NETNS_COOKIE` of its network namespace, 0 where it is unknown.
+    pub netns: u64,
     /// One of [`kind`].
     pub kind: u32,
     /// Bits of [`mark`], as of the last look.
@@ -57,6 +70,8 @@ pub struct Moved {
     pub uid: u32,
     /// Rule that moved it.
     pub rule: u32,
+    /// Index of the device that the program bound it to, 0 for none.
+    pub device: u32,
     /// What the program created.
     pub socket: SocketType,
     /// Where the program thinks it is.
@@ -67,57 +82,73 @@ pub struct Moved {
 
 impl Moved {
     /// Bytes of [`Self::to_bytes`].
-    pub const BYTES: usize = 8 + 4 * 5 + 6 + 2 + 2 * STORAGE;
+    pub const BYTES: usize = HEAD + 2 * STORAGE;
 
     /// The entry and its tag as bytes, for another process.
     #[must_use]
     pub fn to_bytes(&self, tag: Tag) -> [u8; Self::BYTES] {
         let mut b = [0; Self::BYTES];
         b[..8].copy_from_slice(&self.cookie.to_le_bytes());
-        let words = [tag.0, self.kind, self.marks, self.uid, self.rule];
-        for (to, word) in b[8..28].chunks_mut(4).zip(words) {
+        b[8..16].copy_from_slice(&self.netns.to_le_bytes());
+        let words = [
+            tag.0,
+            self.kind,
+            self.marks,
+            self.uid,
+            self.rule,
+            self.device,
+        ];
+        for (to, word) in b[16..40].chunks_mut(4).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
         let halves = [self.socket.domain, self.socket.ty, self.socket.protocol];
-        for (to, half) in b[28..34].chunks_mut(2).zip(halves) {
+        for (to, half) in b[40..46].chunks_mut(2).zip(halves) {
             to.copy_from_slice(&half.to_le_bytes());
         }
         let (virt, real) = (self.virt.bytes(), self.real.bytes());
-        b[34] = virt.len() as u8;
-        b[35] = real.len() as u8;
-        b[36..36 + virt.len()].copy_from_slice(virt);
-        b[36 + STORAGE..36 + STORAGE + real.len()].copy_from_slice(real);
+        b[46] = virt.len() as u8;
+        b[47] = real.len() as u8;
+        b[HEAD..HEAD + virt.len()].copy_from_slice(virt);
+        b[HEAD + STORAGE..HEAD + STORAGE + real.len()].copy_from_slice(real);
         b
     }
 
     /// What [`Self::to_bytes`] wrote.
     #[must_use]
     pub fn from_bytes(b: &[u8; Self::BYTES]) -> Option<(Moved, Tag)> {
+        let long = |at: usize| Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?));
         let word = |at: usize| Some(u32::from_le_bytes(b.get(at..at + 4)?.try_into().ok()?));
         let half = |at: usize| Some(u16::from_le_bytes(b.get(at..at + 2)?.try_into().ok()?));
         let addr = |at: usize, len: u8| RawAddr::new(b.get(at..at + usize::from(len))?);
         let moved = Moved {
-            cookie: u64::from_le_bytes(b.get(..8)?.try_into().ok()?),
-            kind: word(12)?,
-            marks: word(16)?,
-            uid: word(20)?,
-            rule: word(24)?,
+            cookie: long(0)?,
+            netns: long(8)?,
+            kind: word(20)?,
+            marks: word(24)?,
+            uid: word(28)?,
+            rule: word(32)?,
+            device: word(36)?,
             socket: SocketType {
-                domain: half(28)?,
-                ty: half(30)?,
-                protocol: half(32)?,
+                domain: half(40)?,
+                ty: half(42)?,
+                protocol: half(44)?,
             },
-            virt: addr(36, b[34])?,
-            real: addr(36 + STORAGE, b[35])?,
+            virt: addr(HEAD, b[46])?,
+            real: addr(HEAD + STORAGE, b[47])?,
         };
-        Some((moved, Tag(word(8)?)))
+        Some((moved, Tag(word(16)?)))
     }
 }
+
+/// Bytes of [`Moved::to_bytes`] before the addresses.
+const HEAD: usize = 48;
 
 /// Entry and generation in 32 bits that the kernel takes for a port range:
 /// low half 1..=32767, high half 32768..=65535, so low ≤ high always.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tag(pub u32);
+
+const _: () = assert!(MOVES <= 0x7fff);
 
 impl Tag {
     fn new(index: usize, generation: u32) -> Tag {
@@ -136,18 +167,50 @@ struct Entry {
     uid: AtomicU32,
     rule: AtomicU32,
     lens: AtomicU32,
+    device: AtomicU32,
+    /// The sweep before which the entry was there; 0 while that is not known,
+    /// and then no sweep is about it.
+    born: AtomicU32,
+    /// The last sweep that met the socket alive.
+    met: AtomicU32,
+    spare: AtomicU32,
     socket: AtomicU64,
-    spare: [AtomicU64; 4],
+    netns: AtomicU64,
     virt: [AtomicU64; ADDR_WORDS],
     real: [AtomicU64; ADDR_WORDS],
 }
 
 impl Entry {
+    #[cfg(any(test, loom))]
+    fn new() -> Entry {
+        Entry {
+            generation: AtomicU32::new(0),
+            kind: AtomicU32::new(0),
+            marks: AtomicU32::new(0),
+            uid: AtomicU32::new(0),
+            rule: AtomicU32::new(0),
+            lens: AtomicU32::new(0),
+            device: AtomicU32::new(0),
+            born: AtomicU32::new(0),
+            met: AtomicU32::new(0),
+            spare: AtomicU32::new(0),
+            socket: AtomicU64::new(0),
+            netns: AtomicU64::new(0),
+            virt: core::array::from_fn(|_| AtomicU64::new(0)),
+            real: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
     fn fill(&self, moved: &Moved) {
+        // A reader that sees any of what follows sees that the generation is
+        // another one: its fence stands before its second look at it.
+        fence(Release);
         self.kind.store(moved.kind, Relaxed);
         self.marks.store(moved.marks, Relaxed);
         self.uid.store(moved.uid, Relaxed);
         self.rule.store(moved.rule, Relaxed);
+        self.device.store(moved.device, Relaxed);
+        self.netns.store(moved.netns, Relaxed);
         let s = moved.socket;
         self.socket.store(
             u64::from(s.domain) | u64::from(s.ty) << 16 | u64::from(s.protocol) << 32,
@@ -161,32 +224,140 @@ impl Entry {
     }
 }
 
+/// A hint of 16 bits for each entry: where to look for an address without
+/// reading every entry.
+#[repr(C, align(64))]
+struct Lanes {
+    words: [AtomicU64; MOVES / PER_WORD],
+}
+
+impl Lanes {
+    #[cfg(any(test, loom))]
+    fn new() -> Lanes {
+        Lanes {
+            words: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    fn set(&self, i: usize, hint: u16) {
+        let Some(word) = self.words.get(i / PER_WORD) else {
+            return;
+        };
+        let shift = i % PER_WORD * 16;
+        let _ = word.fetch_update(Relaxed, Relaxed, |w| {
+            Some(w & !(0xffff << shift) | u64::from(hint) << shift)
+        });
+    }
+
+    /// The entries that may have this hint.
+    fn with(&self, hint: u16) -> impl Iterator<Item = usize> {
+        const ONES: u64 = 0x0001_0001_0001_0001;
+        let pattern = u64::from(hint) * ONES;
+        let words = self.words.iter().enumerate();
+        let hits = words.filter_map(move |(n, word)| {
+            let differs = word.load(Relaxed) ^ pattern;
+            // The top bit of each lane that is 0, and perhaps of one above it.
+            let hits = differs.wrapping_sub(ONES) & !differs & (ONES << 15);
+            (hits != 0).then_some((n, hits))
+        });
+        hits.flat_map(|(n, hits)| {
+            (0..PER_WORD)
+                .filter(move |lane| hits >> (lane * 16 + 15) & 1 != 0)
+                .map(move |lane| n * PER_WORD + lane)
+        })
+    }
+}
+
+/// The hint of an address: its port, or a few bits of its name. Never 0.
+fn hint(addr: &RawAddr) -> u16 {
+    let port = match addr.read().and_then(|a| a.port()) {
+        Some(port) => port,
+        None => addr
+            .bytes()
+            .iter()
+            .fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(*b))),
+    };
+    ((port ^ port >> 16) as u16).max(1)
+}
+
 /// The table: keys apart from entries, so that a look-up touches few lines.
 #[repr(C, align(64))]
 pub struct Moves {
     keys: [AtomicU64; MOVES],
+    virt: Lanes,
+    real: Lanes,
+    /// How many sweeps were begun.
+    sweeps: AtomicU32,
     entries: [Entry; MOVES],
 }
 
-impl Moves {
-    #[cfg(test)]
-    pub(super) const fn new() -> Moves {
-        Moves {
-            keys: [const { AtomicU64::new(0) }; MOVES],
-            entries: [const {
-                Entry {
-                    generation: AtomicU32::new(0),
-                    kind: AtomicU32::new(0),
-                    marks: AtomicU32::new(0),
-                    uid: AtomicU32::new(0),
-                    rule: AtomicU32::new(0),
-                    lens: AtomicU32::new(0),
-                    socket: AtomicU64::new(0),
-                    spare: [const { AtomicU64::new(0) }; 4],
-                    virt: [const { AtomicU64::new(0) }; ADDR_WORDS],
-                    real: [const { AtomicU64::new(0) }; ADDR_WORDS],
+/// Who is alive, asked of the kernel for the whole table.
+///
+/// Begun before the kernel is asked; then [`Sweep::met`] for each socket that
+/// it knows, then [`Sweep::end`]. An entry that was there when the sweep began
+/// and was not met is of a socket that is gone, if it is one that the kernel
+/// was asked about. Several sweeps may go on at a time.
+#[must_use]
+pub struct Sweep<'a> {
+    moves: &'a Moves,
+    number: u32,
+}
+
+impl Sweep<'_> {
+    /// The kernel knows a socket with this cookie.
+    pub fn met(&self, cookie: u64) {
+        for key in [cookie, cookie | PEER_KEY] {
+            let entry = self
+                .moves
+                .index(key)
+                .and_then(|i| self.moves.entries.get(i));
+            if let Some(e) = entry {
+                e.met.fetch_max(self.number, Relaxed);
+            }
+        }
+    }
+
+    /// Removes the entries that were not met, of those that `is_gone` takes: it
+    /// is asked about no other, and told how many sweeps an entry has seen.
+    pub fn end(self, mut is_gone: impl FnMut(&Moved, u32) -> bool) {
+        for (i, (key, e)) in self.moves.keys.iter().zip(&self.moves.entries).enumerate() {
+            let cookie = key.load(Acquire);
+            if cookie & WRITING != 0 {
+                // Whoever began to write it was killed, or has slept over two
+                // sweeps.
+                if (cookie as u32).wrapping_add(2) < self.number {
+                    let _ = key.compare_exchange(cookie, 0, AcqRel, Relaxed);
                 }
-            }; MOVES],
+                continue;
+            }
+            if cookie == 0 {
+                continue;
+            }
+            let born = e.born.load(Acquire);
+            if born == 0 || born >= self.number || e.met.load(Relaxed) >= self.number {
+                continue;
+            }
+            let age = self.number.wrapping_sub(born);
+            if self.moves.read(i, cookie).is_some_and(|m| is_gone(&m, age)) {
+                let _ = key.compare_exchange(cookie, 0, AcqRel, Relaxed);
+            }
+        }
+    }
+}
+
+/// Marks the key of an entry that is about the peer of a socket, not about
+/// its own name.
+pub const PEER_KEY: u64 = 1 << 62;
+
+impl Moves {
+    #[cfg(any(test, loom))]
+    pub(super) fn new() -> Moves {
+        Moves {
+            keys: core::array::from_fn(|_| AtomicU64::new(0)),
+            virt: Lanes::new(),
+            real: Lanes::new(),
+            sweeps: AtomicU32::new(0),
+            entries: core::array::from_fn(|_| Entry::new()),
         }
     }
 
@@ -195,22 +366,28 @@ impl Moves {
         (0..PROBES).map(move |n| (start + n) % MOVES)
     }
 
+    /// Is it the key of a socket?
+    fn is_cookie(key: u64) -> bool {
+        key != 0 && key & WRITING == 0
+    }
+
     /// Adds or replaces the entry of `moved.cookie`. `None` if there is no
-    /// room near its place: the caller can [`Self::victims`] and try again.
+    /// room near its place: the caller can make some with a [`Sweep`].
     pub fn insert(&self, moved: &Moved) -> Option<Tag> {
-        if moved.cookie == 0 || moved.cookie == WRITING {
+        if !Self::is_cookie(moved.cookie) {
             return None;
         }
         self.remove(moved.cookie);
+        let writing = WRITING | u64::from(self.sweeps.load(Relaxed));
         for i in Self::probe(moved.cookie) {
             let (key, e) = (self.keys.get(i)?, self.entries.get(i)?);
-            if key.compare_exchange(0, WRITING, AcqRel, Relaxed).is_err() {
+            if key.compare_exchange(0, writing, AcqRel, Relaxed).is_err() {
                 continue;
             }
             let generation = e.generation.fetch_add(1, AcqRel).wrapping_add(1);
-            e.fill(moved);
-            key.store(moved.cookie, Release);
-            return Some(Tag::new(i, generation));
+            return self
+                .publish(i, writing, moved)
+                .then(|| Tag::new(i, generation));
         }
         None
     }
@@ -219,19 +396,53 @@ impl Moves {
     /// same place and with the same tag: accepted sockets carry it.
     pub fn restore(&self, moved: &Moved, tag: Tag) -> bool {
         let generation = (tag.0 >> 16) & 0x7fff;
-        let Some((key, e)) = tag
+        let Some((i, key, e)) = tag
             .index()
-            .and_then(|i| Some((self.keys.get(i)?, self.entries.get(i)?)))
+            .and_then(|i| Some((i, self.keys.get(i)?, self.entries.get(i)?)))
         else {
             return false;
         };
-        if key.compare_exchange(0, WRITING, AcqRel, Relaxed).is_err() {
+        if !Self::is_cookie(moved.cookie)
+            || key.compare_exchange(0, WRITING, AcqRel, Relaxed).is_err()
+        {
             return false;
         }
         e.generation.store(generation, Release);
+        self.publish(i, WRITING, moved)
+    }
+
+    /// Fills a slot that was claimed and makes it to be found.
+    fn publish(&self, i: usize, writing: u64, moved: &Moved) -> bool {
+        let (Some(key), Some(e)) = (self.keys.get(i), self.entries.get(i)) else {
+            return false;
+        };
+        e.born.store(0, Relaxed);
+        e.met.store(0, Relaxed);
         e.fill(moved);
-        key.store(moved.cookie, Release);
-        true
+        let is_name = moved.kind != kind::CONNECT;
+        self.virt
+            .set(i, if is_name { hint(&moved.virt) } else { 0 });
+        self.real
+            .set(i, if is_name { hint(&moved.real) } else { 0 });
+        let published = key
+            .compare_exchange(writing, moved.cookie, AcqRel, Relaxed)
+            .is_ok();
+        // A sweep that this does not see looks for the socket after the key
+        // was there.
+        fence(SeqCst);
+        e.born
+            .store(self.sweeps.load(Relaxed).wrapping_add(1), Release);
+        published
+    }
+
+    /// Begins to look for what is gone.
+    pub fn sweep(&self) -> Sweep<'_> {
+        let number = self.sweeps.fetch_add(1, Relaxed).wrapping_add(2);
+        fence(SeqCst);
+        Sweep {
+            moves: self,
+            number,
+        }
     }
 
     /// Is there room for an entry of `cookie`?
@@ -252,7 +463,7 @@ impl Moves {
     }
 
     fn index(&self, cookie: u64) -> Option<usize> {
-        if cookie == 0 || cookie == WRITING {
+        if !Self::is_cookie(cookie) {
             return None;
         }
         Self::probe(cookie).find(|i| self.keys.get(*i).is_some_and(|k| k.load(Acquire) == cookie))
@@ -278,7 +489,7 @@ impl Moves {
 
     #[inline]
     fn read(&self, i: usize, cookie: u64) -> Option<Moved> {
-        if cookie == 0 || cookie == WRITING {
+        if !Self::is_cookie(cookie) {
             return None;
         }
         let e = self.entries.get(i)?;
@@ -287,19 +498,17 @@ impl Moves {
         let lens = e.lens.load(Relaxed);
         let moved = Moved {
             cookie,
+            netns: e.netns.load(Relaxed),
             kind: e.kind.load(Relaxed),
             marks: e.marks.load(Relaxed),
             uid: e.uid.load(Relaxed),
             rule: e.rule.load(Relaxed),
-            socket: SocketType {
-                domain: s as u16,
-                ty: (s >> 16) as u16,
-                protocol: (s >> 32) as u16,
-            },
+            device: e.device.load(Relaxed),
+            socket: unpacked(s),
             virt: load(&e.virt, lens as u8)?,
             real: load(&e.real, (lens >> 8) as u8)?,
         };
-        core::sync::atomic::fence(Acquire);
+        fence(Acquire);
         let same =
             e.generation.load(Relaxed) == generation && self.keys.get(i)?.load(Relaxed) == cookie;
         same.then_some(moved)
@@ -329,22 +538,43 @@ impl Moves {
         })
     }
 
-    /// The cookie of the first entry that `is_it` takes. As [`Self::iter`], with
-    /// one entry on the stack at a time.
-    pub fn first(&self, mut is_it: impl FnMut(&Moved) -> bool) -> Option<u64> {
-        for (i, key) in self.keys.iter().enumerate() {
-            let cookie = key.load(Acquire);
+    /// What each socket was made as, and whether it is a Unix socket now.
+    pub fn kinds(&self) -> impl Iterator<Item = (SocketType, bool)> {
+        let taken = |(key, e): (&AtomicU64, &'_ Entry)| {
+            let (s, lens) = (e.socket.load(Relaxed), e.lens.load(Relaxed));
+            let family = e.real.first().map_or(0, |w| w.load(Relaxed)).to_ne_bytes();
+            let is_unix = lens >> 8 >= 2 && u16::from_ne_bytes([family[0], family[1]]) == af::UNIX;
+            Self::is_cookie(key.load(Acquire)).then_some((unpacked(s), is_unix))
+        };
+        self.keys.iter().zip(&self.entries).filter_map(taken)
+    }
+
+    /// The cookie of the first entry that `is_it` takes, of the sockets whose
+    /// program thinks that they are at a port of this address, or that really
+    /// are at one of the other. One entry is on the stack at a time.
+    pub fn first_at(
+        &self,
+        virt: Option<&RawAddr>,
+        real: Option<&RawAddr>,
+        mut is_it: impl FnMut(&Moved) -> bool,
+    ) -> Option<u64> {
+        let by_virt = virt.into_iter().flat_map(|a| self.virt.with(hint(a)));
+        let by_real = real.into_iter().flat_map(|a| self.real.with(hint(a)));
+        for i in by_virt.chain(by_real) {
+            let cookie = self.keys.get(i)?.load(Acquire);
             if self.read(i, cookie).as_ref().is_some_and(&mut is_it) {
                 return Some(cookie);
             }
         }
         None
     }
+}
 
-    /// The entries that stand where `cookie` could: what to look through for
-    /// dead ones when [`Self::insert`] found no room.
-    pub fn victims(&self, cookie: u64) -> impl Iterator<Item = Moved> {
-        Self::probe(cookie).filter_map(|i| self.read(i, self.keys.get(i)?.load(Acquire)))
+fn unpacked(s: u64) -> SocketType {
+    SocketType {
+        domain: s as u16,
+        ty: (s >> 16) as u16,
+        protocol: (s >> 32) as u16,
     }
 }
 
@@ -365,92 +595,4 @@ fn load(words: &[AtomicU64], len: u8) -> Option<RawAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn moved(cookie: u64) -> Moved {
-        Moved {
-            cookie,
-            kind: kind::SAME_FAMILY,
-            marks: 0,
-            uid: 0,
-            rule: 1,
-            socket: SocketType::created(2, 1, 0),
-            virt: RawAddr::new(&[1; 16]).unwrap(),
-            real: RawAddr::new(&[2; 110]).unwrap(),
-        }
-    }
-
-    fn with_table(f: impl FnOnce(&Moves) + Send + 'static) {
-        std::thread::Builder::new()
-            .stack_size(64 << 20)
-            .spawn(|| f(&std::boxed::Box::new(Moves::new())))
-            .unwrap()
-            .join()
-            .unwrap();
-    }
-
-    #[test]
-    fn found_by_cookie_and_by_tag_until_removed() {
-        with_table(|t| {
-            let tag = t.insert(&moved(5)).unwrap();
-            assert_eq!(t.find(5), Some(moved(5)));
-            assert_eq!(t.by_tag(tag), Some(moved(5)));
-            assert_eq!(t.tag(5), Some(tag));
-            t.set_marks(5, mark::LISTENING | mark::V6ONLY, 0);
-            t.set_marks(5, 0, mark::V6ONLY);
-            assert_eq!(t.find(5).unwrap().marks, mark::LISTENING);
-            t.remove(5);
-            assert_eq!(t.find(5), None);
-            assert_eq!(t.by_tag(tag), None);
-        });
-    }
-
-    #[test]
-    fn an_entry_crosses_to_another_table_with_its_tag() {
-        with_table(|old| {
-            let tag = old.insert(&moved(5)).unwrap();
-            let bytes = old.find(5).unwrap().to_bytes(tag);
-            with_table(move |new| {
-                let (entry, tag) = Moved::from_bytes(&bytes).unwrap();
-                assert!(new.restore(&entry, tag));
-                assert_eq!(new.find(5), Some(moved(5)));
-                assert_eq!(new.by_tag(tag), Some(moved(5)));
-                assert!(!new.restore(&entry, tag));
-            });
-        });
-    }
-
-    #[test]
-    fn an_old_tag_does_not_name_a_new_socket_in_the_same_place() {
-        with_table(|t| {
-            let old = t.insert(&moved(5)).unwrap();
-            let new = t.insert(&moved(5)).unwrap();
-            assert_ne!(old, new);
-            assert_eq!(t.by_tag(old), None);
-        });
-    }
-
-    #[test]
-    fn a_full_neighbourhood_is_said_and_can_be_looked_through() {
-        with_table(|t| {
-            let mut n = 1;
-            while t.insert(&moved(n)).is_some() {
-                n += 1;
-            }
-            assert!(n > MOVES as u64 / 2, "{n}");
-            assert_eq!(t.victims(n).count(), PROBES);
-        });
-    }
-
-    #[test]
-    fn tags_are_port_ranges_that_the_kernel_takes() {
-        for index in [0, 1, MOVES - 1] {
-            for generation in [0, 1, 0x7fff, 0x8000, u32::MAX] {
-                let tag = Tag::new(index, generation);
-                assert_eq!(tag.index(), Some(index));
-                assert!(tag.0 & 0xffff != 0 && (tag.0 & 0xffff) <= tag.0 >> 16);
-            }
-        }
-    }
-}
+mod tests;

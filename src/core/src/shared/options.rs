@@ -1,13 +1,14 @@
 //! Options of sockets that were moved to another family: what the program set
 //! and the Unix socket behind it cannot hold.
 
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+use crate::sync::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    fence,
 };
 
 /// Entries of the table.
-pub const OPTIONS: usize = 2048;
+pub const OPTIONS: usize = 8192;
 const PROBES: usize = 64;
 const VALUE_WORDS: usize = 2;
 /// Longest value kept, bytes.
@@ -18,7 +19,12 @@ const WRITING: u64 = u64::MAX;
 struct Entry {
     cookie: AtomicU64,
     name: AtomicU64,
-    len: AtomicU64,
+    netns: AtomicU64,
+    len: AtomicU32,
+    /// As [`super::Moves`] has it: the sweep before which the value was there.
+    born: AtomicU32,
+    /// The last sweep that met the socket alive.
+    met: AtomicU64,
     value: [AtomicU64; VALUE_WORDS],
 }
 
@@ -26,20 +32,56 @@ struct Entry {
 #[repr(C, align(64))]
 pub struct Options {
     entries: [Entry; OPTIONS],
+    sweeps: AtomicU32,
+}
+
+/// Which sockets live, asked of the kernel, as [`super::Sweep`]: of the sockets
+/// of one network namespace.
+#[must_use]
+pub struct OptionsSweep<'a> {
+    options: &'a Options,
+    number: u32,
+}
+
+impl OptionsSweep<'_> {
+    /// The kernel knows a socket with this cookie.
+    pub fn met(&self, cookie: u64) {
+        for e in Options::probe(cookie).filter_map(|i| self.options.entries.get(i)) {
+            if e.cookie.load(Acquire) == cookie {
+                e.met.fetch_max(u64::from(self.number), Relaxed);
+            }
+        }
+    }
+
+    /// Removes the values of the sockets in `netns` that were not met.
+    pub fn end(self, netns: u64) {
+        for e in &self.options.entries {
+            let (cookie, born) = (e.cookie.load(Acquire), e.born.load(Acquire));
+            let is_gone = born != 0
+                && born < self.number
+                && e.met.load(Relaxed) < u64::from(self.number)
+                && e.netns.load(Relaxed) == netns;
+            if cookie != 0 && cookie != WRITING && is_gone {
+                let _ = e.cookie.compare_exchange(cookie, 0, AcqRel, Relaxed);
+            }
+        }
+    }
 }
 
 impl Options {
     #[cfg(test)]
-    pub(super) const fn new() -> Options {
+    pub(super) fn new() -> Options {
         Options {
-            entries: [const {
-                Entry {
-                    cookie: AtomicU64::new(0),
-                    name: AtomicU64::new(0),
-                    len: AtomicU64::new(0),
-                    value: [const { AtomicU64::new(0) }; VALUE_WORDS],
-                }
-            }; OPTIONS],
+            entries: core::array::from_fn(|_| Entry {
+                cookie: AtomicU64::new(0),
+                name: AtomicU64::new(0),
+                netns: AtomicU64::new(0),
+                len: AtomicU32::new(0),
+                born: AtomicU32::new(0),
+                met: AtomicU64::new(0),
+                value: core::array::from_fn(|_| AtomicU64::new(0)),
+            }),
+            sweeps: AtomicU32::new(0),
         }
     }
 
@@ -47,20 +89,21 @@ impl Options {
         u64::from(level as u32) << 32 | u64::from(option as u32)
     }
 
-    fn probe(cookie: u64, name: u64) -> impl Iterator<Item = usize> {
-        let start = (cookie ^ name).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    /// All options of a socket lie near each other.
+    fn probe(cookie: u64) -> impl Iterator<Item = usize> {
+        let start = cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         (0..PROBES).map(move |n| (start as usize + n) % OPTIONS)
     }
 
     /// Keeps a value of at most 16 bytes. `false` if it is longer or there is
-    /// no room.
-    pub fn set(&self, cookie: u64, level: i32, option: i32, value: &[u8]) -> bool {
+    /// no room, which an [`OptionsSweep`] may make.
+    pub fn set(&self, cookie: u64, netns: u64, level: i32, option: i32, value: &[u8]) -> bool {
         let name = Self::name(level, option);
         if value.len() > VALUE || cookie == 0 || cookie == WRITING {
             return false;
         }
         let slot = self.find(cookie, name).or_else(|| {
-            Self::probe(cookie, name)
+            Self::probe(cookie)
                 .filter_map(|i| self.entries.get(i))
                 .find(|e| {
                     e.cookie
@@ -70,19 +113,35 @@ impl Options {
         });
         let Some(e) = slot else { return false };
         e.cookie.store(WRITING, Release);
+        e.born.store(0, Relaxed);
+        e.met.store(0, Relaxed);
         e.name.store(name, Relaxed);
-        e.len.store(value.len() as u64, Relaxed);
+        e.netns.store(netns, Relaxed);
+        e.len.store(value.len() as u32, Relaxed);
         for (word, chunk) in e.value.iter().zip(value.chunks(8)) {
             let mut b = [0; 8];
             b[..chunk.len()].copy_from_slice(chunk);
             word.store(u64::from_ne_bytes(b), Relaxed);
         }
         e.cookie.store(cookie, Release);
+        fence(SeqCst);
+        let sweeps = self.sweeps.load(Relaxed);
+        e.born.store(sweeps.wrapping_add(1), Release);
         true
     }
 
+    /// Begins to look for what is gone.
+    pub fn sweep(&self) -> OptionsSweep<'_> {
+        let number = self.sweeps.fetch_add(1, Relaxed).wrapping_add(2);
+        fence(SeqCst);
+        OptionsSweep {
+            options: self,
+            number,
+        }
+    }
+
     fn find(&self, cookie: u64, name: u64) -> Option<&Entry> {
-        Self::probe(cookie, name)
+        Self::probe(cookie)
             .filter_map(|i| self.entries.get(i))
             .find(|e| e.cookie.load(Acquire) == cookie && e.name.load(Relaxed) == name)
     }
@@ -101,7 +160,7 @@ impl Options {
 
     /// Forgets everything about a socket.
     pub fn forget(&self, cookie: u64) {
-        for e in &self.entries {
+        for e in Self::probe(cookie).filter_map(|i| self.entries.get(i)) {
             if e.cookie.load(Relaxed) == cookie {
                 let _ = e.cookie.compare_exchange(cookie, 0, AcqRel, Relaxed);
             }
@@ -119,13 +178,42 @@ mod tests {
             .stack_size(16 << 20)
             .spawn(|| {
                 let o = Options::new();
-                assert!(o.set(9, 6, 1, &[1, 0, 0, 0]));
-                assert!(o.set(9, 6, 1, &[2, 0, 0, 0]));
-                assert!(!o.set(9, 6, 2, &[0; 17]));
+                assert!(o.set(9, 1, 6, 1, &[1, 0, 0, 0]));
+                assert!(o.set(9, 1, 6, 1, &[2, 0, 0, 0]));
+                assert!(!o.set(9, 1, 6, 2, &[0; 17]));
                 let (value, len) = o.get(9, 6, 1).unwrap();
                 assert_eq!(&value[..len], &[2, 0, 0, 0]);
                 assert_eq!(o.get(8, 6, 1), None);
                 o.forget(9);
+                assert_eq!(o.get(9, 6, 1), None);
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+
+    #[test]
+    fn values_of_sockets_that_are_gone_make_room() {
+        std::thread::Builder::new()
+            .stack_size(16 << 20)
+            .spawn(|| {
+                let o = std::boxed::Box::new(Options::new());
+                let mut cookie = 1;
+                while o.set(cookie, 1, 6, 1, &[1]) {
+                    cookie += 1;
+                }
+                let (kept, elsewhere) = (7, 8);
+                o.forget(elsewhere);
+                assert!(o.set(elsewhere, 2, 6, 1, &[2]));
+                let sweep = o.sweep();
+                sweep.met(kept);
+                let meanwhile = cookie + 1;
+                o.forget(kept + 2);
+                let came = o.set(meanwhile, 1, 6, 1, &[3]);
+                sweep.end(1);
+                assert!(o.set(cookie, 1, 6, 1, &[4]));
+                assert!(o.get(kept, 6, 1).is_some() && o.get(elsewhere, 6, 1).is_some());
+                assert_eq!(o.get(meanwhile, 6, 1).is_some(), came);
                 assert_eq!(o.get(9, 6, 1), None);
             })
             .unwrap()

@@ -5,17 +5,12 @@
 //!  nlmsghdr (16) + inet_diag_msg (72) + attributes, …, NLMSG_DONE  ◄─
 //! ```
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const SOCK_DESTROY: u16 = 21;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+use super::sock_diag::{
+    Answer, Answers, HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, SOCK_DESTROY,
+    SOCK_DIAG_BY_FAMILY, answers, bytes_at, u32_at,
+};
 /// `INET_DIAG_SKV6ONLY`
 const SKV6ONLY: u16 = 11;
-/// Length of `struct nlmsghdr`.
-const HEADER: usize = 16;
 /// Length of `struct inet_diag_msg`.
 const MESSAGE: usize = 72;
 
@@ -148,48 +143,23 @@ pub enum Message {
 /// understood is left out.
 #[must_use]
 pub fn messages(datagram: &[u8]) -> Messages<'_> {
-    Messages(datagram)
+    Messages(answers(datagram))
 }
 
 /// See [`messages`].
 #[derive(Clone, Debug)]
-pub struct Messages<'a>(&'a [u8]);
+pub struct Messages<'a>(Answers<'a>);
 
 impl Iterator for Messages<'_> {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        loop {
-            let len = u32_at(self.0, 0)? as usize;
-            let kind = u16::from_ne_bytes(bytes_at(self.0, 4)?);
-            let body = self.0.get(HEADER..len)?;
-            self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or(&[]);
-            match kind {
-                NLMSG_DONE => return Some(Message::Done),
-                NLMSG_ERROR => {
-                    return Some(match u32_at(body, 0)?.wrapping_neg() {
-                        // An acknowledgement.
-                        0 => Message::Done,
-                        errno => Message::Failed(errno as u16),
-                    });
-                }
-                SOCK_DIAG_BY_FAMILY => {
-                    if let Some(socket) = socket(body) {
-                        return Some(Message::Socket(socket));
-                    }
-                }
-                _ => {}
-            }
-        }
+        self.0.find_map(|answer| match answer {
+            Answer::Socket(body) => socket(body).map(Message::Socket),
+            Answer::Done => Some(Message::Done),
+            Answer::Failed(errno) => Some(Message::Failed(errno)),
+        })
     }
-}
-
-fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes_at(bytes, at).map(u32::from_ne_bytes)
 }
 
 fn socket(m: &[u8]) -> Option<Socket> {
@@ -228,6 +198,7 @@ fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sock_diag::{NLMSG_DONE, NLMSG_ERROR};
     use super::*;
     use alloc::vec::Vec;
 

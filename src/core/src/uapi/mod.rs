@@ -4,3 +4,4 @@
 //! and write what these functions describe.
 
 pub mod inet_diag;
+pub mod sock_diag;

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bindgate_core::addr::{Addr, UnixName, VMADDR_ANY, af};
+use bindgate_core::judge::redirect::{self, Placement};
 use bindgate_core::policy::*;
 use bindgate_core::socket::{KindSet, SocketType, proto, ty};
 
@@ -179,6 +180,13 @@ fn ask_exec<'a>(
     assert_eq!(said, answer.trim(), "{line}");
 }
 
+/// The socket that a question is about.
+fn socket(kind: &str, addr: Option<&Addr>) -> SocketType {
+    let ty = if kind.starts_with("udp") { 2 } else { 1 };
+    let domain = addr.map_or(af::INET, |a| a.family());
+    SocketType::created(i32::from(domain), ty, 0)
+}
+
 /// Asks one question, and panics if the answer is another.
 pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
     let (question, answer) = line
@@ -227,6 +235,13 @@ pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
         }
     }
     let d = view.decide(&q, times);
+    // Where a bind really goes; not every target can be had by every socket.
+    let placement = match (d.verb, op) {
+        (Verb::Move, Op::Bind) => {
+            redirect::bind(&d, addr.as_ref(), socket(kind, addr.as_ref()), q.v6only).ok()
+        }
+        _ => None,
+    };
     let mut w = answer.split_whitespace();
     let mut said = match d.verb {
         Verb::Allow => vec!["allow".to_string()],
@@ -234,7 +249,10 @@ pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
             "deny".to_string(),
             errno::name(d.errno).unwrap_or("?").to_string(),
         ],
-        Verb::Move => vec!["move".to_string(), d.target.unwrap().to_string()],
+        Verb::Move => {
+            let to = placement.map_or_else(|| d.target.unwrap(), |p| p.addr());
+            vec!["move".to_string(), to.to_string()]
+        }
         Verb::Hide => vec!["hide".to_string()],
     };
     let n = match answer.split_whitespace().next() {
@@ -247,6 +265,10 @@ pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
         said.push(word.to_string());
         let number = |r: Option<u32>| r.map_or("none".to_string(), |r| (r + 1).to_string());
         match word {
+            "on" => said.push(match placement {
+                Some(Placement::OnLo(_)) => "lo".to_string(),
+                _ => "no device".to_string(),
+            }),
             "rule" => said.push(number(d.rule)),
             "note" => said.push(number(d.note)),
             "default" => {

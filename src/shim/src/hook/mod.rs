@@ -27,6 +27,7 @@ mod file_actions;
 mod listen;
 mod name;
 mod note;
+mod peer;
 mod reach;
 mod send;
 mod socket;

@@ -1,7 +1,8 @@
-//! sendto, sendmsg, sendmmsg: a send on an unbound socket binds it.
+//! send, sendto, sendmsg, sendmmsg: a send on an unbound socket binds it, one
+//! that names a peer is one to `connect` rules.
 //!
-//! Where the send names no address, or the socket has its port, the price is at
-//! most one load of the descriptor cache.
+//! Where no rule is about that, the price is a load of a word that says so, and
+//! at most one of the descriptor cache.
 
 use core::ffi::{c_int, c_uint, c_void};
 
@@ -14,12 +15,12 @@ use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
 
 use super::bind::{Binding, Plan, judge, note_bind, settle as settle_bind};
 use super::note::describe;
-use super::{errno, finish, outcome, set_errno};
+use super::{errno, finish, outcome, peer, set_errno};
 use crate::out::emit;
 use crate::out::faults::guard;
-use crate::own::{fds, filter, memory, name};
+use crate::own::{fds, filter, memory, name as names};
 use crate::real;
-use crate::session::{self, Run};
+use crate::session::{self, Run, look_at};
 use crate::sys::{self, Call as SystemCall, Errno};
 
 /// Puts the bind that a call on `fd` would bring about, judged, into `plan`;
@@ -52,18 +53,38 @@ fn implicit_place(run: &Run, fd: c_int, connects: bool) -> Option<(SocketType, A
     let what = if cached.is_valid() {
         cached.socket()
     } else {
-        fds::identify(allowed, fd).ok()?.ty
+        fds::identify(filter::allowed(), fd).ok()?.ty
     };
-    if !binds_itself(what, connects) || fds::is_bound(allowed, fd) {
+    if !binds_itself(what, connects) && !binds_by_rule(run, fd, what, connects)
+        || fds::is_bound(allowed, fd)
+    {
         return None;
     }
-    Some((what, Addr::any(what.domain)?))
+    let asked = match what.domain {
+        af::NETLINK => Addr::Netlink { pid: 0, groups: 0 },
+        domain => Addr::any(domain)?,
+    };
+    Some((what, asked))
 }
 
-/// Does the message name a peer?
-fn names_peer(msg: *const msghdr) -> bool {
-    // `msg_name` comes first.
-    memory::read(filter::allowed(), msg.cast::<usize>()).is_some_and(|name| name != 0)
+/// Does the kernel name such a socket on its own, and is there a rule that wants
+/// to decide it? Of these nobody is told otherwise: netlink sockets, and Unix
+/// sockets that want credentials (`unix_autobind`).
+fn binds_by_rule(run: &Run, fd: c_int, what: SocketType, connects: bool) -> bool {
+    const SO_PASSPIDFD: i32 = 76;
+    if !run.view.has_implicit_rules() {
+        return false;
+    }
+    let wants = |option| {
+        sys::getsockopt_int(filter::allowed(), fd, libc::SOL_SOCKET, option).is_ok_and(|on| on != 0)
+    };
+    match what.domain {
+        af::NETLINK => true,
+        af::UNIX => {
+            (connects || what.ty == ty::DGRAM) && (wants(libc::SO_PASSCRED) || wants(SO_PASSPIDFD))
+        }
+        _ => false,
+    }
 }
 
 /// Would nobody hear of it, and does no rule want to decide it?
@@ -121,7 +142,7 @@ pub fn note(run: &Run, fd: c_int, plan: &mut Option<Binding>, connects: bool, er
     };
     // Other failures leave the socket bound too: what the kernel says of the
     // name is what counts.
-    let name = name::local(filter::allowed(), b.record.fd);
+    let name = names::local(filter::allowed(), b.record.fd);
     let bound = name
         .ok()
         .filter(|raw| raw.read().is_some_and(|addr| !addr.is_auto()));
@@ -140,77 +161,329 @@ pub fn note(run: &Run, fd: c_int, plan: &mut Option<Binding>, connects: bool, er
     }
 }
 
-macro_rules! sending {
-    ($(#[$doc:meta])* $name:ident, $binding:ident($fd:ident, $($arg:ident: $ty:ty),*) -> $ret:ty,
-     $call:expr, $connects:expr, $plain:expr, $addressed:expr) => {
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name($fd: c_int, $($arg: $ty),*) -> $ret {
-            if $plain || fds::get($fd).is_bound() {
-                // SAFETY: as the caller's.
-                return unsafe { real::$name()($fd, $($arg),*) };
-            }
-            // SAFETY: as the caller's.
-            unsafe { $binding($fd, $($arg),*) }
-        }
-
-        /// The same, on a socket that may not have a port.
-        ///
-        /// # Safety
-        /// As the caller's.
-        #[inline(never)]
-        unsafe fn $binding($fd: c_int, $($arg: $ty),*) -> $ret {
-            let next = real::$name();
-            let before = errno();
-            let Some(run) = session::get() else {
-                // SAFETY: as the caller's.
-                return unsafe { next($fd, $($arg),*) };
-            };
-            let mut plan = None;
-            let judged = guard($call, stage::POLICY, || {
-                if $addressed {
-                    implicit(run, $call, $fd, $connects, &mut plan);
-                }
-            });
-            if judged.is_none() {
-                plan = None;
-            }
-            if let Err(e) = settle(run, $call, &mut plan) {
-                set_errno(c_int::from(e.0));
-                return -1;
-            }
-            // SAFETY: as the caller's.
-            let ret = unsafe { next($fd, $($arg),*) };
-            let errno_after = outcome(ret as isize);
-            guard($call, stage::RECORD, || note(run, $fd, &mut plan, $connects, errno_after));
-            finish(ret, before, c_int::from(errno_after))
-        }
+/// A send, judged: `name` is where the peer's address is, if it names one; `go`
+/// forwards it, to another address if it is given one.
+// Not inlined: a handler's stack is small.
+#[inline(never)]
+fn sending<T: Copy + From<i8> + PartialEq>(
+    call: Call,
+    fd: c_int,
+    connects: bool,
+    name: Option<(*const sockaddr, socklen_t)>,
+    go: impl FnOnce(Option<&[u8]>) -> T,
+) -> T {
+    let before = errno();
+    let Some(run) = session::get() else {
+        return go(None);
     };
+    let mut peer = None;
+    if let Some(name) = name.filter(|_| session::looks_at(look_at::NAMED)) {
+        let decided = guard(call, stage::POLICY, || {
+            if is_heard(fd, connects) {
+                peer::decide(run, call, fd, name, &mut peer);
+            }
+        });
+        if decided.is_none() {
+            peer = None;
+        }
+    }
+    let settled = peer.as_mut().and_then(|p| {
+        guard(call, stage::RECORD, || match p.refuse(run) {
+            Some(e) => Some(Err(e)),
+            None => p.replace(run),
+        })
+        .flatten()
+    });
+    match settled {
+        // It is connected now: no name is needed any more.
+        Some(Ok(())) => {
+            let ret = go(Some(&[]));
+            let after = c_int::from(outcome_of(ret));
+            return finish(ret, before, after);
+        }
+        Some(Err(e)) => {
+            set_errno(c_int::from(e.0));
+            return T::from(-1);
+        }
+        None => {}
+    }
+    let mut plan = None;
+    let judged = guard(call, stage::POLICY, || {
+        implicit(run, call, fd, connects, &mut plan);
+    });
+    if judged.is_none() {
+        plan = None;
+    }
+    if let Err(e) = settle(run, call, &mut plan) {
+        set_errno(c_int::from(e.0));
+        return T::from(-1);
+    }
+    let ret = go(peer.as_ref().and_then(|p| p.instead()));
+    let errno_after = outcome_of(ret);
+    guard(call, stage::RECORD, || {
+        if let Some(p) = &mut peer {
+            p.note(run, errno_after);
+        }
+        note(run, fd, &mut plan, connects, errno_after);
+    });
+    finish(ret, before, c_int::from(errno_after))
 }
 
-sending! {
-    /// sendto(2).
-    ///
-    /// # Safety
-    /// As sendto(2).
-    sendto, binding_sendto(fd, buf: *const c_void, size: usize, flags: c_int, addr: *const sockaddr, len: socklen_t) -> ssize_t,
-    Call::Sendto, flags & libc::MSG_FASTOPEN != 0, addr.is_null(), true
+fn outcome_of<T: From<i8> + PartialEq>(ret: T) -> u16 {
+    outcome(if ret == T::from(-1) { -1 } else { 0 })
 }
-sending! {
-    /// sendmsg(2).
-    ///
-    /// # Safety
-    /// As sendmsg(2).
-    sendmsg, binding_sendmsg(fd, msg: *const msghdr, flags: c_int) -> ssize_t,
-    Call::Sendmsg, flags & libc::MSG_FASTOPEN != 0, false,
-    names_peer(msg)
+
+/// Does the kernel look at the address of a send? TCP's does only where the send
+/// connects (`MSG_FASTOPEN`).
+fn is_heard(fd: c_int, connects: bool) -> bool {
+    let cached = fds::get(fd);
+    let what = match cached.is_valid() {
+        true => cached.socket(),
+        false => match fds::identify(filter::allowed(), fd) {
+            Ok(s) => s.ty,
+            Err(_) => return false,
+        },
+    };
+    connects || !(matches!(what.domain, af::INET | af::INET6) && what.ty == ty::STREAM)
 }
-sending! {
-    /// sendmmsg(2).
-    ///
-    /// # Safety
-    /// As sendmmsg(2).
-    sendmmsg, binding_sendmmsg(fd, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int,
-    Call::Sendmmsg, flags & libc::MSG_FASTOPEN != 0, false,
-    names_peer(msgs.cast())
+
+/// May a send be forwarded without a look at anything else?
+#[inline(always)]
+fn is_quiet(fd: c_int, is_named: bool) -> bool {
+    match is_named {
+        true => fds::get(fd).is_bound() && !session::looks_at(look_at::NAMED),
+        false => !session::looks_at(look_at::UNNAMED) || fds::get(fd).is_bound(),
+    }
+}
+
+fn is_fast_open(flags: c_int) -> bool {
+    flags & libc::MSG_FASTOPEN != 0
+}
+
+/// send(2).
+///
+/// # Safety
+/// As send(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn send(
+    fd: c_int,
+    buf: *const c_void,
+    size: usize,
+    flags: c_int,
+) -> ssize_t {
+    let next = real::send();
+    if is_quiet(fd, false) {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, buf, size, flags) };
+    }
+    // SAFETY: as the caller's.
+    sending(Call::Send, fd, false, None, |_| unsafe {
+        next(fd, buf, size, flags)
+    })
+}
+
+/// sendto(2).
+///
+/// # Safety
+/// As sendto(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sendto(
+    fd: c_int,
+    buf: *const c_void,
+    size: usize,
+    flags: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
+) -> ssize_t {
+    let next = real::sendto();
+    if is_quiet(fd, !addr.is_null()) {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, buf, size, flags, addr, len) };
+    }
+    let name = (!addr.is_null()).then_some((addr, len));
+    let connects = is_fast_open(flags) && name.is_some();
+    sending(Call::Sendto, fd, connects, name, |to| {
+        let (addr, len) = match to {
+            None => (addr, len),
+            Some(to) => named(to),
+        };
+        // SAFETY: as the caller's, or our own copy of an address.
+        unsafe { next(fd, buf, size, flags, addr, len) }
+    })
+}
+
+/// An address of ours as the arguments of a call; none if it is empty.
+fn named(to: &[u8]) -> (*const sockaddr, socklen_t) {
+    match to.is_empty() {
+        true => (core::ptr::null(), 0),
+        false => (to.as_ptr().cast(), to.len() as socklen_t),
+    }
+}
+
+/// A `struct msghdr` of the program's, copied: its words.
+type Header = [u64; size_of::<msghdr>() / 8];
+/// A `struct mmsghdr`: the same, and how much of it was sent.
+type Sent = [u64; size_of::<mmsghdr>() / 8];
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(
+        size_of::<Header>() == size_of::<msghdr>() && size_of::<Sent>() == size_of::<mmsghdr>()
+    );
+    assert!(offset_of!(msghdr, msg_name) == 0 && offset_of!(msghdr, msg_namelen) == 8);
+};
+
+/// The peer that a message names.
+fn name_of(header: &[u64]) -> Option<(*const sockaddr, socklen_t)> {
+    let [name, len, ..] = *header else {
+        return None;
+    };
+    let name: *const sockaddr = core::ptr::with_exposed_provenance(name as usize);
+    // The length is the lower half: of both machines that this runs on.
+    (!name.is_null()).then_some((name, len as socklen_t))
+}
+
+/// Makes a message name this peer; none, if it is empty.
+fn rename(header: &mut [u64], to: &[u8]) {
+    if let [name, len, ..] = header {
+        let (at, n) = named(to);
+        *name = at.expose_provenance() as u64;
+        *len = u64::from(n);
+    }
+}
+
+/// sendmsg(2).
+///
+/// # Safety
+/// As sendmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    let next = real::sendmsg();
+    if is_quiet(fd, true) {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, msg, flags) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { looked_at_sendmsg(next, fd, msg, flags) }
+}
+
+/// sendmsg(2), which may name a peer or bind the socket.
+///
+/// # Safety
+/// As sendmsg(2), which `next` is.
+#[inline(never)]
+unsafe fn looked_at_sendmsg(
+    next: unsafe extern "C-unwind" fn(c_int, *const msghdr, c_int) -> ssize_t,
+    fd: c_int,
+    msg: *const msghdr,
+    flags: c_int,
+) -> ssize_t {
+    let read = guard(Call::Sendmsg, stage::HOOK, || {
+        memory::read::<Header>(filter::allowed(), msg.cast())
+    })
+    .flatten();
+    let name = read.as_ref().and_then(|m| name_of(m));
+    if read.is_none() || is_quiet(fd, name.is_some()) {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, msg, flags) };
+    }
+    let connects = is_fast_open(flags) && name.is_some();
+    sending(Call::Sendmsg, fd, connects, name, |to| match (to, read) {
+        (Some(to), Some(mut m)) => {
+            rename(&mut m, to);
+            // SAFETY: a copy of the program's header with an address of ours,
+            // which the kernel only reads.
+            unsafe { next(fd, m.as_ptr().cast(), flags) }
+        }
+        // SAFETY: as the caller's.
+        _ => unsafe { next(fd, msg, flags) },
+    })
+}
+
+/// Tells the program how much of a message was sent.
+fn answer(told: *mut c_void, sent: c_uint) -> bool {
+    // SAFETY: the field of the program's message that the kernel writes to.
+    unsafe { memory::write(filter::allowed(), told, &sent.to_ne_bytes()) }
+}
+
+/// sendmmsg(2).
+///
+/// # Safety
+/// As sendmmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sendmmsg(
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    let next = real::sendmmsg();
+    if is_quiet(fd, true) {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, msgs, count, flags) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { looked_at_sendmmsg(next, fd, msgs, count, flags) }
+}
+
+/// sendmmsg(2), whose messages may name peers or bind the socket.
+///
+/// # Safety
+/// As sendmmsg(2), which `next` is.
+#[inline(never)]
+unsafe fn looked_at_sendmmsg(
+    next: unsafe extern "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int,
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    // Where a message of several may be refused, each goes by itself; else the
+    // first one is the one that binds.
+    let at_a_time = match session::looks_at(look_at::NAMED) {
+        true => 1,
+        false => count,
+    };
+    let before = errno();
+    let mut sent = 0;
+    while sent < count {
+        let here = msgs.wrapping_add(sent as usize);
+        let read = guard(Call::Sendmmsg, stage::HOOK, || {
+            memory::read::<Sent>(filter::allowed(), here.cast())
+        })
+        .flatten();
+        let name = read.as_ref().and_then(|m| name_of(m));
+        let connects = is_fast_open(flags) && name.is_some();
+        let go = |to: Option<&[u8]>| match (to, read) {
+            (Some(to), Some(mut m)) => {
+                rename(&mut m, to);
+                // SAFETY: a copy of the program's header with an address of
+                // ours, which the kernel only reads.
+                let ret = unsafe { next(fd, m.as_mut_ptr().cast(), 1, flags) };
+                let told = here.wrapping_byte_add(core::mem::offset_of!(mmsghdr, msg_len));
+                if ret == 1 && !answer(told.cast(), m.last().map_or(0, |sent| *sent as c_uint)) {
+                    set_errno(libc::EFAULT);
+                    return -1;
+                }
+                ret
+            }
+            // SAFETY: as the caller's.
+            _ => unsafe { next(fd, here, at_a_time, flags) },
+        };
+        let ret = match read.is_none() || is_quiet(fd, name.is_some()) {
+            true => go(None),
+            false => sending(Call::Sendmmsg, fd, connects, name, go),
+        };
+        match ret {
+            1.. => sent += ret as c_uint,
+            // What was sent before counts; the error comes with the next call.
+            _ if sent > 0 => break,
+            _ => return ret,
+        }
+        if ret as c_uint != at_a_time {
+            break;
+        }
+    }
+    set_errno(before);
+    sent as c_int
 }

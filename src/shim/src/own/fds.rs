@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
-use bindgate_core::addr::af;
+use bindgate_core::addr::{Addr, af};
 pub use bindgate_core::judge::Socket;
 use bindgate_core::record::Identity;
 use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
@@ -154,6 +154,11 @@ pub fn forget_range(first: u32, last: u32) {
     for fd in first..end.min(last.saturating_add(1)) {
         forget(fd as i32);
     }
+}
+
+/// One more than the highest number that the hooks have seen.
+pub fn end() -> i32 {
+    END.load(Relaxed)
 }
 
 /// `new` is another descriptor of what `old` is.
@@ -353,7 +358,7 @@ pub fn is_bound_now(allowed: Allowed, fd: i32) -> bool {
     let bound = name::local(allowed, fd)
         .ok()
         .and_then(|raw| raw.read())
-        .is_some_and(|addr| !addr.is_auto());
+        .is_some_and(|addr| !addr.is_auto() && !matches!(addr, Addr::Netlink { pid: 0, .. }));
     if bound {
         self::bound(fd);
     }

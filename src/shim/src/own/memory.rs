@@ -27,6 +27,8 @@ pub enum Made {
     Bind(i32),
     /// connect(2) on this descriptor.
     Connect(i32),
+    /// A send: there is no such call that does nothing else.
+    Send,
 }
 
 /// Copies the `len` bytes of a socket address at `from`, which the program
@@ -181,6 +183,7 @@ fn is_readable_by(made: Made, at: usize, len: usize) -> bool {
     let ask = |at: usize| match made {
         Made::Bind(fd) => sys::bind_one_byte(fd, at),
         Made::Connect(fd) => sys::connect_one_byte(fd, at),
+        Made::Send => Ok(()),
     };
     // A filter could have answered itself: then it does not know this one.
     const NOWHERE: usize = 8;

@@ -1,16 +1,20 @@
-//! Socket options of a Unix socket that stands in for another family.
+//! Socket options that a redirected socket cannot hold.
 //!
-//! What a Unix socket has of its own (buffer sizes, timeouts, …) goes to it.
-//! Everything else is tried on a scratch socket of the family that the program
+//! Of a Unix socket that stands in for another family: what a Unix socket has
+//! of its own (buffer sizes, timeouts, …) goes to it, everything else not. Of
+//! one that the redirect itself bound to a device, or gave a filter, the options
+//! about that. These are tried on a scratch socket of the family that the program
 //! believes in, so the kernel itself says whether the option succeeds; the
 //! value is kept in the run's table.
 
 use core::ffi::c_void;
 
-use bindgate_core::shared::move_kind;
+use bindgate_core::addr::af;
+use bindgate_core::shared::{move_kind, move_mark};
 use bindgate_core::socket::SocketType;
 
-use super::{Found, IP_LOCAL_PORT_RANGE};
+use super::table::Found;
+use super::{IP_LOCAL_PORT_RANGE, SO_BINDTOIFINDEX, alive};
 use crate::own::memory;
 use crate::session::Run;
 use crate::sys::{self, Allowed, Errno};
@@ -97,6 +101,7 @@ impl Drop for Scratch {
 /// Gives the new socket what the program did to the old one.
 pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, ty: SocketType) {
     let mut value = [0u8; VALUE];
+    let netns = sys::netns_cookie(allowed, new).unwrap_or(0);
     for name in OWN {
         if let Ok(len) = sys::getsockopt(allowed, old, libc::SOL_SOCKET, name, &mut value) {
             let set = value.get(..len).unwrap_or(&[]);
@@ -129,7 +134,7 @@ pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, 
         let default_len = sys::getsockopt(allowed, scratch.fd, level, name, &mut default);
         if default_len != Ok(len) || default.get(..len) != value.get(..len) {
             let kept = value.get(..len).unwrap_or(&[]);
-            run.state.socket_options.set(cookie, level, name, kept);
+            alive::keep_option(allowed, run, cookie, netns, (level, name), kept);
         }
     }
 }
@@ -149,7 +154,26 @@ fn is_own(level: i32, name: i32) -> bool {
         )
 }
 
-/// setsockopt(2) on a moved socket; the value may be anything. `None`: the
+/// `SO_ATTACH_BPF` of socket(7), Linux 3.19.
+const SO_ATTACH_BPF: i32 = 50;
+
+/// Is the option about something that the redirect did to the socket, so that
+/// what the program says of it cannot be done?
+fn is_taken(found: &Found, level: i32, name: i32) -> bool {
+    if found.is_replaced() {
+        return !is_own(level, name);
+    }
+    let is_device = matches!(name, libc::SO_BINDTODEVICE | SO_BINDTOIFINDEX);
+    let is_filter = matches!(
+        name,
+        libc::SO_ATTACH_FILTER | SO_ATTACH_BPF | libc::SO_DETACH_FILTER | libc::SO_LOCK_FILTER
+    );
+    level == libc::SOL_SOCKET
+        && (is_device && found.moved.marks & move_mark::ON_LO != 0
+            || is_filter && found.moved.kind == move_kind::HIDDEN)
+}
+
+/// setsockopt(2) on a redirected socket; the value may be anything. `None`: the
 /// kernel is to be asked as the program asked.
 pub fn set_option(
     allowed: Allowed,
@@ -159,7 +183,7 @@ pub fn set_option(
     value: *const c_void,
     len: u32,
 ) -> Option<Result<(), Errno>> {
-    if !found.is_replaced() || is_own(level, name) {
+    if !is_taken(found, level, name) {
         return None;
     }
     let Some(scratch) = Scratch::new(allowed, found.moved.socket) else {
@@ -171,15 +195,53 @@ pub fn set_option(
     let mut kept = [0u8; VALUE];
     if let Ok(len) = sys::getsockopt(allowed, scratch.fd, level, name, &mut kept) {
         let kept = kept.get(..len).unwrap_or(&[]);
-        run.state
-            .socket_options
-            .set(found.cookie, level, name, kept);
+        alive::keep_option(
+            allowed,
+            run,
+            found.cookie,
+            found.moved.netns,
+            (level, name),
+            kept,
+        );
     }
     Some(Ok(()))
 }
 
-/// getsockopt(2) on a moved socket, into memory that may be anything. `None`:
-/// the kernel is to be asked as the program asked.
+/// What getsockopt(2) on a redirected socket is to say.
+enum Told {
+    /// What a new socket of this type says, or what was kept.
+    AsNew(SocketType),
+    /// This number, in place of what the socket itself says.
+    Number(i32),
+}
+
+/// Where the socket itself would give the redirect away.
+fn told(found: &Found, level: i32, name: i32) -> Option<Told> {
+    if is_taken(found, level, name) {
+        return Some(Told::AsNew(found.moved.socket));
+    }
+    let moved = &found.moved;
+    match (level, name) {
+        // The tag is ours; the program never set a range.
+        (libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE)
+            if moved.kind != move_kind::CONNECT && moved.marks & move_mark::NO_TAG == 0 =>
+        {
+            Some(Told::Number(0))
+        }
+        // The kernel sets it on a socket with an address of IPv6's own.
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)
+            if moved.socket.domain == af::INET6
+                && moved.virt.read().is_some_and(|a| a.is_wildcard()) =>
+        {
+            let v6only = moved.marks & move_mark::V6ONLY != 0;
+            Some(Told::Number(i32::from(v6only)))
+        }
+        _ => None,
+    }
+}
+
+/// getsockopt(2) on a redirected socket, into memory that may be anything.
+/// `None`: the kernel is to be asked as the program asked.
 ///
 /// # Safety
 /// `value` and `len` are what the program gave for an answer to be written to.
@@ -192,26 +254,22 @@ pub unsafe fn get_option(
     value: *mut c_void,
     len: *mut u32,
 ) -> Option<Result<(), Errno>> {
-    let (scratch, kept) = if found.is_replaced() {
-        if is_own(level, name) {
-            return None;
+    let (scratch, kept) = match told(found, level, name)? {
+        Told::AsNew(socket) => {
+            let table = &run.state.socket_options;
+            // A child inherits what its listener had.
+            let kept = table
+                .get(found.cookie, level, name)
+                .or_else(|| table.get(found.moved.cookie, level, name));
+            (Some(Scratch::new(allowed, socket)?), kept)
         }
-        let table = &run.state.socket_options;
-        // A child inherits what its listener had.
-        let kept = table
-            .get(found.cookie, level, name)
-            .or_else(|| table.get(found.moved.cookie, level, name));
-        (Some(Scratch::new(allowed, found.moved.socket)?), kept)
-    } else {
-        let is_tag = level == libc::IPPROTO_IP
-            && name == IP_LOCAL_PORT_RANGE
-            && found.moved.kind != move_kind::CONNECT
-            && found.moved.marks & bindgate_core::shared::move_mark::NO_TAG == 0;
-        if !is_tag {
-            return None;
+        Told::Number(n) => {
+            let mut kept = [0; VALUE];
+            if let Some(to) = kept.first_chunk_mut() {
+                *to = n.to_ne_bytes();
+            }
+            (None, Some((kept, 4)))
         }
-        // The tag is ours; the program never set a range.
-        (None, Some(([0; VALUE], 4)))
     };
     // The kernel checks length and memory; what was set is put in afterwards.
     let asked = scratch.as_ref().map_or(fd, |scratch| scratch.fd);

@@ -1,22 +1,96 @@
 //! Putting a Unix socket in the place of one of another family.
 //!
 //! The new socket takes every descriptor number that the old one has in this
-//! process, its flags, its options and its epoll registrations. All of that is
-//! read from the kernel at the moment of the move, not from what hooks saw.
+//! process, its flags, its options and its epoll registrations ([`carry`]).
 //! Between the first and the last descriptor another thread could see one of
 //! each kind; no program binds and uses a socket at the same time.
 
+use core::sync::atomic::AtomicU32;
+
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, af};
-use bindgate_core::record::{Check, Record, flag, refusal, stage};
+use bindgate_core::judge::redirect::{Placement, Refusal};
+use bindgate_core::record::{Check, Identity, Record, flag, stage};
+use bindgate_core::shared::move_kind;
 use bindgate_core::socket::SocketType;
 
-use super::{Placing, enter, holders, options};
-use crate::own::{fds, name, text};
+use super::carry::{Duplicates, Watches};
+use super::{Peer, Placing, device, holders, names, options, refused_with, table};
+use crate::own::fds::{self, Socket};
+use crate::own::name;
 use crate::session::Run;
 use crate::sys::{self, Allowed, Errno};
 
-/// Descriptors and registrations that one move can carry over.
-const MOST: usize = 16;
+/// fcntl(2) commands of linux/fcntl.h that libc's headers leave out.
+const F_SETSIG: i32 = 10;
+const F_GETSIG: i32 = 11;
+const F_SETOWN_EX: i32 = 15;
+const F_GETOWN_EX: i32 = 16;
+
+/// Everything of a socket that another one has to get, before anything changed.
+struct Old {
+    fd: i32,
+    ty: SocketType,
+    duplicates: Duplicates,
+    watches: Watches,
+}
+
+impl Old {
+    fn of(allowed: Allowed, fd: i32, ty: SocketType) -> Result<Old, Refusal> {
+        let Ok(inode) = sys::inode(allowed, fd) else {
+            return Err(Refusal::Carry);
+        };
+        if holders::is_shared(allowed, inode) {
+            return Err(Refusal::Shared);
+        }
+        let duplicates = Duplicates::of(allowed, inode, fd).ok_or(Refusal::Carry)?;
+        let watches = Watches::of(allowed, inode, &duplicates).ok_or(Refusal::Carry)?;
+        Ok(Old {
+            fd,
+            ty,
+            duplicates,
+            watches,
+        })
+    }
+
+    /// Puts `new` in its place, with its options and flags.
+    fn give_way_to(&self, allowed: Allowed, run: &Run, new: i32, cookie: u64) -> Result<(), Errno> {
+        options::carry_over(allowed, run, self.fd, new, cookie, self.ty);
+        let ask = |cmd, set| {
+            if let Ok(value) = sys::fcntl(allowed, self.fd, cmd, 0) {
+                let _ = sys::fcntl(allowed, new, set, value);
+            }
+        };
+        ask(libc::F_GETFL, libc::F_SETFL);
+        ask(F_GETSIG, F_SETSIG);
+        // struct f_owner_ex: whether it is a thread, a process or a group, and
+        // its number.
+        let mut owner = [0i32; 2];
+        let at = owner.as_mut_ptr() as usize;
+        if sys::fcntl(allowed, self.fd, F_GETOWN_EX, at).is_ok() && owner[1] != 0 {
+            let _ = sys::fcntl(allowed, new, F_SETOWN_EX, at);
+        }
+        // The highest number first: if the limit of descriptors has come down
+        // since, it is the one that fails, and nothing has changed yet.
+        let highest = self.duplicates.numbers().max().unwrap_or(self.fd);
+        self.put(allowed, new, highest)?;
+        for at in self.duplicates.numbers().filter(|at| *at != highest) {
+            self.put(allowed, new, at)?;
+        }
+        self.watches.restore(allowed);
+        Ok(())
+    }
+
+    fn put(&self, allowed: Allowed, new: i32, at: i32) -> Result<(), Errno> {
+        let close_on_exec =
+            sys::fcntl(allowed, at, libc::F_GETFD, 0) == Ok(libc::FD_CLOEXEC as usize);
+        let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
+        sys::dup3(allowed, new, at, flags)?;
+        if at != self.fd {
+            fds::copied(self.fd, at);
+        }
+        Ok(())
+    }
+}
 
 /// Binds a new Unix socket to the target and puts it at `fd`.
 #[inline(never)]
@@ -27,24 +101,16 @@ pub fn replace(
     placing: &Placing,
     record: &mut Record,
 ) -> Result<(), Errno> {
-    let fail = |record: &mut Record, e: i32, why: u16| {
-        record.check = Check::MoveRefused;
-        record.reason = why;
-        Err(Errno(e as u16))
-    };
     let was = placing.socket.ty;
-    if !was.is_stream() {
-        return fail(record, libc::EOPNOTSUPP, refusal::DATAGRAM);
-    }
-    let inode = sys::inode(allowed, fd)?;
-    if holders::is_shared(allowed, inode) {
-        return fail(record, libc::EADDRNOTAVAIL, refusal::SHARED);
-    }
-    let Some(Addr::Unix(name)) = placing.real.read() else {
-        return fail(record, libc::EAFNOSUPPORT, refusal::FAMILY);
+    let Placement::Unix(name) = placing.placement else {
+        return refused_with(record, Refusal::Family);
+    };
+    let old = match Old::of(allowed, fd, was) {
+        Ok(old) => old,
+        Err(why) => return refused_with(record, why),
     };
     if !make_way(allowed, &name) {
-        return fail(record, libc::EADDRINUSE, refusal::PATH);
+        return refused_with(record, Refusal::Path);
     }
     let new = sys::socket(
         allowed,
@@ -52,22 +118,15 @@ pub fn replace(
         i32::from(was.ty) | libc::SOCK_CLOEXEC,
         0,
     )?;
-    let bound = move_in(allowed, run, fd, new, inode, placing);
+    let bound = move_in(allowed, run, &old, new, &placing.real);
     sys::close(allowed, new);
     record.stages |= stage::FORWARD;
     record.flags |= flag::FORWARDED;
     match bound {
         Ok((cookie, real)) => {
             record.used = real;
-            enter(allowed, run, fd, placing, cookie, real, record.rule);
-            fds::made(
-                fd,
-                SocketType {
-                    domain: af::UNIX,
-                    ty: was.ty,
-                    protocol: 0,
-                },
-            );
+            table::enter(allowed, run, fd, placing, cookie, real, record.rule);
+            became_unix(fd, was);
             Ok(())
         }
         Err(e) => {
@@ -76,6 +135,136 @@ pub fn replace(
             record.check = Check::UnixBind;
             Err(e)
         }
+    }
+}
+
+fn became_unix(fd: i32, was: SocketType) {
+    fds::made(
+        fd,
+        SocketType {
+            domain: af::UNIX,
+            ty: was.ty,
+            protocol: 0,
+        },
+    );
+}
+
+fn move_in(
+    allowed: Allowed,
+    run: &Run,
+    old: &Old,
+    new: i32,
+    at: &RawAddr,
+) -> Result<(u64, RawAddr), Errno> {
+    sys::bind(allowed, new, at.bytes())?;
+    let real = name::local(allowed, new)?;
+    let cookie = sys::cookie(allowed, new)?;
+    old.give_way_to(allowed, run, new, cookie)?;
+    Ok((cookie, real))
+}
+
+/// Connects a new Unix socket to where the peer is and puts it at `fd`. If it
+/// cannot be connected nothing has changed.
+#[inline(never)]
+pub fn connect(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    cookie: u64,
+    peer: Peer<'_>,
+    record: &mut Record,
+) -> Result<(), Errno> {
+    let waits = sys::fcntl(allowed, fd, libc::F_GETFL, 0)
+        .is_ok_and(|flags| flags & libc::O_NONBLOCK as usize == 0);
+    loop {
+        let answer = sys::without_signals(allowed, || {
+            connect_once(allowed, run, fd, cookie, peer, record)
+        });
+        let is_full = answer == Err(Errno(libc::EAGAIN as u16));
+        if is_full && waits {
+            // The server's queue is full. Nothing is held here.
+            sys::futex_wait(allowed, &AtomicU32::new(0), 0, 1);
+            continue;
+        }
+        let answer = answer.map_err(as_inet);
+        record.kernel = answer.err().map_or(0, |e| e.0);
+        return answer;
+    }
+}
+
+fn connect_once(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    cookie: u64,
+    peer: Peer<'_>,
+    record: &mut Record,
+) -> Result<(), Errno> {
+    let was = peer.socket;
+    let old = match Old::of(allowed, fd, was) {
+        Ok(old) => old,
+        Err(why) => return refused_with(record, why),
+    };
+    let kind = i32::from(was.ty) | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let new = sys::socket(allowed, af::UNIX.into(), kind, 0)?;
+    record.stages |= stage::FORWARD;
+    record.flags |= flag::FORWARDED;
+    record.used = *peer.to;
+    let done = sys::connect(allowed, new, peer.to.bytes())
+        .and_then(|()| move_in_connected(allowed, run, &old, new, cookie, peer));
+    sys::close(allowed, new);
+    done
+}
+
+/// Puts a connected Unix socket in the place of the old socket, whose cookie
+/// was `before`.
+fn move_in_connected(
+    allowed: Allowed,
+    run: &Run,
+    old: &Old,
+    new: i32,
+    before: u64,
+    peer: Peer<'_>,
+) -> Result<(), Errno> {
+    let (fd, was) = (old.fd, old.ty);
+    let cookie = sys::cookie(allowed, new)?;
+    // The name that it has by now, if it has one: bound by the program.
+    let local = names::local_name(allowed, run, fd)
+        .and_then(|raw| raw.read())
+        .filter(|addr| !addr.is_auto())
+        .or_else(|| names::stand_in(was.domain, cookie))
+        .ok_or(Errno(libc::EAFNOSUPPORT as u16))?;
+    let placing = Placing {
+        real: name::local(allowed, new)?,
+        virt: names::connected_from(local),
+        kind: move_kind::UNIX,
+        marks: 0,
+        device: device(allowed, fd),
+        netns: sys::netns_cookie(allowed, new).unwrap_or(0),
+        socket: Socket {
+            cookie,
+            identity: Identity::Cookie,
+            ty: was,
+            is_exact: true,
+        },
+        placement: Placement::Address(local),
+    };
+    old.give_way_to(allowed, run, new, cookie)?;
+    run.state.moves.remove(before);
+    table::enter(allowed, run, fd, &placing, cookie, placing.real, peer.rule);
+    became_unix(fd, was);
+    fds::bound(fd);
+    table::enter_peer(allowed, run, fd, cookie, peer);
+    Ok(())
+}
+
+/// What a Unix socket's failure to connect is called for the program.
+fn as_inet(e: Errno) -> Errno {
+    match i32::from(e.0) {
+        libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EPROTOTYPE | libc::EAGAIN => {
+            Errno(libc::ECONNREFUSED as u16)
+        }
+        _ => e,
     }
 }
 
@@ -103,7 +292,7 @@ pub fn make_way(allowed: Allowed, name: &UnixName) -> bool {
 ///
 /// A datagram socket asks: `unix_find_other` refuses it with `ECONNREFUSED` only
 /// where there is nobody, and a server of another type hears nothing of it.
-fn is_abandoned(allowed: Allowed, name: &UnixName) -> bool {
+pub fn is_abandoned(allowed: Allowed, name: &UnixName) -> bool {
     let Ok(fd) = sys::socket(
         allowed,
         af::UNIX.into(),
@@ -115,125 +304,4 @@ fn is_abandoned(allowed: Allowed, name: &UnixName) -> bool {
     let answer = sys::connect(allowed, fd, Addr::Unix(*name).write().bytes());
     sys::close(allowed, fd);
     answer == Err(Errno(libc::ECONNREFUSED as u16))
-}
-
-#[inline(never)]
-fn move_in(
-    allowed: Allowed,
-    run: &Run,
-    fd: i32,
-    new: i32,
-    inode: u64,
-    placing: &Placing,
-) -> Result<(u64, RawAddr), Errno> {
-    sys::bind(allowed, new, placing.real.bytes())?;
-    let real = name::local(allowed, new)?;
-    let cookie = sys::cookie(allowed, new)?;
-    options::carry_over(allowed, run, fd, new, cookie, placing.socket.ty);
-    for (get, set) in [
-        (libc::F_GETFL, libc::F_SETFL),
-        (libc::F_GETOWN, libc::F_SETOWN),
-        (10 + 1, 10), // F_GETSIG, F_SETSIG
-    ] {
-        if let Ok(value) = sys::fcntl(allowed, fd, get, 0) {
-            let _ = sys::fcntl(allowed, new, set, value);
-        }
-    }
-    let watches = Watches::of(allowed, inode, fd);
-    let mut wanted = [0u8; 40];
-    let wanted = holders::link_text(inode, &mut wanted);
-    let mut duplicates = [-1; MOST];
-    let mut count = 0;
-    let listed = holders::each_own_fd(allowed, |at, link| {
-        if link == wanted
-            && let Some(slot) = duplicates.get_mut(count)
-        {
-            *slot = at;
-            count += 1;
-        }
-    });
-    if !listed || count == 0 {
-        // No /proc here: the one descriptor that is known.
-        duplicates[0] = fd;
-        count = 1;
-    }
-    for &at in duplicates.get(..count).unwrap_or(&[]) {
-        let close_on_exec =
-            sys::fcntl(allowed, at, libc::F_GETFD, 0) == Ok(libc::FD_CLOEXEC as usize);
-        let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
-        sys::dup3(allowed, new, at, flags)?;
-        if at != fd {
-            fds::copied(fd, at);
-        }
-    }
-    watches.restore(allowed);
-    Ok((cookie, real))
-}
-
-/// The epoll registrations of a socket: the kernel drops them when the old
-/// socket goes.
-struct Watches {
-    all: [(i32, i32, u32, u64); MOST],
-    count: usize,
-}
-
-impl Watches {
-    /// Registrations in any epoll instance of this process, as
-    /// `/proc/self/fdinfo` tells them. None are looked for if no hook saw the
-    /// descriptor being watched and its whole life was seen.
-    fn of(allowed: Allowed, inode: u64, fd: i32) -> Watches {
-        let mut watches = Watches {
-            all: [(0, 0, 0, 0); MOST],
-            count: 0,
-        };
-        if !fds::get(fd).is_watched() {
-            return watches;
-        }
-        holders::each_own_fd(allowed, |ep, link| {
-            if link == b"anon_inode:[eventpoll]" {
-                watches.read(allowed, ep, inode);
-            }
-        });
-        watches
-    }
-
-    /// Lines of an epoll descriptor's fdinfo:
-    /// `tfd:        5 events:       19 data:  5  pos:0 ino:… sdev:…`
-    fn read(&mut self, allowed: Allowed, ep: i32, inode: u64) {
-        let mut path = [0u8; 48];
-        if let Some(path) = text::print(&mut path, b"/proc/self/fdinfo/", ep as u64, b"") {
-            holders::each_line(allowed, path, |line| self.line(ep, line, inode));
-        }
-    }
-
-    fn line(&mut self, ep: i32, line: &[u8], inode: u64) {
-        let field = |name: &[u8], radix: u32| -> Option<u64> {
-            let at = line.windows(name.len()).position(|w| w == name)? + name.len();
-            let text = line.get(at..)?.trim_ascii_start();
-            let digits = || text.iter().map_while(|c| char::from(*c).to_digit(radix));
-            digits().next()?;
-            digits().try_fold(0u64, |n, digit| {
-                n.checked_mul(u64::from(radix))?
-                    .checked_add(u64::from(digit))
-            })
-        };
-        let parsed = (|| {
-            let target = i32::try_from(field(b"tfd:", 10)?).ok()?;
-            let events = field(b"events:", 16)? as u32;
-            let data = field(b"data:", 16)?;
-            let found = field(b" ino:", 16)?;
-            (found == inode).then_some((ep, target, events, data))
-        })();
-        if let (Some(watch), Some(to)) = (parsed, self.all.get_mut(self.count)) {
-            *to = watch;
-            self.count += 1;
-        }
-    }
-
-    fn restore(&self, allowed: Allowed) {
-        for &(ep, target, events, data) in self.all.get(..self.count).unwrap_or(&[]) {
-            let _ = sys::epoll_add(allowed, ep, target, events, data);
-            fds::watched(target);
-        }
-    }
 }

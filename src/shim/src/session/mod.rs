@@ -156,6 +156,32 @@ pub fn has_moves() -> bool {
     count(&MOVES) != 0
 }
 
+/// Which sends there is something to ask about, as bits of [`look_at`]: until
+/// there is a run, all of them.
+#[unsafe(link_section = ".data")]
+static SENDS: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// Bits of what [`looks_at`] is asked.
+pub mod look_at {
+    /// Sends that name a peer, of sockets that have their port.
+    pub const NAMED: u32 = 1;
+    /// Sends that name none, of sockets that may get a port by them.
+    pub const UNNAMED: u32 = 1 << 1;
+}
+
+/// Is there something to ask about sends of this kind?
+#[inline(always)]
+pub fn looks_at(sends: u32) -> bool {
+    SENDS.load(Relaxed) & sends != 0
+}
+
+/// The sends that the rules or the log of this run are about.
+fn sends_of(run: &Run) -> u32 {
+    let is_told = run.view.has_implicit_rules() || !run.has_option(option::SHOWN_ONLY);
+    let bit = |is_looked_at: bool, bit: u32| if is_looked_at { bit } else { 0 };
+    bit(run.view.has_rules(Op::Connect), look_at::NAMED) | bit(is_told, look_at::UNNAMED)
+}
+
 /// May a Unix socket stand in for another one?
 #[inline(always)]
 pub fn has_unix_moves() -> bool {
@@ -212,6 +238,7 @@ fn start() -> Option<&'static Run> {
             PHASE.store(READY, Release);
             let run = get();
             if let Some(run) = run {
+                SENDS.store(sends_of(run), Relaxed);
                 let header = &run.state.header;
                 count_in(&header.moves, &header.unix_moves);
             }
@@ -230,6 +257,7 @@ fn start() -> Option<&'static Run> {
         }
         Ok(None) => {
             PHASE.store(WITHOUT, Release);
+            SENDS.store(0, Relaxed);
             count_in(&NONE, &NONE);
             None
         }

@@ -14,6 +14,7 @@ mod listen;
 mod mptcp;
 mod netlink;
 mod opts;
+mod pair;
 pub mod quirks;
 mod raw;
 mod socket;
@@ -25,6 +26,7 @@ mod vsock;
 mod vsock_connect;
 
 pub(super) use inet::needs_scope;
+pub use pair::Claim;
 pub(super) use tcp::inet_rcv_saddr_equal;
 pub use unix::PathState;
 

@@ -1,0 +1,253 @@
+//! The run's table of redirected sockets: putting one in, and finding it again
+//! from a descriptor.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::shared::{Moved, PEER_KEY, Tag, move_kind, move_mark};
+use bindgate_core::socket::{KindSet, SocketType};
+
+use super::{IP_LOCAL_PORT_RANGE, Placing, alive};
+use crate::own::name;
+use crate::session::Run;
+use crate::sys::allowed::needs;
+use crate::sys::{self, Allowed};
+
+/// Puts a redirected socket into the run's table.
+pub fn enter(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    placing: &Placing,
+    cookie: u64,
+    real: RawAddr,
+    rule: u32,
+) {
+    let mut virt = placing.virt;
+    let real_port = real.read().and_then(|a| a.port());
+    if let (true, Some(port)) = (virt.is_auto(), real_port) {
+        virt = virt.with_port(port);
+    }
+    let stream = placing.socket.ty.is_stream();
+    let mut marks = placing.marks;
+    let range = sys::getsockopt_int(allowed, fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE);
+    // On a socket that gets its port only when it connects
+    // (`IP_BIND_ADDRESS_NO_PORT`) the range would be one.
+    let has_port = real_port.is_some_and(|port| port != 0);
+    let taggable =
+        stream && has_port && matches!(real.family(), Some(af::INET | af::INET6)) && range == Ok(0);
+    if !taggable {
+        marks |= move_mark::NO_TAG;
+    }
+    if marks & (move_mark::REUSEADDR | move_mark::REUSEPORT) == 0 {
+        forget_earlier(run, placing, &real);
+    }
+    let entry = Moved {
+        cookie,
+        netns: placing.netns,
+        kind: placing.kind,
+        marks,
+        uid: sys::geteuid(allowed).unwrap_or(u32::MAX),
+        rule,
+        device: placing.device,
+        socket: placing.socket.ty,
+        virt: virt.write(),
+        real,
+    };
+    let tag = insert(allowed, run, &entry);
+    if let (true, Some(Tag(tag))) = (taggable, tag) {
+        let _ = sys::setsockopt(
+            allowed,
+            fd,
+            libc::IPPROTO_IP,
+            IP_LOCAL_PORT_RANGE,
+            &tag.to_ne_bytes(),
+        );
+    }
+    if let Some(port) = real_port {
+        run.state.mark_port(port as u16);
+    }
+    let header = &run.state.header;
+    if real.family() == Some(af::UNIX) {
+        header.unix_moves.fetch_add(1, Relaxed);
+    }
+    header.moves.fetch_add(1, Relaxed);
+}
+
+/// The kernel let nobody share the place: what was there is gone, and so are its
+/// children.
+#[inline(never)]
+fn forget_earlier(run: &Run, placing: &Placing, real: &RawAddr) {
+    let ty = placing.socket.ty;
+    let is_gone = |m: &Moved| {
+        m.real == *real
+            && m.netns == placing.netns
+            && m.kind != move_kind::CONNECT
+            && same_table(m.socket, ty)
+    };
+    while let Some(cookie) = run.state.moves.first_at(None, Some(real), is_gone) {
+        run.state.moves.remove(cookie);
+        run.state.socket_options.forget(cookie);
+    }
+}
+
+/// A socket that was bound without a port (`IP_BIND_ADDRESS_NO_PORT`) may have
+/// got one by connecting: its entry says so from then on.
+pub fn got_port(allowed: Allowed, run: &Run, fd: i32, cookie: u64) {
+    let Some(before) = run.state.moves.find(cookie) else {
+        return;
+    };
+    if before.real.read().and_then(|a| a.port()) == Some(0)
+        && let Ok(real) = name::local(allowed, fd)
+    {
+        insert(allowed, run, &Moved { real, ..before });
+    }
+}
+
+/// Whoever looked for room before may have lost it to another process.
+fn insert(allowed: Allowed, run: &Run, entry: &Moved) -> Option<Tag> {
+    run.state.moves.insert(entry).or_else(|| {
+        alive::make_room(allowed, run, entry.cookie);
+        run.state.moves.insert(entry)
+    })
+}
+
+/// A call to one address that a rule sent to another one.
+#[derive(Clone, Copy)]
+pub struct Peer<'a> {
+    /// The socket, as its program believes it to be.
+    pub socket: SocketType,
+    /// The address that the program called.
+    pub asked: &'a RawAddr,
+    /// Where it goes.
+    pub to: &'a RawAddr,
+    /// The rule that sent it there.
+    pub rule: u32,
+}
+
+/// Keeps the peer's name that the program should see.
+pub fn enter_peer(allowed: Allowed, run: &Run, fd: i32, cookie: u64, peer: Peer<'_>) {
+    let entered = insert(
+        allowed,
+        run,
+        &Moved {
+            cookie: cookie | PEER_KEY,
+            netns: sys::netns_cookie(allowed, fd).unwrap_or(0),
+            kind: move_kind::CONNECT,
+            marks: move_mark::NO_TAG,
+            uid: 0,
+            rule: peer.rule,
+            device: 0,
+            socket: peer.socket,
+            virt: *peer.asked,
+            real: *peer.to,
+        },
+    );
+    if entered.is_some() {
+        run.state.header.moves.fetch_add(1, Relaxed);
+    }
+}
+
+/// A socket of the table, found from a descriptor.
+pub struct Found {
+    /// The entry: of the socket itself, or of the listener that it came from.
+    pub moved: Moved,
+    /// Was it accepted from the socket of the entry?
+    pub is_child: bool,
+    /// `SO_COOKIE` of the descriptor's own socket.
+    pub cookie: u64,
+    /// Its real local name.
+    pub real: RawAddr,
+}
+
+impl Found {
+    /// Is it a Unix socket in place of one of another family?
+    pub fn is_replaced(&self) -> bool {
+        self.moved.socket.domain != af::UNIX && self.real.family() == Some(af::UNIX)
+    }
+}
+
+/// Is `fd` a redirected socket, or a child of one? Asks the kernel only if the
+/// run has such sockets at all, and then no more than it must.
+#[inline(never)]
+pub fn find(allowed: Allowed, run: &Run, fd: i32) -> Option<Found> {
+    let header = &run.state.header;
+    if header.moves.load(Relaxed) == 0 || !allowed.may_all(needs::IDENTIFY) {
+        return None;
+    }
+    let real = name::local(allowed, fd).ok()?;
+    match real.read() {
+        Some(Addr::Unix(_)) if header.unix_moves.load(Relaxed) == 0 => return None,
+        // No name, or one that is no address: nothing of ours is there.
+        None => return None,
+        Some(addr) => {
+            if let Some(port) = addr.port()
+                && !run.state.may_be_moved(port as u16)
+            {
+                return None;
+            }
+        }
+    }
+    let cookie = sys::cookie(allowed, fd).ok()?;
+    let moves = &run.state.moves;
+    if let Some(moved) = moves.find(cookie) {
+        return Some(Found {
+            moved,
+            is_child: false,
+            cookie,
+            real,
+        });
+    }
+    let moved = listener(allowed, run, fd, &real)?;
+    Some(Found {
+        moved,
+        is_child: true,
+        cookie,
+        real,
+    })
+}
+
+/// The entry of the listener that a socket at `real` was accepted from.
+#[inline(never)]
+fn listener(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Moved> {
+    let moves = &run.state.moves;
+    let at = |real: &RawAddr, is_it: &dyn Fn(&Moved) -> bool| {
+        let cookie = moves.first_at(None, Some(real), is_it)?;
+        moves.find(cookie)
+    };
+    if real.family() == Some(af::UNIX) {
+        return at(real, &|m| m.real == *real);
+    }
+    let same_place = |m: &Moved| {
+        m.real.family() == real.family()
+            && m.real.read().and_then(|a| a.port()) == real.read().and_then(|a| a.port())
+    };
+    let range = sys::getsockopt_int(allowed, fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE);
+    let tagged = range.ok().and_then(|tag| moves.by_tag(Tag(tag as u32)));
+    if let Some(moved) = tagged.filter(same_place) {
+        return Some(moved);
+    }
+    // No tag: not a child, unless the listener could not carry one, or the
+    // kernel has no such option (before Linux 6.3). The tag of an entry that is
+    // gone: another listener took that one's place. Then the place decides.
+    let untagged = |m: &Moved| range != Ok(0) || m.marks & move_mark::NO_TAG != 0;
+    let moved = at(real, &|m| {
+        m.socket.is_stream() && same_place(m) && untagged(m)
+    })?;
+    name::peer(allowed, fd).is_ok().then_some(moved)
+}
+
+/// Sets and clears marks of a redirected socket.
+pub fn mark(allowed: Allowed, run: &Run, fd: i32, on: u32, off: u32) {
+    if let Ok(cookie) = sys::cookie(allowed, fd) {
+        run.state.moves.set_marks(cookie, on, off);
+    }
+}
+
+/// Do two sockets of these kinds share a bind table?
+fn same_table(a: SocketType, b: SocketType) -> bool {
+    let tables = [KindSet::TCP, KindSet::UDP, KindSet::VSOCK];
+    tables
+        .into_iter()
+        .any(|t| a.kinds().intersects(t) && b.kinds().intersects(t))
+}
