@@ -189,8 +189,19 @@ pub fn set_option(
     let Some(scratch) = Scratch::new(allowed, found.moved.socket) else {
         return Some(Ok(()));
     };
-    if let Err(e) = sys::setsockopt_from(allowed, scratch.fd, level, name, value, len) {
+    let set = sys::setsockopt_from(allowed, scratch.fd, level, name, value, len);
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_DETACH_FILTER) {
+        // The scratch socket never has one.
+        let detached = has_filter(run, found);
+        keep_filter(allowed, run, found, false);
+        return Some(detached.then_some(()).ok_or(Errno(libc::ENOENT as u16)));
+    }
+    if let Err(e) = set {
         return Some(Err(e));
+    }
+    if level == libc::SOL_SOCKET && matches!(name, libc::SO_ATTACH_FILTER | SO_ATTACH_BPF) {
+        keep_filter(allowed, run, found, true);
+        return Some(Ok(()));
     }
     let mut kept = [0u8; VALUE];
     if let Ok(len) = sys::getsockopt(allowed, scratch.fd, level, name, &mut kept) {
@@ -205,6 +216,30 @@ pub fn set_option(
         );
     }
     Some(Ok(()))
+}
+
+/// Where it is kept that the program attached a filter: at a level that no
+/// option has.
+const FILTER: (i32, i32) = (-1, libc::SO_ATTACH_FILTER);
+
+fn keep_filter(allowed: Allowed, run: &Run, found: &Found, on: bool) {
+    let value = [u8::from(on)];
+    alive::keep_option(
+        allowed,
+        run,
+        found.cookie,
+        found.moved.netns,
+        FILTER,
+        &value,
+    );
+}
+
+fn has_filter(run: &Run, found: &Found) -> bool {
+    let kept = run
+        .state
+        .socket_options
+        .get(found.cookie, FILTER.0, FILTER.1);
+    kept.is_some_and(|(value, len)| value.get(..len) == Some(&[1]))
 }
 
 /// What getsockopt(2) on a redirected socket is to say.
@@ -273,6 +308,11 @@ pub unsafe fn get_option(
     };
     // The kernel checks length and memory; what was set is put in afterwards.
     let asked = scratch.as_ref().map_or(fd, |scratch| scratch.fd);
+    if let (Some(scratch), Some((kept, len))) = (&scratch, &kept) {
+        // How long the answer is may depend on the value.
+        let kept = kept.get(..*len).unwrap_or(&[]);
+        let _ = sys::setsockopt(allowed, scratch.fd, level, name, kept);
+    }
     // SAFETY: as the caller says.
     if let Err(e) = unsafe { sys::getsockopt_into(allowed, asked, level, name, value, len) } {
         return Some(Err(e));
