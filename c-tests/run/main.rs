@@ -2,8 +2,10 @@
 //! it or above it can tell the two apart.
 
 mod bounds;
+mod container;
 mod disk;
 mod docs;
+mod guest;
 mod policy;
 mod predicted;
 mod process;
@@ -24,8 +26,10 @@ fn main() {
     support::main(|| {
         let mut trials = process::trials();
         trials.extend(bounds::trials());
+        trials.extend(container::trials());
         trials.extend(disk::trials());
         trials.extend(docs::trials());
+        trials.extend(guest::trials());
         trials.extend(policy::trials());
         trials.extend(tamper::trials());
         trials.extend(predicted::trials());

@@ -27,7 +27,7 @@ mod stage;
 pub use patience::{Patience, until};
 pub use run::{Below, Outcome, Process, Run, Way};
 pub use spaces::{in_net, in_net_and_mounts, mount_tmpfs, mount_tmpfs_of};
-pub use stage::{compile, compile_as, compile_library, sources, stage, which, work_dir};
+pub use stage::{compile, compile_as, compile_library, helper, sources, stage, which, work_dir};
 
 /// Stands for the library in a list of [`Way::Preload`].
 pub const BINDGATE: &str = "$BINDGATE";

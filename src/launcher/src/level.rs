@@ -6,7 +6,11 @@
 //! programs of a run are under the same ones, so the launcher tries the calls
 //! of the library and hands on which ones work.
 
-use bindgate_sys::{Allowed, Calls, filter};
+use std::fmt::Write as _;
+
+use bindgate_core::policy::{Action, Op, Policy, TargetSpec, View};
+use bindgate_sys::allowed::needs;
+use bindgate_sys::{Allowed, Call, Calls, filter};
 
 /// The filters that bind the launcher.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +20,62 @@ pub struct Inherited {
     /// The calls that they let through.
     calls: Calls,
 }
+
+/// What is lost without certain calls.
+struct Loss {
+    /// The calls that it takes.
+    needs: Calls,
+    /// A full sentence.
+    text: &'static str,
+    /// Does the policy need it?
+    matters: fn(&Policy, &View<'_>) -> bool,
+}
+
+const LOSSES: [Loss; 6] = [
+    Loss {
+        needs: needs::IDENTIFY,
+        text: "Sockets cannot be identified: where a rule depends on more than the address, \
+               a deny matches and an allow does not.",
+        matters: |policy, _| !policy.rules.is_empty(),
+    },
+    Loss {
+        needs: needs::USER,
+        text: "Users cannot be told apart: a deny with `user` matches, an allow with it does not.",
+        matters: |_, view| Op::ALL.iter().any(|op| view.needs_user(*op)),
+    },
+    Loss {
+        needs: needs::REDIRECT,
+        text: "Sockets cannot be redirected: move and hide are refused with EACCES.",
+        matters: |policy, _| {
+            let redirects = |action: &Action| matches!(action, Action::Move(_) | Action::Hide);
+            policy.rules.iter().any(|rule| redirects(&rule.action))
+        },
+    },
+    Loss {
+        needs: needs::REDIRECT_TO_UNIX,
+        text: "Sockets of another family cannot be redirected to a Unix socket: such a move \
+               is refused with EACCES.",
+        matters: |policy, _| {
+            policy.rules.iter().any(|rule| {
+                matches!(
+                    rule.action,
+                    Action::Move(TargetSpec::Path(_) | TargetSpec::Abstract(_))
+                )
+            })
+        },
+    },
+    Loss {
+        needs: needs::LOOK_AT_PROGRAM,
+        text: "Programs cannot be looked at before they start: one that bindgate cannot \
+               intercept starts although the policy enforces.",
+        matters: |_, view| view.is_enforcing(),
+    },
+    Loss {
+        needs: Calls::of(&[Call::SocketOther]),
+        text: "AF_VSOCK sockets cannot be made.",
+        matters: |_, _| false,
+    },
+];
 
 impl Inherited {
     /// Looks for filters, and tries what they let through; `None` if there are
@@ -33,4 +93,64 @@ impl Inherited {
     pub fn for_ticket(&self) -> Option<(u32, u64)> {
         Some((self.count?, self.calls.word()))
     }
+
+    /// The calls that the processes of a run may make.
+    fn usable(&self) -> Calls {
+        match self.count {
+            Some(_) => self.calls,
+            None => Calls::NONE,
+        }
+    }
+
+    /// What is lost.
+    fn losses(&self) -> impl Iterator<Item = &'static Loss> {
+        let usable = self.usable();
+        LOSSES
+            .iter()
+            .filter(move |loss| !usable.has_all(loss.needs))
+    }
+
+    /// What is lost and the policy needs, as sentences; empty if it is nothing.
+    pub fn warning(&self, policy: &Policy, view: &View<'_>) -> String {
+        let mut text = String::new();
+        for loss in self.losses().filter(|loss| (loss.matters)(policy, view)) {
+            let _ = write!(text, " {}", loss.text);
+        }
+        if text.is_empty() {
+            return text;
+        }
+        let why = match self.count {
+            Some(_) => "the seccomp filter here forbids calls that bindgate needs.",
+            None => UNCOUNTED,
+        };
+        format!("{why}{text}")
+    }
+}
+
+/// Why nothing may be done although it works.
+const UNCOUNTED: &str = "a seccomp filter is there, and this kernel does not say how many bind a \
+                         process (Linux 5.9 does): bindgate makes no system call of its own.";
+
+/// What `doctor` says about the filters that are there.
+pub fn describe() -> String {
+    let Some(inherited) = Inherited::find() else {
+        return "seccomp: no filter is there; nothing is lost\n".into();
+    };
+    let mut text = match inherited.count {
+        Some(1) => String::from("seccomp: 1 filter is there, as in a container"),
+        Some(n) => format!("seccomp: {n} filters are there, as in a container"),
+        None => format!("seccomp: {UNCOUNTED}"),
+    };
+    let mut losses = inherited.losses().peekable();
+    if inherited.count.is_some() {
+        text += match losses.peek() {
+            None => "; they let through all that bindgate needs, and nothing is lost",
+            Some(_) => "; this is lost:",
+        };
+    }
+    text.push('\n');
+    for loss in losses {
+        let _ = writeln!(text, "  {}", loss.text);
+    }
+    text
 }

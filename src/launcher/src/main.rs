@@ -149,7 +149,11 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         }
         cli::Command::Check(files) => policy::check(&files),
         cli::Command::Show(files) => policy::show(&files),
-        cli::Command::Doctor(doctor) => doctor::doctor(&doctor),
+        cli::Command::Doctor(doctor) => {
+            let status = doctor::doctor(&doctor)?;
+            print!("{}", level::describe());
+            Ok(status)
+        }
         cli::Command::Simulate(args) => simulate::simulate(&args),
         cli::Command::Explain(args) => explain::explain(&args),
         cli::Command::Man(dir) => manual::man(dir.as_deref()),

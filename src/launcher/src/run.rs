@@ -18,6 +18,7 @@ use super::{Failure, complain, exit, library, outer, policy, wait};
 use super::{doctor, reach};
 use bindgate_daemon::{Counter, Handle, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
+use bindgate_os::limits::{self, with_large_files};
 use bindgate_os::process::{self, Strings};
 use bindgate_os::{self as sys, signal};
 
@@ -31,6 +32,14 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let is_place = |r: &Rule| matches!(r.action, Action::Move(_) | Action::Hide);
     let places = plan.policy.rules.iter().any(is_place);
     compiled.warn(&plan.policy);
+    let filters = Inherited::find();
+    if let Some(filters) = &filters {
+        let warning = filters.warning(&plan.policy, &compiled.view()?);
+        if !warning.is_empty() {
+            complain(format_args!("warning: {warning}"));
+        }
+    }
+    let filters = filters.and_then(|filters| filters.for_ticket());
     let library = library::find()?;
     let observe = plan.observe;
     let enforcing = compiled.view()?.is_enforcing() && !observe;
@@ -67,13 +76,21 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let has_file = path.is_some();
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
     let with_file = setup.target.is_file();
-    let filters = Inherited::find().and_then(|inherited| inherited.for_ticket());
 
+    if limits::data().rlim_max < limits::DATA {
+        return Err(Failure::say(
+            exit::SYSTEM,
+            format!(
+                "the process that writes the log needs {} KiB of memory, which `ulimit -Hd` does not let it have",
+                limits::DATA / 1024
+            ),
+        ));
+    }
     let inherited = signal::take_over();
     let failed = |e| Failure::new(exit::SYSTEM, "the process that writes the log", e);
     let (starting, setup) = Starting::fork(setup, !run.exec).map_err(failed)?;
     // The longest step, while the other process starts.
-    if let Err(e) = reserve_state(&setup.state, places) {
+    if let Err(e) = with_large_files(|| reserve_state(&setup.state, places)) {
         // It may be gone already, for the same reason.
         path.map(std::fs::remove_file);
         return Err(no_memory("state", State::SIZE, &e));
@@ -150,7 +167,8 @@ fn memory_policy(words: Vec<u64>, options: u32) -> Result<(Vec<u64>, OwnedFd), F
         sys::seal(&fd, true)?;
         Ok(fd)
     };
-    let fd = make().map_err(|e: std::io::Error| no_memory("policy", bytes.len(), &e))?;
+    let fd = with_large_files(make);
+    let fd = fd.map_err(|e: std::io::Error| no_memory("policy", bytes.len(), &e))?;
     Ok((words, fd))
 }
 
@@ -160,7 +178,7 @@ fn memory_state() -> Result<OwnedFd, Failure> {
         sys::seal(&fd, false)?;
         Ok(fd)
     };
-    make().map_err(|e: std::io::Error| no_memory("state", State::SIZE, &e))
+    with_large_files(make).map_err(|e: std::io::Error| no_memory("state", State::SIZE, &e))
 }
 
 /// Has the state's pages made, without those of moves where the policy
@@ -175,9 +193,13 @@ fn reserve_state(state: &OwnedFd, places: bool) -> std::io::Result<()> {
 
 fn no_memory(what: &str, size: usize, e: &std::io::Error) -> Failure {
     let size = size.div_ceil(1024);
+    let limit = match e.raw_os_error() {
+        Some(libc::EFBIG) => ", which `ulimit -Hf` does not let it have",
+        _ => "",
+    };
     Failure::new(
         exit::SYSTEM,
-        format_args!("no shared memory for the run's {what} ({size} KiB)"),
+        format_args!("no shared memory for the run's {what} ({size} KiB){limit}"),
         e,
     )
 }

@@ -11,6 +11,7 @@
 
 pub mod diag;
 pub mod doors;
+pub mod limits;
 pub mod process;
 pub mod signal;
 pub mod unix;

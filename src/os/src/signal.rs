@@ -3,22 +3,30 @@
 use std::io;
 use std::mem::zeroed;
 
-use super::check;
+use super::{check, limits};
 
 /// What the launcher inherited, to be given back to the program.
 pub struct Inherited {
     mask: libc::sigset_t,
     child: libc::sigaction,
+    data: libc::rlimit,
 }
 
-/// Blocks every signal and makes children waitable, whatever the parent left.
+/// Blocks every signal, makes children waitable and takes as much memory as is
+/// to be had, whatever the parent left.
 pub fn take_over() -> Inherited {
+    let data = limits::data();
+    limits::set_data(&libc::rlimit {
+        rlim_cur: data.rlim_max,
+        ..data
+    });
     // SAFETY: all-zero is a value of these structures; all pointers are to
     // locals.
     unsafe {
         let mut inherited = Inherited {
             mask: zeroed(),
             child: zeroed(),
+            data,
         };
         let mut all: libc::sigset_t = zeroed();
         libc::sigfillset(&raw mut all);
@@ -40,6 +48,7 @@ pub fn leave_no_zombies() {
 impl Inherited {
     /// Gives back what was there, right before exec.
     pub fn restore(&self) {
+        limits::set_data(&self.data);
         // SAFETY: both came from the kernel.
         unsafe {
             libc::sigaction(libc::SIGCHLD, &raw const self.child, std::ptr::null_mut());

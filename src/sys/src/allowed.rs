@@ -168,6 +168,7 @@ impl Calls {
 
     /// The set of these calls.
     #[must_use]
+    #[inline]
     pub const fn of(calls: &[Call]) -> Calls {
         let (mut bits, mut rest) = (0, calls);
         while let [call, others @ ..] = rest {
@@ -179,36 +180,42 @@ impl Calls {
 
     /// The set as a word that another process can read with [`Calls::from_word`].
     #[must_use]
+    #[inline]
     pub const fn word(self) -> u64 {
         self.0
     }
 
     /// The set that a word stands for; bits that mean nothing here are dropped.
     #[must_use]
+    #[inline]
     pub const fn from_word(word: u64) -> Calls {
         Calls(word & Calls::ALL.0)
     }
 
     /// The set with one call more.
     #[must_use]
+    #[inline]
     pub const fn with(self, call: Call) -> Calls {
         Calls(self.0 | 1 << call as u8)
     }
 
     /// The set with all calls of another one.
     #[must_use]
+    #[inline]
     pub const fn and(self, other: Calls) -> Calls {
         Calls(self.0 | other.0)
     }
 
     /// Is the call in the set?
     #[must_use]
+    #[inline]
     pub const fn has(self, call: Call) -> bool {
         self.0 & 1 << call as u8 != 0
     }
 
     /// Are all calls of the other set in this one?
     #[must_use]
+    #[inline]
     pub const fn has_all(self, other: Calls) -> bool {
         other.0 & !self.0 == 0
     }
@@ -234,6 +241,7 @@ impl Allowed {
 
     /// These calls and no others.
     #[must_use]
+    #[inline]
     pub const fn only(calls: Calls) -> Allowed {
         Allowed {
             forbidden: Calls::ALL.0 & !calls.0,
@@ -256,6 +264,7 @@ impl Allowed {
 
     /// Is nothing allowed but what the program does itself?
     #[must_use]
+    #[inline]
     pub const fn is_none(self) -> bool {
         self.forbidden == Calls::ALL.0
     }

@@ -9,6 +9,7 @@ use crate::{Allowed, Call, Errno};
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn fstat(allowed: Allowed, fd: i32) -> Result<libc::stat, Errno> {
     let mut st = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the kernel fills in a live structure; zeroed plain integers are
@@ -23,6 +24,7 @@ pub fn fstat(allowed: Allowed, fd: i32) -> Result<libc::stat, Errno> {
 ///
 /// # Errors
 /// As fstat(2).
+#[inline]
 pub fn inode(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
     Ok(fstat(allowed, fd)?.st_ino)
 }
@@ -31,6 +33,7 @@ pub fn inode(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn stat(allowed: Allowed, path: &[u8]) -> Result<libc::stat, Errno> {
     debug_assert!(path.last() == Some(&0));
     let mut st = MaybeUninit::<libc::stat>::zeroed();
@@ -54,6 +57,7 @@ pub fn stat(allowed: Allowed, path: &[u8]) -> Result<libc::stat, Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn open_at(
     allowed: Allowed,
     dir: i32,
@@ -81,6 +85,7 @@ pub fn open_at(
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn open(allowed: Allowed, path: &[u8], flags: i32) -> Result<i32, Errno> {
     open_at(allowed, libc::AT_FDCWD, path, flags, 0)
 }
@@ -89,6 +94,7 @@ pub fn open(allowed: Allowed, path: &[u8], flags: i32) -> Result<i32, Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn read(allowed: Allowed, fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes to a live slice.
     unsafe {
@@ -107,6 +113,7 @@ pub fn read(allowed: Allowed, fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn pread(allowed: Allowed, fd: i32, buf: &mut [u8], at: u64) -> Result<usize, Errno> {
     // SAFETY: the kernel writes to a live slice.
     unsafe {
@@ -126,6 +133,7 @@ pub fn pread(allowed: Allowed, fd: i32, buf: &mut [u8], at: u64) -> Result<usize
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn write(allowed: Allowed, fd: i32, buf: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads a live slice.
     unsafe {
@@ -141,6 +149,7 @@ pub fn write(allowed: Allowed, fd: i32, buf: &[u8]) -> Result<usize, Errno> {
 }
 
 /// write(2), until all of it is written or no more can be; how many bytes are.
+#[inline]
 pub fn write_all(allowed: Allowed, fd: i32, buf: &[u8]) -> usize {
     let mut done = 0;
     while let Some(rest) = buf.get(done..)
@@ -159,6 +168,7 @@ pub fn write_all(allowed: Allowed, fd: i32, buf: &[u8]) -> usize {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn getdents(allowed: Allowed, fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes to a live slice.
     unsafe {
@@ -177,6 +187,7 @@ pub fn getdents(allowed: Allowed, fd: i32, buf: &mut [u8]) -> Result<usize, Errn
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn readlink_at(
     allowed: Allowed,
     dir: i32,
@@ -202,6 +213,7 @@ pub fn readlink_at(
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn unlink(allowed: Allowed, path: &[u8]) -> Result<(), Errno> {
     debug_assert!(path.last() == Some(&0));
     // SAFETY: the kernel reads a live string.
@@ -219,11 +231,13 @@ pub fn unlink(allowed: Allowed, path: &[u8]) -> Result<(), Errno> {
 }
 
 /// May the real user read the file?
+#[inline]
 pub fn may_read(allowed: Allowed, path: &[u8]) -> bool {
     access(allowed, path, libc::R_OK).is_ok()
 }
 
 /// faccessat(2).
+#[inline]
 pub(crate) fn access(allowed: Allowed, path: &[u8], mode: i32) -> Result<usize, Errno> {
     debug_assert!(path.last() == Some(&0));
     // SAFETY: the kernel reads a live string.
@@ -243,6 +257,7 @@ pub(crate) fn access(allowed: Allowed, path: &[u8], mode: i32) -> Result<usize, 
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn getcwd(allowed: Allowed, buf: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes to a live slice.
     unsafe {
@@ -257,11 +272,13 @@ pub fn getcwd(allowed: Allowed, buf: &mut [u8]) -> Result<usize, Errno> {
 }
 
 /// Has the file an extended attribute of this name?
+#[inline]
 pub fn has_xattr(allowed: Allowed, path: &[u8], name: &CStr) -> bool {
     xattr_len(allowed, path, name).is_ok()
 }
 
 /// getxattr(2) without room for the value: its length.
+#[inline]
 pub(crate) fn xattr_len(allowed: Allowed, path: &[u8], name: &CStr) -> Result<usize, Errno> {
     debug_assert!(path.last() == Some(&0));
     // SAFETY: the kernel reads two live strings and, with no room given, only

@@ -13,6 +13,7 @@ use crate::{Allowed, Call, Calls, Errno};
 /// Is this thread under a seccomp filter? A filter that forbids the question
 /// is one.
 #[must_use]
+#[inline]
 pub fn is_there(allowed: Allowed) -> bool {
     // SAFETY: no memory is involved.
     let mode = unsafe {
@@ -38,12 +39,14 @@ pub fn is_there(allowed: Allowed) -> bool {
 /// the only one. `None` where the kernel does not say (before Linux 5.9), or
 /// there is no `/proc`.
 #[must_use]
+#[inline]
 pub fn count(allowed: Allowed) -> Option<u32> {
     count_in(allowed, b"/proc/self/status\0")
 }
 
 /// How many filters bind the process whose `/proc/PID/status` this is.
 #[must_use]
+#[inline]
 pub fn count_in(allowed: Allowed, path: &[u8]) -> Option<u32> {
     let fd = crate::open(allowed, path, libc::O_RDONLY).ok()?;
     let mut search = Search::new();

@@ -10,6 +10,9 @@
 //! make is a value that somebody found out, and a call that is not in it is
 //! not made ([`Errno::NOT_ALLOWED`]).
 //!
+//! Everything is inlined into the crate that calls it: only there does the
+//! compiler see, before it links, that nothing here can panic.
+//!
 //! | module | calls |
 //! |---|---|
 //! | [`allowed`] | none: the value itself |

@@ -30,6 +30,7 @@ pub fn prefetch_for_write<T>(at: &T) {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn mmap(
     allowed: Allowed,
     len: usize,
@@ -59,6 +60,7 @@ pub fn mmap(
 ///
 /// # Safety
 /// Nothing may use the memory afterwards.
+#[inline]
 pub unsafe fn munmap(allowed: Allowed, at: *mut c_void, len: usize) {
     // SAFETY: the caller's promise.
     let _ = unsafe { call!(allowed, Call::Munmap, libc::SYS_munmap, at, len) };
@@ -69,6 +71,7 @@ pub unsafe fn munmap(allowed: Allowed, at: *mut c_void, len: usize) {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn madvise(allowed: Allowed, at: *mut c_void, len: usize, advice: i32) -> Result<(), Errno> {
     if !matches!(advice, libc::MADV_WIPEONFORK | -1) {
         return Err(Errno(libc::EINVAL as u16));
@@ -81,6 +84,7 @@ pub fn madvise(allowed: Allowed, at: *mut c_void, len: usize, advice: i32) -> Re
 /// Is the 8-byte-aligned word around `at` readable? `None` if that may not be
 /// asked. The kernel is asked to read it as a signal set with a `how` that it
 /// refuses, so nothing else happens.
+#[inline]
 pub fn is_readable(allowed: Allowed, at: usize) -> Option<bool> {
     const BAD_HOW: i32 = !0;
     if !allowed.may(Call::RtSigprocmask) {
@@ -109,6 +113,7 @@ pub fn is_readable(allowed: Allowed, at: usize) -> Option<bool> {
 ///
 /// # Errors
 /// `EFAULT`, or the kernel's.
+#[inline]
 pub unsafe fn write_own_memory(
     allowed: Allowed,
     to: *mut c_void,

@@ -8,6 +8,7 @@ macro_rules! asks {
     ($($(#[$doc:meta])* $name:ident: $call:ident, $n:ident;)*) => {$(
         $(#[$doc])*
         #[must_use]
+        #[inline]
         pub fn $name(allowed: Allowed) -> u32 {
             // SAFETY: no memory is involved.
             unsafe { call!(allowed, Call::$call, libc::$n) }.unwrap_or(0) as u32
@@ -24,6 +25,7 @@ asks! {
 
 /// geteuid(2); `None` if it may not be asked.
 #[must_use]
+#[inline]
 pub fn geteuid(allowed: Allowed) -> Option<u32> {
     // SAFETY: no memory is involved.
     let uid = unsafe { call!(allowed, Call::Geteuid, libc::SYS_geteuid) };
@@ -78,6 +80,7 @@ pub fn no_new_privs(allowed: Allowed) -> bool {
 }
 
 /// exit_group(2), allowed or not: there is nothing left to be ended by it.
+#[inline]
 pub fn exit(status: i32) -> ! {
     loop {
         // SAFETY: no memory is involved, and nothing comes after it.
@@ -86,6 +89,7 @@ pub fn exit(status: i32) -> ! {
 }
 
 /// sched_yield(2); where it may not be called, a hint to the processor.
+#[inline]
 pub fn yield_now(allowed: Allowed) {
     // SAFETY: no memory is involved.
     if unsafe { call!(allowed, Call::SchedYield, libc::SYS_sched_yield) }.is_err() {
@@ -96,6 +100,7 @@ pub fn yield_now(allowed: Allowed) {
 /// `PR_GET_TSC`: may this thread read the processor's counter? Only x86 can
 /// forbid it.
 #[must_use]
+#[inline]
 pub fn may_read_counter(allowed: Allowed) -> bool {
     if !cfg!(target_arch = "x86_64") {
         return true;
@@ -119,6 +124,7 @@ pub fn may_read_counter(allowed: Allowed) -> bool {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn clock_gettime(allowed: Allowed, id: libc::clockid_t) -> Result<u64, Errno> {
     let mut ts = [0i64; 2];
     // SAFETY: the kernel fills in a live timespec.
@@ -138,6 +144,7 @@ pub fn clock_gettime(allowed: Allowed, id: libc::clockid_t) -> Result<u64, Errno
 }
 
 /// Wakes all sleepers on a futex word shared between processes.
+#[inline]
 pub fn futex_wake(allowed: Allowed, word: &AtomicU32) {
     // SAFETY: the kernel looks for sleepers on a live word.
     let _ = unsafe {
@@ -156,6 +163,7 @@ pub fn futex_wake(allowed: Allowed, word: &AtomicU32) {
 }
 
 /// Sleeps while `word` is `seen`, at most `millis`; not at all if it may not.
+#[inline]
 pub fn futex_wait(allowed: Allowed, word: &AtomicU32, seen: u32, millis: u64) {
     let timeout = libc::timespec {
         tv_sec: (millis / 1000) as libc::time_t,
@@ -189,6 +197,7 @@ pub struct NoSignals {
 
 impl NoSignals {
     /// From now on. What the program had blocked comes back in the end.
+    #[inline]
     pub fn hold(allowed: Allowed) -> NoSignals {
         NoSignals {
             before: set_mask(allowed, libc::SIG_SETMASK, !0).ok(),
@@ -197,12 +206,14 @@ impl NoSignals {
     }
 
     /// Could nothing be held back?
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.before.is_none()
     }
 }
 
 impl Drop for NoSignals {
+    #[inline]
     fn drop(&mut self) {
         if let Some(before) = self.before {
             let _ = set_mask(self.allowed, libc::SIG_SETMASK, before);
@@ -211,6 +222,7 @@ impl Drop for NoSignals {
 }
 
 /// Changes which signals are blocked; those that were before.
+#[inline]
 fn set_mask(allowed: Allowed, how: i32, mask: u64) -> Result<u64, Errno> {
     let mut before = 0u64;
     // SAFETY: the kernel reads one live local and writes another.
@@ -233,6 +245,7 @@ fn set_mask(allowed: Allowed, how: i32, mask: u64) -> Result<u64, Errno> {
 /// A guard that is dropped costs more than it looks: its clean-up for a panic
 /// keeps the compiler from seeing, a few calls further up, that there is none.
 /// So only builds that can panic have it.
+#[inline]
 pub fn without_signals<T>(allowed: Allowed, part: impl FnOnce() -> T) -> T {
     let held = NoSignals::hold(allowed);
     #[cfg(not(any(debug_assertions, feature = "unwind")))]
@@ -252,6 +265,7 @@ const OF_WRITES: u64 = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
 /// raises is not the program's. Other signals come through.
 ///
 /// Where signals may not be blocked the part is not run.
+#[inline]
 pub fn without_write_signals<T>(allowed: Allowed, part: impl FnOnce() -> T) -> Option<T> {
     const NEEDED: Calls = Calls::of(&[
         Call::RtSigprocmask,
@@ -277,6 +291,7 @@ pub fn without_write_signals<T>(allowed: Allowed, part: impl FnOnce() -> T) -> O
 }
 
 /// The signals that wait for this thread to let them in.
+#[inline]
 pub(crate) fn pending(allowed: Allowed) -> Result<u64, Errno> {
     let mut set = 0u64;
     // SAFETY: the kernel writes to a live local.
@@ -293,6 +308,7 @@ pub(crate) fn pending(allowed: Allowed) -> Result<u64, Errno> {
 }
 
 /// Takes one of these signals, if it waits; its number.
+#[inline]
 pub(crate) fn take_one(allowed: Allowed, signals: u64) -> Result<usize, Errno> {
     let at_once = libc::timespec {
         tv_sec: 0,

@@ -8,6 +8,7 @@ use crate::{Allowed, Call, Errno};
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn getsockopt_int(allowed: Allowed, fd: i32, level: i32, name: i32) -> Result<i32, Errno> {
     let mut value = 0i32;
     let mut len = 4u32;
@@ -31,6 +32,7 @@ pub fn getsockopt_int(allowed: Allowed, fd: i32, level: i32, name: i32) -> Resul
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn getsockopt(
     allowed: Allowed,
     fd: i32,
@@ -63,6 +65,7 @@ pub fn getsockopt(
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub unsafe fn getsockopt_into(
     allowed: Allowed,
     fd: i32,
@@ -92,6 +95,7 @@ pub unsafe fn getsockopt_into(
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn setsockopt_from(
     allowed: Allowed,
     fd: i32,
@@ -120,6 +124,7 @@ pub fn setsockopt_from(
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn setsockopt(
     allowed: Allowed,
     fd: i32,
@@ -141,6 +146,7 @@ pub fn setsockopt(
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn attach_filter(
     allowed: Allowed,
     fd: i32,
@@ -189,6 +195,7 @@ pub fn netns_cookie(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn cookie(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
     let mut value = 0u64;
     let mut len = 8u32;
@@ -213,6 +220,7 @@ pub fn cookie(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn getsockname<T: Bytes>(allowed: Allowed, fd: i32, name: &mut T) -> Result<usize, Errno> {
     let (at, mut len) = (name.at(), size_of::<T>() as u32);
     // SAFETY: the kernel writes to a live value of plain bytes, as much as
@@ -234,6 +242,7 @@ pub fn getsockname<T: Bytes>(allowed: Allowed, fd: i32, name: &mut T) -> Result<
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn getpeername<T: Bytes>(allowed: Allowed, fd: i32, name: &mut T) -> Result<usize, Errno> {
     let (at, mut len) = (name.at(), size_of::<T>() as u32);
     // SAFETY: as in `getsockname`.
@@ -272,6 +281,7 @@ impl<const N: usize> Bytes for [u64; N] {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn bind(allowed: Allowed, fd: i32, addr: &[u8]) -> Result<(), Errno> {
     // SAFETY: the kernel reads a live slice.
     unsafe {
@@ -291,6 +301,7 @@ pub fn bind(allowed: Allowed, fd: i32, addr: &[u8]) -> Result<(), Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn connect(allowed: Allowed, fd: i32, addr: &[u8]) -> Result<(), Errno> {
     // SAFETY: the kernel reads a live slice.
     unsafe {
@@ -312,6 +323,7 @@ pub fn connect(allowed: Allowed, fd: i32, addr: &[u8]) -> Result<(), Errno> {
 ///
 /// # Errors
 /// The kernel's: `EFAULT` if there is nothing to be read at `at`.
+#[inline]
 pub fn bind_one_byte(fd: i32, at: usize) -> Result<(), Errno> {
     // SAFETY: the kernel only reads, and checks what it reads.
     unsafe { call!(Allowed::ALL, Call::Bind, libc::SYS_bind, fd, at, 1)? };
@@ -322,6 +334,7 @@ pub fn bind_one_byte(fd: i32, at: usize) -> Result<(), Errno> {
 ///
 /// # Errors
 /// As there.
+#[inline]
 pub fn connect_one_byte(fd: i32, at: usize) -> Result<(), Errno> {
     // SAFETY: the kernel only reads, and checks what it reads.
     unsafe { call!(Allowed::ALL, Call::Connect, libc::SYS_connect, fd, at, 1)? };
@@ -332,6 +345,7 @@ pub fn connect_one_byte(fd: i32, at: usize) -> Result<(), Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn socket(allowed: Allowed, domain: i32, ty: i32, protocol: i32) -> Result<i32, Errno> {
     let call = match domain {
         libc::AF_UNIX => Call::SocketUnix,
@@ -345,6 +359,7 @@ pub fn socket(allowed: Allowed, domain: i32, ty: i32, protocol: i32) -> Result<i
 }
 
 /// close(2).
+#[inline]
 pub fn close(allowed: Allowed, fd: i32) {
     // SAFETY: no memory is involved.
     let _ = unsafe { call!(allowed, Call::Close, libc::SYS_close, fd) };
@@ -354,6 +369,7 @@ pub fn close(allowed: Allowed, fd: i32) {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn dup3(allowed: Allowed, old: i32, new: i32, flags: i32) -> Result<(), Errno> {
     // SAFETY: no memory is involved.
     unsafe { call!(allowed, Call::Dup3, libc::SYS_dup3, old, new, flags)? };
@@ -364,6 +380,7 @@ pub fn dup3(allowed: Allowed, old: i32, new: i32, flags: i32) -> Result<(), Errn
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn fcntl(allowed: Allowed, fd: i32, cmd: i32, arg: usize) -> Result<usize, Errno> {
     // SAFETY: the commands that take a pointer fail for what is none; those of
     // our callers take a number.
@@ -374,6 +391,7 @@ pub fn fcntl(allowed: Allowed, fd: i32, cmd: i32, arg: usize) -> Result<usize, E
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn epoll_add(allowed: Allowed, ep: i32, fd: i32, events: u32, data: u64) -> Result<(), Errno> {
     let event = libc::epoll_event { events, u64: data };
     // SAFETY: the kernel reads a live local.
@@ -395,6 +413,7 @@ pub fn epoll_add(allowed: Allowed, ep: i32, fd: i32, events: u32, data: u64) -> 
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub fn send(allowed: Allowed, fd: i32, buf: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads a live slice.
     unsafe {
@@ -419,6 +438,7 @@ pub fn send(allowed: Allowed, fd: i32, buf: &[u8]) -> Result<usize, Errno> {
 ///
 /// # Errors
 /// The kernel's.
+#[inline]
 pub unsafe fn recvmsg(allowed: Allowed, fd: i32, msg: &mut libc::msghdr) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe {

@@ -25,8 +25,10 @@ use crate::sys::{self, Allowed};
 
 /// Room for a line on the stack: of an ordinary decision.
 const LINE: usize = 768;
-/// Room for any line: two Unix paths, every byte of them escaped.
+/// Room for a long line: two Unix paths, every byte of them escaped.
 const LONG_LINE: usize = 4096;
+/// Longer lines than this are lost. What makes a line long is the text of a rule.
+const LONGEST_LINE: usize = 4 << 20;
 /// In the count of lost lines: the last one was cut short, and what comes next
 /// is to begin on a line of its own.
 const TORN: u64 = 1 << 63;
@@ -95,7 +97,7 @@ pub fn end(allowed: Allowed, run: &Run) {
     };
     let text = text::print(&mut text, b"bindgate: ", count, after);
     let text = text.and_then(|text| text.strip_suffix(b"\0"));
-    sys::write_all(allowed, 2, text.unwrap_or(b""));
+    sys::without_write_signals(allowed, || sys::write_all(allowed, 2, text.unwrap_or(b"")));
 }
 
 /// How many lines are lost and not said to be; now they are.
@@ -123,9 +125,7 @@ fn about(run: &Run) -> Line {
 #[inline(never)]
 fn append(allowed: Allowed, run: &Run, line: &Line) -> bool {
     match run.sink {
-        Sink::Stderr => to_stderr::<LINE>(allowed, run, line)
-            .or_else(|| to_stderr::<LONG_LINE>(allowed, run, line))
-            .unwrap_or(false),
+        Sink::Stderr => to_stderr(allowed, run, line),
         // Whoever leaves a handler by siglongjmp, or is cancelled, would leave
         // the scratch memory taken and the file open.
         _ => sys::without_signals(allowed, || to_file(allowed, run, line)),
@@ -133,41 +133,83 @@ fn append(allowed: Allowed, run: &Run, line: &Line) -> bool {
 }
 
 /// A write to standard error may last as long as its reader likes, so signals
-/// come through, and nothing may be held: the line is on the stack. `None` if
-/// it is longer than `N` bytes.
-#[inline(never)]
-fn to_stderr<const N: usize>(allowed: Allowed, run: &Run, line: &Line) -> Option<bool> {
-    let mut bytes = [0; N];
-    match put(line, &mut bytes) {
-        Ok(bytes) => Some(write(allowed, run, 2, bytes)),
-        Err(plain::TOO_LONG) => None,
-        Err(_) => Some(false),
+/// come through, and nothing is held meanwhile: the line is on the stack by
+/// then, or, if it is long, on pages. Putting it together takes more stack than
+/// writing it, so that is done before, in the scratch memory. A handler that
+/// leaves by siglongjmp meanwhile leaves that taken, and later lines go by way
+/// of pages.
+fn to_stderr(allowed: Allowed, run: &Run, line: &Line) -> bool {
+    let by_pages = || on_pages(allowed, line, |bytes| write(allowed, run, 2, bytes));
+    if SCRATCH_IS_TAKEN.swap(true, Acquire) {
+        return by_pages();
     }
+    match in_scratch(line) {
+        Ok(len @ ..=LINE) => copy_to_stderr(allowed, run, len),
+        done => {
+            SCRATCH_IS_TAKEN.store(false, Release);
+            matches!(done, Ok(_) | Err(plain::TOO_LONG)) && by_pages()
+        }
+    }
+}
+
+/// Puts a line together in the scratch memory, which must be taken; its length.
+#[inline(never)]
+fn in_scratch(line: &Line) -> Result<usize, isize> {
+    // SAFETY: nobody else is at it.
+    put(line, unsafe { &mut *SCRATCH.0.get() }).map(<[u8]>::len)
+}
+
+/// Writes what lies in the scratch memory, which is free from then on.
+#[inline(never)]
+fn copy_to_stderr(allowed: Allowed, run: &Run, len: usize) -> bool {
+    let mut bytes = [0; LINE];
+    // SAFETY: nobody else is at it.
+    let scratch = unsafe { &*SCRATCH.0.get() };
+    for (to, from) in bytes.iter_mut().zip(scratch) {
+        *to = *from;
+    }
+    SCRATCH_IS_TAKEN.store(false, Release);
+    write(allowed, run, 2, bytes.get(..len).unwrap_or(&[]))
+}
+
+/// Puts a line of any length together, and has it written.
+#[inline(never)]
+fn on_pages(allowed: Allowed, line: &Line, write: impl Fn(&[u8]) -> bool) -> bool {
+    let mut room = LONG_LINE;
+    while room <= LONGEST_LINE {
+        let Some(mut pages) = Pages::new(allowed, room) else {
+            return false;
+        };
+        match put(line, pages.bytes_mut()) {
+            Ok(bytes) => return write(bytes),
+            Err(plain::TOO_LONG) => room *= 4,
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Signals must be held.
 fn to_file(allowed: Allowed, run: &Run, line: &Line) -> bool {
+    let write = |bytes: &[u8]| open_and_write(allowed, run, bytes);
     if SCRATCH_IS_TAKEN.swap(true, Acquire) {
         // By another thread; or by one that was there when this process was
         // forked, and is not any more.
-        return with_pages(allowed, run, line);
+        return on_pages(allowed, line, write);
     }
-    // SAFETY: nobody else is at it.
-    let written = to_file_by(allowed, run, line, unsafe { &mut *SCRATCH.0.get() });
-    SCRATCH_IS_TAKEN.store(false, Release);
-    written
-}
-
-#[inline(never)]
-fn with_pages(allowed: Allowed, run: &Run, line: &Line) -> bool {
-    let pages = Pages::new(allowed, LONG_LINE);
-    pages.is_some_and(|mut pages| to_file_by(allowed, run, line, pages.bytes_mut()))
-}
-
-fn to_file_by(allowed: Allowed, run: &Run, line: &Line, bytes: &mut [u8]) -> bool {
-    let Ok(bytes) = put(line, bytes) else {
-        return false;
+    let written = match in_scratch(line) {
+        // SAFETY: as there.
+        Ok(len) => Some(write(
+            unsafe { (*SCRATCH.0.get()).get(..len) }.unwrap_or(&[]),
+        )),
+        Err(plain::TOO_LONG) => None,
+        Err(_) => Some(false),
     };
+    SCRATCH_IS_TAKEN.store(false, Release);
+    written.unwrap_or_else(|| on_pages(allowed, line, write))
+}
+
+fn open_and_write(allowed: Allowed, run: &Run, bytes: &[u8]) -> bool {
     // A pipe that nobody reads must not hold a program up with its signals
     // held: the line counts as lost.
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY | libc::O_NONBLOCK;
@@ -194,7 +236,8 @@ fn write(allowed: Allowed, run: &Run, fd: i32, line: &[u8]) -> bool {
     let lost = &run.state.header.lost;
     let torn = lost.fetch_and(!TORN, Relaxed) & TORN != 0;
     let bytes = line.get(usize::from(!torn)..).unwrap_or(&[]);
-    let done = sys::write_all(allowed, fd, bytes);
+    let done = sys::without_write_signals(allowed, || sys::write_all(allowed, fd, bytes));
+    let done = done.unwrap_or(0);
     // Of a line feed alone nothing is torn.
     if done < bytes.len() && (done > usize::from(torn) || done == 0 && torn) {
         lost.fetch_or(TORN, Relaxed);

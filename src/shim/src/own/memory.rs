@@ -281,28 +281,24 @@ pub fn copy_str(
     to: &mut [u8],
 ) -> Option<(&[u8], bool)> {
     let start = from as usize;
-    let (mut checked, mut len, mut ended) = (start, 0, false);
-    for n in 0..=to.len() {
-        let at = start.checked_add(n)?;
+    let (mut checked, mut len) = (start, 0);
+    loop {
+        let at = start.checked_add(len)?;
         if at >= checked {
             if !is_argument(allowed, at, 1) {
                 return None;
             }
-            checked = (at / PAGE + 1).checked_mul(PAGE)?;
+            checked = (at | (PAGE - 1)).checked_add(1)?;
         }
         // SAFETY: the page of this byte was asked about, or nobody can be asked
         // and it is part of a string that the program gives to the kernel.
-        let byte = unsafe { from.wrapping_add(n).read() } as u8;
-        if byte == 0 {
-            ended = true;
-            break;
+        let byte = unsafe { from.wrapping_add(len).read() } as u8;
+        match to.get_mut(len) {
+            Some(to) if byte != 0 => *to = byte,
+            _ => return Some((to.get(..len)?, byte == 0)),
         }
-        if let Some(to) = to.get_mut(n) {
-            *to = byte;
-            len = n + 1;
-        }
+        len += 1;
     }
-    Some((to.get(..len)?, ended))
 }
 
 /// As [`is_readable`], but `true` where nobody can be asked.

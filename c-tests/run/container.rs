@@ -1,0 +1,128 @@
+//! Below a filter that was there before, as in a container: the rules hold, and
+//! what is lost is said.
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::support::{Below, NOBODY, Run, Way, compile, has_nobody, helper, same, stage};
+
+const REDIRECT: &str = "move bind tcp *:8080 to loopback:18080";
+const REDIRECTED: &str = "bind: ok\n\
+                          name: 0.0.0.0:8080 (16 bytes)\n\
+                          real name: 127.0.0.1:18080\n\
+                          listen: ok\n";
+const REFUSED: &str = "bind: EACCES\n";
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        Trial::test("below a filter: doctor", doctor),
+        Trial::test("below a filter: without a launcher", standalone),
+        Trial::test("below a filter that forbids a call", forbidden),
+    ];
+    for below in [Below::Open, Below::Docker] {
+        let name = format!("below a filter: {below:?}");
+        trials.push(Trial::test(name, move || rules_hold(below)));
+    }
+    trials
+}
+
+fn binds(port: &str) -> Result<Run, String> {
+    Ok(Run::new(compile("binds_and_listens", &[])?).arg(port))
+}
+
+fn rules_hold(below: Below) -> Result<(), Failed> {
+    let statics = compile("unseen_static", &["-static"])?;
+    for user in [0, NOBODY] {
+        if user != 0 && !has_nobody() {
+            continue;
+        }
+        let under = |run: Run| run.user(user).way(Way::Run).below(Some(below));
+        let of_user = format!("deny bind tcp *:8080 user {user}");
+        let cases = [
+            ("8080", REDIRECT, REDIRECTED),
+            ("8080", of_user.as_str(), REFUSED),
+            ("0", "default deny for bind", "listen: EACCES\n"),
+        ];
+        for (port, rule, expected) in cases {
+            let outcome = under(binds(port)?).rule(rule).finish();
+            let seen = format!("{rule}, as user {user}:\n{}", outcome.seen());
+            same(expected, &outcome.stdout, &seen)?;
+        }
+        let static_child = Run::new("sh")
+            .args(["-c", r#""$0"; echo $?"#])
+            .arg(&statics);
+        let outcome = under(static_child).rule("deny bind any *:*").finish();
+        same("126\n", &outcome.stdout, &outcome.seen())?;
+    }
+    Ok(())
+}
+
+fn doctor() -> Result<(), Failed> {
+    let run = Run::new(&stage().launcher).args(["doctor", "--", "sh"]);
+    for (below, words) in [
+        (Below::Open, "nothing is lost"),
+        (Below::Docker, "AF_VSOCK sockets cannot be made."),
+    ] {
+        let outcome = run.clone().below(Some(below)).finish();
+        for words in ["as in a container", words] {
+            if !outcome.stdout.contains(words) {
+                return Err(format!("{below:?}: not {words:?}:\n{}", outcome.seen()).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first process of a pid name space is under the filter, as that of a
+/// container is.
+fn standalone() -> Result<(), Failed> {
+    let program = compile("binds_and_listens", &[])?;
+    let library = stage().library.display();
+    let script = format!("LD_PRELOAD={library} \"$0\" 8080");
+    for (rule, expected) in [
+        (REDIRECT, REDIRECTED),
+        ("deny bind tcp *:8080 user 0", REFUSED),
+    ] {
+        let outcome = Run::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(helper("below")?)
+            .args(["open", "sh", "-c", &script])
+            .arg(&program)
+            .env("BINDGATE_RULES", rule)
+            .finish();
+        same(expected, &outcome.stdout, &outcome.seen())?;
+    }
+    Ok(())
+}
+
+/// What needs the call is refused, the program lives, and the launcher says
+/// what is lost if the policy needs it.
+fn forbidden() -> Result<(), Failed> {
+    let forbid = |how: &str, number: libc::c_long, rule: &str| {
+        let run = Run::new(helper("forbid")?)
+            .arg(how)
+            .arg(number.to_string())
+            .arg(&stage().launcher)
+            .args(["run", "-r", rule, "--"])
+            .arg(compile("binds_and_listens", &[])?)
+            .arg("8080");
+        Ok::<_, String>(run.finish())
+    };
+    for (how, number) in [
+        ("kill", libc::SYS_getsockopt),
+        ("refuse", libc::SYS_getsockopt),
+        ("refuse", libc::SYS_setsockopt),
+    ] {
+        let outcome = forbid(how, number, REDIRECT)?;
+        same(REFUSED, &outcome.stdout, &outcome.seen())?;
+        if !outcome.stderr.contains("cannot be redirected") {
+            return Err(outcome.seen().into());
+        }
+    }
+    // Not needed, so nothing is said.
+    let outcome = forbid("refuse", libc::SYS_unlinkat, "note bind udp *:1")?;
+    if outcome.stderr.contains("warning") {
+        return Err(outcome.seen().into());
+    }
+    same("exit 0", &outcome.status, &outcome.seen())?;
+    Ok(())
+}
