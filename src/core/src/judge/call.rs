@@ -94,6 +94,18 @@ impl Verdict {
         addr: Option<&Addr>,
         record: &mut Record,
     ) -> Action {
+        self.enter_by(caller, check(op), addr, record)
+    }
+
+    /// [`Verdict::enter`], where another check of the kernel's stands for the
+    /// rules: that of a send which names a peer.
+    pub fn enter_by(
+        &self,
+        caller: &Caller<'_>,
+        check: Check,
+        addr: Option<&Addr>,
+        record: &mut Record,
+    ) -> Action {
         record.stages |= self.stages;
         if let Some(uid) = self.uid {
             record.uid = uid;
@@ -108,7 +120,7 @@ impl Verdict {
         let Some(decision) = self.decision(caller, addr) else {
             return Action::Forward;
         };
-        if let Some(errno) = enter(caller, &decision, check(op), record) {
+        if let Some(errno) = enter(caller, &decision, check, record) {
             return Action::Refuse(errno);
         }
         match decision.verb {

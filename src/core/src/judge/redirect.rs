@@ -33,6 +33,10 @@ pub enum Refusal {
     Carry = refusal::CARRY,
 }
 
+/// The error of a bind that another redirected socket stands in the way of,
+/// where the kernel would not see it.
+pub const CONFLICT: u16 = 98; // EADDRINUSE
+
 impl Refusal {
     /// The error that the program sees.
     #[must_use]

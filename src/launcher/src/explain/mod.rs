@@ -10,9 +10,10 @@ mod text;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, af};
+use bindgate_core::judge::redirect::{self, Placement, Refusal};
 use bindgate_core::judge::{
     Action, Answer, Caller, Need, Socket, Step as JudgeStep, Verdict, as_raw_ipv4, bind, connect,
     listen, socket,
@@ -200,7 +201,7 @@ impl Scene<'_> {
         };
         match self.policy(out, call.op, &verdict, addr) {
             Action::Refuse(errno) => text::result(out, &text::name_of(errno)),
-            Action::Redirect(decision) => self.redirected(out, call, &decision),
+            Action::Redirect(decision) => self.redirected(out, call, &verdict, &decision),
             Action::Forward => {
                 let bytes = call.addr.as_ref().map(|(bytes, _)| bytes.clone());
                 let outcome = self.model(out, call, bytes);
@@ -227,7 +228,7 @@ impl Scene<'_> {
             match self.policy(out, Op::Bind, verdict, Some(addr)) {
                 Action::Refuse(errno) => return text::result(out, &text::name_of(errno)),
                 Action::Redirect(decision) => {
-                    return self.redirected(out, call, &decision);
+                    return self.redirected(out, call, verdict, &decision);
                 }
                 Action::Forward => {}
             }
@@ -256,33 +257,42 @@ impl Scene<'_> {
     }
 
     /// A redirect that holds: to where, and what the kernel says of that.
-    fn redirected(&self, out: &mut String, call: &Call, decision: &Decision) {
+    fn redirected(&self, out: &mut String, call: &Call, verdict: &Verdict, decision: &Decision) {
+        let socket = call.socket();
+        let placement = match call.op {
+            Op::Connect => redirect::connect(decision, socket),
+            _ => redirect::bind(decision, call.at(), socket, verdict.v6only),
+        };
+        let virt = call.at().map_or("ok".to_owned(), |at| format!("ok {at}"));
+        let placement = match placement {
+            Ok(placement) => placement,
+            Err(refusal) => return text::refused(out, refusal),
+        };
+        let is_replaced = matches!(&placement, Placement::Unix(_)) && socket.domain != af::UNIX;
+        if let Placement::Unix(name) = &placement
+            && self.machine.is_some()
+            && call.op == Op::Bind
+            && is_taken(name)
+        {
+            return text::refused(out, Refusal::Path);
+        }
         if decision.verb == Verb::Hide {
             let _ = writeln!(out, "  model     ok, where nobody can reach it");
-            return text::result(out, "ok");
-        }
-        let Some(target) = decision.target else {
-            return;
-        };
-        match placed(call, &target) {
-            Ok(Some(bytes)) => {
-                if let Some(outcome) = self.model(out, call, Some(bytes)) {
-                    let told = match outcome.result {
-                        Ok(()) => call.at().map_or("ok".to_owned(), |at| format!("ok {at}")),
-                        Err(_) => model::told(&outcome),
-                    };
-                    text::result(out, &told);
-                }
+            text::result(out, &virt);
+        } else if is_replaced {
+            let _ = writeln!(out, "  model     a Unix socket takes the socket's place");
+            text::result(out, &virt);
+        } else {
+            if matches!(placement, Placement::OnLo(_)) {
+                let _ = writeln!(out, "            bound to the device lo, for both families");
             }
-            Ok(None) => {
-                let _ = writeln!(out, "  model     a Unix socket takes the socket's place");
-                text::result(
-                    out,
-                    &call.at().map_or("ok".to_owned(), |at| format!("ok {at}")),
-                );
-            }
-            Err(why) => {
-                let _ = writeln!(out, "  model     {why}");
+            let bytes = placement.addr().write().bytes().to_vec();
+            if let Some(outcome) = self.model(out, call, Some(bytes)) {
+                let told = match outcome.result {
+                    Ok(()) => virt,
+                    Err(_) => model::told(&outcome),
+                };
+                text::result(out, &told);
             }
         }
         self.may_listen(out, call);
@@ -313,14 +323,14 @@ impl Scene<'_> {
     }
 }
 
-/// The address that a moved socket is bound to, or nothing where it becomes a
-/// Unix socket; or why it cannot be moved.
-fn placed(call: &Call, target: &Addr) -> Result<Option<Vec<u8>>, &'static str> {
-    let socket = call.socket();
-    match target.family() {
-        family if family == socket.domain => Ok(Some(target.write().bytes().to_vec())),
-        af::UNIX if socket.is_stream() => Ok(None),
-        af::UNIX => Err("EOPNOTSUPP: a datagram socket cannot be moved to a Unix socket"),
-        _ => Err("EAFNOSUPPORT: the socket's family cannot bind the target"),
+/// Is something at the path of a Unix name that is not a socket? A socket file
+/// may have been abandoned, and a run would look.
+fn is_taken(name: &UnixName) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    if name.kind != UnixKind::Path {
+        return false;
     }
+    let path = Path::new(std::ffi::OsStr::from_bytes(name.bytes()));
+    path.symlink_metadata()
+        .is_ok_and(|found| !found.file_type().is_socket())
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bindgate_core::judge::redirect::Refusal;
 use bindgate_core::model::Errno;
 use bindgate_core::policy::{Decision, Op, Verb, View};
 use bindgate_core::record::RULE_DEFAULT;
@@ -60,6 +61,17 @@ pub fn policy(out: &mut String, view: &View<'_>, decision: &Decision, observed: 
 pub fn listen(out: &mut String, view: &View<'_>, decision: &Decision) {
     let told = told(decision, view);
     let _ = writeln!(out, "  listen    {told}   [{}]", place(Op::Listen));
+}
+
+/// A redirect that cannot be carried out.
+pub fn refused(out: &mut String, refusal: Refusal) {
+    let errno = name_of(refusal.errno());
+    let _ = writeln!(
+        out,
+        "  redirect  {errno}: {}   [bindgate_move]",
+        refusal.text()
+    );
+    result(out, &errno);
 }
 
 /// What the program would get.

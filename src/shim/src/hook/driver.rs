@@ -36,6 +36,8 @@ pub struct Driver<'r> {
     name: Option<Addr>,
     /// Is the cookie wanted with the socket's type?
     with_cookie: bool,
+    /// Is the type wanted that the program believes in?
+    as_believed: bool,
 }
 
 impl<'r> Driver<'r> {
@@ -46,6 +48,15 @@ impl<'r> Driver<'r> {
             fd,
             name: None,
             with_cookie: false,
+            as_believed: false,
+        }
+    }
+
+    /// The socket as its program believes it to be, with its cookie.
+    pub fn as_believed(run: &'r Run, fd: c_int) -> Driver<'r> {
+        Driver {
+            as_believed: true,
+            ..Driver::with_cookie(run, fd)
         }
     }
 
@@ -96,7 +107,13 @@ impl<'r> Driver<'r> {
             true => fds::identify(allowed, self.fd),
             false => fds::verify(allowed, self.fd),
         };
-        found.map_or(Answer::NoSocket, Answer::Socket)
+        let Ok(mut socket) = found else {
+            return Answer::NoSocket;
+        };
+        if self.as_believed {
+            socket.ty = redirect::virtual_type(allowed, self.run, self.fd, socket.ty);
+        }
+        Answer::Socket(socket)
     }
 
     fn name(&mut self) -> Answer<'_> {

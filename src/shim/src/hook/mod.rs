@@ -39,12 +39,10 @@ mod vfork;
 pub use bind::{Binding, Plan};
 
 use core::ffi::{c_char, c_int};
-use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::record::{Call, stage};
 
 use crate::out::faults::guard;
-use crate::own::filter;
 use crate::session;
 use crate::sys::Errno;
 
@@ -116,24 +114,4 @@ fn outcome(ret: isize) -> u16 {
 pub fn absent() -> c_int {
     set_errno(libc::ENOSYS);
     -1
-}
-
-/// What every question to the policy says of this process.
-fn query(run: &session::Run, op: bindgate_core::policy::Op) -> bindgate_core::policy::Query<'_> {
-    let (program, script) = session::who::for_rules();
-    bindgate_core::policy::Query {
-        op,
-        unprivileged_start: run.state.header.unprivileged_start.load(Relaxed) as u16,
-        program,
-        script,
-        ..Default::default()
-    }
-}
-
-/// The effective user, where a rule of `op` asks for it.
-fn uid(run: &session::Run, op: bindgate_core::policy::Op) -> Option<u32> {
-    match run.view.needs_user(op) {
-        true => crate::sys::geteuid(filter::allowed()),
-        false => None,
-    }
 }

@@ -5,12 +5,13 @@ use core::ffi::c_int;
 
 use bindgate_core::addr::{RawAddr, af};
 use bindgate_core::judge::redirect::{self as place, Placement, Refusal};
-use bindgate_core::policy::{Op, Outlook, Query, Room, Verb};
-use bindgate_core::record::{Call, Check, Record, Verdict, flag, stage};
+use bindgate_core::judge::{self, Action};
+use bindgate_core::policy::{Op, Verb};
+use bindgate_core::record::{Call, Check, Record, stage};
 use libc::{sockaddr, socklen_t};
 
-use super::note::{answered, describe, enter};
-use super::{query, uid};
+use super::driver::{self, Driver};
+use super::note::answered;
 use crate::out::emit;
 use crate::own::fds::{self, Socket};
 use crate::own::filter;
@@ -63,32 +64,19 @@ pub fn decide(
         return;
     }
     let to = raw.read();
-    let mut q = Query {
-        kinds: fds::get(fd).socket().kinds(),
-        addr: to.as_ref(),
-        ..query(run, Op::Connect)
+    let caller = driver::caller(run);
+    let believed = Some(fds::get(fd).socket());
+    let mut judge = judge::connect::connect(&caller, to.as_ref(), believed);
+    Driver::as_believed(run, fd).drive(&mut judge);
+    let verdict = judge.verdict();
+    let Some(ruling) = &verdict.ruling else {
+        // The kernel is left to say what is wrong.
+        return;
     };
-    let mut room = Room::default();
-    let candidates = run.view.candidates(&q, &mut room);
-    let mut socket = None;
-    if to.is_none() || !matches!(run.view.outlook(&q, &candidates), Outlook::NoRule(_)) {
-        let Ok(s) = fds::identify(filter::allowed(), fd) else {
-            return;
-        };
-        if to.is_none() && !s.is_unread() {
-            // Malformed: its family will say so.
-            return;
-        }
-        let believed = redirect::virtual_type(filter::allowed(), run, fd, s.ty);
-        q.kinds = believed.kinds();
-        q.uid = uid(run, Op::Connect);
-        socket = Some((s, believed));
-    }
-    let ruling = run.view.ruling(&q, &candidates, run);
-    let decision = run.view.decision(&ruling, q.addr, q.kinds);
+    let has_say = ruling.rule.is_some() || ruling.note.is_some();
     let p = plan.insert(Peer {
         record: Record::new(call),
-        judged: true,
+        judged: has_say || ruling.verb != Verb::Allow,
         refused: None,
         moved: None,
     });
@@ -96,24 +84,21 @@ pub fn decide(
     record.stages = stage::HOOK | stage::ADDRESS;
     record.fd = fd;
     record.asked = raw;
-    if let Some((s, believed)) = &socket {
-        record.stages |= stage::IDENTIFY;
-        record.cookie = s.cookie;
-        record.identity = s.identity;
-        describe(record, *believed);
-    }
-    enter(record, &decision, run.observe);
     let check = match call {
         Call::Connect => Check::SecuritySocketConnect,
         _ => Check::SecuritySocketSendmsg,
     };
-    p.refused = super::note::refusal(record, &decision, check);
-    p.judged =
-        decision.rule.is_some() || decision.note.is_some() || record.verdict != Verdict::Allow;
-    if decision.verb != Verb::Move || record.flags & flag::OBSERVED != 0 {
-        return;
-    }
-    let Some((s, believed)) = socket else { return };
+    let decision = match verdict.enter_by(&caller, check, to.as_ref(), record) {
+        Action::Forward => return,
+        Action::Refuse(errno) => {
+            p.refused = Some(Errno(errno));
+            return;
+        }
+        Action::Redirect(decision) => decision,
+    };
+    let Some(s) = verdict.socket else { return };
+    let believed = s.ty;
+    let is_unix_already = fds::get(fd).socket().domain == af::UNIX;
     let placement = place::connect(&decision, believed).and_then(|placement| {
         // A datagram goes as it is; a connection has a name that lasts.
         if !may_redirect(&placement) {
@@ -128,9 +113,9 @@ pub fn decide(
         Ok(placement) => {
             let is_unix = matches!(placement, Placement::Unix(_));
             p.moved = Some(Moving {
-                socket: Socket { ty: believed, ..s },
+                socket: s,
                 to: placement.addr().write(),
-                replaces: is_unix && s.ty.domain != af::UNIX,
+                replaces: is_unix && !is_unix_already,
             });
         }
         Err(why) => {

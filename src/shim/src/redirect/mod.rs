@@ -26,7 +26,7 @@ pub use unix::connect as connect_unix;
 use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::addr::{Addr, RawAddr};
-use bindgate_core::judge::redirect::{self, Placement, Refusal};
+use bindgate_core::judge::redirect::{self, CONFLICT, Placement, Refusal};
 use bindgate_core::policy::{Decision, Verb};
 use bindgate_core::record::{Check, Record, flag};
 use bindgate_core::shared::{PEER_KEY, door, move_kind, move_mark};
@@ -168,9 +168,9 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
     placing.netns = sys::netns_cookie(allowed, fd).unwrap_or(0);
     if let Some(holder) = holder(allowed, run, fd, placing) {
         record.check = Check::VirtualConflict;
-        record.errno = libc::EADDRINUSE as u16;
+        record.errno = CONFLICT;
         record.holder = holder;
-        return Instead::Refuse(Errno(libc::EADDRINUSE as u16));
+        return Instead::Refuse(Errno(CONFLICT));
     }
     match placing.placement {
         Placement::Unix(_) => {
