@@ -1,6 +1,7 @@
 //! `bindgate run` beside the program that it runs: nobody before it, behind
 //! it or above it can tell the two apart.
 
+mod agree;
 mod bounds;
 mod container;
 mod disk;
@@ -25,6 +26,7 @@ fn python(text: &str) -> support::Run {
 fn main() {
     support::main(|| {
         let mut trials = process::trials();
+        trials.extend(agree::trials());
         trials.extend(bounds::trials());
         trials.extend(container::trials());
         trials.extend(disk::trials());

@@ -417,12 +417,12 @@ const AS_RUN: &[(&[&str], &str, &[&str])] = &[
     (
         &["-r", "move bind tcp *:80 to [::1]:8080"],
         "bind tcp 0.0.0.0:80",
-        &["moved to [::1]:8080", "model     EAFNOSUPPORT"],
+        &["moved to [::1]:8080", "result    EAFNOSUPPORT"],
     ),
     (
         &["-r", "move bind udp *:80 to unix:@%t"],
         "bind udp 0.0.0.0:80",
-        &["moved to unix:@udp", "model     EOPNOTSUPP"],
+        &["moved to unix:@udp", "result    EOPNOTSUPP"],
     ),
     (
         &["-r", "move bind tcp *:80 to unix:@%t"],
@@ -464,6 +464,20 @@ const AS_RUN: &[(&[&str], &str, &[&str])] = &[
         &["model     ENOENT"],
     ),
     (&[], "bind unix @name", &["model     ok unix:@name"]),
+    // What a run cannot carry out, with the words of its record.
+    (
+        &["-r", "hide bind netlink *"],
+        "bind netlink netlink:0:0x0",
+        &["result    EAFNOSUPPORT"],
+    ),
+    (
+        &["-r", "move bind tcp *:80 to unix:policy"],
+        "bind tcp 0.0.0.0:80",
+        &[
+            "EADDRINUSE: the target path is taken",
+            "result    EADDRINUSE",
+        ],
+    ),
 ];
 
 fn explain_as_run() -> Result<(), Failed> {

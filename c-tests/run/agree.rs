@@ -1,0 +1,216 @@
+//! `explain` says what `run` does: policies and calls drawn at random are asked
+//! of one and made under the other, as root and as a plain user.
+
+use std::fmt::Write as _;
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::support::{NOBODY, Run, has_nobody, same, stage};
+
+/// Calls as `explain` takes them. What the kernel says of them depends on
+/// nothing but the machine, which has no sockets but these, one after another.
+const CALLS: &[&str] = &[
+    "bind tcp 127.0.0.1:8080",
+    "bind tcp 0.0.0.0:8080",
+    "bind tcp [::1]:8080",
+    "bind tcp [::]:8080",
+    "bind tcp [::]:8080 v6only",
+    "bind tcp [::ffff:127.0.0.1]:8080",
+    "bind tcp 127.0.0.1:0",
+    "bind tcp 0.0.0.0:80",
+    "bind tcp 127.0.0.2:8081 reuseaddr",
+    "bind tcp 10.9.9.9:8080",
+    "bind tcp 10.9.9.9:8080 freebind",
+    "bind udp 127.0.0.1:8080",
+    "bind udp 0.0.0.0:53",
+    "bind udp [::]:8081",
+    "bind udp 127.0.0.1:0",
+    "listen tcp",
+    "listen tcp 127.0.0.1:8081",
+    "listen tcp [::1]:8080",
+    "connect tcp 127.0.0.1:8080",
+    "connect tcp [::1]:8081",
+    "connect udp 127.0.0.1:8080",
+    "socket raw",
+    "socket tcp",
+    "socket udp6",
+];
+
+/// How many policies are drawn; each is asked about every call.
+const POLICIES: usize = 16;
+
+/// Makes the calls of its arguments, and says what came of each as `explain`
+/// does.
+const PROGRAM: &str = r#"
+import errno, socket, sys
+KINDS = {'tcp': (2, 1), 'udp': (2, 2), 'raw': (2, 3), 'udp6': (10, 2)}
+OPTIONS = {'v6only': (41, 26), 'reuseaddr': (1, 2), 'freebind': (0, 15)}
+def name(s):
+    host, port = s.getsockname()[:2]
+    return f'[{host}]:{port}' if s.family == 10 else f'{host}:{port}'
+def call(text):
+    op, kind, *rest = text.split()
+    at = rest.pop(0) if rest else None
+    family, ty = KINDS[kind]
+    if at:
+        host, port = at.rsplit(':', 1)
+        if host[0] == '[':
+            host, family = host[1:-1], 10
+    try:
+        # Protocol 255, as raw sockets need one.
+        s = socket.socket(family, ty, 255 if ty == 3 else 0)
+    except OSError as e:
+        return errno.errorcode[e.errno] if op == 'socket' else 'unbound'
+    with s:
+        for option in rest:
+            s.setsockopt(*OPTIONS[option], 1)
+        try:
+            if op == 'socket':
+                return 'ok'
+            if op == 'connect':
+                s.connect((host, int(port)))
+                return 'ok'
+            if op == 'bind' or at:
+                try:
+                    s.bind((host, int(port)))
+                except OSError:
+                    if op == 'listen':
+                        return 'unbound'
+                    raise
+            if op == 'listen':
+                s.listen()
+            return 'ok ' + name(s)
+        except OSError as e:
+            return errno.errorcode[e.errno]
+for text in sys.argv[1:]:
+    print(call(text), flush=True)
+"#;
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n as u64) as usize
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.below(all.len())]
+    }
+}
+
+/// A policy of one to four rules.
+fn policy(dice: &mut Dice) -> String {
+    let mut text = String::new();
+    for _ in 0..=dice.below(4) {
+        let kind = dice.of(&["tcp", "udp", "any", "inet6", "inet"]);
+        let at = dice.of(&[
+            "*:8080",
+            "*:8081",
+            "*:auto",
+            "loopback:*",
+            "0.0.0.0:8080",
+            "[::]:*",
+            "127.0.0.0/8:8080-8081",
+            "10.0.0.0/8:*",
+            "exactly 127.0.0.1:8080",
+        ]);
+        let user = dice.of(&["", "", " user root", " user nobody"]);
+        let _ = match dice.below(8) {
+            0 | 1 => writeln!(text, "deny bind {kind} {at}{user}"),
+            2 => writeln!(text, "deny bind {kind} {at} with ENODEV{user}"),
+            3 => writeln!(text, "allow bind {kind} {at}{user}"),
+            4 => writeln!(text, "deny listen {kind} {at}{user}"),
+            5 => writeln!(text, "deny connect {kind} {at} with ENETUNREACH{user}"),
+            6 => writeln!(text, "deny socket {kind} with EMFILE{user}"),
+            _ => writeln!(text, "move bind tcp *:8080 to *:+1000{user}"),
+        };
+    }
+    if dice.below(3) == 0 {
+        text.push_str("default deny for bind\n");
+    }
+    text
+}
+
+/// The lines `result` of explain, one a call; `-` where it does not know.
+fn explained(text: &str) -> Vec<String> {
+    let mut results = Vec::new();
+    for line in text.lines() {
+        if !line.starts_with(' ') {
+            results.push("-".to_owned());
+        } else if let Some(result) = line.strip_prefix("  result    ") {
+            *results.last_mut().unwrap() = result.to_owned();
+        }
+    }
+    results
+}
+
+/// Without the port that the kernel chose, and without the address where
+/// connect(2) chose that too.
+fn comparable(call: &str, result: &str) -> String {
+    let is_auto = call.ends_with(":0") || call == "listen tcp";
+    match result.rsplit_once(':') {
+        _ if call.starts_with("connect") => result.split(' ').next().unwrap_or("").to_owned(),
+        Some((head, _)) if is_auto => head.to_owned(),
+        _ => result.to_owned(),
+    }
+}
+
+fn agree(user: u32) -> Result<(), Failed> {
+    let mut dice = Dice(0x5eed_0001);
+    let mut compared = 0;
+    for _ in 0..POLICIES {
+        let policy = policy(&mut dice);
+        let run = Run::new(&stage().launcher).user(user);
+        std::fs::write(run.dir().join("policy"), &policy)?;
+        let asked = run
+            .clone()
+            .args(["explain", "--policy", "policy"])
+            .args(CALLS)
+            .finish();
+        same("exit 0", &asked.status, &asked.seen())?;
+        let made = run
+            .args(["run", "--policy", "policy", "--log", "/dev/null", "--"])
+            .args(["python3", "-c", PROGRAM])
+            .args(CALLS)
+            .finish();
+        same("exit 0", &made.status, &format!("{policy}{}", made.seen()))?;
+        let said = explained(&asked.stdout);
+        let done: Vec<&str> = made.stdout.lines().collect();
+        same(
+            &CALLS.len().to_string(),
+            &said.len().to_string(),
+            &asked.seen(),
+        )?;
+        same(
+            &CALLS.len().to_string(),
+            &done.len().to_string(),
+            &made.seen(),
+        )?;
+        for ((call, said), done) in CALLS.iter().zip(&said).zip(done) {
+            if said == "-" || done == "unbound" {
+                continue;
+            }
+            compared += 1;
+            let (said, done) = (comparable(call, said), comparable(call, done));
+            let at = format!("{call} of user {user} under\n{policy}{}", asked.seen());
+            same(&said, &done, &at)?;
+        }
+    }
+    if compared < 300 {
+        return Err(format!("only {compared} answers were compared").into());
+    }
+    Ok(())
+}
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![Trial::test("explain says what run does: root", || agree(0))];
+    if has_nobody() {
+        trials.push(Trial::test("explain says what run does: nobody", || {
+            agree(NOBODY)
+        }));
+    }
+    trials
+}
