@@ -219,7 +219,7 @@ pub fn is_readable(allowed: Allowed, at: usize, len: usize) -> bool {
 
 /// Are the bytes on this thread's stack, above us? What lies between our own
 /// frame and the end of its page is, and on the main thread's stack all up to
-/// its beginning.
+/// its beginning, and the arguments and the environment that lie there.
 fn is_on_stack(first: usize, last: usize) -> bool {
     /// The kernel leaves at least this much between the main stack and
     /// anything mapped below it (`mmap_base`), so closer means on it.
@@ -230,7 +230,7 @@ fn is_on_stack(first: usize, last: usize) -> bool {
     }
     let top = process::stack_end();
     let end = if here < top && top - here < GAP {
-        top
+        process::stack_top()
     } else {
         (here / PAGE + 1) * PAGE
     };

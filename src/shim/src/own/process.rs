@@ -51,6 +51,15 @@ pub fn stack_end() -> usize {
     STACK_END.load(Relaxed)
 }
 
+#[unsafe(link_section = ".data")]
+static STACK_TOP: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the main thread's stack ends, above the arguments and the environment
+/// that the kernel put there. 0 if nobody knows.
+pub fn stack_top() -> usize {
+    STACK_TOP.load(Relaxed)
+}
+
 /// The environment that the kernel gave to the program. libc's own list is not
 /// set up yet when a `preinit_array` of the program calls us.
 pub fn first_environment() -> *const *const libc::c_char {
@@ -71,8 +80,25 @@ pub fn find_stack() {
     unsafe {
         let end = libc::dlsym(libc::RTLD_DEFAULT, c"__libc_stack_end".as_ptr());
         if !end.is_null() {
-            STACK_END.store(*end.cast::<usize>(), Relaxed);
+            let end = *end.cast::<usize>();
+            STACK_END.store(end, Relaxed);
+            STACK_TOP.store(top_of(end), Relaxed);
         }
+    }
+}
+
+/// The end of the page on which the kernel put the file's name, behind all
+/// strings that it put there; `end` itself where it is not found above, as in an
+/// emulator.
+fn top_of(end: usize) -> usize {
+    /// More than all arguments and the environment can take (`_STK_LIM / 4 * 3`).
+    const MOST: usize = 8 << 20;
+    const PAGE: usize = 4096;
+    // SAFETY: reads the vector that the kernel put on the stack.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as usize;
+    match name.checked_sub(end) {
+        Some(above) if above < MOST => (name / PAGE + 1) * PAGE,
+        _ => end,
     }
 }
 
