@@ -3,6 +3,15 @@
 //! What `core::fmt` calls it calls through pointers, so the compiler must take
 //! it that anything there may panic. The shim has to do without.
 
+/// Copies as many bytes as both have. Unlike `copy_from_slice` it cannot panic,
+/// and the compiler sees that at once: the shim carries nothing of a panic.
+#[inline]
+pub(crate) fn fill(to: &mut [u8], from: &[u8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
 /// Where the text goes; `None` if it does not fit.
 pub trait Out {
     /// Takes one more byte.

@@ -81,14 +81,22 @@ fn check(ret: isize) -> Result<usize, Errno> {
     }
 }
 
-/// Arguments, with zeros for those that a call does not have.
-#[inline(always)]
-fn six<const N: usize>(given: [usize; N]) -> [usize; 6] {
-    let mut all = [0; 6];
-    for (to, from) in all.iter_mut().zip(given) {
-        *to = from;
-    }
-    all
+/// Six arguments, with zeros for those that a call does not have. Written out:
+/// of a loop over them the compiler sees too late that it cannot panic.
+macro_rules! six {
+    () => { [0, 0, 0, 0, 0, 0] };
+    ($a:expr) => { [$a as usize, 0, 0, 0, 0, 0] };
+    ($a:expr, $b:expr) => { [$a as usize, $b as usize, 0, 0, 0, 0] };
+    ($a:expr, $b:expr, $c:expr) => { [$a as usize, $b as usize, $c as usize, 0, 0, 0] };
+    ($a:expr, $b:expr, $c:expr, $d:expr) => {
+        [$a as usize, $b as usize, $c as usize, $d as usize, 0, 0]
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
+        [$a as usize, $b as usize, $c as usize, $d as usize, $e as usize, 0]
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
+        [$a as usize, $b as usize, $c as usize, $d as usize, $e as usize, $f as usize]
+    };
 }
 
 /// `call!(allowed, Call, number, args…)`: makes the call if it is allowed.
@@ -96,7 +104,7 @@ fn six<const N: usize>(given: [usize; N]) -> [usize; 6] {
 macro_rules! call {
     ($allowed:expr, $call:expr, $n:expr $(, $a:expr)*) => {{
         if $allowed.may($call) {
-            $crate::check($crate::syscall6($n, $crate::six([$($a as usize),*])))
+            $crate::check($crate::syscall6($n, six!($($a),*)))
         } else {
             Err($crate::Errno::NOT_ALLOWED)
         }

@@ -24,6 +24,8 @@ pub struct Verdict {
     pub ruling: Option<Ruling>,
     /// The call is judged by the address that a raw IPv4 socket reads.
     pub by_raw: bool,
+    /// What the socket is called, as far as it is known.
+    pub kinds: KindSet,
 }
 
 impl Verdict {
@@ -34,6 +36,7 @@ impl Verdict {
         uid: None,
         ruling: None,
         by_raw: false,
+        kinds: KindSet::NONE,
     };
 
     /// The rule that lets the call pass, unless there is more to do than that.
@@ -56,12 +59,7 @@ impl Verdict {
     #[must_use]
     pub fn decision(&self, caller: &Caller<'_>, addr: Option<&Addr>) -> Option<Decision> {
         let ruling = self.ruling.as_ref()?;
-        let kinds = match (self.socket, addr) {
-            (None, _) => KindSet::NONE,
-            (Some(s), Some(addr)) => kinds_at(s.ty, addr),
-            (Some(s), None) => s.ty.kinds(),
-        };
-        Some(caller.view.decision(ruling, addr, kinds))
+        Some(caller.view.decision(ruling, addr, self.kinds))
     }
 }
 
@@ -405,6 +403,12 @@ impl Rules {
                 self.kinds
             }
             Some(addr) if addr.family() == ty.domain => ty.kinds(),
+            // An IPv6 socket may call an IPv4 address.
+            Some(addr)
+                if question.op == Op::Connect && is_ip(addr.family()) && is_ip(ty.domain) =>
+            {
+                ty.kinds()
+            }
             // An IP address is judged as one, whatever the socket may be.
             Some(addr)
                 if is_ip(addr.family()) && (is_ip(ty.domain) || ty.kinds() == KindSet::NONE) =>
@@ -496,6 +500,7 @@ impl Rules {
             && let Some(ruling) = view.settled(question.op, question.implicit, &self.search)
         {
             self.verdict.stages |= stage::POLICY;
+            self.verdict.kinds = self.kinds;
             self.verdict.ruling = Some(ruling);
             self.state = State::Done;
             return;
@@ -511,6 +516,7 @@ impl Rules {
             Found::Use { counter, limit } => self.state = State::Use { counter, limit },
             Found::Ruling(ruling) => {
                 self.verdict.stages |= stage::POLICY;
+                self.verdict.kinds = self.kinds;
                 let worse = self.unknown_socket && ruling.verb == Verb::Allow;
                 self.verdict.ruling = Some(match worse.then(|| raw_ruling(question)).flatten() {
                     // It may be a raw socket, of which the rules say this.

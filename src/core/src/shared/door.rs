@@ -7,6 +7,7 @@
 
 use crate::addr::{RawAddr, STORAGE};
 use crate::socket::{BindOptions, SocketType};
+use crate::text::fill;
 
 /// Length of the secret: hexadecimal digits.
 pub const SECRET: usize = 32;
@@ -56,7 +57,7 @@ impl Claim {
         let mut put = |bytes: &[u8]| {
             let all = core::mem::take(&mut rest);
             if let Some((mine, others)) = all.split_at_mut_checked(bytes.len()) {
-                mine.copy_from_slice(bytes);
+                fill(mine, bytes);
                 rest = others;
             }
         };

@@ -17,6 +17,7 @@ use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     fence,
 };
+use crate::text::fill;
 
 /// Entries of the table: redirected sockets that may be alive at one time.
 pub const MOVES: usize = if cfg!(loom) { 4 } else { 16384 };
@@ -88,8 +89,7 @@ impl Moved {
     #[must_use]
     pub fn to_bytes(&self, tag: Tag) -> [u8; Self::BYTES] {
         let mut b = [0; Self::BYTES];
-        b[..8].copy_from_slice(&self.cookie.to_le_bytes());
-        b[8..16].copy_from_slice(&self.netns.to_le_bytes());
+        let (virt, real) = (self.virt.bytes(), self.real.bytes());
         let words = [
             tag.0,
             self.kind,
@@ -98,18 +98,21 @@ impl Moved {
             self.rule,
             self.device,
         ];
-        for (to, word) in b[16..40].chunks_mut(4).zip(words) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
         let halves = [self.socket.domain, self.socket.ty, self.socket.protocol];
-        for (to, half) in b[40..46].chunks_mut(2).zip(halves) {
-            to.copy_from_slice(&half.to_le_bytes());
+        let head = [self.cookie, self.netns]
+            .into_iter()
+            .flat_map(u64::to_le_bytes)
+            .chain(words.into_iter().flat_map(u32::to_le_bytes))
+            .chain(halves.into_iter().flat_map(u16::to_le_bytes))
+            .chain([virt.len() as u8, real.len() as u8]);
+        for (to, from) in b.iter_mut().zip(head) {
+            *to = from;
         }
-        let (virt, real) = (self.virt.bytes(), self.real.bytes());
-        b[46] = virt.len() as u8;
-        b[47] = real.len() as u8;
-        b[HEAD..HEAD + virt.len()].copy_from_slice(virt);
-        b[HEAD + STORAGE..HEAD + STORAGE + real.len()].copy_from_slice(real);
+        for (at, bytes) in [(HEAD, virt), (HEAD + STORAGE, real)] {
+            if let Some(to) = b.get_mut(at..) {
+                fill(to, bytes);
+            }
+        }
         b
     }
 
@@ -558,12 +561,15 @@ impl Moves {
         real: Option<&RawAddr>,
         mut is_it: impl FnMut(&Moved) -> bool,
     ) -> Option<u64> {
-        let by_virt = virt.into_iter().flat_map(|a| self.virt.with(hint(a)));
-        let by_real = real.into_iter().flat_map(|a| self.real.with(hint(a)));
-        for i in by_virt.chain(by_real) {
-            let cookie = self.keys.get(i)?.load(Acquire);
-            if self.read(i, cookie).as_ref().is_some_and(&mut is_it) {
-                return Some(cookie);
+        for (index, at) in [(&self.virt, virt), (&self.real, real)] {
+            let Some(at) = at else { continue };
+            for i in index.with(hint(at)) {
+                let cookie = self.keys.get(i)?.load(Acquire);
+                if let Some(moved) = self.read(i, cookie)
+                    && is_it(&moved)
+                {
+                    return Some(cookie);
+                }
             }
         }
         None
@@ -581,7 +587,7 @@ fn unpacked(s: u64) -> SocketType {
 fn store(words: &[AtomicU64], bytes: &[u8]) {
     for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
         let mut b = [0; 8];
-        b[..chunk.len()].copy_from_slice(chunk);
+        fill(&mut b, chunk);
         word.store(u64::from_ne_bytes(b), Relaxed);
     }
 }
@@ -589,7 +595,7 @@ fn store(words: &[AtomicU64], bytes: &[u8]) {
 fn load(words: &[AtomicU64], len: u8) -> Option<RawAddr> {
     let mut bytes = [0; STORAGE];
     for (chunk, word) in bytes.chunks_mut(8).zip(words) {
-        chunk.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
+        fill(chunk, &word.load(Relaxed).to_ne_bytes());
     }
     RawAddr::new(bytes.get(..usize::from(len))?)
 }

@@ -6,6 +6,7 @@ use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     fence,
 };
+use crate::text::fill;
 
 /// Entries of the table.
 pub const OPTIONS: usize = 8192;
@@ -120,7 +121,7 @@ impl Options {
         e.len.store(value.len() as u32, Relaxed);
         for (word, chunk) in e.value.iter().zip(value.chunks(8)) {
             let mut b = [0; 8];
-            b[..chunk.len()].copy_from_slice(chunk);
+            fill(&mut b, chunk);
             word.store(u64::from_ne_bytes(b), Relaxed);
         }
         e.cookie.store(cookie, Release);
@@ -152,7 +153,7 @@ impl Options {
         let e = self.find(cookie, Self::name(level, option))?;
         let mut value = [0; VALUE];
         for (chunk, word) in value.chunks_mut(8).zip(&e.value) {
-            chunk.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
+            fill(chunk, &word.load(Relaxed).to_ne_bytes());
         }
         let len = e.len.load(Relaxed) as usize;
         (len <= VALUE).then_some((value, len))

@@ -194,6 +194,15 @@ impl Watches {
     }
 }
 
+/// The value of a hexadecimal digit.
+fn digit(c: u8) -> Option<u32> {
+    match c {
+        b'0'..=b'9' => Some(u32::from(c - b'0')),
+        b'a'..=b'f' => Some(u32::from(c - b'a') + 10),
+        _ => None,
+    }
+}
+
 struct Watch {
     epoll: i32,
     number: i32,
@@ -204,9 +213,12 @@ struct Watch {
 impl Watch {
     fn read(epoll: i32, line: &[u8], inode: u64) -> Option<Watch> {
         let field = |name: &[u8], radix: u32| -> Option<u64> {
-            let at = line.windows(name.len()).position(|w| w == name)? + name.len();
-            let text = line.get(at..)?.trim_ascii_start();
-            let digits = || text.iter().map_while(|c| char::from(*c).to_digit(radix));
+            let at = (0..line.len()).find(|at| {
+                let rest = line.get(*at..).unwrap_or(&[]);
+                rest.starts_with(name)
+            })?;
+            let text = line.get(at + name.len()..)?.trim_ascii_start();
+            let digits = || text.iter().map_while(|c| digit(*c).filter(|n| *n < radix));
             digits().next()?;
             digits().try_fold(0u64, |n, digit| {
                 n.checked_mul(u64::from(radix))?

@@ -60,12 +60,9 @@ pub fn number(text: &[u8]) -> Option<u32> {
 
 /// `parts` joined and NUL-terminated in `buf`.
 pub fn join<'a>(buf: &'a mut [u8], parts: &[&[u8]]) -> Option<&'a [u8]> {
-    let mut len = 0;
-    for part in parts.iter().chain([&&b"\0"[..]]) {
-        buf.get_mut(len..len + part.len())?.copy_from_slice(part);
-        len += part.len();
-    }
-    buf.get(..len)
+    let len = text::join(buf, parts)?;
+    *buf.get_mut(len)? = 0;
+    buf.get(..=len)
 }
 
 /// `socket:[INODE]` as `/proc/PID/fd` shows it.
@@ -135,7 +132,13 @@ pub fn each_line(allowed: Allowed, path: &[u8], mut visit: impl FnMut(&[u8])) ->
     let Ok(fd) = sys::open(allowed, path, libc::O_RDONLY) else {
         return false;
     };
-    let (line, buf) = pages.bytes_mut().split_at_mut(LONGEST_LINE.min(READ));
+    let Some((line, buf)) = pages
+        .bytes_mut()
+        .split_at_mut_checked(LONGEST_LINE.min(READ))
+    else {
+        sys::close(allowed, fd);
+        return false;
+    };
     let mut len = 0;
     while let Ok(n @ 1..) = sys::read(allowed, fd, buf) {
         for &c in buf.get(..n).unwrap_or(&[]) {

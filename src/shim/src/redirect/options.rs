@@ -111,6 +111,10 @@ pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, 
     let Some(scratch) = Scratch::new(allowed, ty) else {
         return;
     };
+    // No guard in builds that cannot panic: its clean-up would keep the compiler
+    // from seeing that.
+    #[cfg(not(any(debug_assertions, feature = "inject")))]
+    let scratch = core::mem::ManuallyDrop::new(scratch);
     for name in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
         let ask = |fd| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name);
         if let (Ok(now), Ok(default)) = (ask(old), ask(scratch.fd))
@@ -137,6 +141,9 @@ pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, 
             alive::keep_option(allowed, run, cookie, netns, (level, name), kept);
         }
     }
+    #[cfg(not(any(debug_assertions, feature = "inject")))]
+    let scratch = core::mem::ManuallyDrop::into_inner(scratch);
+    drop(scratch);
 }
 
 /// Is the option one that the Unix socket itself answers?

@@ -211,12 +211,11 @@ pub fn find(allowed: Allowed, run: &Run, fd: i32) -> Option<Found> {
 #[inline(never)]
 fn listener(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Moved> {
     let moves = &run.state.moves;
-    let at = |real: &RawAddr, is_it: &dyn Fn(&Moved) -> bool| {
-        let cookie = moves.first_at(None, Some(real), is_it)?;
-        moves.find(cookie)
-    };
+    // Closures and not function pointers: of a call through one of those the
+    // compiler does not know that it cannot panic.
     if real.family() == Some(af::UNIX) {
-        return at(real, &|m| m.real == *real);
+        let cookie = moves.first_at(None, Some(real), |m| m.real == *real)?;
+        return moves.find(cookie);
     }
     let same_place = |m: &Moved| {
         m.real.family() == real.family()
@@ -231,9 +230,10 @@ fn listener(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Move
     // kernel has no such option (before Linux 6.3). The tag of an entry that is
     // gone: another listener took that one's place. Then the place decides.
     let untagged = |m: &Moved| range != Ok(0) || m.marks & move_mark::NO_TAG != 0;
-    let moved = at(real, &|m| {
+    let cookie = moves.first_at(None, Some(real), |m| {
         m.socket.is_stream() && same_place(m) && untagged(m)
     })?;
+    let moved = moves.find(cookie)?;
     name::peer(allowed, fd).is_ok().then_some(moved)
 }
 

@@ -52,6 +52,25 @@ impl Old {
         })
     }
 
+    /// Runs a part with what [`Old::of`] finds. Like [`sys::without_signals`] it
+    /// has no guard in builds that cannot panic, whose clean-up would keep the
+    /// compiler from seeing that.
+    fn with<T>(
+        allowed: Allowed,
+        fd: i32,
+        ty: SocketType,
+        part: impl FnOnce(&Old) -> T,
+    ) -> Result<T, Refusal> {
+        let old = Old::of(allowed, fd, ty)?;
+        #[cfg(not(any(debug_assertions, feature = "inject")))]
+        let old = core::mem::ManuallyDrop::new(old);
+        let done = part(&old);
+        #[cfg(not(any(debug_assertions, feature = "inject")))]
+        let old = core::mem::ManuallyDrop::into_inner(old);
+        drop(old);
+        Ok(done)
+    }
+
     /// Puts `new` in its place, with its options and flags.
     fn give_way_to(&self, allowed: Allowed, run: &Run, new: i32, cookie: u64) -> Result<(), Errno> {
         options::carry_over(allowed, run, self.fd, new, cookie, self.ty);
@@ -105,11 +124,26 @@ pub fn replace(
     let Placement::Unix(name) = placing.placement else {
         return refused_with(record, Refusal::Family);
     };
-    let old = match Old::of(allowed, fd, was) {
-        Ok(old) => old,
-        Err(why) => return refused_with(record, why),
-    };
-    if !make_way(allowed, &name) {
+    let placing = (placing, &name);
+    match Old::with(allowed, fd, was, |old| {
+        replace_old(allowed, run, old, placing, record)
+    }) {
+        Ok(answer) => answer,
+        Err(why) => refused_with(record, why),
+    }
+}
+
+/// Binds a new Unix socket of that name in the place of the old socket.
+#[inline(never)]
+fn replace_old(
+    allowed: Allowed,
+    run: &Run,
+    old: &Old,
+    (placing, name): (&Placing, &UnixName),
+    record: &mut Record,
+) -> Result<(), Errno> {
+    let (fd, was) = (old.fd, old.ty);
+    if !make_way(allowed, name) {
         return refused_with(record, Refusal::Path);
     }
     let new = sys::socket(
@@ -118,7 +152,7 @@ pub fn replace(
         i32::from(was.ty) | libc::SOCK_CLOEXEC,
         0,
     )?;
-    let bound = move_in(allowed, run, &old, new, &placing.real);
+    let bound = move_in(allowed, run, old, new, &placing.real);
     sys::close(allowed, new);
     record.stages |= stage::FORWARD;
     record.flags |= flag::FORWARDED;
@@ -201,17 +235,32 @@ fn connect_once(
     record: &mut Record,
 ) -> Result<(), Errno> {
     let was = peer.socket;
-    let old = match Old::of(allowed, fd, was) {
-        Ok(old) => old,
-        Err(why) => return refused_with(record, why),
-    };
+    match Old::with(allowed, fd, was, |old| {
+        connect_old(allowed, run, old, cookie, peer, record)
+    }) {
+        Ok(answer) => answer,
+        Err(why) => refused_with(record, why),
+    }
+}
+
+/// Connects a new Unix socket in the place of the old socket.
+#[inline(never)]
+fn connect_old(
+    allowed: Allowed,
+    run: &Run,
+    old: &Old,
+    cookie: u64,
+    peer: Peer<'_>,
+    record: &mut Record,
+) -> Result<(), Errno> {
+    let was = old.ty;
     let kind = i32::from(was.ty) | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     let new = sys::socket(allowed, af::UNIX.into(), kind, 0)?;
     record.stages |= stage::FORWARD;
     record.flags |= flag::FORWARDED;
     record.used = *peer.to;
     let done = sys::connect(allowed, new, peer.to.bytes())
-        .and_then(|()| move_in_connected(allowed, run, &old, new, cookie, peer));
+        .and_then(|()| move_in_connected(allowed, run, old, new, cookie, peer));
     sys::close(allowed, new);
     done
 }
