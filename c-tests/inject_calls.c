@@ -205,6 +205,7 @@ static void executing(void)
     EXEC_STEP("execveat", fork, execveat(file, "", args, environ, AT_EMPTY_PATH));
     pid_t pid = -1;
     int error;
+    STEP("system", system("true"));
     STEP("posix_spawn", (error = posix_spawn(&pid, "/bin/true", NULL, NULL, args, environ),
                          spawned(error, pid)));
     STEP("posix_spawnp", (error = posix_spawnp(&pid, "true", NULL, NULL, args, environ),

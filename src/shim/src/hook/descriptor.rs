@@ -319,8 +319,13 @@ fn filtering(
     let state = guard(Call::Fault, stage::HOOK, || filter::begin(scope));
     set_errno(before);
     let ret = call();
-    if let Some(state) = &state {
-        filter::end(state, is_done(ret));
+    let done = is_done(ret);
+    match &state {
+        Some(state) => filter::end(state, done),
+        // A fault kept us from knowing what was so before: nothing may be
+        // asked any more.
+        None if done => filter::set(crate::sys::Allowed::NONE),
+        None => {}
     }
     ret
 }
