@@ -255,7 +255,8 @@ impl Seen {
             ("127.0.0.1", "127.0.0.1"),
             ("[::]", "[::1]"),
             ("[::1]", "[::1]"),
-            ("*", "[::1]"),
+            // Of a socket for both families, which keeps them.
+            ("*", "*%lo"),
         ] {
             ports = ports.replace(&format!(" {from}:{port} "), &format!(" {to}:{there} "));
         }

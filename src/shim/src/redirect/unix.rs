@@ -1,7 +1,7 @@
 //! Putting a Unix socket in the place of one of another family.
 //!
 //! The new socket takes every descriptor number that the old one has in this
-//! process, its flags, its options and its epoll registrations ([`carry`]).
+//! process, its flags, its options and its epoll registrations (`carry.rs`).
 //! Between the first and the last descriptor another thread could see one of
 //! each kind; no program binds and uses a socket at the same time.
 
