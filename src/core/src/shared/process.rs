@@ -13,7 +13,7 @@ use crate::sync::{
 /// Slots of the process table. More processes than that at one time are
 /// recorded without a program name.
 pub const PROCESSES: usize = if cfg!(loom) { 2 } else { 4096 };
-const NAME_WORDS: usize = 24;
+const NAME_WORDS: usize = if cfg!(loom) { 1 } else { 24 };
 
 /// Longest program name kept, bytes; of longer ones the end is kept.
 const NAME: usize = NAME_WORDS * 8;
@@ -238,7 +238,7 @@ mod loom_models {
                 let table = table.clone();
                 thread::spawn(move || {
                     let slot = table.register(2, 20);
-                    assert!(slot != 0 && table.name(slot, 2, 7, b"/bin/b"));
+                    assert!(slot != 0 && table.name(slot, 2, 7, b"/bin/b", b""));
                     slot
                 })
             };
