@@ -5,7 +5,7 @@
 //: stdout the duplicate's name: 0.0.0.0:0 (16 bytes)
 //: stdout listen on the original: ok
 //: log 1 deny bind
-//: record 1 {"call":"bind","asked":"127.0.0.1:8080","errno":"EACCES","rule":{"number":1}}
+//: record 1 {"call":"bind","asked":"127.0.0.1:8080","errno":"EACCES","identity":"cookie","rule":{"number":1}}
 #include "check.h"
 
 int main(void)

@@ -1,6 +1,5 @@
 // popen() after the environment was cleared.
 //: unfiltered starts a shell, in which the library starts too
-//: unemulated QEMU does not carry it out
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout environment: MINE=1

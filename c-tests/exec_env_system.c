@@ -1,6 +1,5 @@
 // system() after the environment was cleared, bereft of LD_PRELOAD, or thrown away.
 //: unfiltered starts a shell, in which the library starts too
-//: unemulated QEMU does not carry it out
 //: case deny
 //: rule deny bind tcp *:8080
 //: stdout bind: EACCES

@@ -1,6 +1,6 @@
 // A socket that is bound without a port (IP_BIND_ADDRESS_NO_PORT) gets one when
 // it connects: from the whole range, and its name says both.
-//: unemulated QEMU does not carry it out
+//: unemulated QEMU does not pass IP_BIND_ADDRESS_NO_PORT on
 //: case move
 //: rule move bind tcp 127.0.0.9:* to 127.0.0.1:*
 //: same

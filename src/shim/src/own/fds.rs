@@ -244,17 +244,22 @@ pub fn verify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
     identify(allowed, fd)
 }
 
-/// Asks for the cookie of a socket that [`verify`] left without one.
+/// Asks for the cookie of a socket that [`verify`] left without one, or for its
+/// inode number where the kernel gives no cookie.
 pub fn name(allowed: Allowed, fd: i32, socket: &mut Socket) {
-    if socket.cookie == 0
-        && let Ok(cookie) = sys::cookie(allowed, fd)
-    {
-        socket.cookie = cookie;
-        socket.identity = Identity::Cookie;
-        if socket.is_exact {
-            let kept = get(fd).0 & (BOUND | WATCHED | OPTIONS);
-            put(fd, Entry(Entry::of(socket.ty, cookie).0 | kept));
-        }
+    if socket.cookie != 0 {
+        return;
+    }
+    if let Ok(cookie) = sys::cookie(allowed, fd) {
+        (socket.cookie, socket.identity) = (cookie, Identity::Cookie);
+    } else if let Ok(inode) = sys::inode(allowed, fd) {
+        (socket.cookie, socket.identity) = (inode, Identity::Inode);
+    } else {
+        return;
+    }
+    if socket.is_exact {
+        let kept = get(fd).0 & (BOUND | WATCHED | OPTIONS);
+        put(fd, Entry(Entry::of(socket.ty, socket.cookie).0 | kept));
     }
 }
 
