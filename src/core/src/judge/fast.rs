@@ -55,6 +55,13 @@ pub fn may_concern_auto(view: &View<'_>) -> bool {
     !LookedAt::of(view).is_without(af::INET, 0)
 }
 
+/// Does a listen on a socket that has a port or name pass, whatever it is? Then
+/// no rule is about it, nor about the bind that would come with it.
+#[must_use]
+pub fn passes_bound_listens(view: &View<'_>) -> bool {
+    !view.has_rules(Op::Listen) && !may_concern_auto(view)
+}
+
 /// The rules that fit a bind to the IP address with these bytes. `None` for
 /// `::`, of which more has to be known, and for other addresses.
 #[must_use]

@@ -319,29 +319,28 @@ impl Rules {
     /// What can be said before anybody is asked.
     fn look(&mut self, question: &Question<'_>) {
         self.state = State::Socket;
-        let q = self.query(question);
+        let mut q = self.query(question);
         let ruling = match (question.addr, question.candidates) {
             // Rules about every address, and what a raw socket may read there.
             (None, _) => {
                 let view = question.caller.view;
                 let none = question.with(&q, |candidates| candidates.is_empty());
                 if none && view.by_default(&q).verb == Verb::Allow {
-                    None
+                    Some(None)
                 } else {
-                    return;
+                    None
                 }
             }
-            (Some(addr), Some(candidates)) => match self.outlook(question, addr, candidates) {
-                Some(ruling) => Some(ruling),
-                None => return,
-            },
+            (Some(addr), Some(candidates)) => {
+                self.outlook(question, addr, candidates, &mut q).map(Some)
+            }
             (Some(addr), None) => {
-                match question.with(&q, |candidates| self.outlook(question, addr, candidates)) {
-                    Some(ruling) => Some(ruling),
-                    None => return,
-                }
+                let mut room = Room::default();
+                let candidates = question.caller.view.candidates(&q, &mut room);
+                self.outlook(question, addr, &candidates, &mut q).map(Some)
             }
         };
+        let Some(ruling) = ruling else { return };
         if is_settled_for_raw(question) {
             if ruling.is_some() {
                 self.verdict.stages = stage::POLICY;
@@ -351,25 +350,27 @@ impl Rules {
         }
     }
 
-    /// The ruling, where it is the same whatever the socket is.
+    /// The ruling, where it is the same whatever the socket is. The query's
+    /// kinds are set to those that the socket is believed to have.
+    #[inline]
     fn outlook(
         &mut self,
         question: &Question<'_>,
         addr: &Addr,
         candidates: &Candidates<'_>,
+        q: &mut Query<'_>,
     ) -> Option<Ruling> {
         let view = question.caller.view;
-        let mut q = self.query(question);
         let mut outlook = if candidates.is_empty() {
-            Outlook::NoRule(view.by_default(&q))
+            Outlook::NoRule(view.by_default(q))
         } else {
             // Of another family it is not what was believed.
             if self.believed.domain == addr.family() {
                 q.kinds = self.believed.kinds();
             }
-            view.outlook(&q, candidates)
+            view.outlook(q, candidates)
         };
-        if self.may_be_dual(question) && outlook != outlook_of_v6only(question, &q) {
+        if self.may_be_dual(question) && outlook != outlook_of_v6only(question, q) {
             outlook = Outlook::Open(Foreseen::default());
         }
         match outlook {
@@ -547,17 +548,20 @@ fn is_settled_for_raw(question: &Question<'_>) -> bool {
 /// `None` where that needs more.
 #[inline(never)]
 fn raw_ruling(question: &Question<'_>) -> Option<Ruling> {
+    let raw = question.raw?;
+    let (view, op) = (question.caller.view, question.op);
+    if !view.names_raw(op) {
+        return Some(view.default_of(op, question.implicit));
+    }
     let q = Query {
-        addr: Some(question.raw?),
+        addr: Some(raw),
         kinds: KindSet::INET | KindSet::RAW,
         // Its protocol.
         unknown_socket: true,
         ..question.query()
     };
     let mut search = Search::new(Foreseen::default());
-    match question.with(&q, |candidates| {
-        question.caller.view.search(&q, candidates, &mut search)
-    }) {
+    match question.with(&q, |candidates| view.search(&q, candidates, &mut search)) {
         Found::Ruling(ruling) => Some(ruling),
         Found::Use { .. } => None,
     }

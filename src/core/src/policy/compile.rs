@@ -155,6 +155,11 @@ impl Compiler<'_> {
         {
             self.flags |= flag::TELLS_SIBLINGS << rule.op.index();
         }
+        let raw = KindSet::INET | KindSet::RAW;
+        if !matches!(rule.kinds, super::ast::Kinds::Of(set) if !set.intersects(raw) && set.protocol() == 0)
+        {
+            self.flags |= flag::NAMES_RAW << rule.op.index();
+        }
         let uid = match &rule.user {
             None => 0,
             Some(user) => {

@@ -243,6 +243,12 @@ impl View<'_> {
     /// asked with them; only its kinds and its user may change.
     #[must_use]
     pub fn candidates<'q>(&self, q: &Query<'q>, room: &'q mut Room) -> Candidates<'q> {
+        if self.is_unconcerned(q) {
+            return Candidates {
+                key: Key::OTHER,
+                lists: Lists::NONE,
+            };
+        }
         let mut found = Candidates {
             key: Key::of(q, &mut room.0),
             lists: Lists::NONE,
@@ -332,8 +338,9 @@ impl View<'_> {
         self.default_of(q.op, q.implicit)
     }
 
+    /// As [`View::by_default`].
     #[inline]
-    fn default_of(&self, op: Op, implicit: Implicit) -> Ruling {
+    pub(crate) fn default_of(&self, op: Op, implicit: Implicit) -> Ruling {
         // A bind on the way of connect() is nobody's wish: a default that
         // refused it would refuse every client.
         let errno = match implicit {

@@ -41,6 +41,29 @@ impl Lists {
 }
 
 impl<'a> View<'a> {
+    /// Can a rule of this operation fit addresses of the class?
+    fn concerns(&self, op: Op, class: Class) -> bool {
+        self.has_rules(op) && self.root(op, class) != 0
+    }
+
+    /// The root of the trie for a class; 0 where no rule fits any of it.
+    fn root(&self, op: Op, class: Class) -> u32 {
+        let place = op.index() * Class::COUNT + class as usize;
+        at(self.section(section::DIRECTORY), place) as u32
+    }
+
+    /// Can no rule fit the address of the query, whatever it is? Said of Unix
+    /// addresses alone, of which a key is long.
+    #[inline]
+    pub(super) fn is_unconcerned(&self, q: &Query<'_>) -> bool {
+        match q.addr {
+            Some(Addr::Unix(name)) if q.op != Op::Socket => {
+                !self.concerns(q.op, unix_class(name.kind))
+            }
+            _ => false,
+        }
+    }
+
     /// Adds the lists of the rules whose address, port and program fit.
     pub(super) fn lists(&self, op: Op, paths: Paths<'_>, key: &Key<'_>, lists: &mut Lists) {
         if self.has_rules(op) {
@@ -66,8 +89,7 @@ impl<'a> View<'a> {
 
     /// Goes down the trie of the prefixes that hold the key.
     fn walk(&self, op: Op, paths: Paths<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
-        let place = op.index() * Class::COUNT + key.class as usize;
-        let mut link = at(self.section(section::DIRECTORY), place) as u32;
+        let mut link = self.root(op, key.class);
         let (nodes, _) = self.section(section::NODES).as_chunks::<NODE>();
         let (mut bits, mut from) = (key.bits, 0);
         // Each step takes a bit or a key at least, so it ends, whatever is
@@ -172,6 +194,14 @@ impl<'a> View<'a> {
     }
 }
 
+fn unix_class(kind: UnixKind) -> Class {
+    match kind {
+        UnixKind::Auto => Class::UnixAuto,
+        UnixKind::Path => Class::UnixPath,
+        UnixKind::Abstract => Class::UnixAbstract,
+    }
+}
+
 /// An address as the index sees it.
 pub(super) struct Key<'q> {
     class: Class,
@@ -220,16 +250,10 @@ impl<'q> Key<'q> {
                 };
             }
             Addr::Unix(name) => {
-                key.class = match name.kind {
-                    UnixKind::Auto => {
-                        return Key {
-                            class: Class::UnixAuto,
-                            ..key
-                        };
-                    }
-                    UnixKind::Path => Class::UnixPath,
-                    UnixKind::Abstract => Class::UnixAbstract,
-                };
+                key.class = unix_class(name.kind);
+                if name.kind == UnixKind::Auto {
+                    return key;
+                }
                 *room = tidy(name);
                 key.name = room.as_ref().unwrap_or(name).bytes();
                 key.bits = key_of(key.name, 0);
@@ -261,7 +285,7 @@ impl<'q> Key<'q> {
         Some(key)
     }
 
-    const OTHER: Key<'static> = Key {
+    pub const OTHER: Key<'static> = Key {
         class: Class::Other,
         bits: 0,
         port: 0,

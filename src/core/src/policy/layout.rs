@@ -92,6 +92,8 @@ pub(super) mod flag {
     pub const RESTRICTS: u64 = 1 << 32;
     /// A rule tells TCP from MPTCP, UDP from UDP-Lite, or names a protocol.
     pub const TELLS_SIBLINGS: u64 = 1 << 40;
+    /// A rule may match a raw IPv4 socket.
+    pub const NAMES_RAW: u64 = 1 << 48;
 }
 
 /// Words of the section with a bit for each IP port.

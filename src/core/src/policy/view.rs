@@ -156,6 +156,12 @@ impl<'a> View<'a> {
         self.has(flag::TELLS_SIBLINGS, op)
     }
 
+    /// Returns whether any rule for this operation may match a raw IPv4 socket.
+    #[must_use]
+    pub fn names_raw(&self, op: Op) -> bool {
+        self.has(flag::NAMES_RAW, op)
+    }
+
     /// Returns whether any bind rule says `implicit`.
     #[must_use]
     pub fn has_implicit_rules(&self) -> bool {

@@ -20,7 +20,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use bindgate_core::judge::fast::LookedAt;
+use bindgate_core::judge::fast::{self, LookedAt};
 use bindgate_core::policy::{Op, Times, View};
 use bindgate_core::record::{Call, stage};
 use bindgate_core::shared::{EXIT_CONFIG, State, Ticket, door, option};
@@ -62,6 +62,8 @@ pub struct Run {
     pub looked_at: LookedAt<'static>,
     /// Is there a rule about socket(2)?
     pub has_socket_rules: bool,
+    /// Does a listen on a socket that has a port or name pass?
+    pub passes_bound_listens: bool,
     /// JSON lines instead of text (plain preload).
     pub json: bool,
     /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
@@ -323,6 +325,7 @@ fn join(carry: Carry, ticket: Option<&Ticket>) -> Result<Option<Run>, Refused> {
         is_brief: found.sink == Sink::Ring && found.options & option::SYNC == 0,
         looked_at: LookedAt::of(&found.view),
         has_socket_rules: found.view.has_rules(Op::Socket),
+        passes_bound_listens: fast::passes_bound_listens(&found.view),
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,

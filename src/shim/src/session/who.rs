@@ -26,6 +26,16 @@ struct Who {
     pid_ns: u64,
 }
 
+impl Who {
+    /// The program's path, and the script's or nothing.
+    fn paths(&self) -> (&[u8], &[u8]) {
+        (
+            self.program.get(..self.program_len).unwrap_or(&[]),
+            self.script.get(..self.script_len).unwrap_or(&[]),
+        )
+    }
+}
+
 struct Cell(UnsafeCell<Who>);
 // SAFETY: written by the one thread that moved STATE from UNKNOWN to ASKING,
 // read only after it stored KNOWN.
@@ -92,19 +102,17 @@ fn known() -> Option<&'static Who> {
 /// Path of the executable and of the script that `#!` made it run, if there is
 /// one.
 pub fn for_log() -> (&'static [u8], &'static [u8]) {
-    known().map_or((started_as(), &[]), |who| {
-        (
-            who.program.get(..who.program_len).unwrap_or(&[]),
-            who.script.get(..who.script_len).unwrap_or(&[]),
-        )
-    })
+    match known() {
+        Some(who) => who.paths(),
+        None => (started_as(), &[]),
+    }
 }
 
 /// The same for rules. They compare the kernel's own name of the executable:
 /// where there is none, it is unknown.
 pub fn for_rules() -> (&'static [u8], &'static [u8]) {
     match known() {
-        Some(who) if who.is_named => for_log(),
+        Some(who) if who.is_named => who.paths(),
         _ => (&[], &[]),
     }
 }
