@@ -6,6 +6,7 @@ mod bounds;
 mod container;
 mod disk;
 mod docs;
+mod ends;
 mod guest;
 mod policy;
 mod predicted;
@@ -31,6 +32,7 @@ fn main() {
         trials.extend(container::trials());
         trials.extend(disk::trials());
         trials.extend(docs::trials());
+        trials.extend(ends::trials());
         trials.extend(guest::trials());
         trials.extend(policy::trials());
         trials.extend(tamper::trials());

@@ -36,7 +36,7 @@ const LISTED: Duration = Duration::from_millis(50);
 pub struct Scan {
     /// Processes of the run.
     pub found: u64,
-    /// Processes that may not be looked at.
+    /// Processes of which it cannot be told.
     pub unknown: u64,
 }
 
@@ -57,6 +57,10 @@ pub struct Alive {
     /// Are the numbers in `/proc` those of our pid name space?
     proc_is_ours: bool,
     marker: Vec<u8>,
+    /// When the drainer started, in ticks since boot.
+    started: u64,
+    /// How many processes had been made by then.
+    made: Option<u64>,
     ticks: u64,
     /// Slots whose process has executed something else since.
     superseded: Vec<bool>,
@@ -84,6 +88,8 @@ impl Alive {
             proc_is_ours: std::fs::read_link("/proc/self")
                 .is_ok_and(|link| link == std::path::Path::new(&process::pid().to_string())),
             marker: format!("{ENV_RUN}={run_id:016x}.").into_bytes(),
+            started: Stat::of("self").map_or(0, |stat| stat.started),
+            made: processes_made(),
             ticks: sys::ticks().max(1),
             superseded: vec![false; PROCESSES + 1],
             asked: RefCell::default(),
@@ -200,20 +206,10 @@ impl Alive {
         if !self.proc_is_ours {
             return false;
         }
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        let Some(stat) = Stat::of(&pid.to_string()) else {
             return !process::exists(pid);
         };
-        // The name in parentheses may hold anything, parentheses too.
-        let Some((_, fields)) = stat.rsplit_once(')') else {
-            return false;
-        };
-        let mut fields = fields.split_ascii_whitespace();
-        let dead = matches!(fields.next(), Some("Z" | "X"));
-        let number = |s: Option<&str>| s.and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
-        let threads = number(fields.nth(16));
-        let started = number(fields.nth(1));
-        // A dead leader with living threads is no dead process.
-        if dead && threads <= 1 {
+        if stat.is_dead() {
             return true;
         }
         // In another time namespace it was another time when it registered.
@@ -222,7 +218,7 @@ impl Alive {
         }
         let suspended = sys::boottime().saturating_sub(sys::monotonic());
         let since = Duration::from_nanos(since) + suspended;
-        let started = Duration::from_millis(started.saturating_mul(1000) / self.ticks);
+        let started = Duration::from_millis(stat.started.saturating_mul(1000) / self.ticks);
         started > since + Duration::from_millis(50)
     }
 
@@ -306,18 +302,96 @@ impl Alive {
             .retain(|_, (_, _, at)| at.elapsed() < FRESH);
     }
 
-    /// Looks for processes that have the run in their environment.
-    pub fn scan(&self) -> Scan {
+    /// Looks for processes that have the run in their environment. `quick`:
+    /// the program is a child of a launcher that waits for the answer.
+    pub fn scan(&self, quick: bool) -> Scan {
         let mut scan = Scan::default();
         let mut environment = Vec::new();
-        for pid in pids() {
+        let younger = self.younger().filter(|_| quick);
+        let pids: &mut dyn Iterator<Item = String> = match younger {
+            Some(range) => &mut range.map(|pid| pid.to_string()),
+            None => &mut pids(),
+        };
+        for pid in pids {
             match read_all(&format!("/proc/{pid}/environ"), &mut environment) {
+                // So it is in the middle of an exec, too.
+                Ok(()) if environment.is_empty() => {
+                    scan.unknown += u64::from(self.may_be_of_the_run(&pid));
+                }
                 Ok(()) => scan.found += u64::from(has_entry(&environment, &self.marker)),
-                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => scan.unknown += 1,
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                    scan.unknown += u64::from(self.may_be_of_the_run(&pid));
+                }
                 Err(_) => {}
             }
         }
         scan
+    }
+
+    /// The numbers that were given to processes after the drainer's, if they
+    /// are few.
+    fn younger(&self) -> Option<std::ops::RangeInclusive<u32>> {
+        const FEW: u64 = 256;
+        let few = processes_made()?.checked_sub(self.made?)? < FEW;
+        let loads = std::fs::read_to_string("/proc/loadavg").ok()?;
+        let last = loads.split_ascii_whitespace().next_back()?.parse().ok()?;
+        let own = process::pid().cast_unsigned();
+        let is_near = last >= own && u64::from(last - own) < FEW;
+        (self.proc_is_ours && few && is_near).then_some(own + 1..=last)
+    }
+
+    /// Can a process be one of the run whose environment does not tell? Those
+    /// are younger than the drainer, and no threads of the kernel.
+    fn may_be_of_the_run(&self, pid: &str) -> bool {
+        Stat::of(pid)
+            .is_some_and(|stat| !stat.is_dead() && !stat.is_kernel && stat.started >= self.started)
+    }
+}
+
+/// How many processes and threads this machine has made since it started.
+fn processes_made() -> Option<u64> {
+    let mut bytes = Vec::new();
+    read_all("/proc/stat", &mut bytes).ok()?;
+    let stat = String::from_utf8_lossy(&bytes);
+    let line = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("processes "));
+    line?.trim().parse().ok()
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    /// Waiting to be reaped: the main thread at least.
+    ended: bool,
+    /// A thread of the kernel.
+    is_kernel: bool,
+    threads: u64,
+    /// In ticks since boot.
+    started: u64,
+}
+
+impl Stat {
+    fn of(pid: &str) -> Option<Stat> {
+        // `include/linux/sched.h`
+        const PF_KTHREAD: u64 = 0x0020_0000;
+        let mut bytes = Vec::new();
+        read_all(&format!("/proc/{pid}/stat"), &mut bytes).ok()?;
+        let stat = String::from_utf8_lossy(&bytes);
+        // The name in parentheses may hold anything, parentheses too.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        let number = |n: usize| fields.get(n).and_then(|s| s.parse().ok()).unwrap_or(0);
+        Some(Stat {
+            ended: matches!(fields.first(), Some(&"Z" | &"X")),
+            is_kernel: number(6) & PF_KTHREAD != 0,
+            threads: number(17),
+            started: number(19),
+        })
+    }
+
+    /// A dead leader with living threads is not a dead process.
+    fn is_dead(&self) -> bool {
+        self.ended && self.threads <= 1
     }
 }
 

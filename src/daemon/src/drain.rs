@@ -79,6 +79,8 @@ pub struct Drainer {
     matched: Vec<bool>,
     /// The log is over: what comes is counted, not written.
     closed: bool,
+    /// The launcher, which waits for our end, believes that it is near.
+    awaited: bool,
 }
 
 impl Drainer {
@@ -116,6 +118,7 @@ impl Drainer {
                 }
             ],
             closed: false,
+            awaited: false,
         }
     }
 
@@ -156,8 +159,18 @@ impl Drainer {
                     self.flush();
                     sleep = WAKEFUL;
                 }
-                if self.shared.program_gone.load(Acquire) && over.is(&self.alive, self.shared) {
-                    break;
+                if self.shared.program_gone.load(Acquire) {
+                    if over.is(&self.alive, self.shared, self.awaited) {
+                        break;
+                    }
+                    if self.awaited && over.found > 0 {
+                        self.awaited = false;
+                        let unwritten = self.shared.writer.flush(|| {});
+                        self.shared.send(self.report(unwritten, over.found));
+                    }
+                    if self.awaited {
+                        sleep = WAKEFUL;
+                    }
                 }
             } else {
                 sleep = WAKEFUL;
@@ -302,8 +315,9 @@ impl Drainer {
         // The last of them may have ended since the last turn.
         while left == 0 && self.turn() == Got::More {}
         // Where the log goes on, the line of sums waits until the run is over.
+        // It is written once where the launcher waits for that.
         let goes_on = self.setup.target.is_file() || self.setup.wait;
-        if left == 0 || !goes_on {
+        if !self.setup.wait && (left == 0 || !goes_on) {
             self.end(left);
         }
         self.hand_over();
@@ -315,6 +329,7 @@ impl Drainer {
             shared.writer.close();
         }
         shared.send(self.report(unwritten, left));
+        self.awaited = self.setup.reaps && left == 0;
     }
 
     fn report(&self, unwritten: u64, left: u64) -> Report {
@@ -419,10 +434,13 @@ struct Over {
     joined: u64,
     scanned: Option<Instant>,
     patience: Duration,
+    /// Processes of the run that the last look through the machine found.
+    found: u64,
 }
 
 impl Over {
-    fn is(&mut self, alive: &Alive, shared: &Shared) -> bool {
+    /// `awaited`: somebody waits for the answer.
+    fn is(&mut self, alive: &Alive, shared: &Shared, awaited: bool) -> bool {
         let joined = shared.joined.load(Relaxed);
         if !alive.is_alone() || joined != self.joined {
             *self = Over {
@@ -434,21 +452,26 @@ impl Over {
         let since = *self.since.get_or_insert_with(Instant::now);
         let due = match self.scanned {
             Some(at) => at.elapsed() >= self.patience,
-            None => since.elapsed() >= SETTLED,
+            None => awaited || since.elapsed() >= SETTLED,
         };
         if !due {
             return false;
         }
         let first = self.scanned.is_none();
-        let scan = alive.scan();
+        let scan = alive.scan(awaited);
         self.scanned = Some(Instant::now());
+        self.found = scan.found;
         if scan.found > 0 {
             // Something that cannot be seen goes on, maybe for days.
             self.patience = (self.patience * 2).clamp(SWEEP, Duration::from_secs(5));
             self.since = None;
             return false;
         }
-        let grace = if scan.unknown > 0 { GRACE } else { SURE };
+        let grace = match scan.unknown {
+            0 if awaited => Duration::ZERO,
+            0 => SURE,
+            _ => GRACE,
+        };
         self.patience = grace;
         !first && since.elapsed() >= grace
     }

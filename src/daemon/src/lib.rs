@@ -35,6 +35,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bindgate_core::policy::View;
 use bindgate_core::render::Detail;
@@ -78,6 +79,8 @@ pub struct Setup {
     pub detail: Detail,
     /// Does the launcher wait for the whole run?
     pub wait: bool,
+    /// Does it wait for the drainer's end, if nothing of the run is left?
+    pub reaps: bool,
     /// Are the rules listed that never matched?
     pub unused: bool,
     /// For a terminal?
@@ -137,6 +140,10 @@ pub struct Handle {
     file: Option<PathBuf>,
     /// The drainer's process id.
     pub pid: i32,
+    /// Is it a child of the launcher?
+    is_child: bool,
+    /// The witness's process id, 0 if there is none.
+    witness_pid: i32,
     /// Who tells signals to the group from signals to the launcher, if asked
     /// for.
     pub witness: Option<Witness>,
@@ -160,21 +167,26 @@ impl Starting {
             false => (None, None),
         };
         let Some(child) = process::fork()? else {
-            // Once more: the drainer is no child of the launcher, which may
-            // become the program.
             drop((ours, line));
-            match process::fork() {
-                Ok(None) => {
-                    drop(line_of_witness);
+            let forked = match &line_of_witness {
+                // The witness is a child of the launcher, as the drainer is.
+                Some(_) => process::fork_sibling(),
+                // Once more: the drainer is no child of the launcher, which
+                // becomes the program.
+                None => process::fork(),
+            };
+            match (line_of_witness, forked) {
+                (Some(line), Ok(None)) => witness::main(&line),
+                (Some(line), forked) => {
+                    drop(line);
                     process::new_group();
-                    main(setup, theirs);
+                    main(setup, theirs, forked.ok().flatten().unwrap_or(0));
                 }
-                Ok(Some(_)) => {
-                    if let Some(line) = &line_of_witness {
-                        witness::main(line);
-                    }
+                (None, Ok(None)) => {
+                    process::new_group();
+                    main(setup, theirs, 0);
                 }
-                Err(_) => {}
+                (None, _) => {}
             }
             process::exit_now(0)
         };
@@ -190,14 +202,17 @@ impl Starting {
     /// # Errors
     /// If it does not.
     pub fn wait(self, file: Option<PathBuf>) -> std::io::Result<Handle> {
-        let mut bytes = [0; 4];
-        if unix::receive(&self.control, &mut bytes, true)? != 4 {
+        let mut bytes = [0; 8];
+        if unix::receive(&self.control, &mut bytes, true)? != 8 {
             return Err(std::io::Error::other("the log process did not start"));
         }
+        let numbers = u64::from_ne_bytes(bytes);
         Ok(Handle {
             control: self.control,
             file,
-            pid: i32::from_ne_bytes(bytes),
+            pid: numbers as i32,
+            is_child: self.line.is_some(),
+            witness_pid: (numbers >> 32) as i32,
             witness: self.line.map(Witness::new),
         })
     }
@@ -225,10 +240,7 @@ impl Handle {
             return self.last_report().map(Some).ok_or(e);
         }
         for _ in 0..PATIENCE {
-            let ready = sys::poll(
-                &[self.control.as_raw_fd()],
-                std::time::Duration::from_millis(100),
-            );
+            let ready = sys::poll(&[self.control.as_raw_fd()], Duration::from_millis(100));
             if ready == [true] {
                 let gone = || std::io::ErrorKind::UnexpectedEof.into();
                 return self.report().map(Some).ok_or_else(gone);
@@ -243,7 +255,7 @@ impl Handle {
 
     /// A report if one is there, `Some(None)` if the drainer is gone.
     pub fn try_report(&self) -> Option<Option<Report>> {
-        let ready = sys::poll(&[self.control.as_raw_fd()], std::time::Duration::ZERO);
+        let ready = sys::poll(&[self.control.as_raw_fd()], Duration::ZERO);
         (ready == [true]).then(|| self.report())
     }
 
@@ -255,6 +267,47 @@ impl Handle {
         {
             let _ = std::fs::remove_file(file);
         }
+    }
+
+    /// Sends the witness home: no signal is asked about any more.
+    pub fn dismiss_witness(&mut self) {
+        self.witness = None;
+    }
+
+    /// Sees to it that neither witness nor drainer stays a zombie, wherever
+    /// that may be. Waits for the drainer if `with_drainer` and it has nothing
+    /// left to do.
+    pub fn reap(&mut self, with_drainer: bool) {
+        self.dismiss_witness();
+        if self.witness_pid != 0 {
+            let _ = process::wait(self.witness_pid, true);
+            self.witness_pid = 0;
+        }
+        if !self.is_child {
+            return;
+        }
+        if (with_drainer && self.ends_soon()) || self.is_gone() {
+            let _ = process::wait(self.pid, true);
+            self.is_child = false;
+        }
+    }
+
+    /// Waits for the drainer's end. Is that near? A report of processes that
+    /// are left says no.
+    fn ends_soon(&self) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let start = Instant::now();
+        while let Some(time) = PATIENCE.checked_sub(start.elapsed()) {
+            if sys::poll(&[self.control.as_raw_fd()], time) != [true] {
+                break;
+            }
+            match self.report() {
+                None => return true,
+                Some(report) if report.left > 0 => return false,
+                Some(_) => {}
+            }
+        }
+        false
     }
 
     fn is_gone(&self) -> bool {
@@ -316,9 +369,11 @@ impl Shared {
 }
 
 /// The life of the drainer.
-fn main(mut setup: Setup, control: OwnedFd) {
+fn main(mut setup: Setup, control: OwnedFd, witness: i32) {
     process::set_name(c"bindgate-log");
-    let _ = unix::send(&control, &process::pid().to_ne_bytes());
+    let numbers = [process::pid(), witness].map(|n| u64::from(n.cast_unsigned()));
+    let [own, witness] = numbers;
+    let _ = unix::send(&control, &(own | witness << 32).to_ne_bytes());
     let mut keep = vec![
         setup.policy.1.as_raw_fd(),
         setup.state.as_raw_fd(),

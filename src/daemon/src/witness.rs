@@ -28,8 +28,6 @@ pub struct Witness {
 /// The life of the witness, in a process of its own.
 pub fn main(line: &OwnedFd) {
     process::set_name(c"bindgate-group");
-    // The drainer is its child: nobody else would bury it.
-    signal::leave_no_zombies();
     sys::close_all_but(&[line.as_raw_fd()]);
     let _ = std::env::set_current_dir("/");
     let _ = unix::send(line, &process::pid().to_ne_bytes());

@@ -16,7 +16,7 @@ use super::cli::{Format, Run};
 use super::level::Inherited;
 use super::{Failure, complain, exit, library, outer, policy, wait};
 use super::{doctor, reach};
-use bindgate_daemon::{Counter, Handle, Setup, Starting, Target};
+use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
 use bindgate_os::limits::{self, with_large_files};
 use bindgate_os::process::{self, Strings};
@@ -69,9 +69,11 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         target,
         format: run.format.into(),
         wait: run.wait,
+        reaps: run.wait || (!run.exec && !process::orphans_are_reaped()),
         unused: run.unused,
         detail,
     };
+    let reaps = setup.reaps;
     let path = setup.doors.path().map(Path::to_owned);
     let has_file = path.is_some();
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
@@ -125,11 +127,21 @@ pub fn run(run: Run) -> Result<i32, Failure> {
             &process::exec(&arguments, &environment),
         ));
     }
-    let pid = process::spawn(&arguments, &environment, &inherited)
-        .map_err(|e| not_started(program, &e))?;
+    let pid = match process::spawn(&arguments, &environment, &inherited) {
+        Ok(pid) => pid,
+        Err(e) => {
+            let _ = drainer.flush();
+            drainer.reap(reaps);
+            return Err(not_started(program, &e));
+        }
+    };
     drainer.program(pid);
     let end = wait::wait(pid, &mut drainer, with_file);
-    finish(&run, &drainer, end)
+    drainer.dismiss_witness();
+    let report = last_report(&run, &drainer);
+    drainer.reap(reaps && report.is_some_and(|now| now.left == 0));
+    drainer.tidy();
+    finish(&run, report, end)
 }
 
 /// The run's id and what a process must know to join it.
@@ -301,16 +313,20 @@ fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {
     Failure::new(status, program.display(), why)
 }
 
-/// The program is gone: the log is brought up to date, and we end as it did.
-fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Failure> {
+/// The program is gone: the log is brought up to date.
+fn last_report(run: &Run, drainer: &Handle) -> Option<Report> {
     // What came up to now was the program's.
     signal::forget_pending();
-    let mut report = drainer.flush().unwrap_or_else(|_| {
+    let flushed = drainer.flush();
+    let is_there = flushed.is_ok();
+    let mut report = flushed.unwrap_or_else(|_| {
         complain("the log process was killed; the log is incomplete");
         None
     });
     match report {
-        Some(now) if now.left > 0 && run.wait => {
+        // Also where nothing is left: a process that is between exec and the
+        // library's start is not counted.
+        _ if run.wait && is_there => {
             report = wait::wait_for_all(drainer, run.log.is_some()).or(report);
         }
         Some(now) if now.left > 0 && run.log.is_none() => {
@@ -325,7 +341,11 @@ fn finish(run: &Run, drainer: &Handle, end: process::Status) -> Result<i32, Fail
         None => log::warn!("the log process is busy or gone"),
         _ => {}
     }
-    drainer.tidy();
+    report
+}
+
+/// We end as the program did.
+fn finish(run: &Run, report: Option<Report>, end: process::Status) -> Result<i32, Failure> {
     let unknown = report.is_none();
     let report = report.unwrap_or_default();
     if report.unwritten > 0 {

@@ -18,6 +18,40 @@ pub fn fork() -> io::Result<Option<i32>> {
     Ok((pid != 0).then_some(pid))
 }
 
+/// Forks a sibling: a child of this process's parent.
+///
+/// # Errors
+/// As clone(2).
+pub fn fork_sibling() -> io::Result<Option<i32>> {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    let none: libc::c_long = 0;
+    // SAFETY: single-threaded, as in `fork`; no memory is shared or handed
+    // over. The child does not do what glibc keeps its thread number for.
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) } as i32)?;
+    Ok((pid != 0).then_some(pid))
+}
+
+/// Is an orphan surely reaped here when it ends? Process 1 says so by waiting
+/// for SIGCHLD with the signal blocked, as systemd and tini do, or by ignoring
+/// it. One that catches it may reap its own children only.
+#[must_use]
+pub fn orphans_are_reaped() -> bool {
+    let here = std::fs::read_link("/proc/self");
+    if here.is_ok_and(|link| link.as_os_str() != OsStr::new(&pid().to_string())) {
+        return false;
+    }
+    let Ok(status) = std::fs::read_to_string("/proc/1/status") else {
+        return false;
+    };
+    let has = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let set = line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        set.is_some_and(|set| set >> (libc::SIGCHLD - 1) & 1 == 1)
+    };
+    has("SigBlk:") || has("SigIgn:")
+}
+
 /// Ends this process at once: no destructors, no buffers of the parent's.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: never returns.

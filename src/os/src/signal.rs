@@ -39,12 +39,6 @@ pub fn take_over() -> Inherited {
     }
 }
 
-/// Has the kernel forget the children of this process when they end.
-pub fn leave_no_zombies() {
-    // SAFETY: no memory is involved.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-}
-
 impl Inherited {
     /// Gives back what was there, right before exec.
     pub fn restore(&self) {
