@@ -5,6 +5,7 @@
 //! Unix socket, in a network namespace and mounts of its own. "The same" is:
 //! exit status, stdout, stderr, `ss -lntup`, and the client's bytes.
 
+mod debian;
 mod haproxy;
 mod http;
 mod nginx;
@@ -26,6 +27,7 @@ fn main() {
         trials.extend(http::trials());
         trials.extend(socat::trials());
         trials.extend(sshd::trials());
+        trials.extend(debian::trials());
         trials
     })
 }
