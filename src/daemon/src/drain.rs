@@ -307,6 +307,7 @@ impl Drainer {
 
     /// The program is gone: everything so far is written, the launcher told.
     fn flush(&mut self) {
+        self.shared.settle_witness();
         let left = if self.alive.is_alone() {
             0
         } else {

@@ -168,26 +168,17 @@ impl Starting {
         };
         let Some(child) = process::fork()? else {
             drop((ours, line));
-            let forked = match &line_of_witness {
-                // The witness is a child of the launcher, as the drainer is.
-                Some(_) => process::fork_sibling(),
+            let witness = match line_of_witness {
+                Some(line) => witness::fork(&line),
                 // Once more: the drainer is no child of the launcher, which
                 // becomes the program.
-                None => process::fork(),
+                None => match process::fork() {
+                    Ok(None) => None,
+                    _ => process::exit_now(0),
+                },
             };
-            match (line_of_witness, forked) {
-                (Some(line), Ok(None)) => witness::main(&line),
-                (Some(line), forked) => {
-                    drop(line);
-                    process::new_group();
-                    main(setup, theirs, forked.ok().flatten().unwrap_or(0));
-                }
-                (None, Ok(None)) => {
-                    process::new_group();
-                    main(setup, theirs, 0);
-                }
-                (None, _) => {}
-            }
+            process::new_group();
+            main(setup, theirs, witness);
             process::exit_now(0)
         };
         if !witness {
@@ -352,6 +343,8 @@ struct Shared {
     emptied: AtomicU64,
     writer: writer::Writer,
     control: OwnedFd,
+    /// Ends when the witness has let go of the state.
+    witness: Option<OwnedFd>,
 }
 
 impl Shared {
@@ -363,17 +356,25 @@ impl Shared {
         sys::futex_wake(bell);
     }
 
+    /// Waits until the witness has let go of the state: it is not of the run.
+    fn settle_witness(&self) {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        if let Some(held) = &self.witness {
+            sys::poll(&[held.as_raw_fd()], PATIENCE);
+        }
+    }
+
     fn send(&self, report: Report) {
         let _ = unix::send(&self.control, &report.to_bytes());
     }
 }
 
 /// The life of the drainer.
-fn main(mut setup: Setup, control: OwnedFd, witness: i32) {
+fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
     process::set_name(c"bindgate-log");
-    let numbers = [process::pid(), witness].map(|n| u64::from(n.cast_unsigned()));
-    let [own, witness] = numbers;
-    let _ = unix::send(&control, &(own | witness << 32).to_ne_bytes());
+    let pid_of_witness = witness.as_ref().map_or(0, |child| child.pid);
+    let [own, other] = [process::pid(), pid_of_witness].map(|n| u64::from(n.cast_unsigned()));
+    let _ = unix::send(&control, &(own | other << 32).to_ne_bytes());
     let mut keep = vec![
         setup.policy.1.as_raw_fd(),
         setup.state.as_raw_fd(),
@@ -381,6 +382,7 @@ fn main(mut setup: Setup, control: OwnedFd, witness: i32) {
     ];
     keep.extend(setup.doors.fds().into_iter().filter(|fd| *fd >= 0));
     keep.extend(setup.target.fd());
+    keep.extend(witness.as_ref().map(|child| child.holds.as_raw_fd()));
     let debugging = log::log_enabled!(log::Level::Warn);
     if debugging {
         keep.push(2);
@@ -405,13 +407,13 @@ fn main(mut setup: Setup, control: OwnedFd, witness: i32) {
         Err(_) => false,
     };
     let setup: &'static Setup = Box::leak(Box::new(setup));
-    serve(setup, control, counted);
+    serve(setup, control, counted, witness.map(|child| child.holds));
     setup.doors.clear();
 }
 
 /// Serves the run to its end. `counted`: does the kernel tell when the
 /// drainer's open of the state is the last?
-fn serve(setup: &'static Setup, control: OwnedFd, counted: bool) {
+fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option<OwnedFd>) {
     let Ok(state) = sys::map_state(&setup.state) else {
         return;
     };
@@ -426,6 +428,7 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool) {
         emptied: AtomicU64::new(0),
         writer: writer::Writer::new(),
         control,
+        witness,
     }));
     let Ok(view) = View::new(&setup.policy.0) else {
         return;

@@ -25,8 +25,31 @@ pub struct Witness {
     last: Option<(i32, i32, Instant)>,
 }
 
+/// The witness, as the drainer knows it.
+pub struct Child {
+    pub pid: i32,
+    /// Ends when it has let go of all that it inherited.
+    pub holds: OwnedFd,
+}
+
+/// Forks a witness, a child of the launcher as the drainer itself is.
+pub fn fork(line: &OwnedFd) -> Option<Child> {
+    let (holds, held) = std::io::pipe().ok()?;
+    let holds = sys::high(holds.into()).ok()?;
+    match process::fork_sibling() {
+        Ok(Some(pid)) => Some(Child { pid, holds }),
+        Ok(None) => {
+            // `main` closes it.
+            std::mem::forget(held);
+            main(line);
+            process::exit_now(0)
+        }
+        Err(_) => None,
+    }
+}
+
 /// The life of the witness, in a process of its own.
-pub fn main(line: &OwnedFd) {
+fn main(line: &OwnedFd) {
     process::set_name(c"bindgate-group");
     sys::close_all_but(&[line.as_raw_fd()]);
     let _ = std::env::set_current_dir("/");

@@ -34,7 +34,8 @@ pub fn fork_sibling() -> io::Result<Option<i32>> {
 
 /// Is an orphan surely reaped here when it ends? Process 1 says so by waiting
 /// for SIGCHLD with the signal blocked, as systemd and tini do, or by ignoring
-/// it. One that catches it may reap its own children only.
+/// it. One that catches it may reap its own children only, and one that blocks
+/// every signal is in the middle of a fork.
 #[must_use]
 pub fn orphans_are_reaped() -> bool {
     let here = std::fs::read_link("/proc/self");
@@ -44,12 +45,13 @@ pub fn orphans_are_reaped() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/1/status") else {
         return false;
     };
-    let has = |name: &str| {
+    let has = |name: &str, signal: i32| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let set = line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-        set.is_some_and(|set| set >> (libc::SIGCHLD - 1) & 1 == 1)
+        set.is_some_and(|set| set >> (signal - 1) & 1 == 1)
     };
-    has("SigBlk:") || has("SigIgn:")
+    let blocks = |signal| has("SigBlk:", signal);
+    has("SigIgn:", libc::SIGCHLD) || (blocks(libc::SIGCHLD) && !blocks(libc::SIGSEGV))
 }
 
 /// Ends this process at once: no destructors, no buffers of the parent's.
