@@ -51,7 +51,6 @@ struct File {
     driven: bool,
     unfiltered: bool,
     outside: bool,
-    below: Option<Below>,
     unemulated: bool,
     cases: Vec<Case>,
 }
@@ -106,7 +105,8 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test(format!("{name}::same"), move || {
             run_same(&every)
         }));
-        if !file.unfiltered && !emulated {
+        // What it does behind a filter of its own is asked once.
+        if !file.unfiltered && !emulated && Below::everywhere().is_none() {
             trials.push(filtered_trial(&file));
         }
         for case in file.cases.clone() {
@@ -225,7 +225,10 @@ impl File {
     fn users(&self) -> Vec<u32> {
         match self.user {
             Some(user) => vec![user],
-            None if support::has_nobody() => vec![0, NOBODY],
+            None if support::has_nobody() => match Below::everywhere() {
+                Some(_) => vec![NOBODY],
+                None => vec![0, NOBODY],
+            },
             None => vec![0],
         }
     }
@@ -239,11 +242,7 @@ impl File {
                 link.push(library.to_str().unwrap_or_default());
             }
         }
-        let run = Run::new(compile(&self.name, &link)?).args(&self.args);
-        Ok(match self.below {
-            Some(_) => run.below(self.below),
-            None => run,
-        })
+        Ok(Run::new(compile(&self.name, &link)?).args(&self.args))
     }
 }
 
@@ -254,7 +253,14 @@ fn run_same(file: &File) -> Result<(), Failed> {
         if plain.status == "exit 99" {
             return Err(format!("the plain run itself fails:\n{}", plain.seen()).into());
         }
-        for way in [Way::Preload, Way::Run, Way::Observe] {
+        // Observing asks the kernel no other way.
+        let all = [Way::Preload, Way::Run, Way::Observe];
+        let ways = if Below::everywhere().is_some() {
+            &all[..2]
+        } else {
+            &all
+        };
+        for &way in ways {
             let mut run = file.run()?.user(user).way(way);
             if way != Way::Preload {
                 run = run.logged();

@@ -3,6 +3,7 @@
 //: user root
 //: unemulated needs a network namespace
 //: unfiltered makes a network namespace
+//: outside makes a network namespace
 //: case move
 //: rule move bind any *:3000 to loopback:auto
 //: same

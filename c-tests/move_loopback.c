@@ -4,6 +4,7 @@
 //: user root
 //: unemulated needs a network namespace
 //: unfiltered makes a network namespace
+//: outside makes a network namespace
 //: case move
 //: rule move bind {tcp,udp} *:8080 to loopback:18080
 //: args 18080

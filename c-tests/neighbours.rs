@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{self, BINDGATE, Run, Way, compile, same, stage};
+use crate::support::{self, BINDGATE, Run, Way, compile, same, stage, unfiltered};
 
 const RULE: &str = "deny bind tcp *:8080";
 
@@ -46,12 +46,18 @@ pub fn trials() -> Vec<Trial> {
     }
     let title = "neighbours: valgrind";
     trials.push(match support::which("valgrind") {
-        Some(_) => Trial::test(title, valgrind),
+        Some(_) => unfiltered(
+            Trial::test(title, valgrind),
+            "valgrind remarks on the trial of the calls",
+        ),
         None => support::skipped(title, "valgrind is not installed"),
     });
     let title = "neighbours: a kernel without process_vm_writev";
     trials.push(match support::which("strace") {
-        Some(_) => Trial::test(title, no_writev),
+        Some(_) => unfiltered(
+            Trial::test(title, no_writev),
+            "the trial of the calls finds it out: `below a filter that forbids a call`",
+        ),
         None => support::skipped(title, "strace is not installed"),
     });
     trials

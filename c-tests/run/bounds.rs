@@ -125,6 +125,7 @@ for a in sys.argv[1:]:
     ] {
         in_net(|| {
             let run = Run::new("ip").args(route.split(' '));
+            let run = run.user(0).below(None);
             same("exit 0", &run.spawn().wait().status, route)?;
             let kernel = Run::new("python3").args(["-c", binds]).args(addresses);
             let kernel = kernel.spawn().wait();

@@ -85,8 +85,10 @@ fn standalone() -> Result<(), Failed> {
         let outcome = Run::new("unshare")
             .args(["--pid", "--fork", "--mount-proc"])
             .arg(helper("below")?)
-            .args(["open", "sh", "-c", &script])
+            .args(["open", "0", "sh", "-c", &script])
             .arg(&program)
+            .user(0)
+            .below(None)
             .env("BINDGATE_RULES", rule)
             .finish();
         same(expected, &outcome.stdout, &outcome.seen())?;
@@ -111,6 +113,7 @@ fn forbidden() -> Result<(), Failed> {
         ("kill", libc::SYS_getsockopt),
         ("refuse", libc::SYS_getsockopt),
         ("refuse", libc::SYS_setsockopt),
+        ("refuse", libc::SYS_process_vm_writev),
     ] {
         let outcome = forbid(how, number, REDIRECT)?;
         same(REFUSED, &outcome.stdout, &outcome.seen())?;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Failed, Trial};
@@ -153,6 +154,8 @@ impl Logged {
         let dir = run.dir().join("logs");
         let first_half = run.dir().join("first half");
         fs::create_dir(&dir).map_err(|e| e.to_string())?;
+        let everybody = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(&dir, everybody).map_err(|e| e.to_string())?;
         fs::write(&first_half, "").map_err(|e| e.to_string())?;
         let (log, format) = (dir.join("log"), if json { "json" } else { "text" });
         let run = match way {

@@ -56,8 +56,8 @@ fn below_lazy_init(script: &str) -> String {
         def run(*words):\n    \
             words = (os.environ['LAUNCHER'], 'run', '--log', 'log') + words\n    \
             return subprocess.run(words, stderr=subprocess.DEVNULL).returncode\n";
-    let run = Run::new("unshare").args(["-fp", "--mount-proc", "python3", "-c"]);
-    let run = run.arg(format!("{common}{script}"));
+    let run = Run::new("python3").around(["unshare", "-fp", "--mount-proc"]);
+    let run = run.arg("-c").arg(format!("{common}{script}"));
     run.env("LAUNCHER", &stage().launcher).finish().seen()
 }
 

@@ -18,6 +18,9 @@ mod support;
 mod tamper;
 mod terminal;
 
+/// Why a test does not run below Docker's filter.
+const NAMESPACES: &str = "a program makes a namespace";
+
 /// A program in Python that knows `until_logged`, see `logged.py`.
 fn python(text: &str) -> support::Run {
     let text = include_str!("logged.py").to_owned() + text;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Outcome, Run, Way, compile, in_net, same, stage, until};
+use crate::NAMESPACES;
+use crate::support::{Outcome, Run, Way, compile, in_net, outside, same, stage, until};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -31,8 +32,11 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("run --exec keeps the process id", listen_pid),
         Trial::test("run --exec as process 1 of a container", process_one),
         Trial::test("run as process 1 of a container", launcher_as_process_one),
-        Trial::test("name spaces of its own", far_away),
-        Trial::test("a process that cannot reach its run", unreachable),
+        outside(Trial::test("name spaces of its own", far_away), NAMESPACES),
+        outside(
+            Trial::test("a process that cannot reach its run", unreachable),
+            NAMESPACES,
+        ),
         Trial::test("the log is reopened on SIGHUP and loses nothing", rotation),
     ]
 }
@@ -344,9 +348,8 @@ fn listen_pid() -> Result<(), Failed> {
 fn process_one() -> Result<(), Failed> {
     let program = compile("dup", &[])?;
     let script = format!("echo I am $$; exec {}", program.display());
-    let outcome = Run::new("unshare")
-        .args(["-fp", "--mount-proc"])
-        .arg(&stage().launcher)
+    let outcome = Run::new(&stage().launcher)
+        .around(["unshare", "-fp", "--mount-proc"])
         .args([
             "run",
             "--log",
@@ -368,9 +371,8 @@ fn process_one() -> Result<(), Failed> {
 }
 
 fn launcher_as_process_one() -> Result<(), Failed> {
-    let outcome = Run::new("unshare")
-        .args(["-fp", "--mount-proc"])
-        .arg(&stage().launcher)
+    let outcome = Run::new(&stage().launcher)
+        .around(["unshare", "-fp", "--mount-proc"])
         .args(["run", "--log", "log", "-r", "deny bind tcp *:8080", "--"])
         .args(["sh", "-c", "echo ${BINDGATE_RUN%%.*}; sleep 0.1 & exit 5"])
         .finish();
@@ -424,7 +426,7 @@ fn unreachable() -> Result<(), Failed> {
     let script = "rm /tmp/.bindgate-${BINDGATE_RUN%%.*}; exec unshare -nfp --mount-proc echo here";
     let run = |rule| {
         let run = Run::new("sh").args(["-c", script]).way(Way::Run).logged();
-        run.rule(rule).finish().seen()
+        run.user(0).rule(rule).finish().seen()
     };
     let observed = run("mode observe");
     same("stdout| here\nexit 0\n", &observed, "observing")?;

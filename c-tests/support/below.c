@@ -1,25 +1,34 @@
 // Runs a program as a container runs it: under a seccomp filter that was there
 // before, with the privileges that are left.
 //
-//     below open PROGRAM [ARGUMENT…]      a filter that allows everything
-//     below docker PROGRAM [ARGUMENT…]    what Docker's default profile allows
+//     below open UID PROGRAM [ARGUMENT…]    a filter that allows everything
+//     below docker UID PROGRAM [ARGUMENT…]  what Docker's default profile allows
+//     below contain open|docker PROGRAM [ARGUMENT…]
+//
+// With `contain` it is this process that is under the filter, as the first one of
+// a container is, and the program, its child, is not: a harness that starts
+// others below a filter of the same kind.
 //
 // Docker's profile (github.com/moby/profiles) is a list of what may be called;
 // this is the rest, which comes to the same: the calls that it refuses, the
 // ones of which it looks at an argument, and those that are younger than it.
-// root keeps the capabilities that a container has by default; any other user
-// gets no_new_privs, without which no filter can be installed.
+// root keeps the capabilities that a container has by default, and becomes the
+// user only after the filter is there; anybody else gets no_new_privs, without
+// which no filter can be installed.
 #include <errno.h>
+#include <grp.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -136,23 +145,69 @@ static int complain(const char *what)
     return 125;
 }
 
-int main(int argc, char **argv)
+// 0 if the filter is there.
+static int install(const char *which)
 {
-    if (argc < 3)
-        return complain("open|docker PROGRAM [ARGUMENT…]");
-    if (strcmp(argv[1], "docker") == 0)
+    if (strcmp(which, "docker") == 0)
         docker();
+    else if (strcmp(which, "open") != 0)
+        return complain("open or docker");
     answer(SECCOMP_RET_ALLOW);
     struct sock_fprog program = {length, filter};
     if (geteuid() != 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         return complain("no_new_privs");
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0))
         return complain("seccomp");
+    return 0;
+}
+
+static int contain(const char *which, char **program)
+{
+    int filtered[2];
+    if (pipe(filtered))
+        return complain("pipe");
+    pid_t child = fork();
+    if (child < 0)
+        return complain("fork");
+    if (child == 0) {
+        char byte;
+        close(filtered[1]);
+        if (read(filtered[0], &byte, 1) != 1)
+            _exit(125);
+        close(filtered[0]);
+        execvp(program[0], program);
+        _exit(complain(program[0]));
+    }
+    close(filtered[0]);
+    if (install(which) || write(filtered[1], "", 1) != 1)
+        return 125;
+    close(filtered[1]);
+    for (;;) {
+        int status;
+        pid_t ended = wait(&status);
+        if (ended == child)
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        if (ended < 0 && errno != EINTR)
+            return complain("wait");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc >= 4 && strcmp(argv[1], "contain") == 0)
+        return contain(argv[2], argv + 3);
+    if (argc < 4)
+        return complain("open|docker UID PROGRAM [ARGUMENT…]");
+    if (install(argv[1]))
+        return 125;
     if (geteuid() == 0 && strcmp(argv[1], "docker") == 0)
         for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
             if (!is_kept(capability) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0))
                 return complain("the bounding set");
-    execvp(argv[2], argv + 2);
-    complain(argv[2]);
+    uid_t user = (uid_t)atoi(argv[2]);
+    if (user != geteuid() && (setgroups(0, NULL) || setgid(user) || setuid(user)))
+        return complain("the user");
+    execvp(argv[3], argv + 3);
+    complain(argv[3]);
     return errno == ENOENT ? 127 : 126;
 }

@@ -10,6 +10,7 @@
     reason = "each test program uses its own part"
 )]
 
+use std::os::fd::IntoRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -63,6 +64,12 @@ pub fn main(trials: impl FnOnce() -> Vec<Trial>) -> ! {
     unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
     let arguments = Arguments::from_args();
     let can_run = arguments.list || spaces::may_unshare() || enter_user_namespace();
+    if let Some(below) = Below::everywhere()
+        && can_run
+        && !arguments.list
+    {
+        enter_container(below);
+    }
     let mut trials = trials();
     if !can_run {
         let reason = "skipped: needs network namespaces, directly or in a user namespace";
@@ -99,6 +106,29 @@ fn enter_user_namespace() -> bool {
     false
 }
 
+/// Starts this test program anew where the first process is under the filter,
+/// as that of a container is.
+fn enter_container(below: Below) {
+    const INSIDE: &str = "BINDGATE_TEST_CONTAINED";
+    if std::env::var_os(INSIDE).is_some() {
+        return;
+    }
+    let helper = helper("below").unwrap_or_else(|e| panic!("{e}"));
+    // By its descriptor: nothing of this stage is left.
+    let helper = std::fs::File::open(helper).unwrap().into_raw_fd();
+    // SAFETY: ours, and open.
+    unsafe { libc::fcntl(helper, libc::F_SETFD, 0) };
+    stage::clear();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"])
+        .arg(format!("/proc/self/fd/{helper}"))
+        .args(["contain", below.name()])
+        .args(std::env::args_os())
+        .env(INSIDE, "1");
+    panic!("unshare: {}", command.exec());
+}
+
 /// May tests run programs as another user? Not as root of a user namespace
 /// that knows one user only.
 pub fn has_nobody() -> bool {
@@ -112,6 +142,24 @@ pub fn has_nobody() -> bool {
         // SAFETY: no arguments, no memory.
         last.is_some_and(|n| n > u64::from(NOBODY)) && unsafe { libc::geteuid() } == 0
     })
+}
+
+/// A test of what cannot be below Docker's filter, for this reason: visible as
+/// ignored there.
+pub fn outside(trial: Trial, reason: &str) -> Trial {
+    left_out(trial, reason, Below::everywhere() == Some(Below::Docker))
+}
+
+/// The same below any filter.
+pub fn unfiltered(trial: Trial, reason: &str) -> Trial {
+    left_out(trial, reason, Below::everywhere().is_some())
+}
+
+fn left_out(trial: Trial, reason: &str, is_left_out: bool) -> Trial {
+    match is_left_out {
+        true => trial.with_kind(reason).with_ignored_flag(true),
+        false => trial,
+    }
 }
 
 /// A test that cannot run here: visible as ignored with its reason, a failure

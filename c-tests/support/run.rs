@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use super::keeper::Keeper;
 use super::stage::helper;
-use super::{BINDGATE, PATH, Patience, emulator, in_net, log, stage, until, work_dir};
+use super::{
+    BINDGATE, NOBODY, PATH, Patience, emulator, has_nobody, in_net, log, stage, until, work_dir,
+};
 
 /// How a program is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +41,7 @@ pub enum Below {
 }
 
 impl Below {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Below::Open => "open",
             Below::Docker => "docker",
@@ -71,6 +73,7 @@ pub struct Run {
     stdin: Option<Vec<u8>>,
     patience: Duration,
     below: Option<Below>,
+    around: Vec<OsString>,
 }
 
 impl Run {
@@ -83,12 +86,16 @@ impl Run {
             way: Way::Plain,
             rules: Vec::new(),
             launcher_args: Vec::new(),
-            uid: 0,
+            uid: match Below::everywhere() {
+                Some(_) if has_nobody() => NOBODY,
+                _ => 0,
+            },
             dir: work_dir(),
             log: None,
             stdin: None,
             patience: Patience::usual(),
             below: Below::everywhere(),
+            around: Vec::new(),
         }
     }
 
@@ -145,6 +152,14 @@ impl Run {
     /// Below such a filter, the launcher included.
     pub fn below(mut self, below: Option<Below>) -> Run {
         self.below = below;
+        self
+    }
+
+    /// Started by these words, the launcher and its filter included: what
+    /// makes a container.
+    pub fn around<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Run {
+        self.around
+            .extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
@@ -221,12 +236,15 @@ impl Run {
 
     /// The program, below its filter.
     fn start(&self, program: &OsStr) -> Command {
-        let Some(below) = self.below else {
-            return Command::new(program);
-        };
-        let helper = helper("below").unwrap_or_else(|e| panic!("{e}"));
-        let mut command = Command::new(helper);
-        command.arg(below.name()).arg(program);
+        let mut words = self.around.clone();
+        if let Some(below) = self.below {
+            let helper = helper("below").unwrap_or_else(|e| panic!("{e}"));
+            words.extend([helper.into(), below.name().into()]);
+            words.push(self.uid.to_string().into());
+        }
+        words.push(program.to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
 
@@ -314,7 +332,12 @@ impl Run {
             }
         }
         let name = format!("{command:?}");
-        let keeper = Keeper::spawn(command, self.uid);
+        // Only root can set up what is around it.
+        let uid = match self.below {
+            Some(_) => 0,
+            None => self.uid,
+        };
+        let keeper = Keeper::spawn(command, uid);
         Process {
             keeper: keeper.unwrap_or_else(|e| panic!("{name}: {e}")),
             patience: self.patience,

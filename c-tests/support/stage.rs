@@ -29,17 +29,15 @@ static STAGE: OnceLock<Stage> = OnceLock::new();
 pub fn stage() -> &'static Stage {
     STAGE.get_or_init(|| {
         remove_abandoned();
-        let root = std::env::temp_dir().join(format!("bg{}", std::process::id()));
+        let (root, lock) = root();
         let open = |path: &Path, mode| {
             fs::create_dir_all(path).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         };
-        for dir in ["", "bin", "lib", "c"] {
+        for dir in ["bin", "lib", "c"] {
             open(&root.join(dir), 0o755);
         }
         open(&root.join("w"), 0o1777);
-        let lock = fs::File::create(root.join(LOCK)).unwrap();
-        assert!(is_lockable(&lock), "{}: somebody else's", root.display());
         let exe = std::env::current_exe().unwrap();
         let copy = |from: &Path, to: PathBuf| {
             fs::copy(from, &to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
@@ -67,6 +65,22 @@ pub fn stage() -> &'static Stage {
 }
 
 const LOCK: &str = "lock";
+
+/// The directory, and its lock. Its name is our pid, or, where a process of
+/// another pid namespace has that one too, a number that no pid is.
+fn root() -> (PathBuf, fs::File) {
+    const MOST_PIDS: u32 = 1 << 22;
+    for number in (std::process::id()..).step_by(MOST_PIDS as usize) {
+        let root = std::env::temp_dir().join(format!("bg{number}"));
+        fs::create_dir_all(&root).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        let lock = fs::File::create(root.join(LOCK)).unwrap();
+        if is_lockable(&lock) && root.join(LOCK).exists() {
+            return (root, lock);
+        }
+    }
+    panic!("no directory is free for the tests");
+}
 
 /// Takes the lock, if nobody has it.
 fn is_lockable(lock: &fs::File) -> bool {
