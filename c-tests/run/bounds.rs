@@ -6,7 +6,7 @@ use std::process::Command;
 use libtest_mimic::{Failed, Trial};
 
 use crate::python;
-use crate::support::{Run, Way, in_net, same, stage};
+use crate::support::{Run, Way, compile, in_net, same, stage, until};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -14,7 +14,36 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("explain: a machine within the model's bounds", within),
         Trial::test("explain: local routes of this machine", routes),
         Trial::test("no prediction of an address without room", predicted),
+        Trial::test("more processes than the table holds", processes),
     ]
+}
+
+/// 4,096 have a slot each; the others are looked up, and are there.
+fn processes() -> Result<(), Failed> {
+    let program = compile("many_processes", &[])?;
+    let run = Run::new(&program).arg("4120").way(Way::Run).logged();
+    let run = run.launcher_arg("--wait");
+    let log = run.dir().join("log.jsonl");
+    let outcome = in_net(|| {
+        let mut process = run.spawn();
+        process.says("4120 processes")?;
+        until("all is written", || {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            (log.matches("\"call\":\"bind\"").count() == 4120).then_some(())
+        })?;
+        process.signal(libc::SIGTERM);
+        Ok::<_, String>(process.wait())
+    })?;
+    same("stdout| 4120 processes\nexit 0\n", &outcome.seen(), "run")?;
+    let records = outcome.records();
+    let binds = records.iter().filter(|r| r.text("call") == "bind");
+    let path = program.to_str().unwrap_or_default();
+    let named = binds.filter(|r| r.text("program") == path).count();
+    Ok(same(
+        "4120",
+        &named.to_string(),
+        "binds with their program",
+    )?)
 }
 
 /// 40 addresses of each family beside lo's own, 20 devices beside lo, 40 ranges

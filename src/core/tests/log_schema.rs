@@ -670,6 +670,7 @@ fn sums_are_said_in_words() {
         allowed: 1,
         denied: 2,
         left: 1,
+        unnamed: 0,
         ..End::default()
     };
     text_event(&mut line, &Event::End(end), false, 3600).unwrap();

@@ -16,15 +16,22 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use bindgate_core::shared::{Drain, ENV_RUN, PROCESSES, ProcessInfo, SLOTS, State};
 
+use bindgate_host_live::processes;
 use bindgate_os::{self as sys, process};
 
 /// How old an answer about one process may be.
 const FRESH: Duration = Duration::from_millis(10);
+
+/// How long the program of a process without a slot is believed to be the same.
+const SAME: Duration = Duration::from_millis(50);
+/// Processes without a slot whose programs are remembered.
+const REMEMBERED: usize = 1 << 14;
 
 /// How long a list of the processes in other pid name spaces is believed when
 /// one is not in it. A scribbled table names thousands that are not: looking
@@ -47,6 +54,9 @@ struct Seen {
     emptied: u64,
 }
 
+/// A program, and when it was looked up.
+type Looked = (Arc<[u8]>, Instant);
+
 /// See the module.
 pub struct Alive {
     state: &'static State,
@@ -68,6 +78,8 @@ pub struct Alive {
     /// Dead slots, with the reader's place when that was found.
     dead: HashMap<u32, (u64, Seen)>,
     foreign: RefCell<Foreign>,
+    /// Programs of processes without a slot, and when they were looked up.
+    unlisted: RefCell<HashMap<u32, Looked>>,
 }
 
 /// Pids here of processes in other pid name spaces, by name space and pid
@@ -95,6 +107,7 @@ impl Alive {
             asked: RefCell::default(),
             dead: HashMap::new(),
             foreign: RefCell::default(),
+            unlisted: RefCell::default(),
         }
     }
 
@@ -117,6 +130,31 @@ impl Alive {
         pids.sort_unstable();
         pids.dedup();
         pids.len() as u64
+    }
+
+    /// The program of process `pid`, which found no slot (`slot` is 0): what
+    /// `/proc` says of a process of this run. Empty if that is not known.
+    pub fn program_of(&self, slot: u32, pid: u32) -> Arc<[u8]> {
+        if slot != 0 || pid == 0 || !self.proc_is_ours {
+            return Arc::from([]);
+        }
+        let mut unlisted = self.unlisted.borrow_mut();
+        if let Some((name, at)) = unlisted.get(&pid)
+            && at.elapsed() < SAME
+        {
+            return name.clone();
+        }
+        let mut environment = Vec::new();
+        let read = read_all(&format!("/proc/{pid}/environ"), &mut environment);
+        let name: Arc<[u8]> = match read {
+            Ok(()) if has_entry(&environment, &self.marker) => processes::program(pid).into(),
+            _ => Arc::from([]),
+        };
+        if unlisted.len() >= REMEMBERED {
+            unlisted.clear();
+        }
+        unlisted.insert(pid, (name.clone(), Instant::now()));
+        name
     }
 
     /// How many processes ever came to the run.

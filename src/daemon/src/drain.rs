@@ -248,7 +248,7 @@ impl Drainer {
         }
         self.totals.record(record);
         let shown = !self.closed && self.log.record(record);
-        self.name(slot);
+        self.name(slot, record.pid);
         let program = &self.program.2;
         let mut spaces = self.shared.spaces.feed();
         let known = self
@@ -284,15 +284,20 @@ impl Drainer {
         }
     }
 
-    /// Keeps the name of the program in `slot` at hand.
-    fn name(&mut self, slot: u32) {
+    /// Keeps the name of the program in `slot` at hand; of process `pid`, if
+    /// that has found no slot.
+    fn name(&mut self, slot: u32, pid: u32) {
         match self.shared.state.processes.get(slot) {
             Some(info) if (slot, info.since) == (self.program.0, self.program.1) => {}
             Some(info) => {
                 let (name, script) = (Arc::from(info.name()), info.script().to_vec());
                 self.program = (slot, info.since, name, script);
             }
-            None => self.program = (0, 0, Arc::from([]), Vec::new()),
+            None => {
+                let name = self.alive.program_of(slot, pid);
+                self.totals.0.unnamed += u64::from(slot == 0 && name.is_empty());
+                self.program = (0, 0, name, Vec::new());
+            }
         }
     }
 

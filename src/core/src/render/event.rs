@@ -58,6 +58,8 @@ pub struct End {
     pub unseen: u64,
     /// Processes that go on after this line.
     pub left: u64,
+    /// Records of processes that nobody could name: the process table was full.
+    pub unnamed: u64,
 }
 
 /// Writes `event` as one JSON object and a line feed.
@@ -99,6 +101,7 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
                 ("faults", end.faults),
                 ("unseen", end.unseen),
                 ("left", end.left),
+                ("unnamed", end.unnamed),
             ] {
                 o.bare(name, n)?;
             }
@@ -149,6 +152,7 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
                 (end.unwritten, "not written"),
                 (end.faults, "faults"),
                 (end.unseen, "not intercepted"),
+                (end.unnamed, "of processes that were too many to name"),
             ] {
                 if n > 0 {
                     write!(w, "{gap}{n} {what}")?;
