@@ -11,10 +11,21 @@ const REDIRECTED: &str = "bind: ok\n\
                           real name: 127.0.0.1:18080\n\
                           listen: ok\n";
 const REFUSED: &str = "bind: EACCES\n";
+/// Nobody can reach it, and it does not know.
+const HIDDEN: &str = "bind: ok\n\
+                      name: 0.0.0.0:8080 (16 bytes)\n\
+                      real name: 127.0.0.1:PORT\n\
+                      listen: ok\n";
+const ALLOWED: &str = "bind: ok\n\
+                       name: 0.0.0.0:8080 (16 bytes)\n\
+                       real name: 0.0.0.0:8080\n\
+                       listen: ok\n";
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("below a filter: doctor", doctor),
+        Trial::test("below a filter: run says what is lost", run_says),
+        Trial::test("below a filter: no other kernel to ask", no_kernel),
         Trial::test("below a filter: without a launcher", standalone),
         Trial::test("below a filter that forbids a call", forbidden),
     ];
@@ -37,23 +48,52 @@ fn rules_hold(below: Below) -> Result<(), Failed> {
         }
         let under = |run: Run| run.user(user).way(Way::Run).below(Some(below));
         let of_user = format!("deny bind tcp *:8080 user {user}");
-        let cases = [
-            ("8080", REDIRECT, REDIRECTED),
-            ("8080", of_user.as_str(), REFUSED),
-            ("0", "default deny for bind", "listen: EACCES\n"),
+        let listens = [
+            "allow bind tcp *:8080",
+            "allow listen tcp 0.0.0.0:8080",
+            "default deny",
         ];
-        for (port, rule, expected) in cases {
-            let outcome = under(binds(port)?).rule(rule).finish();
-            let seen = format!("{rule}, as user {user}:\n{}", outcome.seen());
-            same(expected, &outcome.stdout, &seen)?;
+        let other = [listens[0], "allow listen tcp 127.0.0.1:8080", listens[2]];
+        let refused = ALLOWED.replace("listen: ok", "listen: EACCES");
+        let cases = [
+            ("8080", &[REDIRECT][..], REDIRECTED),
+            ("8080", &["hide bind tcp *:8080"], HIDDEN),
+            ("8080", &[&of_user], REFUSED),
+            ("8080", &listens, ALLOWED),
+            ("8080", &other, &refused),
+            ("0", &["default deny for bind"], "listen: EACCES\n"),
+        ];
+        for (port, rules, expected) in cases {
+            let outcome = under(binds(port)?).rules(rules).finish();
+            let seen = format!("{rules:?}, as user {user}:\n{}", outcome.seen());
+            same(expected, &without_port(&outcome.stdout), &seen)?;
         }
         let static_child = Run::new("sh")
             .args(["-c", r#""$0"; echo $?"#])
             .arg(&statics);
-        let outcome = under(static_child).rule("deny bind any *:*").finish();
+        let outcome = under(static_child).rule("deny bind any *:*").logged();
+        let outcome = outcome.finish();
         same("126\n", &outcome.stdout, &outcome.seen())?;
+        let records = outcome.records();
+        let execs = records.iter().filter(|r| r.is("exec", "deny"));
+        let reasons: Vec<_> = execs.map(|r| r.text("reason")).collect();
+        same("static", &reasons.join(" "), "why the child is refused")?;
     }
     Ok(())
+}
+
+/// A real port that the kernel has chosen is any.
+fn without_port(said: &str) -> String {
+    let mut text = String::new();
+    for line in said.split_inclusive('\n') {
+        match line.strip_prefix("real name: 127.0.0.1:") {
+            Some(port) if !REDIRECTED.contains(line) && port.trim().parse::<u16>().is_ok() => {
+                text += "real name: 127.0.0.1:PORT\n";
+            }
+            _ => text += line,
+        }
+    }
+    text
 }
 
 fn doctor() -> Result<(), Failed> {
@@ -69,6 +109,42 @@ fn doctor() -> Result<(), Failed> {
             }
         }
     }
+    Ok(())
+}
+
+/// Where one wants to know everything; else only what the policy needs.
+fn run_says() -> Result<(), Failed> {
+    let run = Run::new("true").way(Way::Run).rule(REDIRECT);
+    for (below, words) in [
+        (Below::Open, "1 filter is there, as in a container; it lets"),
+        (
+            Below::Docker,
+            "1 filter is there, as in a container; this is",
+        ),
+    ] {
+        let run = run.clone().below(Some(below));
+        same("exit 0\n", &run.finish().seen(), "nothing that is needed")?;
+        let outcome = run.launcher_arg("--verbose").finish();
+        let begins = format!("bindgate: seccomp: {words}");
+        if !outcome.stderr.starts_with(&begins) {
+            return Err(format!("not {begins:?}:\n{}", outcome.seen()).into());
+        }
+    }
+    let outcome = run.below(None).launcher_arg("--verbose").finish();
+    if outcome.stderr.contains("seccomp") {
+        return Err(outcome.seen().into());
+    }
+    Ok(())
+}
+
+/// `simulate --kernel` makes a network namespace.
+fn no_kernel() -> Result<(), Failed> {
+    let run = Run::new(&stage().launcher).args(["simulate", "--kernel", "a.sim"]);
+    std::fs::write(run.dir().join("a.sim"), "s = socket tcp\n")?;
+    let outcome = run.below(Some(Below::Docker)).finish();
+    let expected = "stderr| bindgate: --kernel needs a network namespace of its own, which \
+                    containers forbid: Operation not permitted\nexit 71\n";
+    same(expected, &outcome.seen(), "below Docker's filter")?;
     Ok(())
 }
 

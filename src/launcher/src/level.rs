@@ -110,6 +110,26 @@ impl Inherited {
             .filter(move |loss| !usable.has_all(loss.needs))
     }
 
+    /// Which level holds: what is there, and whether something is lost.
+    fn level(&self) -> String {
+        let (are_there, they_let) = match self.count {
+            None => return format!("seccomp: {UNCOUNTED}"),
+            Some(1) => ("1 filter is".to_owned(), "it lets"),
+            Some(n) => (format!("{n} filters are"), "they let"),
+        };
+        let what = match self.losses().next() {
+            None => format!("{they_let} through all that bindgate needs, and nothing is lost"),
+            Some(_) => "this is lost:".to_owned(),
+        };
+        format!("seccomp: {are_there} there, as in a container; {what}")
+    }
+
+    /// What `run --verbose` says: the level, and what is lost at it.
+    pub fn line(&self) -> String {
+        self.losses()
+            .fold(self.level(), |line, loss| line + " " + loss.text)
+    }
+
     /// What is lost and the policy needs, as sentences; empty if it is nothing.
     pub fn warning(&self, policy: &Policy, view: &View<'_>) -> String {
         let mut text = String::new();
@@ -136,20 +156,8 @@ pub fn describe() -> String {
     let Some(inherited) = Inherited::find() else {
         return "seccomp: no filter is there; nothing is lost\n".into();
     };
-    let mut text = match inherited.count {
-        Some(1) => String::from("seccomp: 1 filter is there, as in a container"),
-        Some(n) => format!("seccomp: {n} filters are there, as in a container"),
-        None => format!("seccomp: {UNCOUNTED}"),
-    };
-    let mut losses = inherited.losses().peekable();
-    if inherited.count.is_some() {
-        text += match losses.peek() {
-            None => "; they let through all that bindgate needs, and nothing is lost",
-            Some(_) => "; this is lost:",
-        };
-    }
-    text.push('\n');
-    for loss in losses {
+    let mut text = inherited.level() + "\n";
+    for loss in inherited.losses() {
         let _ = writeln!(text, "  {}", loss.text);
     }
     text

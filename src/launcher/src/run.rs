@@ -38,6 +38,9 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         if !warning.is_empty() {
             complain(format_args!("warning: {warning}"));
         }
+        if matches!(run.detail, Detail::Verbose) {
+            complain(filters.line());
+        }
     }
     let filters = filters.and_then(|filters| filters.for_ticket());
     let library = library::find()?;

@@ -134,7 +134,8 @@ fn play(script: &Script) -> Vec<Outcome> {
 /// Plays on the model and on the kernel, step by step.
 fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
     let failed = |what: &str, e: std::io::Error| Failure::new(exit::SYSTEM, what, e);
-    let in_user = kernel::enter_namespace().map_err(|e| failed("a network namespace", e))?;
+    let namespace = "--kernel needs a network namespace of its own, which containers forbid";
+    let in_user = kernel::enter_namespace().map_err(|e| failed(namespace, e))?;
     kernel::describe(&script.host).map_err(|e| failed("the host of the script", e))?;
     for (name, value) in &script.sysctls {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
