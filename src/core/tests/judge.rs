@@ -3,11 +3,12 @@
 mod common;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::judge::fast::{self, Foresight};
 use bindgate_core::judge::{
     Answer, Caller, Need, Socket, Step, Verdict, as_raw_ipv4, bind, connect, listen, socket,
 };
 use bindgate_core::policy::*;
-use bindgate_core::record::Identity;
+use bindgate_core::record::{Identity, Words};
 use bindgate_core::socket::{SocketType, proto, ty};
 use common::generate::{policy, question};
 use common::{Counters, Users, messages};
@@ -474,12 +475,71 @@ fn connect_and_socket() {
     }
 }
 
+/// An IP address as the hooks read it.
+fn words(bytes: &[u8]) -> Option<Words> {
+    if bytes.len() != 16 && bytes.len() != 28 {
+        return None;
+    }
+    let mut words = Words {
+        len: bytes.len() as u8,
+        ..Words::default()
+    };
+    for (word, chunk) in words.words.iter_mut().zip(bytes.chunks(8)) {
+        let mut eight = [0; 8];
+        eight[..chunk.len()].copy_from_slice(chunk);
+        *word = u64::from_ne_bytes(eight);
+    }
+    Some(words)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 10_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
+
+    /// What is foreseen of a bind is what the machine says of it: of any socket
+    /// and user, or of a socket that is what it was believed to be.
+    #[test]
+    fn what_is_foreseen_comes_true(
+        p in policy(false, 0..12),
+        q in question(),
+        is in prop::sample::select(vec![TCP, TCP6, MPTCP, UDP, UDP6, RAW, UNIX, VSOCK]),
+        believed in prop::sample::select(vec![TCP, TCP6, UDP, UDP6, MPTCP, UNIX, SocketType::default()]),
+    ) {
+        let Ok((compiled, _)) = compile(&p, &Users) else { return Ok(()) };
+        let view = View::new(&compiled.words).unwrap();
+        let Some(addr) = q.addr else { return Ok(()) };
+        let caller = Caller {
+            view: &view,
+            observe: false,
+            unprivileged_start: q.start,
+            program: q.program.as_bytes(),
+            script: q.script.as_bytes(),
+        };
+        let bytes = addr.write();
+        let raw = as_raw_ipv4(&bytes);
+        let Some(words) = words(bytes.bytes()) else { return Ok(()) };
+        let (rule, is) = match fast::foresee(&caller, &words, raw.is_some(), believed) {
+            Foresight::Passes(rule) => (rule, is),
+            Foresight::PassesAsBelieved(rule) => (rule, believed),
+            Foresight::Open => return Ok(()),
+        };
+        let mut judge = bind::bind(&caller, Some(&addr), raw.as_ref(), Implicit::No, Some(believed));
+        while let Step::Need(need) = judge.step() {
+            judge.feed(match need {
+                Need::Socket => Answer::Socket(Socket {
+                    is_exact: false,
+                    ..Socket::described(is)
+                }),
+                // Of `::ffff:0.0.0.0`, for which it changes nothing.
+                Need::V6Only => Answer::V6Only(Some(q.v6only)),
+                need => return Err(TestCaseError::fail(format!("{need:?}: {p}\n{q:?} {is:?}"))),
+            });
+        }
+        prop_assert_eq!(judge.verdict().passed(), Some(rule), "{}\n{:?} {:?} {:?}", p, q, is, believed);
+    }
 
     /// Whatever is believed of a socket, the verdict is the one that a look at
     /// all the rules gives, and nothing is asked twice.

@@ -3,7 +3,7 @@
 use super::Caller;
 use super::call::{Ask, Call};
 use crate::addr::Addr;
-use crate::policy::{Candidates, Implicit, Op};
+use crate::policy::{Implicit, Op};
 use crate::socket::SocketType;
 
 /// A bind to `addr`, which is `None` where its bytes are no address that can be
@@ -22,29 +22,6 @@ pub fn bind<'a>(
         addr,
         raw,
         implicit,
-        candidates: None,
-    };
-    Call::new(ask, believed)
-}
-
-/// bind(2) to an IP address whose candidates were found already, as
-/// [`super::fast`] does: an IPv4 address, or an IPv6 one but `::`.
-#[must_use]
-#[inline]
-pub fn bind_found<'a>(
-    caller: &'a Caller<'a>,
-    addr: &'a Addr,
-    raw: Option<&'a Addr>,
-    candidates: Candidates<'a>,
-    believed: Option<SocketType>,
-) -> Call<'a> {
-    let ask = Ask {
-        caller,
-        op: Op::Bind,
-        addr: Some(addr),
-        raw,
-        implicit: Implicit::No,
-        candidates: Some(candidates),
     };
     Call::new(ask, believed)
 }

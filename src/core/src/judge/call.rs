@@ -3,7 +3,7 @@
 use super::rules::{Question, Rules, Verdict, enter};
 use super::{Answer, Caller, Socket, Step};
 use crate::addr::{Addr, RawAddr, af};
-use crate::policy::{Candidates, Decision, Implicit, Op, Verb};
+use crate::policy::{Decision, Implicit, Op, Verb};
 use crate::record::{Check, Record, flag};
 use crate::socket::SocketType;
 
@@ -21,7 +21,6 @@ pub(super) struct Ask<'a> {
     pub addr: Option<&'a Addr>,
     pub raw: Option<&'a Addr>,
     pub implicit: Implicit,
-    pub candidates: Option<Candidates<'a>>,
 }
 
 impl Ask<'_> {
@@ -32,7 +31,6 @@ impl Ask<'_> {
             addr: self.addr,
             raw: self.raw,
             implicit: self.implicit,
-            candidates: self.candidates.as_ref(),
         }
     }
 }

@@ -21,7 +21,6 @@ pub fn connect<'a>(
         addr,
         raw: None,
         implicit: Implicit::No,
-        candidates: None,
     };
     Call::new(ask, believed)
 }

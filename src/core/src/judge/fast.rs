@@ -1,10 +1,14 @@
 //! The fast path in front of the judge: one look at family and port that says
-//! for which binds no rule can match, and nothing else.
+//! for which binds no rule can match, and one at the rules that says which
+//! binds pass. It says nothing that the judge would not say: a test compares
+//! them.
 
 use super::Caller;
+use super::rules::passing;
 use crate::addr::af;
-use crate::policy::{BIND_PORTS, Candidates, Op, Paths, View};
+use crate::policy::{BIND_PORTS, Op, Outlook, View};
 use crate::record::Words;
+use crate::socket::SocketType;
 
 /// The binds that need a look at the rules.
 #[derive(Clone, Copy, Debug)]
@@ -62,16 +66,51 @@ pub fn passes_bound_listens(view: &View<'_>) -> bool {
     !view.has_rules(Op::Listen) && !may_concern_auto(view)
 }
 
-/// The rules that fit a bind to the IP address with these bytes. `None` for
-/// `::`, of which more has to be known, and for other addresses.
+/// What can be said at once of a bind(2) to an IP address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Foresight {
+    /// It passes by this rule, whatever the socket is and whoever the user.
+    Passes(u32),
+    /// It passes by this rule if the socket is what it was believed to be, or of
+    /// the [sibling](super::sibling) protocol.
+    PassesAsBelieved(u32),
+    /// More has to be known: [`super::bind::bind`] decides.
+    Open,
+}
+
+/// What the machine of [`super::bind::bind`] will say of a bind to the IP
+/// address with these bytes, where the rules let it pass and nothing else is
+/// to be noted. `has_raw`: a raw socket reads another address there.
 #[must_use]
-#[inline]
-pub fn candidates(caller: &Caller<'_>, asked: &Words) -> Option<Candidates<'static>> {
-    let paths = Paths {
-        program: caller.program,
-        script: caller.script,
+pub fn foresee(
+    caller: &Caller<'_>,
+    asked: &Words,
+    has_raw: bool,
+    believed: SocketType,
+) -> Foresight {
+    let view = caller.view;
+    let mut q = caller.query(Op::Bind);
+    if asked.family() == believed.domain {
+        q.kinds = believed.kinds();
+    }
+    let Some(outlook) = view.ip_outlook(asked, &q) else {
+        return Foresight::Open;
     };
-    caller
-        .view
-        .ip_candidates(asked, caller.unprivileged_start, paths)
+    match outlook {
+        // A raw socket may be asked for another address.
+        Outlook::NoRule(_) | Outlook::Allowed(_) if has_raw && view.names_raw(Op::Bind) => {
+            Foresight::Open
+        }
+        Outlook::NoRule(ruling) | Outlook::Allowed(ruling) => match passing(&ruling) {
+            Some(rule) => Foresight::Passes(rule),
+            None => Foresight::Open,
+        },
+        Outlook::Open(_) if view.tells_siblings(Op::Bind) || view.needs_user(Op::Bind) => {
+            Foresight::Open
+        }
+        Outlook::Open(foreseen) => match view.allowed_by(&foreseen) {
+            Some(rule) => Foresight::PassesAsBelieved(rule),
+            None => Foresight::Open,
+        },
+    }
 }

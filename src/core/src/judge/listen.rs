@@ -229,6 +229,5 @@ fn question<'q>(caller: &'q Caller<'q>, state: State, addr: Option<&'q Addr>) ->
         addr,
         raw: None,
         implicit,
-        candidates: None,
     }
 }

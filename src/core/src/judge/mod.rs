@@ -20,7 +20,7 @@
 //! | [`listen`] | listen(2): the `listen` rules, and the bind that comes with it |
 //! | [`socket`] | socket(2) |
 //! | [`redirect`] | where a redirected socket goes, and what cannot be redirected |
-//! | [`fast`] | nothing: it says for which binds no rule can match |
+//! | [`fast`] | nothing by itself: it says at once what of most binds the others would say |
 //! | `call`, `rules` | what all of them share: the way through the rules |
 
 pub mod bind;

@@ -43,15 +43,7 @@ impl Verdict {
     #[must_use]
     #[inline]
     pub fn passed(&self) -> Option<u32> {
-        match self.ruling {
-            Some(Ruling {
-                verb: Verb::Allow,
-                note: None,
-                rule,
-                ..
-            }) => Some(rule.unwrap_or(RULE_DEFAULT)),
-            _ => None,
-        }
+        self.ruling.as_ref().and_then(passing)
     }
 
     /// What the rules say, with the place that a move goes to, for a call with
@@ -61,6 +53,13 @@ impl Verdict {
         let ruling = self.ruling.as_ref()?;
         Some(caller.view.decision(ruling, addr, self.kinds))
     }
+}
+
+/// The rule that lets a call pass, unless there is more to do than that.
+#[inline]
+pub(super) fn passing(ruling: &Ruling) -> Option<u32> {
+    let passes = ruling.verb == Verb::Allow && ruling.note.is_none();
+    passes.then(|| ruling.rule.unwrap_or(RULE_DEFAULT))
 }
 
 /// Writes a decision into a record. The errno of a refusal that holds, for
@@ -155,8 +154,6 @@ pub struct Question<'a> {
     pub raw: Option<&'a Addr>,
     /// Where the bind comes from.
     pub implicit: Implicit,
-    /// The rules that fit `addr`, where the caller keeps them.
-    pub candidates: Option<&'a Candidates<'a>>,
 }
 
 impl<'a> Question<'a> {
@@ -320,9 +317,9 @@ impl Rules {
     fn look(&mut self, question: &Question<'_>) {
         self.state = State::Socket;
         let mut q = self.query(question);
-        let ruling = match (question.addr, question.candidates) {
+        let ruling = match question.addr {
             // Rules about every address, and what a raw socket may read there.
-            (None, _) => {
+            None => {
                 let view = question.caller.view;
                 let none = question.with(&q, |candidates| candidates.is_empty());
                 if none && view.by_default(&q).verb == Verb::Allow {
@@ -331,10 +328,7 @@ impl Rules {
                     None
                 }
             }
-            (Some(addr), Some(candidates)) => {
-                self.outlook(question, addr, candidates, &mut q).map(Some)
-            }
-            (Some(addr), None) => {
+            Some(addr) => {
                 let mut room = Room::default();
                 let candidates = question.caller.view.candidates(&q, &mut room);
                 self.outlook(question, addr, &candidates, &mut q).map(Some)
@@ -448,10 +442,7 @@ impl Rules {
     fn tells_apart(&self, question: &Question<'_>, other: KindSet) -> bool {
         let view = question.caller.view;
         let q = self.query(question);
-        match question.candidates.filter(|_| self.fits(question)) {
-            Some(candidates) => view.tells_apart(&q, candidates, other),
-            None => question.with(&q, |candidates| view.tells_apart(&q, candidates, other)),
-        }
+        question.with(&q, |candidates| view.tells_apart(&q, candidates, other))
     }
 
     fn protocol(&mut self, protocol: Option<u16>, question: &Question<'_>) {
@@ -507,12 +498,9 @@ impl Rules {
             return;
         }
         let q = self.query(question);
-        let found = match question.candidates.filter(|_| self.fits(question)) {
-            Some(candidates) => view.search(&q, candidates, &mut self.search),
-            None => question.with(&q, |candidates| {
-                view.search(&q, candidates, &mut self.search)
-            }),
-        };
+        let found = question.with(&q, |candidates| {
+            view.search(&q, candidates, &mut self.search)
+        });
         match found {
             Found::Use { counter, limit } => self.state = State::Use { counter, limit },
             Found::Ruling(ruling) => {
@@ -527,12 +515,6 @@ impl Rules {
                 self.state = State::Done;
             }
         }
-    }
-
-    /// Are the question's candidates those of the address that counts? Which
-    /// rules fit `::` depends on `IPV6_V6ONLY`.
-    fn fits(&self, question: &Question<'_>) -> bool {
-        !self.verdict.by_raw && !self.every && !self.may_be_dual(question)
     }
 }
 

@@ -14,7 +14,6 @@ pub fn create<'a>(caller: &'a Caller<'a>, made: SocketType) -> Call<'a> {
         addr: None,
         raw: None,
         implicit: Implicit::No,
-        candidates: None,
     };
     Call::knowing(ask, Socket::described(made))
 }

@@ -9,7 +9,7 @@ use super::layout::{CONDITION, condition_flag, entry, rule_flag, section, verb};
 use super::view::{View, upper};
 use super::{Implicit, Op, Verb, conditions, errno, glob};
 use crate::addr::{Addr, UnixName};
-use crate::record::Words;
+use crate::record::{RULE_DEFAULT, Words};
 use crate::socket::KindSet;
 
 /// A question to the policy: one call of a program.
@@ -257,21 +257,36 @@ impl View<'_> {
         found
     }
 
-    /// As [`View::candidates`], for bind(2) to the IP address with these bytes.
-    /// `None` for `::`, of which more has to be known, and for other addresses.
+    /// As [`View::outlook`], for the IP address with these bytes in place of the
+    /// query's. `None` for `::`, of which more has to be known, and for other
+    /// addresses.
     #[must_use]
-    pub fn ip_candidates(
-        &self,
-        asked: &Words,
-        unprivileged_start: u16,
-        paths: Paths<'_>,
-    ) -> Option<Candidates<'static>> {
-        let mut found = Candidates {
-            key: Key::of_ip(asked, unprivileged_start)?,
+    #[inline]
+    pub fn ip_outlook(&self, asked: &Words, q: &Query<'_>) -> Option<Outlook> {
+        let mut candidates = Candidates {
+            key: Key::of_ip(asked, q.unprivileged_start)?,
             lists: Lists::NONE,
         };
-        self.lists(Op::Bind, paths, &found.key, &mut found.lists);
-        Some(found)
+        self.lists(q.op, q.paths(), &candidates.key, &mut candidates.lists);
+        Some(self.outlook(q, &candidates))
+    }
+
+    /// The rule that was foreseen, or [`record::RULE_DEFAULT`], if it allows and
+    /// has no uses to take.
+    #[must_use]
+    #[inline]
+    pub fn allowed_by(&self, foreseen: &Foreseen) -> Option<u32> {
+        match foreseen.0 {
+            None => None,
+            Some(NONE) => self
+                .default_errno(Op::Bind)
+                .is_none()
+                .then_some(RULE_DEFAULT),
+            Some(rule) => {
+                let word = self.rule_word(rule, 0);
+                (word as u8 == verb::ALLOW && self.uses(rule).is_none()).then_some(rule)
+            }
+        }
     }
 
     /// What can be said before the kernel was asked about the socket and the

@@ -123,6 +123,7 @@ impl<'a> View<'a> {
 
     /// Shows what a cell has: its list for the port, and those of the
     /// conditions that the program meets.
+    #[inline]
     fn cell(&self, cell: u32, paths: Paths<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
         let Some(i) = cell.checked_sub(1) else {
             return;

@@ -228,6 +228,15 @@ pub struct Words {
 }
 
 impl Words {
+    /// The address family, where there are bytes.
+    #[must_use]
+    #[inline]
+    pub fn family(&self) -> u16 {
+        let [first, ..] = self.words;
+        let [a, b, ..] = first.to_ne_bytes();
+        u16::from_ne_bytes([a, b])
+    }
+
     /// The meaning of the address, if the bytes are a whole `struct
     /// sockaddr_in` or `struct sockaddr_in6`.
     #[must_use]

@@ -10,7 +10,7 @@ use bindgate_core::socket::BindOptions;
 use libc::{sockaddr, socklen_t};
 
 use super::driver::{self, Driver};
-use super::fast::{self, Decided, Glance, Judged, Passed};
+use super::fast::{self, Glance, Passed};
 use super::note::{answered, describe};
 use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::emit;
@@ -90,26 +90,11 @@ pub fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
     }
 }
 
-fn decide_bind(
-    run: &Run,
-    addr: *const sockaddr,
-    len: socklen_t,
-    decided: Option<&Decided>,
-    b: &mut Binding,
-) {
+fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding) {
     if !run.view.has_rules(Op::Bind) {
         return;
     }
     let fd = b.record.fd;
-    if let Some(decided) = decided {
-        // Not read again: another thread may have written there meanwhile.
-        if let Some(asked) = decided.asked.addr() {
-            b.addressed(asked.write());
-            let raw = as_raw_ipv4(&b.record.asked);
-            follow(run, fd, Some(&asked), raw.as_ref(), &decided.verdict, b);
-        }
-        return;
-    }
     let Ok(raw) = memory::copy_addr(filter::allowed(), addr, len, Made::Bind(fd)) else {
         return;
     };
@@ -258,10 +243,8 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
         },
         // SAFETY: as the caller's; the address was asked about.
         Some(Glance::Ask) => unsafe { asked_bind(run, next, (fd, addr, len), flags) },
-        // Not by way of `asked_bind`: its frame is large, and a handler's stack
-        // small.
         // SAFETY: as the caller's.
-        Some(Glance::Other) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
+        Some(Glance::Other) => unsafe { judged_bind(run, next, (fd, addr, len), flags) },
         // A fault: as if the shim were not there.
         // SAFETY: as the caller's.
         None => unsafe { next(fd, addr, len) },
@@ -301,22 +284,15 @@ unsafe fn asked_bind(
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     flags: u16,
 ) -> c_int {
-    let mut decided = None;
-    let judged = guard(Call::Bind, stage::POLICY, || {
+    let foreseen = guard(Call::Bind, stage::POLICY, || {
         // SAFETY: as the caller's.
-        unsafe { fast::judge(run, (fd, addr, len), &mut decided) }
+        unsafe { fast::foresee(run, (fd, addr, len)) }
     });
-    match judged {
+    match foreseen {
         // SAFETY: as the caller's.
-        Some(Judged::Passed(passed)) => unsafe {
-            passed_bind(run, next, (fd, addr, len), &passed, flags)
-        },
+        Some(Some(passed)) => unsafe { passed_bind(run, next, (fd, addr, len), &passed, flags) },
         // SAFETY: as the caller's.
-        Some(Judged::More) => unsafe {
-            judged_bind(run, next, (fd, addr, len), flags, decided.as_ref())
-        },
-        // SAFETY: as the caller's.
-        Some(Judged::No) => unsafe { judged_bind(run, next, (fd, addr, len), flags, None) },
+        Some(None) => unsafe { judged_bind(run, next, (fd, addr, len), flags) },
         // A fault: as if the shim were not there.
         // SAFETY: as the caller's.
         None => unsafe { next(fd, addr, len) },
@@ -333,12 +309,11 @@ unsafe fn judged_bind(
     next: Next,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     flags: u16,
-    decided: Option<&Decided>,
 ) -> c_int {
     let before = errno();
     let mut b = begin(Call::Bind, fd, flags);
     let judged = guard(Call::Bind, stage::POLICY, || {
-        decide_bind(run, addr, len, decided, &mut b);
+        decide_bind(run, addr, len, &mut b);
     });
     let settled =
         judged.and_then(|()| guard(Call::Bind, stage::RECORD, || settle(run, &mut b)).flatten());

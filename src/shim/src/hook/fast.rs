@@ -5,9 +5,8 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::af;
-use bindgate_core::judge::fast::LookedAt;
-use bindgate_core::judge::{self, Verdict, bind, raw_ipv4_of};
-use bindgate_core::policy::{Implicit, Op};
+use bindgate_core::judge::fast::{Foresight, LookedAt};
+use bindgate_core::judge::{self, raw_ipv4_of};
 use bindgate_core::record::{
     Call, Granted, Identity, RULE_DEFAULT, RULE_NONE, Record, Words, stage,
 };
@@ -16,7 +15,7 @@ use bindgate_core::socket::{BindOptions, SocketType};
 use libc::{sockaddr, socklen_t};
 
 use super::bind::{begin, note_bind, read_late};
-use super::driver::{self, Driver};
+use super::driver;
 use super::note::{answered, describe};
 use super::{errno, set_errno, sockopt};
 use crate::out::emit;
@@ -24,6 +23,7 @@ use crate::out::faults::guard;
 use crate::own::fds::{self, Socket};
 use crate::own::{filter, memory, name};
 use crate::session::Run;
+use crate::sys;
 
 /// May socket(2) go the short way?
 #[inline]
@@ -129,24 +129,6 @@ impl Passed {
     };
 }
 
-/// What is known of a bind before the long way.
-pub enum Judged {
-    /// It goes the short way.
-    Passed(Passed),
-    /// There is more to do than to let it pass.
-    More,
-    /// It is not for here.
-    No,
-}
-
-/// An IP address that a program wants to bind, and what was decided.
-pub struct Decided {
-    /// The address.
-    pub asked: Words,
-    /// What was decided.
-    pub verdict: Verdict,
-}
-
 /// What the first look at a bind(2) says.
 pub enum Glance {
     /// It goes the short way, without a question to the rules.
@@ -174,55 +156,41 @@ pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
     }
 }
 
-/// May bind(2) go the short way? Has it decided where the address is an IP one.
+/// What is foreseen of a bind(2) that a rule may have a say about: `None` where
+/// it goes the long way.
 ///
 /// # Safety
 /// `len` bytes at `addr` can be read.
 #[inline]
-pub unsafe fn judge(
+pub unsafe fn foresee(
     run: &Run,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
-    decided: &mut Option<Decided>,
-) -> Judged {
+) -> Option<Passed> {
     // SAFETY: the caller has asked about these bytes.
-    let Some(asked) = &(unsafe { memory::ip_words(addr, len) }) else {
-        return Judged::No;
-    };
+    let asked = unsafe { memory::ip_words(addr, len) }?;
     let caller = driver::caller(run);
     let [first, ..] = asked.words;
-    let raw = raw_ipv4_of(first.to_ne_bytes(), len as usize);
-    let found = judge::fast::candidates(&caller, asked);
-    if let Some(none) = &found
-        && none.is_empty()
-        && raw.is_none()
-        && run.view.default_errno(Op::Bind).is_none()
-    {
-        return Judged::Passed(Passed::BY_DEFAULT);
-    }
-    let Some(addr) = &asked.addr() else {
-        return Judged::No;
-    };
-    let believed = Some(fds::get(fd).socket());
-    let mut call = match found {
-        Some(candidates) => bind::bind_found(&caller, addr, raw.as_ref(), candidates, believed),
-        None => bind::bind(&caller, Some(addr), raw.as_ref(), Implicit::No, believed),
-    };
-    Driver::new(run, fd).drive(&mut call);
-    let verdict = call.verdict();
-    match verdict.passed() {
-        Some(rule) => Judged::Passed(Passed {
-            stages: stage::HOOK | stage::ADDRESS | verdict.stages,
+    let has_raw = raw_ipv4_of(first.to_ne_bytes(), len as usize).is_some();
+    let believed = fds::get(fd).socket();
+    match judge::fast::foresee(&caller, &asked, has_raw, believed) {
+        Foresight::Passes(rule) => Some(Passed {
             rule,
-            socket: verdict.socket,
-            uid: verdict.uid.unwrap_or(u32::MAX),
+            ..Passed::BY_DEFAULT
         }),
-        None => {
-            *decided = Some(Decided {
-                asked: *asked,
-                verdict: *verdict,
-            });
-            Judged::More
+        Foresight::PassesAsBelieved(rule) => {
+            let allowed = filter::allowed();
+            let socket = match allowed.may(sys::Call::Getsockopt) {
+                true => fds::verify(allowed, fd).ok()?,
+                false => return None,
+            };
+            (socket.ty == believed).then_some(Passed {
+                stages: Passed::BY_DEFAULT.stages | stage::IDENTIFY,
+                rule,
+                socket: Some(socket),
+                uid: u32::MAX,
+            })
         }
+        Foresight::Open => None,
     }
 }
 
