@@ -23,7 +23,7 @@ const ALTERNATE_STACK: &str = if cfg!(debug_assertions) {
 const CALL_USES: [usize; 2] = if cfg!(debug_assertions) {
     [12_800, 12_800]
 } else {
-    [4_900, 7_150]
+    [4_850, 6_600]
 };
 
 pub fn trials() -> Vec<Trial> {

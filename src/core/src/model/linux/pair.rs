@@ -50,8 +50,9 @@ impl Claim {
         }
     }
 
-    fn sock(&self, table: Table) -> Option<Sock> {
-        let mut s = Sock::new(self.socket, table, &Cred::user(self.uid));
+    /// Makes a new socket into this one; `false` if it has no IP address. In
+    /// place: a handler's stack is small.
+    fn describe(&self, s: &mut Sock) -> bool {
         let (ip, is_six_alone) = match self.addr {
             Addr::Inet { ip, .. } => (mapped(u32::from_be_bytes(ip)), false),
             Addr::Inet6 { ip, .. } => {
@@ -59,7 +60,7 @@ impl Claim {
                 let specific = ip != [0; 16] && self.addr.ipv4().is_none();
                 (ip, specific)
             }
-            _ => return None,
+            _ => return false,
         };
         s.set_rcv(ip);
         s.set_v6only(self.v6only || is_six_alone);
@@ -69,7 +70,7 @@ impl Claim {
         if self.listens {
             s.state = State::Listen;
         }
-        Some(s)
+        true
     }
 
     /// Would a packet, or a client, reach both?
@@ -96,12 +97,14 @@ impl Claim {
         if other.table() != Some(table) || self.addr.port() != other.addr.port() {
             return false;
         }
-        if let (Addr::Vsock { .. }, Addr::Vsock { .. }) = (self.addr, other.addr) {
+        if let (Addr::Vsock { .. }, Addr::Vsock { .. }) = (&self.addr, &other.addr) {
             return self.addr.is_wildcard() || other.addr.is_wildcard() || self.addr == other.addr;
         }
-        let (Some(new), Some(old)) = (self.sock(table), other.sock(table)) else {
+        let mut new = Sock::new(self.socket, table, &Cred::user(self.uid));
+        let mut old = Sock::new(other.socket, table, &Cred::user(other.uid));
+        if !self.describe(&mut new) || !other.describe(&mut old) {
             return false;
-        };
+        }
         let asker = Asker::of(SockId(u32::MAX), &new);
         inet_rcv_saddr_equal(&asker, &old)
             && crate::model::net::meet(new.dev, old.dev)
