@@ -8,6 +8,7 @@
 //! //: unfiltered REASON     not under a seccomp filter, see filtered.rs
 //! //: outside REASON        not in a container, see support/below.c
 //! //: library NAME [linked]  NAME.c is made NAME.so beside the program
+//! //: ruled REASON          not without the rules of its cases
 //! //: driven                run by tests in demo.rs or records.rs only
 //! //: case NAME             what follows is about one run under rules
 //! //: rule RULE             one line of its policy; $DIR is its directory
@@ -23,6 +24,8 @@
 //! //: warns TEXT            the launcher warns of the rules, in these words;
 //!                           a line for each warning
 //! //: only preload          not under the launcher as well (or: only run)
+//! //: below docker          below such a filter, see support/below.c
+//! //: needs vsock           where the kernel makes AF_VSOCK sockets
 //! ```
 
 use std::fs;
@@ -49,6 +52,7 @@ struct File {
     link: Vec<String>,
     library: Option<(String, bool)>,
     driven: bool,
+    ruled: bool,
     unfiltered: bool,
     outside: bool,
     unemulated: bool,
@@ -68,6 +72,8 @@ struct Case {
     unwritten: Option<u32>,
     warns: Vec<String>,
     only: Option<Way>,
+    below: Option<Below>,
+    needs_vsock: bool,
 }
 
 /// So many records with this verdict and call; `None` is at least one.
@@ -102,11 +108,14 @@ pub fn trials() -> Vec<Trial> {
             continue;
         }
         let every = file.clone();
-        trials.push(Trial::test(format!("{name}::same"), move || {
-            run_same(&every)
-        }));
+        if !file.ruled {
+            trials.push(Trial::test(format!("{name}::same"), move || {
+                run_same(&every)
+            }));
+        }
         // What it does behind a filter of its own is asked once.
-        if !file.unfiltered && !emulated && Below::everywhere().is_none() {
+        let is_filtered = file.unfiltered || file.ruled || emulated;
+        if !is_filtered && Below::everywhere().is_none() {
             trials.push(filtered_trial(&file));
         }
         for case in file.cases.clone() {
@@ -114,9 +123,11 @@ pub fn trials() -> Vec<Trial> {
                 continue;
             }
             let file = file.clone();
-            trials.push(Trial::test(format!("{name}::{}", case.name), move || {
-                run_case(&file, &case)
-            }));
+            let is_left_out = case.needs_vsock && !support::has_vsock();
+            let name = format!("{name}::{}", case.name);
+            let trial = Trial::test(name, move || run_case(&file, &case));
+            let reason = "the kernel makes no vsock sockets";
+            trials.push(support::left_out(trial, reason, is_left_out));
         }
     }
     trials
@@ -161,6 +172,7 @@ fn parse(name: &str) -> File {
                 file.library = Some((linked.unwrap_or(rest).to_owned(), linked.is_some()));
             }
             ("driven", None) => file.driven = true,
+            ("ruled", None) if !rest.is_empty() => file.ruled = true,
             ("unemulated", None) if !rest.is_empty() => file.unemulated = true,
             ("outside", None) if !rest.is_empty() => file.outside = true,
             ("unfiltered", None) if !rest.is_empty() => {
@@ -185,6 +197,8 @@ fn parse(name: &str) -> File {
             ("exit", Some(case)) => case.exit = rest.parse().expect("exit N"),
             ("unwritten", Some(case)) => case.unwritten = Some(rest.parse().expect("unwritten N")),
             ("warns", Some(case)) => case.warns.push(rest.to_owned()),
+            ("needs", Some(case)) if rest == "vsock" => case.needs_vsock = true,
+            ("below", Some(case)) => case.below = Some(Below::named(rest).expect("below FILTER")),
             ("only", Some(case)) if rest == "run" => case.only = Some(Way::Run),
             ("only", Some(case)) if rest == "preload" => case.only = Some(Way::Preload),
             ("record", Some(case)) => {
@@ -291,7 +305,10 @@ fn run_case(file: &File, case: &Case) -> Result<(), Failed> {
             if case.only.is_some_and(|only| only != way) {
                 continue;
             }
-            let run = file.run()?.user(user).way(way).rules(&case.rules);
+            let mut run = file.run()?.user(user).way(way).rules(&case.rules);
+            if case.below.is_some() {
+                run = run.below(case.below);
+            }
             let args: Vec<String> = case.args.iter().map(|arg| run.in_place(arg)).collect();
             let mut run = run.args(args).logged();
             if way == Way::Run {

@@ -1,9 +1,11 @@
 // Runs a program as a container runs it: under a seccomp filter that was there
 // before, with the privileges that are left.
 //
-//     below open UID PROGRAM [ARGUMENT…]    a filter that allows everything
-//     below docker UID PROGRAM [ARGUMENT…]  what Docker's default profile allows
-//     below contain open|docker PROGRAM [ARGUMENT…]
+//     below open UID PROGRAM [ARGUMENT…]     a filter that allows everything
+//     below docker UID PROGRAM [ARGUMENT…]   what Docker's default profile allows
+//     below novsock UID PROGRAM [ARGUMENT…]  everything but AF_VSOCK, as a kernel
+//                                            without the family
+//     below contain open|docker|novsock PROGRAM [ARGUMENT…]
 //
 // With `contain` it is this process that is under the filter, as the first one of
 // a container is, and the program, its child, is not: a harness that starts
@@ -126,6 +128,15 @@ static void docker(void)
     fail(EPERM);
 }
 
+static void novsock(void)
+{
+    load(offsetof(struct seccomp_data, nr));
+    unless_skip(SYS_socket, 3);
+    load(offsetof(struct seccomp_data, args[0]));
+    unless_skip(FAMILY_VSOCK, 1);
+    fail(EAFNOSUPPORT);
+}
+
 static int is_kept(int capability)
 {
     static const int kept[] = {
@@ -150,8 +161,10 @@ static int install(const char *which)
 {
     if (strcmp(which, "docker") == 0)
         docker();
+    else if (strcmp(which, "novsock") == 0)
+        novsock();
     else if (strcmp(which, "open") != 0)
-        return complain("open or docker");
+        return complain("open, docker or novsock");
     answer(SECCOMP_RET_ALLOW);
     struct sock_fprog program = {length, filter};
     if (geteuid() != 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -197,7 +210,7 @@ int main(int argc, char **argv)
     if (argc >= 4 && strcmp(argv[1], "contain") == 0)
         return contain(argv[2], argv + 3);
     if (argc < 4)
-        return complain("open|docker UID PROGRAM [ARGUMENT…]");
+        return complain("open|docker|novsock UID PROGRAM [ARGUMENT…]");
     if (install(argv[1]))
         return 125;
     if (geteuid() == 0 && strcmp(argv[1], "docker") == 0)

@@ -155,11 +155,23 @@ pub fn unfiltered(trial: Trial, reason: &str) -> Trial {
     left_out(trial, reason, Below::everywhere().is_some())
 }
 
-fn left_out(trial: Trial, reason: &str, is_left_out: bool) -> Trial {
+/// A test that is visible as ignored, for this reason.
+pub fn left_out(trial: Trial, reason: &str, is_left_out: bool) -> Trial {
     match is_left_out {
         true => trial.with_kind(reason).with_ignored_flag(true),
         false => trial,
     }
+}
+
+/// Does the kernel make vsock sockets for the programs of the tests?
+pub fn has_vsock() -> bool {
+    let is_filtered = matches!(Below::everywhere(), Some(Below::Docker | Below::NoVsock));
+    // SAFETY: no memory is involved; the descriptor is closed at once.
+    !is_filtered
+        && unsafe {
+            let fd = libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+            fd >= 0 && libc::close(fd) == 0
+        }
 }
 
 /// A test that cannot run here: visible as ignored with its reason, a failure

@@ -38,6 +38,8 @@ pub enum Below {
     Open,
     /// Docker's default profile.
     Docker,
+    /// Makes no vsock sockets, as a kernel without the family.
+    NoVsock,
 }
 
 impl Below {
@@ -45,16 +47,22 @@ impl Below {
         match self {
             Below::Open => "open",
             Below::Docker => "docker",
+            Below::NoVsock => "novsock",
         }
+    }
+
+    /// The filter of that name.
+    pub fn named(name: &str) -> Option<Below> {
+        let all = [Below::Open, Below::Docker, Below::NoVsock];
+        all.into_iter().find(|below| below.name() == name)
     }
 
     /// Below what all runs are that do not say otherwise:
     /// `BINDGATE_TEST_BELOW`.
     pub fn everywhere() -> Option<Below> {
         let name = std::env::var("BINDGATE_TEST_BELOW").ok()?;
-        let all = [Below::Open, Below::Docker];
-        let below = all.into_iter().find(|below| below.name() == name);
-        Some(below.unwrap_or_else(|| panic!("BINDGATE_TEST_BELOW: open or docker, not {name}")))
+        let below = Below::named(&name);
+        Some(below.unwrap_or_else(|| panic!("BINDGATE_TEST_BELOW: no filter {name}")))
     }
 }
 
