@@ -5,3 +5,4 @@
 
 pub mod inet_diag;
 pub mod sock_diag;
+pub mod vsock;
