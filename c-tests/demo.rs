@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{NOBODY, Patience, Run, Way, compile, has_nobody, in_net, same, skipped};
+use crate::support::{
+    Below, NOBODY, Patience, Run, Way, compile, has_nobody, in_net, same, skipped,
+};
 
 const BOTH: [Way; 2] = [Way::Preload, Way::Run];
 
@@ -220,16 +222,36 @@ fn vsock_same() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Below a filter the launcher is needed: without it the library cannot know
+/// whose filter it is.
 fn vsock_unix() -> Result<(), Failed> {
-    for way in BOTH {
+    let scenes = [
+        (Way::Preload, None),
+        (Way::Run, None),
+        (Way::Run, Some(Below::Docker)),
+        (Way::Run, Some(Below::NoVsock)),
+    ];
+    let users = [0, NOBODY].into_iter().filter(|u| *u == 0 || has_nobody());
+    let scenes = users.flat_map(|user| scenes.map(|(way, below)| (user, way, below)));
+    for (user, way, below) in scenes {
         let run = Run::new(compile("vsock_listener", &[])?).way(way).logged();
-        let run = run.rule("move bind vsock *:9999 to unix:$DIR/vsock.sock");
+        let run = match below {
+            None => run,
+            below => run.below(below),
+        };
+        let run = run
+            .user(user)
+            .rule("move bind vsock *:9999 to unix:$DIR/vsock.sock");
         let seen = served(&run, || {
             Ok(unix_client(&run, "vsock.sock")? + &unix_client(&run, "vsock.sock")?)
         })?;
         let expected = "client: hello\nworld\nhello\nworld\n\n\
                         stdout| listening on vsock port 9999\nsignal 15\n";
-        same(expected, &seen, &format!("{way:?}"))?;
+        same(
+            expected,
+            &seen,
+            &format!("{way:?} as user {user}, {below:?}"),
+        )?;
     }
     Ok(())
 }

@@ -100,7 +100,7 @@ fn doctor() -> Result<(), Failed> {
     let run = Run::new(&stage().launcher).args(["doctor", "--", "sh"]);
     for (below, words) in [
         (Below::Open, "nothing is lost"),
-        (Below::Docker, "AF_VSOCK sockets cannot be made."),
+        (Below::Docker, "AF_VSOCK sockets cannot be made;"),
     ] {
         let outcome = run.clone().below(Some(below)).finish();
         for words in ["as in a container", words] {
@@ -109,6 +109,15 @@ fn doctor() -> Result<(), Failed> {
             }
         }
     }
+    // Also where the kernel makes none.
+    let rule = "move bind vsock *:9 to unix:@x";
+    let run = Run::new(&stage().launcher).args(["explain", "-r", rule, "socket vsock"]);
+    let outcome = run.below(Some(Below::NoVsock)).finish();
+    let expected = "socket vsock   (uid 0)\n  \
+                    policy    allowed, by default   [security_socket_create]\n  \
+                    model     a Unix socket is made in its place\n  \
+                    result    ok\n";
+    same(expected, &outcome.stdout, &outcome.seen())?;
     Ok(())
 }
 

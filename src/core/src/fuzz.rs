@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::addr::{Addr, RawAddr};
-use crate::judge::{self, Answer, Caller, Need, Socket, Step};
+use crate::judge::{self, Answer, Caller, Known, Need, Socket, Step};
 use crate::model::{Cred, Fd, Generation, Host, Net, Pick, Pointer};
 use crate::policy::{
     self, Compiled, Implicit, Op, Query, Resolver, Room, Source, Times, Verb, View,
@@ -334,7 +334,11 @@ fn drive<M>(
         let name = bytes.addr();
         let answer = match need {
             Need::Socket if known => Answer::Socket(Socket {
-                is_exact: bytes.byte() & 1 != 0,
+                known: match bytes.byte() % 3 {
+                    0 => Known::Nearly,
+                    1 => Known::Exactly,
+                    _ => Known::AsCarrier,
+                },
                 ..Socket::described(bytes.socket())
             }),
             Need::Socket if bytes.byte() & 1 != 0 => Answer::NoSocket,

@@ -5,10 +5,11 @@ mod common;
 use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::judge::fast::{self, Foresight};
 use bindgate_core::judge::{
-    Answer, Caller, Need, Socket, Step, Verdict, as_raw_ipv4, bind, connect, listen, socket,
+    Action, Answer, Caller, Known, Need, Socket, Step, Verdict, as_raw_ipv4, bind, connect, listen,
+    socket,
 };
 use bindgate_core::policy::*;
-use bindgate_core::record::{Identity, Words};
+use bindgate_core::record::{Call, Identity, Record, Words};
 use bindgate_core::socket::{SocketType, proto, ty};
 use common::generate::{policy, question};
 use common::{Counters, Users, messages};
@@ -78,14 +79,18 @@ fn play(text: &str, scene: &Scene) -> String {
     said(&view, scene).join(", ")
 }
 
-fn said(view: &View<'_>, scene: &Scene) -> Vec<String> {
-    let caller = Caller {
+fn caller<'a>(view: &'a View<'a>) -> Caller<'a> {
+    Caller {
         view,
         observe: false,
         unprivileged_start: 1024,
         program: b"/usr/bin/some",
         script: b"",
-    };
+    }
+}
+
+fn said(view: &View<'_>, scene: &Scene) -> Vec<String> {
+    let caller = caller(view);
     let times = Counters::default();
     let raw = RawAddr::new(&scene.bytes).unwrap();
     let (addr, as_raw) = (raw.read(), as_raw_ipv4(&raw));
@@ -99,7 +104,7 @@ fn said(view: &View<'_>, scene: &Scene) -> Vec<String> {
                         cookie: 7,
                         identity: Identity::Cookie,
                         ty,
-                        is_exact: false,
+                        known: Known::Nearly,
                     }),
                     None => Answer::UnknownSocket,
                 },
@@ -389,6 +394,135 @@ fn what_nobody_may_ask_is_judged_in_every_way() {
     }
 }
 
+/// What is to be done with a call on a carrier.
+fn done_with_carrier(text: &str, op: Op, bytes: &[u8]) -> String {
+    let source = Source { name: "test", text };
+    let policy = parse(&[source]).unwrap_or_else(|e| panic!("{}", messages(&e)));
+    let (compiled, _) = compile(&policy, &Users).unwrap_or_else(|e| panic!("{}", messages(&e)));
+    let view = View::new(&compiled.words).unwrap();
+    let caller = caller(&view);
+    let raw = RawAddr::new(bytes).unwrap();
+    let addr = raw.read();
+    let mut judge = match op {
+        Op::Bind => bind::bind(&caller, addr.as_ref(), None, Implicit::No, Some(UNIX)),
+        _ => connect::connect(&caller, addr.as_ref(), Some(UNIX)),
+    };
+    while let Step::Need(need) = judge.step() {
+        judge.feed(match need {
+            Need::Socket => Answer::Socket(Socket {
+                known: Known::AsCarrier,
+                ..Socket::described(VSOCK)
+            }),
+            Need::Use { .. } => Answer::Use(false),
+            need => panic!("{need:?}"),
+        });
+    }
+    let verdict = judge.verdict();
+    assert_eq!(verdict.passed(), None, "it does not go the short way");
+    let mut record = Record::new(Call::Bind);
+    match verdict.enter(&caller, op, addr.as_ref(), &mut record) {
+        Action::Forward => "forward".to_owned(),
+        Action::Restore => "restore".to_owned(),
+        Action::Refuse(e) => {
+            let check = record.check.name();
+            format!("{} by {check}", errno::name(e).unwrap())
+        }
+        Action::Redirect(decision) => format!("to {}", decision.target.unwrap()),
+    }
+}
+
+#[test]
+fn a_carrier_is_moved_or_gives_way() {
+    const MOVE: &str = "move bind vsock *:5000 to unix:/run/%p";
+    let bytes = |addr| common::address("", addr).unwrap().write().bytes().to_vec();
+    let (here, there) = (bytes("vsock:2:5000"), bytes("vsock:2:5001"));
+    let path = bytes("unix:/run/x");
+    let short = here[..12].to_vec();
+    let connects = MOVE.replace("bind", "connect");
+    let once = format!("{MOVE} times 1");
+    let also = format!("{MOVE}\ndeny bind vsock *:5001 with EPERM\nnote bind vsock *:*");
+    for (rules, op, addr, want) in [
+        (MOVE, Op::Bind, &here, "to unix:/run/5000"),
+        (MOVE, Op::Bind, &there, "restore"),
+        (&also, Op::Bind, &there, "EPERM by security_socket_bind"),
+        (&once, Op::Bind, &here, "restore"),
+        // No rule is about the operation at all.
+        (MOVE, Op::Connect, &here, "restore"),
+        (&connects, Op::Bind, &here, "restore"),
+        (&connects, Op::Connect, &here, "to unix:/run/5000"),
+        // What vsock sockets refuse a Unix socket might take.
+        (MOVE, Op::Bind, &path, "EINVAL by __vsock_bind"),
+        (MOVE, Op::Connect, &path, "EINVAL by connect"),
+        (MOVE, Op::Bind, &short, "EINVAL by __vsock_bind"),
+        (&also, Op::Bind, &short, "EINVAL by __vsock_bind"),
+    ] {
+        assert_eq!(done_with_carrier(rules, op, addr), want, "{rules}");
+    }
+    // Neither of the two takes it, and no question is needed.
+    assert_eq!(
+        play(MOVE, &bind_of(VSOCK, "127.0.0.1:80")),
+        "allow by default"
+    );
+}
+
+#[test]
+fn a_socket_is_a_carrier_where_a_rule_can_move_it() {
+    let makes = |text: &str, program: &'static [u8], (domain, ty, protocol)| {
+        let source = Source { name: "test", text };
+        let policy = parse(&[source]).unwrap_or_else(|e| panic!("{}", messages(&e)));
+        let (compiled, _) = compile(&policy, &Users).unwrap();
+        let view = View::new(&compiled.words).unwrap();
+        let caller = Caller {
+            program,
+            observe: !view.is_enforcing(),
+            ..caller(&view)
+        };
+        socket::carrier(&caller, domain, ty, protocol)
+    };
+    const ANY: &[u8] = b"/usr/bin/some";
+    const STREAM: (i32, i32, i32) = (40, 1, 0);
+    for rules in [
+        "move bind vsock *:5000 to unix:/run/x",
+        "move bind vsock * to unix:@x",
+        "move connect vsock host:* to unix:/run/x",
+        "move bind any *:80 to unix:/run/x",
+        "hide bind vsock *:5000",
+        "hide bind any *",
+        "deny bind tcp *:*\nmove bind vsock *:5000 to unix:/run/x for some",
+        "move bind vsock *:5000 to unix:/run/x user root times 1",
+    ] {
+        assert_eq!(makes(rules, ANY, STREAM), Some(UNIX), "{rules}");
+    }
+    for rules in [
+        "",
+        "deny bind vsock *:5000",
+        "move bind vsock *:5000 to vsock:local:*",
+        "move bind tcp *:80 to unix:/run/x",
+        "move bind {tcp,unix} * to unix:/run/x",
+        "hide bind tcp *:80",
+        "deny connect any *",
+        "move bind vsock *:5000 to unix:/run/x for other",
+        "move bind vsock *:5000 to unix:/run/x\nmode observe",
+    ] {
+        assert_eq!(makes(rules, ANY, STREAM), None, "{rules}");
+    }
+    let rule = "move bind vsock *:5000 to unix:/run/x for other";
+    // Where nobody knows the program, it may be that one.
+    assert_eq!(makes(rule, b"", STREAM), Some(UNIX));
+    let rule = "move bind vsock *:5000 to unix:/run/x";
+    let seqpacket = of(af::UNIX, ty::SEQPACKET, 0);
+    assert_eq!(makes(rule, ANY, (40, 5 | 0o2004000, 40)), Some(seqpacket));
+    for other in [
+        (40, 2, 0),
+        (40, 3, 0),
+        (40, 1, 6),
+        (1, 1, 0),
+        (40 + 65536, 1, 0),
+    ] {
+        assert_eq!(makes(rule, ANY, other), None, "{other:?}");
+    }
+}
+
 #[test]
 fn listen_is_judged_with_the_bind_that_comes_with_it() {
     let listening = |bound, name: Option<&str>| Scene {
@@ -530,7 +664,7 @@ proptest! {
         while let Step::Need(need) = judge.step() {
             judge.feed(match need {
                 Need::Socket => Answer::Socket(Socket {
-                    is_exact: false,
+                    known: Known::Nearly,
                     ..Socket::described(is)
                 }),
                 // Of `::ffff:0.0.0.0`, for which it changes nothing.
@@ -580,7 +714,7 @@ proptest! {
             asked.push(need);
             judge.feed(match need {
                 Need::Socket => Answer::Socket(Socket {
-                    is_exact: false,
+                    known: Known::Nearly,
                     ..Socket::described(is)
                 }),
                 Need::Protocol => Answer::Protocol(Some(is.protocol)),

@@ -72,7 +72,8 @@ const LOSSES: [Loss; 6] = [
     },
     Loss {
         needs: Calls::of(&[Call::SocketOther]),
-        text: "AF_VSOCK sockets cannot be made.",
+        text: "AF_VSOCK sockets cannot be made; where a rule can move them to a Unix socket, one \
+               is made in their place.",
         matters: |_, _| false,
     },
 ];

@@ -3,6 +3,7 @@
 use super::rules::{Question, Rules, Verdict, enter};
 use super::{Answer, Caller, Socket, Step};
 use crate::addr::{Addr, RawAddr, af};
+use crate::errno::EINVAL;
 use crate::policy::{Decision, Implicit, Op, Verb};
 use crate::record::{Check, Record, flag};
 use crate::socket::SocketType;
@@ -46,6 +47,10 @@ pub enum Action {
     Refuse(u16),
     /// The call is for another address, or the socket is hidden.
     Redirect(Decision),
+    /// The kernel is asked as the program asked, and not about a carrier: a
+    /// socket of the family that the program believes in takes its place first.
+    /// Where that cannot be had, the program gets the error of its socket(2).
+    Restore,
 }
 
 impl<'a> Call<'a> {
@@ -115,8 +120,14 @@ impl Verdict {
             record.ty = socket.ty.ty;
             record.protocol = socket.ty.protocol;
         }
+        // A send with an address is refused by either socket.
+        let is_carrier = check != Check::SecuritySocketSendmsg
+            && self.socket.is_some_and(|socket| socket.is_carrier());
         let Some(decision) = self.decision(caller, addr) else {
-            return Action::Forward;
+            return match is_carrier {
+                true => malformed(check, record),
+                false => Action::Forward,
+            };
         };
         if let Some(errno) = enter(caller, &decision, check, record) {
             return Action::Refuse(errno);
@@ -125,9 +136,21 @@ impl Verdict {
             Verb::Move | Verb::Hide if record.flags & flag::OBSERVED == 0 => {
                 Action::Redirect(decision)
             }
+            _ if is_carrier => Action::Restore,
             _ => Action::Forward,
         }
     }
+}
+
+/// A carrier is asked for what is no address of the family that its program
+/// believes in. The Unix socket might take it for one of its own.
+fn malformed(check: Check, record: &mut Record) -> Action {
+    record.check = match check {
+        Check::SecuritySocketConnect => Check::Connect,
+        _ => Check::VsockBind,
+    };
+    record.errno = EINVAL;
+    Action::Refuse(EINVAL)
 }
 
 /// The place of the kernel's LSM where the rules stand for an operation.

@@ -2,7 +2,7 @@
 //! `listen` rules.
 
 use super::rules::{Question, Rules, Verdict};
-use super::{Answer, Caller, Need, Socket, Step, fast};
+use super::{Answer, Caller, Known, Need, Socket, Step, fast};
 use crate::addr::{Addr, af};
 use crate::policy::{Implicit, Op};
 use crate::socket::{SocketType, ty};
@@ -67,7 +67,7 @@ impl<'a> Listen<'a> {
             && !fast::may_concern_auto(caller.view)
         {
             listen.socket_for_bind(Socket {
-                is_exact: false,
+                known: Known::Nearly,
                 ..Socket::described(ty)
             });
             if listen.state == State::Bound && believed_bound {
@@ -119,7 +119,7 @@ impl<'a> Listen<'a> {
                     self.state = match self.caller.view.has_rules(Op::Listen) {
                         false => State::Done,
                         true if self.is_unknown => State::Name,
-                        true if self.socket.is_some_and(|s| s.is_exact) => State::Name,
+                        true if self.socket.is_some_and(|s| s.is_exact()) => State::Name,
                         true => State::Listener,
                     };
                 }
@@ -192,7 +192,7 @@ impl<'a> Listen<'a> {
         let domain = self.socket.map_or(af::INET, |s| s.ty.domain);
         self.addr = Addr::any(domain);
         self.rules = match self.socket {
-            Some(socket) if socket.is_exact => Rules::knowing(
+            Some(socket) if socket.is_exact() => Rules::knowing(
                 socket,
                 &question(self.caller, State::Implicit, self.addr.as_ref()),
             ),
@@ -205,7 +205,7 @@ impl<'a> Listen<'a> {
     fn name(&mut self, ty: SocketType, name: Option<&Addr>) {
         let socket = Socket {
             ty,
-            is_exact: true,
+            known: Known::Exactly,
             ..self.socket.unwrap_or(Socket::described(ty))
         };
         self.addr = match socket.is_unread() {

@@ -18,7 +18,7 @@
 //! | [`bind`] | bind(2), and the bind that another call brings about |
 //! | [`connect`] | connect(2), and a send that names a peer |
 //! | [`listen`] | listen(2): the `listen` rules, and the bind that comes with it |
-//! | [`socket`] | socket(2) |
+//! | [`socket`] | socket(2), and which sockets are another one from their birth |
 //! | [`redirect`] | where a redirected socket goes, and what cannot be redirected |
 //! | [`fast`] | nothing by itself: it says at once what of most binds the others would say |
 //! | `call`, `rules` | what all of them share: the way through the rules |
@@ -56,6 +56,13 @@ pub struct Caller<'p> {
 }
 
 impl<'p> Caller<'p> {
+    /// May a vsock socket be a Unix socket from its birth, a *carrier*? See
+    /// [`socket::carrier`].
+    #[must_use]
+    pub fn has_carriers(&self) -> bool {
+        self.view.moves_vsock() && !self.observe
+    }
+
     /// The question to the rules about `op`, as far as the caller answers it.
     #[must_use]
     pub fn query(&self, op: Op) -> Query<'p> {
@@ -79,9 +86,21 @@ pub struct Socket {
     /// Family, type and protocol. The family may be the one before
     /// `IPV6_ADDRFORM`; where the two IP families differ, the address decides.
     pub ty: SocketType,
-    /// Is the protocol known exactly? Otherwise the socket may be of the
-    /// [sibling] protocol as well.
-    pub is_exact: bool,
+    /// How well that is known.
+    pub known: Known,
+}
+
+/// How well a socket's type is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// Its protocol may be the [sibling] one.
+    Nearly,
+    /// Exactly.
+    Exactly,
+    /// Exactly, as its program knows it. It is a carrier: a Unix socket that was
+    /// made in the place of one of that type, and that has neither a name nor a
+    /// peer yet.
+    AsCarrier,
 }
 
 impl Socket {
@@ -92,8 +111,22 @@ impl Socket {
             cookie: 0,
             identity: Identity::None,
             ty,
-            is_exact: true,
+            known: Known::Exactly,
         }
+    }
+
+    /// Is its protocol known?
+    #[must_use]
+    #[inline]
+    pub fn is_exact(&self) -> bool {
+        self.known != Known::Nearly
+    }
+
+    /// Is it a carrier?
+    #[must_use]
+    #[inline]
+    pub fn is_carrier(&self) -> bool {
+        self.known == Known::AsCarrier
     }
 
     /// Are its addresses such as no rule can name?

@@ -7,6 +7,7 @@
 use core::net::Ipv6Addr;
 
 use crate::addr::{Addr, UnixName, af};
+use crate::errno::{EAGAIN, ECONNREFUSED, ECONNRESET, ELOOP, ENOENT, ENOTDIR, EPROTOTYPE};
 use crate::model::Claim;
 use crate::policy::{Decision, Verb};
 use crate::record::{flag, refusal};
@@ -172,6 +173,25 @@ pub fn bind(
 /// If the socket cannot call that place.
 pub fn connect(decision: &Decision, socket: SocketType) -> Result<Placement, Refusal> {
     fit(decision.target.ok_or(Refusal::Family)?, socket, false)
+}
+
+/// What the program of a socket is told whose Unix socket could not be
+/// connected: the error that its own family would have for that.
+#[must_use]
+pub fn connect_error(socket: SocketType, errno: u16) -> u16 {
+    match (socket.domain, errno) {
+        // Nobody listens there, or the queue is full: the peer's transport
+        // resets the connection.
+        (af::VSOCK, ENOENT | ENOTDIR | ELOOP | EPROTOTYPE | EAGAIN | ECONNREFUSED) => ECONNRESET,
+        (_, ENOENT | ENOTDIR | ELOOP | EPROTOTYPE | EAGAIN) => ECONNREFUSED,
+        _ => errno,
+    }
+}
+
+/// Does a connect of such a socket wait while the queue of its peer is full?
+#[must_use]
+pub fn waits_for_room(socket: SocketType) -> bool {
+    socket.domain != af::VSOCK
 }
 
 /// Can a socket of this kind be at the target?

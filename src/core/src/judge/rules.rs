@@ -1,6 +1,6 @@
 //! The way through the rules: from an address to a verdict.
 
-use super::{Answer, Caller, Need, Socket, Step, sibling};
+use super::{Answer, Caller, Known, Need, Socket, Step, sibling};
 use crate::addr::{Addr, af};
 use crate::policy::{
     Candidates, Decision, Doubt, Foreseen, Found, Implicit, Op, Outlook, Query, Room, Ruling,
@@ -43,7 +43,11 @@ impl Verdict {
     #[must_use]
     #[inline]
     pub fn passed(&self) -> Option<u32> {
-        self.ruling.as_ref().and_then(passing)
+        match self.socket {
+            // A carrier gives way first.
+            Some(socket) if socket.is_carrier() => None,
+            _ => self.ruling.as_ref().and_then(passing),
+        }
     }
 
     /// What the rules say, with the place that a move goes to, for a call with
@@ -163,6 +167,18 @@ impl<'a> Question<'a> {
             implicit: self.implicit,
             ..self.caller.query(self.op)
         }
+    }
+
+    /// Does what is to be done depend on whether the socket is a carrier? What a
+    /// carrier is not to be asked for itself has one of these two families, or
+    /// cannot be read.
+    #[inline]
+    fn may_be_of_carrier(&self) -> bool {
+        self.addr
+            .is_none_or(|addr| matches!(addr, Addr::Vsock { .. } | Addr::Unix(_)))
+            && matches!(self.op, Op::Bind | Op::Connect)
+            && self.implicit == Implicit::No
+            && self.caller.has_carriers()
     }
 
     /// Does `f` with the rules that fit the query.
@@ -316,6 +332,9 @@ impl Rules {
     /// What can be said before anybody is asked.
     fn look(&mut self, question: &Question<'_>) {
         self.state = State::Socket;
+        if question.may_be_of_carrier() {
+            return;
+        }
         let mut q = self.query(question);
         let ruling = match question.addr {
             // Rules about every address, and what a raw socket may read there.
@@ -426,7 +445,7 @@ impl Rules {
             self.search = Search::new(Foreseen::default());
         }
         self.kinds = kinds;
-        if socket.is_exact || !question.caller.view.tells_siblings(question.op) {
+        if socket.is_exact() || !question.caller.view.tells_siblings(question.op) {
             return self.then_v6only(question);
         }
         let twin = sibling(ty);
@@ -450,7 +469,7 @@ impl Rules {
         match (&mut self.verdict.socket, protocol) {
             (Some(socket), Some(protocol)) => {
                 socket.ty.protocol = protocol;
-                socket.is_exact = true;
+                socket.known = Known::Exactly;
                 self.kinds = match addr {
                     Some(addr) => kinds_at(socket.ty, addr),
                     None => socket.ty.kinds(),

@@ -358,7 +358,15 @@ impl Compiler<'_> {
         if rule.op == Op::Exec {
             self.out.of(section::EXEC).push(u64::from(id));
         }
-        self.cells.put(rule.op, footprint(rule), condition);
+        let footprint = footprint(rule);
+        if becomes_unix(&rule.action) && footprint.is_about_vsock() {
+            self.flags |= flag::MOVES_VSOCK;
+            let words = self.out.of(section::RULES);
+            if let Some(word) = words.get_mut(id as usize * super::layout::RULE) {
+                *word |= u64::from(rule_flag::MOVES_VSOCK) << 8;
+            }
+        }
+        self.cells.put(rule.op, footprint, condition);
     }
 
     /// The words, and which rules the index still has.
@@ -418,6 +426,14 @@ impl Compiler<'_> {
         words[header::COUNTS] = u64::from(self.counters);
         (Compiled { words }, reached)
     }
+}
+
+/// Does a Unix socket take the place of a vsock one that such a rule redirects?
+fn becomes_unix(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Hide | Action::Move(TargetSpec::Path(_) | TargetSpec::Abstract(_))
+    )
 }
 
 /// Bytes that a template can grow to.

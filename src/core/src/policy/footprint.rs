@@ -22,6 +22,14 @@ pub(super) struct Footprint {
     pub vsock: Ranges,
 }
 
+impl Footprint {
+    /// Can the rule match an address of vsock?
+    pub fn is_about_vsock(&self) -> bool {
+        let of_vsock = |(class, _): &Spot| matches!(class, Class::Vsock | Class::VsockWild);
+        self.spots.iter().any(of_vsock)
+    }
+}
+
 /// Ports of a rule, as the index sees them.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ranges {

@@ -14,7 +14,7 @@
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -85,6 +85,8 @@ pub(super) mod section {
 pub(super) mod flag {
     pub const OBSERVE: u64 = 1;
     pub const IMPLICIT: u64 = 1 << 1;
+    /// There is a rule with [`super::rule_flag::MOVES_VSOCK`].
+    pub const MOVES_VSOCK: u64 = 1 << 2;
     pub const HAS_RULES: u64 = 1 << 8;
     pub const NEEDS_USER: u64 = 1 << 16;
     pub const NEEDS_PROGRAM: u64 = 1 << 24;
@@ -124,6 +126,8 @@ pub(super) mod rule_flag {
     pub const TIMES: u8 = 1 << 4;
     /// The pattern is compared with the last component only.
     pub const NAME_ONLY: u8 = 1 << 5;
+    /// It can put a Unix socket in the place of a vsock one.
+    pub const MOVES_VSOCK: u8 = 1 << 6;
 }
 
 /// A rule in a list: number << 32 | flags << 16 | kinds.

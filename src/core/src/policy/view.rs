@@ -7,10 +7,10 @@
 use core::sync::atomic::AtomicU8;
 
 use super::layout::{
-    BIND_PORTS, LayoutError, MAGIC, MAX_RULES, RULE, VERSION, flag, header, section,
+    BIND_PORTS, LayoutError, MAGIC, MAX_RULES, RULE, VERSION, flag, header, rule_flag, section,
 };
 use super::target::{TARGET, Target};
-use super::{Mode, Op, conditions};
+use super::{Mode, Op, Paths, conditions};
 
 /// A compiled policy, ready to be asked.
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +166,26 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn has_implicit_rules(&self) -> bool {
         self.header(header::FLAGS) & flag::IMPLICIT != 0
+    }
+
+    /// Returns whether any rule can put a Unix socket in the place of a vsock
+    /// one, in whatever program.
+    #[must_use]
+    pub fn moves_vsock(&self) -> bool {
+        self.header(header::FLAGS) & flag::MOVES_VSOCK != 0
+    }
+
+    /// Returns whether any rule can, in this program. Looks all rules through
+    /// where [`View::moves_vsock`] says yes.
+    #[must_use]
+    pub fn moves_vsock_of(&self, paths: Paths<'_>) -> bool {
+        let moves = |rule: u32| {
+            let flags = (self.rule_word(rule, 0) >> 8) as u8;
+            let condition = upper(self.rule_word(rule, 1)).checked_sub(1);
+            flags & rule_flag::MOVES_VSOCK != 0
+                && condition.is_none_or(|c| self.condition(c, paths))
+        };
+        self.moves_vsock() && (0..self.rules()).any(moves)
     }
 
     /// Returns whether any rule for this operation says `user`.

@@ -257,6 +257,9 @@ fn plain_answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
             return write!(w, ": {}", Errno(n));
         }
     }
+    if matches!(r.call, Call::Socket) && !r.used.bytes().is_empty() {
+        return w.write_str(", made as a Unix socket");
+    }
     let elsewhere = !r.used.bytes().is_empty() && r.used.read() != r.asked.read();
     if elsewhere {
         write!(w, ", got {}", Address(&r.used))?;

@@ -40,6 +40,9 @@ pub mod kind {
     pub const HIDDEN: u32 = 3;
     /// Connected to another address than asked: `virt` and `real` are peers.
     pub const CONNECT: u32 = 4;
+    /// A Unix socket from its birth, without a name and a peer yet: `virt` and
+    /// `real` are addresses of the kernel's choice.
+    pub const CARRIER: u32 = 5;
 }
 
 /// What matters for conflicts and for what the program is told, in

@@ -202,7 +202,13 @@ impl Scene<'_> {
         match self.policy(out, call.op, &verdict, addr) {
             Action::Refuse(errno) => text::result(out, &text::name_of(errno)),
             Action::Redirect(decision) => self.redirected(out, call, &verdict, &decision),
-            Action::Forward => {
+            Action::Forward | Action::Restore => {
+                let (domain, ty, protocol) = call.kind;
+                if call.op == Op::Socket && socket::carrier(&caller, domain, ty, protocol).is_some()
+                {
+                    let _ = writeln!(out, "  model     a Unix socket is made in its place");
+                    return text::result(out, "ok");
+                }
                 let bytes = call.addr.as_ref().map(|(bytes, _)| bytes.clone());
                 let outcome = self.model(out, call, bytes);
                 match outcome {
@@ -230,7 +236,7 @@ impl Scene<'_> {
                 Action::Redirect(decision) => {
                     return self.redirected(out, call, verdict, &decision);
                 }
-                Action::Forward => {}
+                Action::Forward | Action::Restore => {}
             }
         }
         if let Some((verdict, addr)) = judge.verdict()

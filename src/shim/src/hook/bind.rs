@@ -91,7 +91,7 @@ pub fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
 }
 
 fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding) {
-    if !run.view.has_rules(Op::Bind) {
+    if !run.view.has_rules(Op::Bind) && !run.has_carriers {
         return;
     }
     let fd = b.record.fd;
@@ -159,6 +159,13 @@ pub fn follow(
     match verdict.enter(&caller, Op::Bind, addr, &mut b.record) {
         Action::Forward => {}
         Action::Refuse(errno) => b.plan = Plan::Refuse(Errno(errno)),
+        Action::Restore => {
+            if let Some(s) = &mut verdict.socket
+                && let Err(e) = redirect::restore(filter::allowed(), run, fd, s, &mut b.record)
+            {
+                b.plan = Plan::Refuse(e);
+            }
+        }
         Action::Redirect(decision) => {
             if let Some(s) = &verdict.socket {
                 let addr = addr.filter(|_| !s.is_unread());

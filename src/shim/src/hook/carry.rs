@@ -9,7 +9,7 @@ use core::ptr::null;
 use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::record::{Call, stage};
-use bindgate_core::shared::{ENV_RUN, Moved, Ticket, option};
+use bindgate_core::shared::{ENV_RUN, Moved, Ticket, move_kind, option};
 
 use crate::out::faults::guard;
 use crate::own::memory::{self, Pages};
@@ -210,9 +210,14 @@ fn moved_text(allowed: Allowed, run: &Run) -> Option<Pages> {
         return None;
     }
     let moves = &run.state.moves;
+    // Carriers last: many of them may be gone, and nobody has looked.
+    let of_kind = |carriers: bool| {
+        let is_of_kind = move |m: &Moved| (m.kind == move_kind::CARRIER) == carriers;
+        moves.iter().filter(is_of_kind)
+    };
     let entries = || {
-        moves
-            .iter()
+        of_kind(false)
+            .chain(of_kind(true))
             .filter_map(|m| Some(m.to_bytes(moves.tag(m.cookie)?)))
             .take(MOVED)
     };

@@ -6,7 +6,7 @@
 use core::ffi::c_int;
 use core::sync::atomic::Ordering::Relaxed;
 
-use bindgate_core::addr::Addr;
+use bindgate_core::addr::{Addr, af};
 use bindgate_core::judge::{self, Answer, Caller, Need, Socket, Step};
 use bindgate_core::policy::Times;
 use bindgate_core::record::Identity;
@@ -110,8 +110,8 @@ impl<'r> Driver<'r> {
         let Ok(mut socket) = found else {
             return Answer::NoSocket;
         };
-        if self.as_believed {
-            socket.ty = redirect::virtual_type(allowed, self.run, self.fd, socket.ty);
+        if self.as_believed || self.run.has_carriers && socket.ty.domain == af::UNIX {
+            redirect::believe(allowed, self.run, self.fd, self.as_believed, &mut socket);
         }
         Answer::Socket(socket)
     }

@@ -28,7 +28,7 @@ use crate::sys;
 /// May socket(2) go the short way?
 #[inline]
 pub fn is_socket(run: &Run) -> bool {
-    !run.has_socket_rules && emit::is_brief(run)
+    !run.judges_sockets && emit::is_brief(run)
 }
 
 /// Makes ready for [`socket`], if that will have something to note.

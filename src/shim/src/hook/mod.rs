@@ -37,6 +37,7 @@ mod syscall;
 mod vfork;
 
 pub use bind::{Binding, Plan};
+pub use driver::caller;
 
 use core::ffi::{c_char, c_int};
 

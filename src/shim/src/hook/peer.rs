@@ -6,7 +6,7 @@ use core::ffi::c_int;
 use bindgate_core::addr::{RawAddr, af};
 use bindgate_core::judge::redirect::{self as place, Placement, Refusal};
 use bindgate_core::judge::{self, Action};
-use bindgate_core::policy::{Op, Verb};
+use bindgate_core::policy::Verb;
 use bindgate_core::record::{Call, Check, Record, stage};
 use libc::{sockaddr, socklen_t};
 
@@ -35,8 +35,18 @@ pub struct Peer {
 struct Moving {
     socket: Socket,
     to: RawAddr,
-    /// Does a Unix socket take the socket's place first?
-    replaces: bool,
+    way: Way,
+}
+
+/// How a call goes elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As it is, with another address.
+    Forward,
+    /// A Unix socket takes the socket's place.
+    Replace,
+    /// The socket is one from its birth.
+    InPlace,
 }
 
 /// Puts what is to be done into `plan`, if `connect` rules have a say: it is
@@ -49,7 +59,7 @@ pub fn decide(
     (addr, len): (*const sockaddr, socklen_t),
     plan: &mut Option<Peer>,
 ) {
-    if !run.view.has_rules(Op::Connect) {
+    if !run.judges_connects {
         return;
     }
     let made = match call {
@@ -69,14 +79,12 @@ pub fn decide(
     let mut judge = judge::connect::connect(&caller, to.as_ref(), believed);
     Driver::as_believed(run, fd).drive(&mut judge);
     let verdict = judge.verdict();
-    let Some(ruling) = &verdict.ruling else {
-        // The kernel is left to say what is wrong.
-        return;
-    };
-    let has_say = ruling.rule.is_some() || ruling.note.is_some();
+    let has_say = verdict.ruling.is_some_and(|ruling| {
+        ruling.rule.is_some() || ruling.note.is_some() || ruling.verb != Verb::Allow
+    });
     let p = plan.insert(Peer {
         record: Record::new(call),
-        judged: has_say || ruling.verb != Verb::Allow,
+        judged: has_say,
         refused: None,
         moved: None,
     });
@@ -95,8 +103,12 @@ pub fn decide(
             return;
         }
         Action::Redirect(decision) => decision,
+        Action::Restore => {
+            p.refused = verdict.socket.and_then(|s| restore(run, s, record).err());
+            return;
+        }
     };
-    let Some(s) = verdict.socket else { return };
+    let Some(mut s) = verdict.socket else { return };
     let believed = s.ty;
     let is_unix_already = fds::get(fd).socket().domain == af::UNIX;
     let placement = place::connect(&decision, believed).and_then(|placement| {
@@ -111,11 +123,25 @@ pub fn decide(
     });
     match placement {
         Ok(placement) => {
+            let way = match placement {
+                Placement::Unix(_) if !is_unix_already => Way::Replace,
+                Placement::Unix(_) if s.is_carrier() && call == Call::Connect => Way::InPlace,
+                _ => Way::Forward,
+            };
             let is_unix = matches!(placement, Placement::Unix(_));
+            if s.is_carrier() && call == Call::Connect && !is_unix {
+                match restore(run, s, record) {
+                    Ok(own) => s = own,
+                    Err(e) => {
+                        p.refused = Some(e);
+                        return;
+                    }
+                }
+            }
             p.moved = Some(Moving {
                 socket: s,
                 to: placement.addr().write(),
-                replaces: is_unix && !is_unix_already,
+                way,
             });
         }
         Err(why) => {
@@ -126,6 +152,13 @@ pub fn decide(
             p.refused = Some(Errno(why.errno()));
         }
     }
+}
+
+/// Puts the kernel's own socket in the place of a carrier.
+fn restore(run: &Run, mut carrier: Socket, record: &mut Record) -> Result<Socket, Errno> {
+    let fd = record.fd;
+    redirect::restore(filter::allowed(), run, fd, &mut carrier, record)?;
+    Ok(carrier)
 }
 
 /// May everything be done that it takes to go there?
@@ -140,23 +173,26 @@ impl Peer {
     /// Is the call refused? Then that is recorded.
     pub fn refuse(&mut self, run: &Run) -> Option<Errno> {
         let e = self.refused?;
-        emit::emit(run, &mut self.record);
+        self.record.errno = e.0;
+        if self.judged {
+            emit::emit(run, &mut self.record);
+        }
         Some(e)
     }
 
     /// The address to call in place of the one that the program named.
     pub fn instead(&self) -> Option<&[u8]> {
         match &self.moved {
-            Some(moving) if !moving.replaces => Some(moving.to.bytes()),
+            Some(moving) if moving.way == Way::Forward => Some(moving.to.bytes()),
             _ => None,
         }
     }
 
-    /// Connects a Unix socket and puts it in the socket's place, if that is
-    /// what is to be done; the answer for the program.
+    /// Connects a Unix socket, which takes the socket's place or has it already,
+    /// if that is what is to be done; the answer for the program.
     #[inline(never)]
     pub fn replace(&mut self, run: &Run) -> Option<Result<(), Errno>> {
-        let moving = self.moved.as_ref().filter(|moving| moving.replaces)?;
+        let moving = self.moved.as_ref().filter(|m| m.way != Way::Forward)?;
         let (fd, asked) = (self.record.fd, self.record.asked);
         let peer = redirect::Peer {
             socket: moving.socket.ty,
@@ -165,7 +201,11 @@ impl Peer {
             rule: self.record.rule,
         };
         let (allowed, cookie) = (filter::allowed(), moving.socket.cookie);
-        let answer = redirect::connect_unix(allowed, run, fd, cookie, peer, &mut self.record);
+        let record = &mut self.record;
+        let answer = match moving.way {
+            Way::InPlace => redirect::connect_carrier(allowed, run, fd, cookie, peer, record),
+            _ => redirect::connect_unix(allowed, run, fd, cookie, peer, record),
+        };
         self.record.errno = answer.err().map_or(0, |e| e.0);
         if answer.is_err() && self.record.check == Check::None {
             self.record.check = Check::Connect;

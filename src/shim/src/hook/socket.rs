@@ -2,6 +2,7 @@
 
 use core::ffi::c_int;
 
+use bindgate_core::addr::RawAddr;
 use bindgate_core::judge::{self, Action};
 use bindgate_core::policy::Op;
 use bindgate_core::record::{Call, Record, stage};
@@ -12,11 +13,12 @@ use super::note::{answered, describe};
 use super::{errno, fast, finish, refuse};
 use crate::out::emit;
 use crate::out::faults::guard;
-use crate::own::fds;
-use crate::real;
+use crate::own::{fds, filter};
 use crate::session::{self, Run};
-use crate::sys::Errno;
+use crate::sys::{self, Errno};
+use crate::{real, redirect};
 
+/// The errno of a refusal, where a rule refuses the socket.
 fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno> {
     record.stages = stage::HOOK;
     describe(record, ty);
@@ -29,7 +31,7 @@ fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno
     Driver::new(run, -1).drive(&mut call);
     match call.verdict().enter(&caller, Op::Socket, None, record) {
         Action::Refuse(errno) => Some(Errno(errno)),
-        Action::Forward | Action::Redirect(_) => None,
+        Action::Forward | Action::Redirect(_) | Action::Restore => None,
     }
 }
 
@@ -51,18 +53,21 @@ pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -
         return fast::socket(run, fd, made, flags);
     }
     // SAFETY: as the caller's.
-    unsafe { judged_socket(run, next, (domain, ty, protocol), made, flags) }
+    unsafe { judged_socket(run, next, &(domain, ty, protocol), made, flags) }
 }
 
 /// socket(2), with rules to be asked.
 ///
 /// # Safety
 /// `next` is the next library's socket(2).
+// `extern "C"`: the compiler knows from the start that nothing unwinds out of it,
+// and the hook stays a jump.
+#[allow(improper_ctypes_definitions)]
 #[inline(never)]
-unsafe fn judged_socket(
+unsafe extern "C" fn judged_socket(
     run: &Run,
     next: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
-    (domain, ty, protocol): (c_int, c_int, c_int),
+    &(domain, ty, protocol): &(c_int, c_int, c_int),
     made: SocketType,
     flags: u16,
 ) -> c_int {
@@ -77,9 +82,14 @@ unsafe fn judged_socket(
         return refuse(e);
     }
     // SAFETY: as the caller's.
-    let fd = unsafe { next(domain, ty, protocol) };
+    let carrier = unsafe { make_carrier(run, next, (domain, ty, protocol), made, &mut record) };
+    let fd = match carrier {
+        Some(fd) => fd,
+        // SAFETY: as the caller's.
+        None => unsafe { next(domain, ty, protocol) },
+    };
     let after = errno();
-    if fd >= 0 {
+    if fd >= 0 && carrier.is_none() {
         fds::made(fd, made);
     }
     if plan.is_some() {
@@ -90,6 +100,42 @@ unsafe fn judged_socket(
         });
     }
     finish(fd, before, after)
+}
+
+/// Makes a Unix socket in the place of the one that was asked for, where the
+/// judge says so and it can be kept.
+///
+/// # Safety
+/// `next` is the next library's socket(2).
+#[inline(never)]
+unsafe fn make_carrier(
+    run: &Run,
+    next: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
+    (domain, ty, protocol): (c_int, c_int, c_int),
+    made: SocketType,
+    record: &mut Record,
+) -> Option<c_int> {
+    let carrier = guard(Call::Socket, stage::POLICY, || {
+        let carrier = judge::socket::carrier(&driver::caller(run), domain, ty, protocol);
+        carrier.filter(|_| redirect::may_make_carrier(filter::allowed()))
+    })
+    .flatten()?;
+    record.stages |= stage::POLICY;
+    // SAFETY: as the caller's.
+    let fd = unsafe { next(c_int::from(carrier.domain), ty, 0) };
+    if fd < 0 {
+        return Some(fd);
+    }
+    let is_kept = guard(Call::Socket, stage::IDENTIFY, || {
+        redirect::carrier_made(filter::allowed(), run, fd, made, record)
+    });
+    if is_kept == Some(true) {
+        fds::made(fd, carrier);
+        return Some(fd);
+    }
+    record.used = RawAddr::EMPTY;
+    sys::close(filter::allowed(), fd);
+    None
 }
 
 /// socketpair(2).

@@ -8,7 +8,7 @@
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use bindgate_core::addr::{Addr, af};
-pub use bindgate_core::judge::Socket;
+pub use bindgate_core::judge::{Known, Socket};
 use bindgate_core::record::Identity;
 use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
 
@@ -232,13 +232,13 @@ pub fn verify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
     if cached.is_valid()
         && cached.cookie() == 0
         && allowed.may(Call::Getsockopt)
-        && let Some(is_exact) = is_of(allowed, fd, cached.socket())
+        && let Some(known) = is_of(allowed, fd, cached.socket())
     {
         return Ok(Socket {
             cookie: 0,
             identity: Identity::Cached,
             ty: cached.socket(),
-            is_exact,
+            known,
         });
     }
     identify(allowed, fd)
@@ -257,30 +257,30 @@ pub fn name(allowed: Allowed, fd: i32, socket: &mut Socket) {
     } else {
         return;
     }
-    if socket.is_exact {
+    if socket.is_exact() {
         let kept = get(fd).0 & (BOUND | WATCHED | OPTIONS);
         put(fd, Entry(Entry::of(socket.ty, socket.cookie).0 | kept));
     }
 }
 
 /// Is a socket that nobody asked about before what the cache says? `None` if
-/// not; whether the protocol is certain as well if so.
+/// not; how well that is known if so.
 ///
 /// A number that was closed unseen and used again by a call that is not seen
 /// may be any other socket's. An option of TCP is answered by TCP and MPTCP
 /// alone, one of UDP by UDP and UDP-Lite, in both families; which of the two
 /// families it is, the address decides.
-fn is_of(allowed: Allowed, fd: i32, ty: SocketType) -> Option<bool> {
+fn is_of(allowed: Allowed, fd: i32, ty: SocketType) -> Option<Known> {
     let has = |level, name| sys::getsockopt_int(allowed, fd, level, name).is_ok();
     let is_ip = matches!(ty.domain, af::INET | af::INET6);
     match (ty.ty, ty.protocol) {
         (ty::STREAM, proto::TCP | proto::MPTCP) if is_ip => {
-            has(libc::IPPROTO_TCP, libc::TCP_MAXSEG).then_some(false)
+            has(libc::IPPROTO_TCP, libc::TCP_MAXSEG).then_some(Known::Nearly)
         }
         (ty::DGRAM, proto::UDP | proto::UDPLITE) if is_ip => {
-            has(libc::IPPROTO_UDP, libc::UDP_CORK).then_some(false)
+            has(libc::IPPROTO_UDP, libc::UDP_CORK).then_some(Known::Nearly)
         }
-        _ => (ask(allowed, fd) == Ok(ty)).then_some(true),
+        _ => (ask(allowed, fd) == Ok(ty)).then_some(Known::Exactly),
     }
 }
 
@@ -317,7 +317,10 @@ pub fn identify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
                 Identity::None
             },
             ty: cached.socket(),
-            is_exact: cached.is_valid(),
+            known: match cached.is_valid() {
+                true => Known::Exactly,
+                false => Known::Nearly,
+            },
         });
     }
     let (cookie, identity) = match sys::cookie(allowed, fd) {
@@ -332,7 +335,7 @@ pub fn identify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
         cookie,
         identity,
         ty,
-        is_exact: true,
+        known: Known::Exactly,
     };
     if cached.is_valid() && cached.cookie() == cookie & COOKIE_MASK {
         return Ok(socket(cached.socket()));

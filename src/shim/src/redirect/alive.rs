@@ -35,7 +35,8 @@ pub fn holder(allowed: Allowed, run: &Run, placing: &Placing) -> Option<u64> {
 #[inline(never)]
 fn is_in_the_way(allowed: Allowed, placing: &Placing, other: &Moved) -> bool {
     let elsewhere = placing.netns != other.netns && placing.netns != 0 && other.netns != 0;
-    if other.cookie == placing.socket.cookie || other.kind == move_kind::CONNECT || elsewhere {
+    let is_nowhere = matches!(other.kind, move_kind::CONNECT | move_kind::CARRIER);
+    if other.cookie == placing.socket.cookie || is_nowhere || elsewhere {
         return false;
     }
     let new = redirected(

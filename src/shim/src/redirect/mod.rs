@@ -10,6 +10,7 @@
 //! core's to say ([`bindgate_core::judge::redirect`]).
 
 mod alive;
+mod carrier;
 mod carry;
 mod diag;
 mod holders;
@@ -17,11 +18,13 @@ mod names;
 mod options;
 mod table;
 mod unix;
+mod vsock_options;
 
-pub use names::{local_name, virtual_name, virtual_peer, virtual_type};
+pub use carrier::{made as carrier_made, may_be_made as may_make_carrier, restore};
+pub use names::{believe, local_name, virtual_name, virtual_peer, virtual_type};
 pub use options::{get_option, set_option};
 pub use table::{Peer, find, mark};
-pub use unix::connect as connect_unix;
+pub use unix::{connect as connect_unix, connect_in_place as connect_carrier};
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -163,6 +166,13 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
     if !alive::make_room(allowed, run, socket.cookie) {
         return refused(record, Refusal::TableFull);
     }
+    let is_carrier = placing.socket.is_carrier();
+    if is_carrier
+        && !matches!(placing.placement, Placement::Unix(_))
+        && let Err(e) = carrier::restore(allowed, run, fd, &mut placing.socket, record)
+    {
+        return Instead::Refuse(e);
+    }
     placing.marks |= reuse_marks(allowed, fd);
     placing.device = device(allowed, fd);
     placing.netns = sys::netns_cookie(allowed, fd).unwrap_or(0);
@@ -173,6 +183,9 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
         return Instead::Refuse(Errno(CONFLICT));
     }
     match placing.placement {
+        Placement::Unix(_) if is_carrier => {
+            return Instead::Done(unix::bind_in_place(allowed, run, fd, placing, record));
+        }
         Placement::Unix(_) => {
             return Instead::Done(unix::replace(allowed, run, fd, placing, record));
         }

@@ -4,10 +4,13 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
-use bindgate_core::shared::PEER_KEY;
+use bindgate_core::judge::Known;
+use bindgate_core::record::Identity;
+use bindgate_core::shared::{PEER_KEY, move_kind};
 use bindgate_core::socket::SocketType;
 
 use super::find;
+use crate::own::fds::Socket;
 use crate::own::name;
 use crate::session::Run;
 use crate::sys::allowed::needs;
@@ -99,6 +102,22 @@ pub fn virtual_type(allowed: Allowed, run: &Run, fd: i32, real: SocketType) -> S
     match find(allowed, run, fd) {
         Some(found) => found.moved.socket,
         None => real,
+    }
+}
+
+/// Makes of what `fd` is what its program believes it to be: of every redirected
+/// socket, or of a carrier alone.
+pub fn believe(allowed: Allowed, run: &Run, fd: i32, always: bool, socket: &mut Socket) {
+    let Some(found) = find(allowed, run, fd) else {
+        return;
+    };
+    let is_carrier = found.moved.kind == move_kind::CARRIER && !found.is_child;
+    if always || is_carrier {
+        socket.ty = found.moved.socket;
+    }
+    if is_carrier {
+        socket.known = Known::AsCarrier;
+        (socket.cookie, socket.identity) = (found.cookie, Identity::Cookie);
     }
 }
 

@@ -12,9 +12,10 @@ use core::ffi::c_void;
 use bindgate_core::addr::af;
 use bindgate_core::shared::{move_kind, move_mark};
 use bindgate_core::socket::SocketType;
+use bindgate_core::uapi::vsock;
 
 use super::table::Found;
-use super::{IP_LOCAL_PORT_RANGE, SO_BINDTOIFINDEX, alive};
+use super::{IP_LOCAL_PORT_RANGE, SO_BINDTOIFINDEX, alive, vsock_options};
 use crate::own::memory;
 use crate::session::Run;
 use crate::sys::{self, Allowed, Errno};
@@ -23,7 +24,11 @@ use crate::sys::{self, Allowed, Errno};
 const VALUE: usize = 16;
 
 /// Options read from the old socket at the move, if they are not the default.
-const CARRIED: [(i32, i32); 25] = [
+const CARRIED: [(i32, i32); 29] = [
+    (vsock::LEVEL, vsock::option::BUFFER_MAX_SIZE),
+    (vsock::LEVEL, vsock::option::BUFFER_MIN_SIZE),
+    (vsock::LEVEL, vsock::option::BUFFER_SIZE),
+    (vsock::LEVEL, vsock::option::CONNECT_TIMEOUT),
     (libc::SOL_SOCKET, libc::SO_REUSEPORT),
     (libc::IPPROTO_TCP, libc::TCP_NODELAY),
     (libc::IPPROTO_TCP, libc::TCP_MAXSEG),
@@ -102,12 +107,7 @@ impl Drop for Scratch {
 pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, ty: SocketType) {
     let mut value = [0u8; VALUE];
     let netns = sys::netns_cookie(allowed, new).unwrap_or(0);
-    for name in OWN {
-        if let Ok(len) = sys::getsockopt(allowed, old, libc::SOL_SOCKET, name, &mut value) {
-            let set = value.get(..len).unwrap_or(&[]);
-            let _ = sys::setsockopt(allowed, new, libc::SOL_SOCKET, name, set);
-        }
-    }
+    carry_own(allowed, old, new);
     let Some(scratch) = Scratch::new(allowed, ty) else {
         return;
     };
@@ -115,21 +115,7 @@ pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, 
     // from seeing that.
     #[cfg(not(any(debug_assertions, feature = "inject")))]
     let scratch = core::mem::ManuallyDrop::new(scratch);
-    for name in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
-        let ask = |fd| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name);
-        if let (Ok(now), Ok(default)) = (ask(old), ask(scratch.fd))
-            && now != default
-        {
-            // The kernel doubles what it is given, for its own bookkeeping.
-            let _ = sys::setsockopt(
-                allowed,
-                new,
-                libc::SOL_SOCKET,
-                name,
-                &(now / 2).to_ne_bytes(),
-            );
-        }
-    }
+    carry_buffers(allowed, old, new, scratch.fd);
     let mut default = [0u8; VALUE];
     for (level, name) in CARRIED {
         let Ok(len) = sys::getsockopt(allowed, old, level, name, &mut value) else {
@@ -144,6 +130,42 @@ pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, 
     #[cfg(not(any(debug_assertions, feature = "inject")))]
     let scratch = core::mem::ManuallyDrop::into_inner(scratch);
     drop(scratch);
+}
+
+fn carry_own(allowed: Allowed, old: i32, new: i32) {
+    let mut value = [0u8; VALUE];
+    for name in OWN {
+        if let Ok(len) = sys::getsockopt(allowed, old, libc::SOL_SOCKET, name, &mut value) {
+            let set = value.get(..len).unwrap_or(&[]);
+            let _ = sys::setsockopt(allowed, new, libc::SOL_SOCKET, name, set);
+        }
+    }
+}
+
+/// The sizes of its buffers, where they are not those of a `fresh` socket.
+fn carry_buffers(allowed: Allowed, old: i32, new: i32, fresh: i32) {
+    for name in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
+        let ask = |fd| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name);
+        if let (Ok(now), Ok(default)) = (ask(old), ask(fresh))
+            && now != default
+        {
+            // The kernel doubles what it is given, for its own bookkeeping.
+            let _ = sys::setsockopt(
+                allowed,
+                new,
+                libc::SOL_SOCKET,
+                name,
+                &(now / 2).to_ne_bytes(),
+            );
+        }
+    }
+}
+
+/// Gives the kernel's own socket what the program did to its carrier.
+pub fn give_back(allowed: Allowed, run: &Run, old: i32, new: i32, carrier: u64) {
+    carry_own(allowed, old, new);
+    carry_buffers(allowed, old, new, new);
+    vsock_options::give_back(allowed, run, new, carrier);
 }
 
 /// Is the option one that the Unix socket itself answers?
@@ -190,6 +212,9 @@ pub fn set_option(
     value: *const c_void,
     len: u32,
 ) -> Option<Result<(), Errno>> {
+    if vsock_options::is_of(found) {
+        return vsock_options::set(allowed, run, found, (level, name), value, len);
+    }
     if !is_taken(found, level, name) {
         return None;
     }
@@ -259,6 +284,16 @@ enum Told {
 
 /// Where the socket itself would give the redirect away.
 fn told(found: &Found, level: i32, name: i32) -> Option<Told> {
+    let SocketType {
+        domain, protocol, ..
+    } = found.moved.socket;
+    if vsock_options::is_of(found) {
+        return match name {
+            libc::SO_DOMAIN => Some(Told::Number(i32::from(domain))),
+            libc::SO_PROTOCOL => Some(Told::Number(i32::from(protocol))),
+            _ => None,
+        };
+    }
     if is_taken(found, level, name) {
         return Some(Told::AsNew(found.moved.socket));
     }
@@ -296,6 +331,10 @@ pub unsafe fn get_option(
     value: *mut c_void,
     len: *mut u32,
 ) -> Option<Result<(), Errno>> {
+    if vsock_options::is_of(found) && level != libc::SOL_SOCKET {
+        // SAFETY: as the caller says.
+        return Some(unsafe { vsock_options::get(allowed, run, found, (level, name), value, len) });
+    }
     let (scratch, kept) = match told(found, level, name)? {
         Told::AsNew(socket) => {
             let table = &run.state.socket_options;

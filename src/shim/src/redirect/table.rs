@@ -104,6 +104,17 @@ pub fn got_port(allowed: Allowed, run: &Run, fd: i32, cookie: u64) {
     }
 }
 
+/// Puts a carrier into the run's table: `false` if there is no room.
+pub fn enter_carrier(allowed: Allowed, run: &Run, entry: &Moved) -> bool {
+    let is_entered = insert(allowed, run, entry).is_some();
+    if is_entered {
+        let header = &run.state.header;
+        header.unix_moves.fetch_add(1, Relaxed);
+        header.moves.fetch_add(1, Relaxed);
+    }
+    is_entered
+}
+
 /// Whoever looked for room before may have lost it to another process.
 fn insert(allowed: Allowed, run: &Run, entry: &Moved) -> Option<Tag> {
     run.state.moves.insert(entry).or_else(|| {
@@ -214,6 +225,10 @@ fn listener(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Move
     // Closures and not function pointers: of a call through one of those the
     // compiler does not know that it cannot panic.
     if real.family() == Some(af::UNIX) {
+        // Without a name it was accepted from nobody who has one.
+        if real.read().is_none_or(|name| name.is_auto()) {
+            return None;
+        }
         let cookie = moves.first_at(None, Some(real), |m| m.real == *real)?;
         return moves.find(cookie);
     }

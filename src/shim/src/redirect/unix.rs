@@ -8,7 +8,8 @@
 use core::sync::atomic::AtomicU32;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, af};
-use bindgate_core::judge::redirect::{Placement, Refusal};
+use bindgate_core::judge::Known;
+use bindgate_core::judge::redirect::{self, Placement, Refusal};
 use bindgate_core::record::{Check, Identity, Record, flag, stage};
 use bindgate_core::shared::move_kind;
 use bindgate_core::socket::SocketType;
@@ -27,7 +28,7 @@ const F_SETOWN_EX: i32 = 15;
 const F_GETOWN_EX: i32 = 16;
 
 /// Everything of a socket that another one has to get, before anything changed.
-struct Old {
+pub struct Old {
     fd: i32,
     ty: SocketType,
     duplicates: Duplicates,
@@ -55,7 +56,7 @@ impl Old {
     /// Runs a part with what [`Old::of`] finds. Like [`sys::without_signals`] it
     /// has no guard in builds that cannot panic, whose clean-up would keep the
     /// compiler from seeing that.
-    fn with<T>(
+    pub fn with<T>(
         allowed: Allowed,
         fd: i32,
         ty: SocketType,
@@ -71,9 +72,8 @@ impl Old {
         Ok(done)
     }
 
-    /// Puts `new` in its place, with its options and flags.
-    fn give_way_to(&self, allowed: Allowed, run: &Run, new: i32, cookie: u64) -> Result<(), Errno> {
-        options::carry_over(allowed, run, self.fd, new, cookie, self.ty);
+    /// Puts `new`, which has its options, in its place with its flags.
+    pub fn give_way_to(&self, allowed: Allowed, new: i32) -> Result<(), Errno> {
         let ask = |cmd, set| {
             if let Ok(value) = sys::fcntl(allowed, self.fd, cmd, 0) {
                 let _ = sys::fcntl(allowed, new, set, value);
@@ -193,7 +193,8 @@ fn move_in(
     sys::bind(allowed, new, at.bytes())?;
     let real = name::local(allowed, new)?;
     let cookie = sys::cookie(allowed, new)?;
-    old.give_way_to(allowed, run, new, cookie)?;
+    options::carry_over(allowed, run, old.fd, new, cookie, old.ty);
+    old.give_way_to(allowed, new)?;
     Ok((cookie, real))
 }
 
@@ -215,12 +216,12 @@ pub fn connect(
             connect_once(allowed, run, fd, cookie, peer, record)
         });
         let is_full = answer == Err(Errno(libc::EAGAIN as u16));
-        if is_full && waits {
+        if is_full && waits && redirect::waits_for_room(peer.socket) {
             // The server's queue is full. Nothing is held here.
             sys::futex_wait(allowed, &AtomicU32::new(0), 0, 1);
             continue;
         }
-        let answer = answer.map_err(as_inet);
+        let answer = answer.map_err(|e| as_believed(peer.socket, e));
         record.kernel = answer.err().map_or(0, |e| e.0);
         return answer;
     }
@@ -294,11 +295,12 @@ fn move_in_connected(
             cookie,
             identity: Identity::Cookie,
             ty: was,
-            is_exact: true,
+            known: Known::Exactly,
         },
         placement: Placement::Address(local),
     };
-    old.give_way_to(allowed, run, new, cookie)?;
+    options::carry_over(allowed, run, fd, new, cookie, was);
+    old.give_way_to(allowed, new)?;
     run.state.moves.remove(before);
     table::enter(allowed, run, fd, &placing, cookie, placing.real, peer.rule);
     became_unix(fd, was);
@@ -308,13 +310,104 @@ fn move_in_connected(
 }
 
 /// What a Unix socket's failure to connect is called for the program.
-fn as_inet(e: Errno) -> Errno {
-    match i32::from(e.0) {
-        libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EPROTOTYPE | libc::EAGAIN => {
-            Errno(libc::ECONNREFUSED as u16)
-        }
-        _ => e,
+fn as_believed(socket: SocketType, e: Errno) -> Errno {
+    Errno(redirect::connect_error(socket, e.0))
+}
+
+/// Binds a carrier to the target.
+#[inline(never)]
+pub fn bind_in_place(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    placing: &Placing,
+    record: &mut Record,
+) -> Result<(), Errno> {
+    let Placement::Unix(name) = placing.placement else {
+        return refused_with(record, Refusal::Family);
+    };
+    if !make_way(allowed, &name) {
+        return refused_with(record, Refusal::Path);
     }
+    record.stages |= stage::FORWARD;
+    record.flags |= flag::FORWARDED;
+    let bound = sys::bind(allowed, fd, placing.real.bytes());
+    match bound.and_then(|()| name::local(allowed, fd)) {
+        Ok(real) => {
+            record.used = real;
+            let cookie = placing.socket.cookie;
+            table::enter(allowed, run, fd, placing, cookie, real, record.rule);
+            Ok(())
+        }
+        Err(e) => {
+            record.used = placing.real;
+            record.kernel = e.0;
+            record.check = Check::UnixBind;
+            Err(e)
+        }
+    }
+}
+
+/// Connects a carrier to where the peer is.
+#[inline(never)]
+pub fn connect_in_place(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    cookie: u64,
+    peer: Peer<'_>,
+    record: &mut Record,
+) -> Result<(), Errno> {
+    record.stages |= stage::FORWARD;
+    record.flags |= flag::FORWARDED;
+    record.used = *peer.to;
+    let answer = sys::without_signals(allowed, || {
+        at_once(allowed, fd, || sys::connect(allowed, fd, peer.to.bytes()))
+    });
+    let answer = answer.and_then(|()| name::local(allowed, fd));
+    let answer = answer.map_err(|e| as_believed(peer.socket, e));
+    record.kernel = answer.err().map_or(0, |e| e.0);
+    let real = answer?;
+    if let Some(local) = names::stand_in(peer.socket.domain, cookie) {
+        let placing = Placing {
+            real,
+            virt: local,
+            kind: move_kind::UNIX,
+            marks: 0,
+            device: device(allowed, fd),
+            netns: sys::netns_cookie(allowed, fd).unwrap_or(0),
+            socket: Socket {
+                cookie,
+                identity: Identity::Cookie,
+                ty: peer.socket,
+                known: Known::Exactly,
+            },
+            placement: Placement::Address(local),
+        };
+        table::enter(allowed, run, fd, &placing, cookie, real, peer.rule);
+    }
+    fds::bound(fd);
+    table::enter_peer(allowed, run, fd, cookie, peer);
+    Ok(())
+}
+
+/// Makes a call on a socket that must not wait in it.
+fn at_once<T>(allowed: Allowed, fd: i32, call: impl FnOnce() -> T) -> T {
+    let flags = sys::fcntl(allowed, fd, libc::F_GETFL, 0).unwrap_or(0);
+    let waits = flags & libc::O_NONBLOCK as usize == 0;
+    if waits {
+        let _ = sys::fcntl(
+            allowed,
+            fd,
+            libc::F_SETFL,
+            flags | libc::O_NONBLOCK as usize,
+        );
+    }
+    let answer = call();
+    if waits {
+        let _ = sys::fcntl(allowed, fd, libc::F_SETFL, flags);
+    }
+    answer
 }
 
 /// Removes a socket file that nobody is bound to any more; `false` if

@@ -60,10 +60,17 @@ pub struct Run {
     pub is_brief: bool,
     /// Which binds need a look at the rules.
     pub looked_at: LookedAt<'static>,
-    /// Is there a rule about socket(2)?
-    pub has_socket_rules: bool,
+    /// Is socket(2) judged: is there a rule about it, or are some sockets
+    /// another one from their birth?
+    pub judges_sockets: bool,
+    /// Is connect(2) judged?
+    pub judges_connects: bool,
     /// Does a listen on a socket that has a port or name pass?
     pub passes_bound_listens: bool,
+    /// May there be carriers in this run ([`Caller::has_carriers`])?
+    ///
+    /// [`Caller::has_carriers`]: bindgate_core::judge::Caller::has_carriers
+    pub has_carriers: bool,
     /// JSON lines instead of text (plain preload).
     pub json: bool,
     /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
@@ -324,8 +331,10 @@ fn join(carry: Carry, ticket: Option<&Ticket>) -> Result<Option<Run>, Refused> {
         options: found.options,
         is_brief: found.sink == Sink::Ring && found.options & option::SYNC == 0,
         looked_at: LookedAt::of(&found.view),
-        has_socket_rules: found.view.has_rules(Op::Socket),
+        judges_sockets: found.view.has_rules(Op::Socket),
+        judges_connects: found.view.has_rules(Op::Connect),
         passes_bound_listens: fast::passes_bound_listens(&found.view),
+        has_carriers: false,
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,
@@ -335,6 +344,14 @@ fn join(carry: Carry, ticket: Option<&Ticket>) -> Result<Option<Run>, Refused> {
         stderr: None,
     };
     who::learn();
+    run.has_carriers = crate::hook::caller(&run).has_carriers();
+    if run.has_carriers {
+        (run.judges_sockets, run.judges_connects) = (true, true);
+        // Each bind of one has to be looked at, whatever the rules say.
+        if let LookedAt::None = run.looked_at {
+            run.looked_at = LookedAt::All;
+        }
+    }
     if run.sink == Sink::File {
         let mut path = [0; 1024];
         let Some(len) = absolute(run.carry.log(), &mut path) else {

@@ -1,0 +1,109 @@
+//! The options of the family of a vsock socket that is a Unix socket: no scratch
+//! socket can be asked about them where the family is refused or unknown.
+
+use core::ffi::c_void;
+
+use bindgate_core::addr::af;
+use bindgate_core::uapi::vsock::{self, Options};
+
+use super::alive;
+use super::table::Found;
+use crate::own::memory;
+use crate::session::Run;
+use crate::sys::{self, Allowed, Errno};
+
+/// The memory for a value is not there.
+const NOT_THERE: Errno = Errno(libc::EFAULT as u16);
+
+/// Is it a Unix socket in the place of a vsock one?
+pub fn is_of(found: &Found) -> bool {
+    found.is_replaced() && found.moved.socket.domain == af::VSOCK
+}
+
+/// What was set on a socket, or on the one that it was accepted from.
+fn of(run: &Run, cookies: [u64; 2]) -> Options {
+    let mut options = Options::default();
+    let table = &run.state.socket_options;
+    for name in Options::NAMES {
+        let kept = cookies
+            .into_iter()
+            .find_map(|cookie| table.get(cookie, vsock::LEVEL, name));
+        if let Some((value, _)) = kept {
+            options.restore(name, &value);
+        }
+    }
+    options
+}
+
+/// setsockopt(2), of a value that may be anything. `None`: the kernel is to be
+/// asked as the program asked.
+pub fn set(
+    allowed: Allowed,
+    run: &Run,
+    found: &Found,
+    (level, name): (i32, i32),
+    value: *const c_void,
+    len: u32,
+) -> Option<Result<(), Errno>> {
+    if level == libc::SOL_SOCKET {
+        return None;
+    }
+    let bytes = match Options::reads(level, name, len) {
+        Ok(8) => memory::read(allowed, value.cast::<[u64; 1]>()).map(|[word]| [word, 0]),
+        Ok(_) => memory::read(allowed, value.cast::<[u64; 2]>()),
+        Err(e) => return Some(Err(Errno(e))),
+    };
+    let Some([first, second]) = bytes else {
+        return Some(Err(NOT_THERE));
+    };
+    let before = of(run, [found.cookie, found.moved.cookie]);
+    let mut after = before;
+    if let Err(e) = after.set(name, &vsock::bytes([first, second])) {
+        return Some(Err(Errno(e)));
+    }
+    for name in Options::NAMES {
+        let value = after.value(name);
+        if value != before.value(name) {
+            let kept = value.get(..Options::len(name)).unwrap_or(&[]);
+            let (cookie, netns) = (found.cookie, found.moved.netns);
+            alive::keep_option(allowed, run, cookie, netns, (vsock::LEVEL, name), kept);
+        }
+    }
+    Some(Ok(()))
+}
+
+/// getsockopt(2), into memory that may be anything.
+///
+/// # Safety
+/// `value` and `len` are what the program gave for an answer to be written to.
+pub unsafe fn get(
+    allowed: Allowed,
+    run: &Run,
+    found: &Found,
+    (level, name): (i32, i32),
+    value: *mut c_void,
+    len: *mut u32,
+) -> Result<(), Errno> {
+    let room = memory::read(allowed, len.cast::<i32>()).ok_or(NOT_THERE)?;
+    let options = of(run, [found.cookie, found.moved.cookie]);
+    let (bytes, told) = options.get(level, name, room).map_err(Errno)?;
+    let bytes = bytes.get(..told).unwrap_or(&[]);
+    let told = (told as u32).to_ne_bytes();
+    // SAFETY: as the caller says.
+    let is_told = unsafe {
+        memory::write(allowed, value, bytes) && memory::write(allowed, len.cast(), &told)
+    };
+    is_told.then_some(()).ok_or(NOT_THERE)
+}
+
+/// Sets on the kernel's own socket what was kept for its carrier.
+pub fn give_back(allowed: Allowed, run: &Run, new: i32, carrier: u64) {
+    let kept = of(run, [carrier, carrier]);
+    for name in Options::NAMES {
+        let value = kept.value(name);
+        if value != Options::default().value(name) {
+            let value = value.get(..Options::len(name)).unwrap_or(&[]);
+            let _ = sys::setsockopt(allowed, new, vsock::LEVEL, name, value);
+        }
+    }
+}
