@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{self, BINDGATE, Run, Way, compile, same, stage, unfiltered};
+use crate::support::{self, BINDGATE, Run, Way, compile, outside, same, stage};
 
 const RULE: &str = "deny bind tcp *:8080";
 
@@ -46,7 +46,7 @@ pub fn trials() -> Vec<Trial> {
     }
     let title = "neighbours: valgrind";
     trials.push(match support::which("valgrind") {
-        Some(_) => unfiltered(
+        Some(_) => outside(
             Trial::test(title, valgrind),
             "valgrind remarks on the trial of the calls",
         ),
@@ -54,7 +54,7 @@ pub fn trials() -> Vec<Trial> {
     });
     let title = "neighbours: a kernel without process_vm_writev";
     trials.push(match support::which("strace") {
-        Some(_) => unfiltered(
+        Some(_) => outside(
             Trial::test(title, no_writev),
             "the trial of the calls finds it out: `below a filter that forbids a call`",
         ),

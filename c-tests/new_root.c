@@ -2,7 +2,7 @@
 // of its own: the rules hold there, and in a program that it starts there, if
 // the library is there too, under the same path. Where it is not there, such
 // a program cannot be seen, and is not started.
-//: outside makes a namespace
+//: outside makes a namespace; what it starts there: `below a filter: a new root without /proc`
 //: user root
 //: unfiltered starts a program, in which the library starts too
 //: case chroot

@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("below a filter: doctor", doctor),
         Trial::test("below a filter: run says what is lost", run_says),
         Trial::test("below a filter: no other kernel to ask", no_kernel),
+        Trial::test("below a filter: a new root without /proc", new_root),
         Trial::test("below a filter: without a launcher", standalone),
         Trial::test("below a filter that forbids a call", forbidden),
     ];
@@ -112,7 +113,7 @@ fn doctor() -> Result<(), Failed> {
     // Also where the kernel makes none.
     let rule = "move bind vsock *:9 to unix:@x";
     let run = Run::new(&stage().launcher).args(["explain", "-r", rule, "socket vsock"]);
-    let outcome = run.below(Some(Below::NoVsock)).finish();
+    let outcome = run.user(0).below(Some(Below::NoVsock)).finish();
     let expected = "socket vsock   (uid 0)\n  \
                     policy    allowed, by default   [security_socket_create]\n  \
                     model     a Unix socket is made in its place\n  \
@@ -154,6 +155,26 @@ fn no_kernel() -> Result<(), Failed> {
     let expected = "stderr| bindgate: --kernel needs a network namespace of its own, which \
                     containers forbid: Operation not permitted\nexit 71\n";
     same(expected, &outcome.seen(), "below Docker's filter")?;
+    Ok(())
+}
+
+/// Limit: nobody can count the filters of what is started there.
+fn new_root() -> Result<(), Failed> {
+    let run = Run::new(compile("new_root", &[])?).arg("chroot").user(0);
+    let run = run.below(Some(Below::Docker)).logged();
+    let run = run.rule("deny bind tcp *:8080");
+    let outcome = run.clone().way(Way::Run).finish();
+    let expected = "stdout| bind: EACCES\n\
+                    stdout| moved: ok\n\
+                    stderr| bindgate: cannot attach to the run; refusing to start because the \
+                    policy enforces\n\
+                    exit 78\n";
+    same(expected, &outcome.seen(), "where the policy enforces")?;
+    let outcome = run.fresh().logged().way(Way::Observe).finish();
+    same("exit 0", &outcome.status, &outcome.seen())?;
+    let records = outcome.records();
+    let binds = records.iter().filter(|r| r.text("call") == "bind").count();
+    same("2", &binds.to_string(), "binds before the exec alone")?;
     Ok(())
 }
 

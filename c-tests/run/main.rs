@@ -18,7 +18,7 @@ mod support;
 mod tamper;
 mod terminal;
 
-/// Why a test does not run below Docker's filter.
+/// Why a test does not run in a container.
 const NAMESPACES: &str = "a program makes a namespace";
 
 /// A program in Python that knows `until_logged`, see `logged.py`.

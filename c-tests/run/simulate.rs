@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use crate::support::{NOBODY, Outcome, Run, has_nobody, outside, same, stage};
 
-/// Why it does not run below Docker's filter: `container.rs` has what it says
-/// there.
+/// Why it does not run in a container: `container.rs` has what it says there.
 const ITS_OWN: &str = "makes a network namespace";
 
 pub fn trials() -> Vec<Trial> {
