@@ -2,7 +2,7 @@
 // alternate stack, makes the calls in a handler, and looks how far they came.
 // Says the bytes between the handler and the deepest use of each.
 //: driven
-#include "check.h"
+#include "vsock.h"
 
 enum { SIZE = 64 * 1024, FILL = 0xa5 };
 
@@ -10,8 +10,23 @@ static char *stack, *handler;
 static const char *call;
 static int port;
 
+// A Unix socket in the place of a vsock one, which is bound, or gives way to the
+// kernel's own.
+static void make_vsock(void)
+{
+    int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+    bind_vm(fd, VMADDR_CID_ANY, port == 0 ? VMADDR_PORT_ANY : (unsigned)port);
+    socklen_t length = sizeof port;
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &(int){0}, &length);
+    close(fd);
+}
+
 static void make_call(void)
 {
+    if (!strcmp(call, "vsock")) {
+        make_vsock();
+        return;
+    }
     int is_udp = !strcmp(call, "sendto"), is_netlink = !strcmp(call, "socket");
     int fd = is_netlink ? socket(AF_NETLINK, SOCK_RAW, 0)
                         : socket(AF_INET, is_udp ? SOCK_DGRAM : SOCK_STREAM, 0);
@@ -46,7 +61,7 @@ int main(void)
     } calls[] = {
         {"bind", 0}, {"bind", 9000}, {"bind", 9001}, {"bind", 9002}, {"bind", 9003},
         {"connect", 9004}, {"connect", 9005}, {"connect", 9006},
-        {"listen", 0}, {"sendto", 9006}, {"socket", 0},
+        {"listen", 0}, {"sendto", 9006}, {"socket", 0}, {"vsock", 9009}, {"vsock", 0},
     };
     stack = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     stack_t alternate = {.ss_sp = stack, .ss_size = SIZE};

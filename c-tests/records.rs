@@ -132,19 +132,20 @@ fn handler_stack(way: Way) -> Result<(), Failed> {
         "move connect tcp *:9005 to loopback:9007",
         "deny socket netlink",
         "deny listen tcp *:9008",
+        "move bind vsock *:9009 to unix:$DIR/vsock",
     ]);
     let outcome = run.finish();
     let (mut lines, mut too_much) = (0, String::new());
     for line in outcome.stdout.lines() {
         let moved = (9001..=9003).any(|port| line.starts_with(&format!("bind {port}:")));
-        let large = moved || line.starts_with("listen ");
+        let large = moved || line.starts_with("listen ") || line.starts_with("vsock ");
         let used = line.rsplit(' ').next().and_then(|n| n.parse().ok());
         if used.is_none_or(|used: usize| used > CALL_USES[usize::from(large)]) {
             too_much += &format!("{line}\n");
         }
         lines += 1;
     }
-    if lines != 11 || !too_much.is_empty() || outcome.status != "exit 0" {
+    if lines != 13 || !too_much.is_empty() || outcome.status != "exit 0" {
         let seen = outcome.seen();
         return Err(format!("too much of a handler's stack:\n{too_much}of\n{seen}").into());
     }
