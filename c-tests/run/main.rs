@@ -8,6 +8,7 @@ mod disk;
 mod docs;
 mod ends;
 mod guest;
+mod messages;
 mod policy;
 mod predicted;
 mod process;
@@ -37,6 +38,7 @@ fn main() {
         trials.extend(docs::trials());
         trials.extend(ends::trials());
         trials.extend(guest::trials());
+        trials.extend(messages::trials());
         trials.extend(policy::trials());
         trials.extend(tamper::trials());
         trials.extend(predicted::trials());

@@ -430,8 +430,8 @@ fn unreachable() -> Result<(), Failed> {
     };
     let observed = run("mode observe");
     same("stdout| here\nexit 0\n", &observed, "observing")?;
-    let expected = "stderr| bindgate: cannot attach to the run; refusing to start because \
-                    the policy enforces\nexit 78\n";
+    let expected = "stderr| bindgate: cannot attach to the run: its log process was killed or \
+                    cannot be reached; refusing to start because the policy enforces\nexit 78\n";
     same(expected, &run("deny bind tcp *:1"), "enforcing")?;
     Ok(())
 }

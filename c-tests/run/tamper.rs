@@ -36,8 +36,8 @@ fn tampers() -> Result<(), Failed> {
                     stdout| 78\n\
                     stdout| sibling: ok\n\
                     stdout| 0\n\
-                    stderr| bindgate: cannot attach to the run; \
-                    refusing to start because the policy enforces\n\
+                    stderr| bindgate: cannot attach to the run: its log process was \
+                    killed or cannot be reached; refusing to start because the policy enforces\n\
                     exit 0\n";
     Ok(same(
         expected,

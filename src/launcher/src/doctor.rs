@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -10,14 +9,14 @@ use bindgate_core::reach::{Class, Stance};
 
 use super::cli::Doctor;
 use super::reach::{Found, Looker};
-use super::{Failure, exit, library};
+use super::{Failure, exit, library, print, shown};
 
 /// `bindgate doctor`
 pub fn doctor(doctor: &Doctor) -> Result<i32, Failure> {
     let library = match &doctor.library {
         Some(path) => path
             .canonicalize()
-            .map_err(|e| Failure::new(exit::SYSTEM, path.display(), e))?,
+            .map_err(|e| Failure::new(exit::SYSTEM, shown(&path), e))?,
         None => library::find()?,
     };
     let looker = Looker {
@@ -28,17 +27,17 @@ pub fn doctor(doctor: &Doctor) -> Result<i32, Failure> {
         view: None,
         library: &library,
     };
-    let program = doctor.command.first().map(|p| p.display().to_string());
-    let shown = program.unwrap_or_default();
+    let program = doctor.command.first().map(|p| shown(p).to_string());
+    let program = program.unwrap_or_default();
     let Some(found) = looker.look(&doctor.command) else {
         return Err(Failure::say(
             exit::NOT_FOUND,
-            format!("{shown}: not found in PATH"),
+            format!("{program}: not found in PATH"),
         ));
     };
     let mut text = String::new();
     describe(&mut text, &found, "");
-    let _ = writeln!(text, "library: {}", library.display());
+    let _ = writeln!(text, "library: {}", shown(&library));
     let note = library_note(&library).unwrap_or_else(|| {
         "every user can read it; in a chroot it must be at the same path".into()
     });
@@ -50,10 +49,10 @@ pub fn doctor(doctor: &Doctor) -> Result<i32, Failure> {
             let what = if is_itself {
                 "it".into()
             } else {
-                link.path.display().to_string()
+                shown(&link.path).to_string()
             };
             let why = link.class.why();
-            let _ = writeln!(text, "{shown} cannot be intercepted: {what} {why}");
+            let _ = writeln!(text, "{program} cannot be intercepted: {what} {why}");
             let _ = writeln!(text, "  what to do: {}", link.class.advice());
             let _ = writeln!(
                 text,
@@ -62,22 +61,20 @@ pub fn doctor(doctor: &Doctor) -> Result<i32, Failure> {
             );
         }
         None => {
-            let _ = writeln!(text, "{shown} can be intercepted");
+            let _ = writeln!(text, "{program} can be intercepted");
             if let Some(ahead) = ahead(&found) {
                 let _ = writeln!(text, "  {ahead}");
             }
         }
     }
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    print(&text)?;
     Ok(i32::from(obstacle.is_some()))
 }
 
 /// The file's own path, as `exec` rules compare it.
 pub fn real(path: &Path) -> String {
     let real = path.canonicalize();
-    real.as_deref().unwrap_or(path).display().to_string()
+    shown(real.as_deref().unwrap_or(path)).to_string()
 }
 
 /// What keeps a program that can be intercepted from it where another user
@@ -97,11 +94,11 @@ pub fn ahead(found: &Found) -> Option<String> {
 
 fn describe(text: &mut String, found: &Found, indent: &str) {
     for link in &found.links {
-        let (path, why) = (link.path.display(), link.class.why());
+        let (path, why) = (shown(&link.path), link.class.why());
         let _ = write!(text, "{indent}{path}: {why}");
         let _ = match (&link.argument, link.class) {
             (_, Class::NotElf) => writeln!(text, ": execvp(3) hands it to /bin/sh"),
-            (Some(argument), Class::Script) => writeln!(text, " (given {})", argument.display()),
+            (Some(argument), Class::Script) => writeln!(text, " (given {})", shown(&argument)),
             _ => writeln!(text),
         };
     }
@@ -128,6 +125,6 @@ fn library_note(library: &Path) -> Option<String> {
     Some(format!(
         "other users cannot enter {}: what a server starts after it has changed its user cannot \
          be intercepted; scripts/install puts the library where all can read it",
-        closed.display()
+        shown(&closed)
     ))
 }

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Failure, exit};
+use super::{Failure, exit, shown};
 
 const NAME: &str = "libbindgate.so";
 const OVERRIDE: &str = "BINDGATE_LIBRARY";
@@ -15,7 +15,7 @@ const PRELOAD: &str = "LD_PRELOAD";
 /// cargo and scripts/install put it.
 pub fn find() -> Result<PathBuf, Failure> {
     let failed = |path: &Path, e: std::io::Error| {
-        Failure::new(exit::SYSTEM, format_args!("{}", path.display()), e)
+        Failure::new(exit::SYSTEM, format_args!("{}", shown(&path)), e)
     };
     if let Some(path) = env::var_os(OVERRIDE).filter(|p| !p.is_empty()) {
         let path = PathBuf::from(path);
@@ -35,7 +35,7 @@ pub fn find() -> Result<PathBuf, Failure> {
         format!(
             "{NAME} is neither beside {} nor in ../lib/bindgate or ../lib: \
              install both with scripts/install, or say where it is with {OVERRIDE}",
-            here.display()
+            shown(&here)
         ),
     ))
 }
@@ -49,7 +49,7 @@ fn check(path: PathBuf) -> Result<PathBuf, Failure> {
             format!(
                 "{}: the dynamic loader splits LD_PRELOAD at blanks and colons, \
                  so the library cannot be in a directory whose name has one",
-                path.display()
+                shown(&path)
             ),
         ));
     }

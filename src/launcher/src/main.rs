@@ -116,6 +116,29 @@ impl Failure {
     }
 }
 
+/// A path, a name or an argument as it is shown: on one line, without what would
+/// move a terminal's cursor.
+pub fn shown<S: AsRef<std::ffi::OsStr> + ?Sized>(name: &S) -> Readable<'_> {
+    Readable(std::os::unix::ffi::OsStrExt::as_bytes(name.as_ref()))
+}
+
+/// Writes lines to standard output, without what would move a terminal's cursor:
+/// names of files and words of the user are in them.
+///
+/// # Errors
+/// If they cannot be written.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        let content = line.strip_suffix('\n').unwrap_or(line);
+        let end = line.get(content.len()..).unwrap_or_default();
+        out += &format!("{}{end}", Readable(content.as_bytes()));
+    }
+    std::io::stdout()
+        .write_all(out.as_bytes())
+        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))
+}
+
 /// Writes one line to standard error, without what would move a terminal's
 /// cursor: names of files are in it. If standard error is closed, nobody wants
 /// to know.

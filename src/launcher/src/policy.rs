@@ -15,7 +15,7 @@ use bindgate_core::shared::{ENV_POLICY, ENV_RULES};
 use super::cli::RuleSource;
 use bindgate_os as sys;
 
-use super::{Failure, exit};
+use super::{Failure, exit, print, shown};
 
 /// Text that holds rules.
 pub struct Source {
@@ -67,7 +67,7 @@ const LONGEST: u64 = 64 << 20;
 
 /// Reads a file, or standard input for `-`.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |e| Failure::new(exit::CONFIG, path.display(), e);
+    let failed = |e| Failure::new(exit::CONFIG, shown(&path), e);
     let mut bytes = Vec::new();
     let from: &mut dyn Read = if path == Path::new("-") {
         &mut std::io::stdin()
@@ -82,13 +82,13 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
             "longer than {} MiB, which no policy or script is",
             LONGEST >> 20
         );
-        return Err(Failure::new(exit::CONFIG, path.display(), why));
+        return Err(Failure::new(exit::CONFIG, shown(&path), why));
     }
     Ok(bytes)
 }
 
 fn read(path: &Path) -> Result<Source, Failure> {
-    let name = path.display().to_string();
+    let name = shown(&path).to_string();
     let bytes = read_bytes(path)?;
     let text = policy::text(&name, &bytes).map_err(|d| broken(&d))?;
     let text = text.to_owned();
@@ -248,9 +248,7 @@ fn numbered(printed: &str, view: &View<'_>) -> String {
 }
 
 fn say(text: &str) -> Result<i32, Failure> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    print(text)?;
     Ok(0)
 }
 

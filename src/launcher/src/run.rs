@@ -14,7 +14,7 @@ use bindgate_core::shared::{State, Ticket, option};
 
 use super::cli::{Format, Run};
 use super::level::Inherited;
-use super::{Failure, complain, exit, library, outer, policy, wait};
+use super::{Failure, complain, exit, library, outer, policy, shown, wait};
 use super::{doctor, reach};
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
@@ -50,7 +50,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
 
     let target = match &run.log {
         Some(path) => Target::file(path)
-            .map_err(|e| Failure::new(exit::LOG, format_args!("--log {}", path.display()), e))?,
+            .map_err(|e| Failure::new(exit::LOG, format_args!("--log {}", shown(&path)), e))?,
         None => Target::stderr(),
     };
     let id = identity()?;
@@ -141,7 +141,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     drainer.program(pid);
     let end = wait::wait(pid, &mut drainer, with_file);
     drainer.dismiss_witness();
-    let report = last_report(&run, &drainer);
+    let report = last_report(&run, &drainer, enforcing);
     drainer.reap(reaps && report.is_some_and(|now| now.left == 0));
     drainer.tidy();
     finish(&run, report, end)
@@ -269,7 +269,7 @@ fn look(run: &Run, view: &View<'_>, library: &Path, enforcing: bool) -> Result<(
     {
         let (file, line, number) = view.rule_source(rule).unwrap_or((b"", 0, 0));
         let file = String::from_utf8_lossy(file);
-        let path = link.path.display();
+        let path = shown(&link.path);
         format!("{path} is refused by rule {number} ({file}:{line})")
     } else if verdict.refused.is_some() && !verdict.is_intercepted() {
         let path = doctor::real(&link.path);
@@ -278,7 +278,7 @@ fn look(run: &Run, view: &View<'_>, library: &Path, enforcing: bool) -> Result<(
             reach::warning(link)
         )
     } else if verdict.refused.is_some() {
-        format!("{} is refused by the policy's default", link.path.display())
+        format!("{} is refused by the policy's default", shown(&link.path))
     } else {
         reach::warning(link)
     };
@@ -313,17 +313,25 @@ fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {
     } else {
         exit::NOT_EXECUTABLE
     };
-    Failure::new(status, program.display(), why)
+    Failure::new(status, shown(&program), why)
 }
 
 /// The program is gone: the log is brought up to date.
-fn last_report(run: &Run, drainer: &Handle) -> Option<Report> {
+fn last_report(run: &Run, drainer: &Handle, enforcing: bool) -> Option<Report> {
     // What came up to now was the program's.
     signal::forget_pending();
     let flushed = drainer.flush();
     let is_there = flushed.is_ok();
     let mut report = flushed.unwrap_or_else(|_| {
-        complain("the log process was killed; the log is incomplete");
+        complain(format_args!(
+            "the log process was killed: the log is incomplete; programs that ran kept their \
+             rules, those that were started afterwards {}",
+            if enforcing {
+                "have ended with 78"
+            } else {
+                "ran without bindgate"
+            }
+        ));
         None
     });
     match report {

@@ -1,7 +1,6 @@
 //! `bindgate simulate`: a script of calls on the bind model.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bindgate_core::addr::RawAddr;
@@ -14,7 +13,7 @@ use super::cli::Format;
 use bindgate_host_live::kernel::{self as kernel, Got, Kernel};
 use bindgate_host_live::machine;
 
-use super::{Failure, exit};
+use super::{Failure, exit, print, shown};
 
 /// Sockets that a script may have open at once.
 const SOCKETS: usize = 4096;
@@ -57,7 +56,7 @@ impl System {
 
 fn read(path: &Path) -> Result<String, Failure> {
     let bytes = super::policy::read_bytes(path)?;
-    let not_text = |_| Failure::new(exit::CONFIG, path.display(), "not valid UTF-8");
+    let not_text = |_| Failure::new(exit::CONFIG, shown(&path), "not valid UTF-8");
     String::from_utf8(bytes).map_err(not_text)
 }
 
@@ -173,7 +172,7 @@ pub fn simulate(args: &Simulate) -> Result<i32, Failure> {
     // A byte order mark is no part of a name.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut script = script::parse(text, Host::loopback(machine::running()))
-        .map_err(|e| Failure::new(exit::CONFIG, args.script.display(), e))?;
+        .map_err(|e| Failure::new(exit::CONFIG, shown(&args.script), e))?;
     if let Some(system) = args.personality {
         script.host.generation = system.generation();
     }
@@ -222,9 +221,7 @@ pub fn simulate(args: &Simulate) -> Result<i32, Failure> {
         Format::Text => as_text(&script, &rows, args),
         Format::Json => as_json(&script, &rows, args),
     };
-    std::io::stdout()
-        .write_all(out.as_bytes())
-        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    print(&out)?;
     let unmet = rows.iter().any(|r| r.met == Some(false));
     let differs = args.kernel
         && rows

@@ -8,7 +8,6 @@ mod model;
 mod text;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +25,7 @@ use bindgate_host_live::machine::{self, Machine};
 
 use self::call::Call;
 use super::cli::RuleSource;
-use super::{Failure, complain, exit, policy};
+use super::{Failure, complain, exit, policy, print};
 
 /// `bindgate explain`
 #[derive(clap::Args, Debug)]
@@ -107,9 +106,7 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
             }
         }
     }
-    std::io::stdout()
-        .write_all(out.as_bytes())
-        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))?;
+    print(&out)?;
     Ok(status)
 }
 

@@ -32,7 +32,10 @@ pub fn policy(ticket: &Ticket) -> Result<Option<Found>, Refused> {
     match found {
         Some(found) => Ok(Some(found)),
         None if ticket.enforces => {
-            complain(&[b"cannot attach to the run; refusing to start because the policy enforces"]);
+            complain(&[
+                b"cannot attach to the run: its log process was killed or cannot be reached; \
+                  refusing to start because the policy enforces",
+            ]);
             Err(Refused)
         }
         None => Ok(None),

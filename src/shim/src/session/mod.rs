@@ -408,11 +408,31 @@ fn absolute(name: &[u8], path: &mut [u8; 1024]) -> Option<usize> {
     (len < path.len()).then_some(len)
 }
 
-/// Says on standard error why the program does not run.
+/// Says on standard error why the program does not run. Control characters, of
+/// C1 too, are `\xNN`; a message may have several lines.
 fn complain(what: &[&[u8]]) {
     sys::write_all(AT_START, 2, b"bindgate: ");
     for part in what {
-        sys::write_all(AT_START, 2, part);
+        let mut rest = *part;
+        while let Some((first, after)) = rest.split_first() {
+            let is_c1 = *first == 0xc2 && matches!(after.first(), Some(0x80..=0x9f));
+            if is_c1 || (first.is_ascii_control() && *first != b'\n') {
+                let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' - 10 + n };
+                let escaped = [b'\\', b'x', digit(first >> 4), digit(first & 15)];
+                sys::write_all(AT_START, 2, &escaped);
+                rest = after;
+                continue;
+            }
+            // As far as nothing has to be looked at.
+            let plain = rest
+                .iter()
+                .skip(1)
+                .position(|b| *b == 0xc2 || (b.is_ascii_control() && *b != b'\n'))
+                .map_or(rest.len(), |n| n + 1);
+            let (now, later) = rest.split_at_checked(plain).unwrap_or((rest, b""));
+            sys::write_all(AT_START, 2, now);
+            rest = later;
+        }
     }
     sys::write_all(AT_START, 2, b"\n");
 }
