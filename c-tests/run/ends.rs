@@ -2,14 +2,44 @@
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Run, Way, compile, helper, same, stage};
+use crate::support::{self, Run, Way, compile, helper, same, stage};
 
 pub fn trials() -> Vec<Trial> {
+    let library = format!("/usr/lib/{}-linux-gnu/{FAKETIME}", std::env::consts::ARCH);
+    let invented = "nothing is lost under libfaketime";
     vec![
+        match std::path::Path::new(&library).exists() {
+            true => Trial::test(invented, move || under_faketime(&library)),
+            false => support::skipped(invented, "it is not installed"),
+        },
         Trial::test("--wait waits for what is not seen yet", waits_for_all),
         Trial::test("nothing of bindgate stays a zombie", no_zombies),
         Trial::test("limit: zombies of what goes on", zombies_of_what_goes_on),
     ]
+}
+
+const FAKETIME: &str = "faketime/libfaketime.so.1";
+
+/// Launcher, log process and program all believe in a time that stands still,
+/// or runs.
+fn under_faketime(library: &str) -> Result<(), Failed> {
+    const BINDS: usize = 5000;
+    for time in ["2020-01-01 00:00:00", "+1d x1000", "+0 x0.001"] {
+        let run = Run::new(compile("binds_in_two_halves", &[])?)
+            .arg(BINDS.to_string())
+            .env("LD_PRELOAD", library)
+            .env("FAKETIME", time)
+            .way(Way::Run)
+            .launcher_arg("--wait")
+            .logged();
+        let outcome = run.finish();
+        let expected = format!("stdout| binds: {BINDS}\nexit 0\n");
+        same(&expected, &outcome.seen(), time)?;
+        let records = outcome.records();
+        let binds = records.iter().filter(|r| r.text("call") == "bind").count();
+        same(&BINDS.to_string(), &binds.to_string(), time)?;
+    }
+    Ok(())
 }
 
 /// A process that has not come to the run yet, or that cannot be intercepted

@@ -18,12 +18,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bindgate_core::shared::{Drain, ENV_RUN, PROCESSES, ProcessInfo, SLOTS, State};
 
 use bindgate_host_live::processes;
-use bindgate_os::{self as sys, process};
+use bindgate_os::{self as sys, Instant, process};
 
 /// How old an answer about one process may be.
 const FRESH: Duration = Duration::from_millis(10);
@@ -224,6 +224,11 @@ impl Alive {
             }
         };
         process::exists(pid) && !self.is_other(pid, info.since)
+    }
+
+    /// When the process of a slot registered.
+    pub fn since(&self, slot: u32) -> Option<u64> {
+        self.state.processes.since(slot)
     }
 
     /// The process of a slot by its number in our `/proc`, and when it

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use bindgate_os::Instant;
 
 use super::alive::Alive;
 use super::space;
@@ -70,20 +72,20 @@ impl Callers {
         for (slot, info) in alive.slots() {
             let known = self.known.get(&slot);
             if known.is_none_or(|((_, since), ..)| *since != info.since) {
-                let _ = self.of(slot, alive, fresh);
+                let _ = self.of(slot, alive, fresh, self.met);
             }
         }
     }
 
-    /// Who calls, from `/proc`; not older than this.
-    pub fn of(&mut self, slot: u32, alive: &Alive, fresh: Duration) -> Known {
-        let who = alive.pid(slot)?;
-        if let Some((of, at, caller)) = self.known.get(&slot)
-            && *of == who
-            && at.elapsed() < fresh
+    /// Who calls, from `/proc`; not older than this at `now`.
+    pub fn of(&mut self, slot: u32, alive: &Alive, fresh: Duration, now: Instant) -> Known {
+        if let Some(((_, since), at, caller)) = self.known.get(&slot)
+            && now.since(*at) < fresh
+            && alive.since(slot) == Some(*since)
         {
             return *caller;
         }
+        let who = alive.pid(slot)?;
         let mut caller = self.look_at(who.0);
         if let (None, Some((of, _, before))) = (caller, self.known.get(&slot))
             && *of == who
@@ -91,7 +93,7 @@ impl Callers {
             // It has ended: what was seen before is the best there is.
             caller = *before;
         }
-        self.known.insert(slot, (who, Instant::now(), caller));
+        self.known.insert(slot, (who, now, caller));
         caller
     }
 

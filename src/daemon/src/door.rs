@@ -3,13 +3,13 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bindgate_core::shared::door::{Answer, Claim, HELLO, SECRET};
 
 use super::claims::{self, Found};
 use super::{Setup, Shared, space, tell};
-use bindgate_os::{self as sys, process, signal, unix};
+use bindgate_os::{self as sys, Instant, process, signal, unix};
 
 /// How long a stranger may keep a connection without a word.
 const PATIENCE: Duration = Duration::from_secs(2);

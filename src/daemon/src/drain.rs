@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bindgate_core::policy::View;
 use bindgate_core::record::{Record, flag};
@@ -15,7 +15,7 @@ use super::predict::Predictor;
 use super::sink::{Decision, Log, Sink, Totals};
 use super::{Report, Setup, Shared};
 use crate::Format;
-use bindgate_os as sys;
+use bindgate_os::{self as sys, Instant};
 
 /// Records taken before the heart beats again.
 const BATCH: usize = 1024;
@@ -200,6 +200,7 @@ impl Drainer {
     /// One batch.
     fn turn(&mut self) -> Got {
         let ring = &self.shared.state.ring;
+        self.predictor.look_at_the_clock();
         for _ in 0..BATCH {
             let alive = &self.alive;
             let given_up = self.nobody || self.scribbled;
@@ -287,8 +288,11 @@ impl Drainer {
     /// Keeps the name of the program in `slot` at hand; of process `pid`, if
     /// that has found no slot.
     fn name(&mut self, slot: u32, pid: u32) {
-        match self.shared.state.processes.get(slot) {
-            Some(info) if (slot, info.since) == (self.program.0, self.program.1) => {}
+        let processes = &self.shared.state.processes;
+        if slot != 0 && slot == self.program.0 && processes.since(slot) == Some(self.program.1) {
+            return;
+        }
+        match processes.get(slot) {
             Some(info) => {
                 let (name, script) = (Arc::from(info.name()), info.script().to_vec());
                 self.program = (slot, info.since, name, script);

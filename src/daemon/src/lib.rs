@@ -35,14 +35,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bindgate_core::policy::View;
 use bindgate_core::render::Detail;
 use bindgate_core::shared::State;
 
 use bindgate_os::doors::Doors;
-use bindgate_os::{self as sys, process, unix};
+use bindgate_os::{self as sys, Instant, process, unix};
 use witness::Witness;
 
 pub use counter::Counter;

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
 use bindgate_core::errno::{EACCES, EADDRINUSE};
@@ -17,6 +17,7 @@ use bindgate_core::record::{Call, Record, Verdict, flag};
 use bindgate_core::render::{Answer, HolderState, Predicted};
 use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
 use bindgate_host_live::{machine, processes};
+use bindgate_os::Instant;
 
 use super::alive::Alive;
 use super::callers::{Caller, Callers, NOBODY};
@@ -81,9 +82,9 @@ impl Limit {
         }
     }
 
-    fn take(&mut self) -> bool {
-        if self.since.elapsed() >= Duration::from_secs(1) {
-            (self.since, self.count) = (Instant::now(), 0);
+    fn take(&mut self, now: Instant) -> bool {
+        if now.since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.count) = (now, 0);
         }
         self.count += 1;
         self.count <= self.most
@@ -97,6 +98,8 @@ pub struct Predictor {
     looks: Limit,
     /// Who has sockets open, by inode, when that was last looked at.
     open: HashMap<u32, u32>,
+    /// About when the record was read that is looked at.
+    now: Instant,
     /// Sockets of other families than IP's, by their addresses.
     names: HashMap<Vec<u8>, Owner>,
     nobody: Arc<[u8]>,
@@ -110,6 +113,7 @@ impl Predictor {
             questions: Limit::of(QUESTIONS),
             looks: Limit::of(LOOKS),
             open: HashMap::new(),
+            now: Instant::now(),
             names: HashMap::new(),
             nobody: Arc::from([]),
         }
@@ -118,6 +122,11 @@ impl Predictor {
     /// Looks at the processes that are new: some end soon.
     pub fn meet(&mut self, alive: &Alive) {
         self.callers.meet(alive, FRESH);
+    }
+
+    /// Records are read from now on.
+    pub fn look_at_the_clock(&mut self) {
+        self.now = Instant::now();
     }
 
     /// Takes a record into the tables. Says what there is to say of it if
@@ -135,7 +144,7 @@ impl Predictor {
         if !is_bind && !listens {
             return Known::default();
         }
-        let caller = self.callers.of(r.process, alive, FRESH);
+        let caller = self.callers.of(r.process, alive, FRESH, self.now);
         let (network, pid) = caller.map_or((0, 0), |c| (c.network, c.pid));
         let space = spaces.get(network, pid);
         let owner = || Owner {
@@ -233,12 +242,12 @@ impl Predictor {
                 by: (r.process, r.fd),
             }
         };
-        space.refresh(FRESH);
+        space.refresh(FRESH, self.now);
         let mut said = space.table.bind(&bind(caller), r.kernel, owner);
         if !agrees(said.result, r.kernel) && said.result != Err(Errno::EADDRINUSE) {
             // Is what is known still so?
-            let refreshed = space.refresh(FRESH_IN_DOUBT);
-            let now = self.callers.of(r.process, alive, FRESH_IN_DOUBT);
+            let refreshed = space.refresh(FRESH_IN_DOUBT, self.now);
+            let now = self.callers.of(r.process, alive, FRESH_IN_DOUBT, self.now);
             if refreshed || now != caller {
                 caller = now.or(caller);
                 said = space.table.bind(&bind(caller), r.kernel, owner);
@@ -297,7 +306,7 @@ impl Predictor {
         now_ns: u64,
     ) -> Result<Known, &'static str> {
         let before = said.holder.and_then(|id| space.table.held(id));
-        let shown = match self.questions.take() {
+        let shown = match self.questions.take(self.now) {
             true => space.owners(bind.kind, port).map_err(|_| why::DIAG),
             false => Err(why::BUSY),
         };
@@ -336,7 +345,7 @@ impl Predictor {
         if known || owner.inode == 0 {
             return held;
         }
-        if !self.open.contains_key(&owner.inode) && self.looks.take() {
+        if !self.open.contains_key(&owner.inode) && self.looks.take(self.now) {
             self.open = processes::of_sockets();
         }
         let Some(pid) = self.open.get(&owner.inode) else {

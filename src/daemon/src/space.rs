@@ -5,14 +5,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
 use bindgate_core::model::{Generation, Host, table_of};
 use bindgate_core::socket::SocketType;
 use bindgate_core::uapi::inet_diag::Socket;
 use bindgate_host_live::machine::{self, LeftOut};
-use bindgate_os::{diag, process};
+use bindgate_os::{Instant, diag, process};
 
 use super::table::BindTable;
 
@@ -148,12 +148,12 @@ impl Space {
         }
     }
 
-    /// Reads the host if that was longer ago; was it?
-    pub fn refresh(&mut self, fresh: Duration) -> bool {
-        if self.host_at.is_some_and(|at| at.elapsed() <= fresh) {
+    /// Reads the host if that was longer ago than `fresh` before `now`; was it?
+    pub fn refresh(&mut self, fresh: Duration, now: Instant) -> bool {
+        if self.host_at.is_some_and(|at| now.since(at) <= fresh) {
             return false;
         }
-        self.host_at = Some(Instant::now());
+        self.host_at = Some(now);
         match self.within(machine::host) {
             Ok((host, left_out)) => {
                 self.table.set_host(host);

@@ -8,10 +8,10 @@
 //! to the group.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bindgate_os::signal::Signal;
-use bindgate_os::{self as sys, process, signal, unix};
+use bindgate_os::{self as sys, Instant, process, signal, unix};
 
 /// How long the kernel may take from the first member of a group to the last.
 const DELIVERY: Duration = Duration::from_millis(1);

@@ -187,9 +187,45 @@ fn clock(clock: libc::clockid_t) -> Duration {
     Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
 
-/// `CLOCK_MONOTONIC`.
+/// `CLOCK_MONOTONIC`, past a library that invents the time (libfaketime).
 pub fn monotonic() -> Duration {
-    clock(libc::CLOCK_MONOTONIC)
+    real_clock(libc::CLOCK_MONOTONIC)
+}
+
+/// The time of a clock, asked of the kernel itself.
+fn real_clock(clock: libc::clockid_t) -> Duration {
+    let mut t = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `t` is writable.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, clock, &raw mut t) };
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+/// A moment of [`monotonic`] time: under libfaketime that of `std` may stand
+/// still.
+#[derive(Clone, Copy, Debug)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Instant {
+        Instant(monotonic())
+    }
+
+    /// How long ago it was.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Instant::now().since(*self)
+    }
+
+    /// How long after `earlier` it is.
+    #[must_use]
+    pub fn since(&self, earlier: Instant) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 /// `CLOCK_REALTIME`.
@@ -217,7 +253,7 @@ pub fn counter() -> u64 {
 
 /// `CLOCK_BOOTTIME`, which `/proc/PID/stat` counts in.
 pub fn boottime() -> Duration {
-    clock(libc::CLOCK_BOOTTIME)
+    real_clock(libc::CLOCK_BOOTTIME)
 }
 
 /// Clock ticks per second in `/proc/PID/stat`.

@@ -175,6 +175,16 @@ impl Processes {
         })
     }
 
+    /// When the process in slot `number` registered: enough to tell it from
+    /// another one that has the slot later. `None` if the slot is free or being
+    /// filled.
+    #[must_use]
+    pub fn since(&self, number: u32) -> Option<u64> {
+        let slot = self.slots.get((number as usize).checked_sub(1)?)?;
+        let key = slot.key.load(Acquire);
+        (key != 0 && key & FILLING == 0).then(|| slot.since.load(Relaxed))
+    }
+
     /// Who is filling slot `number` right now, if anybody.
     #[must_use]
     pub fn filling(&self, number: u32) -> Option<u32> {
