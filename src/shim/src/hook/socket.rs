@@ -81,17 +81,22 @@ unsafe extern "C" fn judged_socket(
         guard(Call::Socket, stage::RECORD, || emit::emit(run, &mut record));
         return refuse(e);
     }
-    // SAFETY: as the caller's.
-    let carrier = unsafe { make_carrier(run, next, (domain, ty, protocol), made, &mut record) };
-    let fd = match carrier {
-        Some(fd) => fd,
-        // SAFETY: as the caller's.
-        None => unsafe { next(domain, ty, protocol) },
+    let carrier = guard(Call::Socket, stage::IDENTIFY, || {
+        make_carrier(run, (domain, ty, protocol), made, &mut record)
+    });
+    let (fd, after) = match carrier.flatten() {
+        Some(Ok(fd)) => (fd, before),
+        Some(Err(e)) => (-1, c_int::from(e.0)),
+        None => {
+            // SAFETY: as the caller's.
+            let fd = unsafe { next(domain, ty, protocol) };
+            let after = errno();
+            if fd >= 0 {
+                fds::made(fd, made);
+            }
+            (fd, after)
+        }
     };
-    let after = errno();
-    if fd >= 0 && carrier.is_none() {
-        fds::made(fd, made);
-    }
     if plan.is_some() {
         guard(Call::Socket, stage::RECORD, || {
             record.fd = fd;
@@ -103,38 +108,28 @@ unsafe extern "C" fn judged_socket(
 }
 
 /// Makes a Unix socket in the place of the one that was asked for, where the
-/// judge says so and it can be kept.
-///
-/// # Safety
-/// `next` is the next library's socket(2).
+/// judge says so and it can be kept; the answer for the program.
 #[inline(never)]
-unsafe fn make_carrier(
+fn make_carrier(
     run: &Run,
-    next: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
     (domain, ty, protocol): (c_int, c_int, c_int),
     made: SocketType,
     record: &mut Record,
-) -> Option<c_int> {
-    let carrier = guard(Call::Socket, stage::POLICY, || {
-        let carrier = judge::socket::carrier(&driver::caller(run), domain, ty, protocol);
-        carrier.filter(|_| redirect::may_make_carrier(filter::allowed()))
-    })
-    .flatten()?;
+) -> Option<Result<c_int, Errno>> {
+    let allowed = filter::allowed();
+    let carrier = judge::socket::carrier(&driver::caller(run), domain, ty, protocol)
+        .filter(|_| redirect::may_make_carrier(allowed))?;
     record.stages |= stage::POLICY;
-    // SAFETY: as the caller's.
-    let fd = unsafe { next(c_int::from(carrier.domain), ty, 0) };
-    if fd < 0 {
-        return Some(fd);
-    }
-    let is_kept = guard(Call::Socket, stage::IDENTIFY, || {
-        redirect::carrier_made(filter::allowed(), run, fd, made, record)
-    });
-    if is_kept == Some(true) {
+    let fd = match sys::socket(allowed, c_int::from(carrier.domain), ty, 0) {
+        Ok(fd) => fd,
+        Err(e) => return Some(Err(e)),
+    };
+    if redirect::carrier_made(allowed, run, fd, made, record) {
         fds::made(fd, carrier);
-        return Some(fd);
+        return Some(Ok(fd));
     }
     record.used = RawAddr::EMPTY;
-    sys::close(filter::allowed(), fd);
+    sys::close(allowed, fd);
     None
 }
 
