@@ -34,6 +34,12 @@
 //: stdout end: 0
 //: stdout nobody there: ECONNRESET
 //: stdout and again: ok
+//: stdout bind: ok
+//: stdout nobody there: ECONNRESET
+//: stdout named: any:5001
+//: stdout connect: ok
+//: stdout named: 1:5001
+//: stdout named: 2:5000
 //: record {"call":"bind","asked":"vsock:2:5000","used":"unix:$DIR/5000.sock","verdict":"move"}
 //: record {"call":"socket","family":"vsock","used":"unix:auto","identity":"cookie"}
 //: case seqpacket
@@ -68,6 +74,12 @@
 //: stdout end: 0
 //: stdout nobody there: ECONNRESET
 //: stdout and again: ok
+//: stdout bind: ok
+//: stdout nobody there: ECONNRESET
+//: stdout named: any:5001
+//: stdout connect: ok
+//: stdout named: 1:5001
+//: stdout named: 2:5000
 //: record {"call":"bind","asked":"vsock:2:5000","used":"unix:$DIR/5000.sock","verdict":"move"}
 //: record {"call":"socket","family":"vsock","used":"unix:auto","identity":"cookie"}
 //: case stream, below docker
@@ -104,6 +116,12 @@
 //: stdout end: 0
 //: stdout nobody there: ECONNRESET
 //: stdout and again: ok
+//: stdout bind: ok
+//: stdout nobody there: ECONNRESET
+//: stdout named: any:5001
+//: stdout connect: ok
+//: stdout named: 1:5001
+//: stdout named: 2:5000
 //: record {"call":"bind","asked":"vsock:2:5000","used":"unix:$DIR/5000.sock","verdict":"move"}
 //: record {"call":"socket","family":"vsock","used":"unix:auto","identity":"cookie"}
 //: case seqpacket, below docker
@@ -140,6 +158,12 @@
 //: stdout end: 0
 //: stdout nobody there: ECONNRESET
 //: stdout and again: ok
+//: stdout bind: ok
+//: stdout nobody there: ECONNRESET
+//: stdout named: any:5001
+//: stdout connect: ok
+//: stdout named: 1:5001
+//: stdout named: 2:5000
 //: record {"call":"bind","asked":"vsock:2:5000","used":"unix:$DIR/5000.sock","verdict":"move"}
 //: record {"call":"socket","family":"vsock","used":"unix:auto","identity":"cookie"}
 //: case stream, below novsock
@@ -176,6 +200,12 @@
 //: stdout end: 0
 //: stdout nobody there: ECONNRESET
 //: stdout and again: ok
+//: stdout bind: ok
+//: stdout nobody there: ECONNRESET
+//: stdout named: any:5001
+//: stdout connect: ok
+//: stdout named: 1:5001
+//: stdout named: 2:5000
 //: record {"call":"bind","asked":"vsock:2:5000","used":"unix:$DIR/5000.sock","verdict":"move"}
 //: record {"call":"socket","family":"vsock","used":"unix:auto","identity":"cookie"}
 //: case seqpacket, below novsock
@@ -212,6 +242,12 @@
 //: stdout end: 0
 //: stdout nobody there: ECONNRESET
 //: stdout and again: ok
+//: stdout bind: ok
+//: stdout nobody there: ECONNRESET
+//: stdout named: any:5001
+//: stdout connect: ok
+//: stdout named: 1:5001
+//: stdout named: 2:5000
 //: record {"call":"bind","asked":"vsock:2:5000","used":"unix:$DIR/5000.sock","verdict":"move"}
 //: record {"call":"socket","family":"vsock","used":"unix:auto","identity":"cookie"}
 //: case stream, below open
@@ -248,6 +284,12 @@
 //: stdout end: 0
 //: stdout nobody there: ECONNRESET
 //: stdout and again: ok
+//: stdout bind: ok
+//: stdout nobody there: ECONNRESET
+//: stdout named: any:5001
+//: stdout connect: ok
+//: stdout named: 1:5001
+//: stdout named: 2:5000
 //: record {"call":"bind","asked":"vsock:2:5000","used":"unix:$DIR/5000.sock","verdict":"move"}
 //: record {"call":"socket","family":"vsock","used":"unix:auto","identity":"cookie"}
 #include "vsock.h"
@@ -315,6 +357,15 @@ int main(int argc, char **argv)
     int late = must(socket(AF_VSOCK, type, 0));
     say("nobody there", connect_vm(late, VMADDR_CID_HOST, 5002));
     say("and again", connect_vm(late, VMADDR_CID_HOST, 5000));
+
+    // A client that has a port of its own.
+    int named = must(socket(AF_VSOCK, type, 0));
+    say("bind", bind_vm(named, VMADDR_CID_ANY, 5001));
+    say("nobody there", connect_vm(named, VMADDR_CID_HOST, 5002));
+    say_vm_name("named", named);
+    say("connect", connect_vm(named, VMADDR_CID_HOST, 5000));
+    say_vm_name("named", named);
+    say_vm_peer("named", named);
     must(kill(child, SIGTERM));
     waitpid(child, NULL, 0);
     return 0;

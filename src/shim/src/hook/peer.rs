@@ -45,7 +45,7 @@ enum Way {
     Forward,
     /// A Unix socket takes the socket's place.
     Replace,
-    /// The socket is one from its birth.
+    /// The socket is one from its birth, in the place of a vsock one.
     InPlace,
 }
 
@@ -125,7 +125,9 @@ pub fn decide(
         Ok(placement) => {
             let way = match placement {
                 Placement::Unix(_) if !is_unix_already => Way::Replace,
-                Placement::Unix(_) if s.is_carrier() && call == Call::Connect => Way::InPlace,
+                Placement::Unix(_) if believed.domain == af::VSOCK && call == Call::Connect => {
+                    Way::InPlace
+                }
                 _ => Way::Forward,
             };
             let is_unix = matches!(placement, Placement::Unix(_));

@@ -278,12 +278,8 @@ fn move_in_connected(
 ) -> Result<(), Errno> {
     let (fd, was) = (old.fd, old.ty);
     let cookie = sys::cookie(allowed, new)?;
-    // The name that it has by now, if it has one: bound by the program.
-    let local = names::local_name(allowed, run, fd)
-        .and_then(|raw| raw.read())
-        .filter(|addr| !addr.is_auto())
-        .or_else(|| names::stand_in(was.domain, cookie))
-        .ok_or(Errno(libc::EAFNOSUPPORT as u16))?;
+    let local =
+        connected_name(allowed, run, fd, was, cookie).ok_or(Errno(libc::EAFNOSUPPORT as u16))?;
     let placing = Placing {
         real: name::local(allowed, new)?,
         virt: names::connected_from(local),
@@ -348,7 +344,8 @@ pub fn bind_in_place(
     }
 }
 
-/// Connects a carrier to where the peer is.
+/// Connects a Unix socket that is in the place of a vsock one to where the peer
+/// is.
 #[inline(never)]
 pub fn connect_in_place(
     allowed: Allowed,
@@ -368,10 +365,10 @@ pub fn connect_in_place(
     let answer = answer.map_err(|e| as_believed(peer.socket, e));
     record.kernel = answer.err().map_or(0, |e| e.0);
     let real = answer?;
-    if let Some(local) = names::stand_in(peer.socket.domain, cookie) {
+    if let Some(local) = connected_name(allowed, run, fd, peer.socket, cookie) {
         let placing = Placing {
             real,
-            virt: local,
+            virt: names::connected_from(local),
             kind: move_kind::UNIX,
             marks: 0,
             device: device(allowed, fd),
@@ -389,6 +386,21 @@ pub fn connect_in_place(
     fds::bound(fd);
     table::enter_peer(allowed, run, fd, cookie, peer);
     Ok(())
+}
+
+/// The name that a socket has which is about to be connected, or is: what the
+/// program bound it to, or else one made up for its `cookie`.
+fn connected_name(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    socket: SocketType,
+    cookie: u64,
+) -> Option<Addr> {
+    names::local_name(allowed, run, fd)
+        .and_then(|raw| raw.read())
+        .filter(|addr| !addr.is_auto())
+        .or_else(|| names::stand_in(socket.domain, cookie))
 }
 
 /// Makes a call on a socket that must not wait in it.
