@@ -13,11 +13,14 @@ use crate::record::Words;
 /// In the place of a list: the ports of its rules must be looked at.
 const CHECK_PORTS: u32 = 1 << 31;
 
-/// The lists of rules that may match an address, in no order.
+/// The lists of rules that may match an address, in no order: as many as there
+/// is room for.
 pub(super) struct Lists {
     at: [u32; Lists::ROOM],
-    /// More than there is room for: they are looked for each time.
+    /// How many there are in all.
     len: usize,
+    /// How many of them come before those that are held.
+    before: usize,
 }
 
 impl Lists {
@@ -26,6 +29,7 @@ impl Lists {
     pub const NONE: Lists = Lists {
         at: [0; Lists::ROOM],
         len: 0,
+        before: 0,
     };
 
     pub fn is_empty(&self) -> bool {
@@ -33,10 +37,16 @@ impl Lists {
     }
 
     fn add(&mut self, list: u32) {
-        if let Some(to) = self.at.get_mut(self.len) {
+        let at = self.len.wrapping_sub(self.before);
+        if let Some(to) = self.at.get_mut(at) {
             *to = list;
         }
         self.len += 1;
+    }
+
+    fn held(&self) -> &[u32] {
+        let count = self.len.saturating_sub(self.before);
+        self.at.get(..count).unwrap_or(&self.at)
     }
 }
 
@@ -67,7 +77,7 @@ impl<'a> View<'a> {
     /// Adds the lists of the rules whose address, port and program fit.
     pub(super) fn lists(&self, op: Op, paths: Paths<'_>, key: &Key<'_>, lists: &mut Lists) {
         if self.has_rules(op) {
-            self.walk(op, paths, key, &mut |list| lists.add(list));
+            self.walk(op, paths, key, lists);
         }
     }
 
@@ -80,15 +90,28 @@ impl<'a> View<'a> {
         key: &Key<'_>,
         mut f: impl FnMut(&'a [u64], bool),
     ) {
-        let mut show = |list: u32| f(self.list(list & !CHECK_PORTS), list & CHECK_PORTS != 0);
-        match lists.at.get(..lists.len) {
-            Some(all) => all.iter().for_each(|list| show(*list)),
-            None => self.walk(q.op, q.paths(), key, &mut show),
+        let mut turn;
+        let mut now = lists;
+        loop {
+            for list in now.held() {
+                f(self.list(list & !CHECK_PORTS), list & CHECK_PORTS != 0);
+            }
+            let before = now.before + Lists::ROOM;
+            if before >= lists.len {
+                return;
+            }
+            // More than there is room for: they are looked for again, in turns.
+            turn = Lists {
+                before,
+                ..Lists::NONE
+            };
+            self.walk(q.op, q.paths(), key, &mut turn);
+            now = &turn;
         }
     }
 
     /// Goes down the trie of the prefixes that hold the key.
-    fn walk(&self, op: Op, paths: Paths<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
+    fn walk(&self, op: Op, paths: Paths<'_>, key: &Key<'_>, lists: &mut Lists) {
         let mut link = self.root(op, key.class);
         let (nodes, _) = self.section(section::NODES).as_chunks::<NODE>();
         let (mut bits, mut from) = (key.bits, 0);
@@ -101,9 +124,9 @@ impl<'a> View<'a> {
             if len < least || other.leading_zeros() < len {
                 return;
             }
-            self.cell(node::cell(word), paths, key, show);
+            self.cell(node::cell(word), paths, key, lists);
             if key.reserved {
-                self.cell(node::reserved(word), paths, key, show);
+                self.cell(node::reserved(word), paths, key, lists);
             }
             if let Some(behind) = bits.checked_shl(len) {
                 let right = behind >> 127 != 0;
@@ -121,16 +144,15 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Shows what a cell has: its list for the port, and those of the
-    /// conditions that the program meets.
-    #[inline]
-    fn cell(&self, cell: u32, paths: Paths<'_>, key: &Key<'_>, show: &mut impl FnMut(u32)) {
+    /// Adds what a cell has: its list for the port, and those of the conditions
+    /// that the program meets.
+    fn cell(&self, cell: u32, paths: Paths<'_>, key: &Key<'_>, lists: &mut Lists) {
         let Some(i) = cell.checked_sub(1) else {
             return;
         };
         let cells = self.section(section::CELLS);
         let word = at(cells, i as usize);
-        self.segment(word, key, show);
+        self.segment(word, key, lists);
         if word & cell_flag::BUCKETS == 0 {
             return;
         }
@@ -140,13 +162,13 @@ impl<'a> View<'a> {
             if let Some(&b) = buckets.get(i)
                 && upper(b) == c
             {
-                self.segment(at(cells, b as u32 as usize), key, show);
+                self.segment(at(cells, b as u32 as usize), key, lists);
             }
         });
     }
 
-    /// Shows the list of one cell for the port.
-    fn segment(&self, cell: u64, key: &Key<'_>, show: &mut impl FnMut(u32)) {
+    /// Adds the list of one cell for the port.
+    fn segment(&self, cell: u64, key: &Key<'_>, lists: &mut Lists) {
         let place = u64::from(upper(cell)) << 32 | cell & cell_flag::COUNT;
         let segments = part(self.section(section::SEGMENTS), place);
         let i = segments.partition_point(|&s| upper(s) <= key.port);
@@ -157,7 +179,7 @@ impl<'a> View<'a> {
                 0 => 0,
                 _ => CHECK_PORTS,
             };
-            show(segment as u32 | check);
+            lists.add(segment as u32 | check);
         }
     }
 
