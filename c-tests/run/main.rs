@@ -7,6 +7,7 @@ mod container;
 mod disk;
 mod docs;
 mod ends;
+mod explained;
 mod guest;
 mod messages;
 mod policy;
@@ -37,6 +38,7 @@ fn main() {
         trials.extend(disk::trials());
         trials.extend(docs::trials());
         trials.extend(ends::trials());
+        trials.extend(explained::trials());
         trials.extend(guest::trials());
         trials.extend(messages::trials());
         trials.extend(policy::trials());

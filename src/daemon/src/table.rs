@@ -18,6 +18,7 @@ use bindgate_core::model::{
 use bindgate_core::render::HolderState;
 use bindgate_core::socket::{BindOptions, SocketType};
 use bindgate_core::uapi::inet_diag;
+use bindgate_host_live::machine;
 
 /// Sockets that a table has room for.
 const SOCKETS: u32 = 16 << 10;
@@ -487,7 +488,7 @@ impl BindTable {
             let cookie = self.entry(id).map_or(0, |e| e.owner.cookie);
             let is_it = |s: &&inet_diag::Socket| match cookie {
                 0 => {
-                    address(s) == addr
+                    machine::outside_of(kind, s).addr == addr
                         && (u16::from(s.family) == af::INET6) == six
                         && s.state != inet_diag::state::TIME_WAIT
                 }
@@ -496,7 +497,9 @@ impl BindTable {
             match left.iter().position(is_it) {
                 Some(at) => {
                     let s = left.swap_remove(at);
-                    self.net.net().set_state(id, state_of(s));
+                    self.net
+                        .net()
+                        .set_state(id, machine::outside_of(kind, s).state);
                     if let Some(entry) = self.entry_mut(id) {
                         (entry.owner.cookie, entry.owner.inode) = (s.cookie, s.inode);
                         entry.owner.uid = Some(s.uid);
@@ -515,23 +518,9 @@ impl BindTable {
 
     /// Enters a socket that sock_diag shows.
     fn adopt(&mut self, kind: SocketType, s: &inet_diag::Socket, now_ns: u64) {
-        let state = state_of(s);
-        let outside = Outside {
-            kind: SocketType {
-                domain: s.family.into(),
-                ..kind
-            },
-            uid: s.uid,
-            addr: address(s),
-            port: s.port,
-            state,
-            // Not to be seen. Had both sockets' agreed, the kernel would not
-            // have refused.
-            reuse: false,
-            reuseport: false,
-            v6only: s.v6only,
-            dev: s.dev,
-        };
+        // Had both sockets' options agreed, the kernel would not have refused.
+        let outside = machine::outside_of(kind, s);
+        let state = outside.state;
         let Some(id) = self.net.net().adopt(&outside) else {
             return;
         };
@@ -631,30 +620,11 @@ fn mapped(addr: &Addr) -> Option<([u8; 16], u16)> {
     }
 }
 
-/// The address of a socket that sock_diag shows, in its IPv6 form.
-fn address(s: &inet_diag::Socket) -> [u8; 16] {
-    match (u16::from(s.family), s.addr) {
-        (af::INET6, addr) => addr,
-        (_, [a, b, c, d, ..]) => std::net::Ipv4Addr::new(a, b, c, d)
-            .to_ipv6_mapped()
-            .octets(),
-    }
-}
-
 fn holder_state(state: State) -> HolderState {
     match state {
         State::Listen => HolderState::Listening,
         State::TimeWait => HolderState::TimeWait,
         State::Close => HolderState::Bound,
         _ => HolderState::Connected,
-    }
-}
-
-fn state_of(s: &inet_diag::Socket) -> State {
-    match s.state {
-        inet_diag::state::LISTEN => State::Listen,
-        inet_diag::state::TIME_WAIT => State::TimeWait,
-        inet_diag::state::CLOSE | inet_diag::state::BOUND_INACTIVE => State::Close,
-        _ => State::Established,
     }
 }

@@ -6,12 +6,12 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use bindgate_core::addr::Addr;
+use bindgate_core::addr::{Addr, af};
 use bindgate_core::model::host::{List, V4, V6};
 use bindgate_core::model::{Generation, Host, Outside, State};
-use bindgate_core::socket::SocketType;
-
-use bindgate_os as sys;
+use bindgate_core::socket::{SocketType, proto};
+use bindgate_core::uapi::inet_diag;
+use bindgate_os::{self as sys, diag};
 
 /// The machine.
 pub struct Machine {
@@ -143,6 +143,7 @@ pub fn host() -> (Host, LeftOut) {
     let lo = devices(&mut host, &mut left_out);
     addresses(&mut host, &mut left_out, lo);
     settings(&mut host, &mut left_out);
+    host.vsock.cid = own_cid();
     (host, left_out)
 }
 
@@ -167,6 +168,62 @@ pub fn read() -> Machine {
     }
 }
 
+/// Every socket of TCP or UDP that sock_diag lists in this network namespace, of
+/// both address families: also those of TCP that are bound and no more than
+/// that, where the kernel lists them (6.8).
+///
+/// # Errors
+/// As [`diag::owners`].
+pub fn inet_sockets(kind: SocketType) -> std::io::Result<Vec<inet_diag::Socket>> {
+    let protocol = match kind.protocol {
+        proto::MPTCP => proto::TCP,
+        protocol => protocol,
+    };
+    let protocol = u8::try_from(protocol).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    let mut all = diag::owners(af::INET as u8, protocol, 0)?;
+    all.extend(diag::owners(af::INET6 as u8, protocol, 0)?);
+    Ok(all)
+}
+
+/// A socket that sock_diag shows, for the model.
+#[must_use]
+pub fn outside_of(kind: SocketType, s: &inet_diag::Socket) -> Outside {
+    use inet_diag::state;
+    Outside {
+        kind: SocketType {
+            domain: s.family.into(),
+            ..kind
+        },
+        uid: s.uid,
+        addr: match (u16::from(s.family), s.addr) {
+            (af::INET6, addr) => addr,
+            (_, [a, b, c, d, ..]) => Ipv4Addr::new(a, b, c, d).to_ipv6_mapped().octets(),
+        },
+        port: s.port,
+        state: match s.state {
+            state::LISTEN => State::Listen,
+            state::TIME_WAIT => State::TimeWait,
+            state::CLOSE | state::BOUND_INACTIVE => State::Close,
+            _ => State::Established,
+        },
+        // Not to be seen from outside.
+        reuse: false,
+        reuseport: false,
+        v6only: s.v6only,
+        dev: s.dev,
+    }
+}
+
+/// The CID of this machine, where it is the guest of another one.
+fn own_cid() -> Option<u32> {
+    // `IOCTL_VM_SOCKETS_GET_LOCAL_CID`
+    const GET_LOCAL_CID: libc::Ioctl = 0x7b9;
+    let device = File::open("/dev/vsock").ok()?;
+    let cid = sys::ask_number(&device, GET_LOCAL_CID)?;
+    // Not `VMADDR_CID_ANY`, nor the hypervisor's, the loopback's or the host's.
+    (cid > 2 && cid != u32::MAX).then_some(cid)
+}
+
 /// A Unix socket that has a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnixSocket {
@@ -174,6 +231,8 @@ pub struct UnixSocket {
     pub name: Vec<u8>,
     /// Its inode.
     pub inode: u32,
+    /// `SOCK_STREAM` and so on.
+    pub ty: u16,
     /// Does it listen?
     pub listens: bool,
 }
@@ -199,7 +258,7 @@ fn unix_socket(line: &[u8]) -> Option<UnixSocket> {
         rest = after;
         std::str::from_utf8(word).ok()
     };
-    let [_, _, _, flags, _, _, inode] = [
+    let [_, _, _, flags, ty, _, inode] = [
         word()?,
         word()?,
         word()?,
@@ -209,10 +268,12 @@ fn unix_socket(line: &[u8]) -> Option<UnixSocket> {
         word()?,
     ];
     let flags = u32::from_str_radix(flags, 16).ok()?;
+    let ty = u16::from_str_radix(ty, 16).ok()?;
     let inode = inode.parse().ok()?;
     Some(UnixSocket {
         name: rest.strip_prefix(b" ")?.to_vec(),
         inode,
+        ty,
         listens: flags & ACCEPTS != 0,
     })
 }

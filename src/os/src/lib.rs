@@ -417,6 +417,14 @@ pub fn poll(fds: &[RawFd], time: Duration) -> Vec<bool> {
     polled.iter().map(|p| p.revents != 0).collect()
 }
 
+/// What an ioctl(2) that gives a number says.
+pub fn ask_number(file: &impl AsRawFd, request: libc::Ioctl) -> Option<u32> {
+    let mut number = 0u32;
+    // SAFETY: such a request writes 4 bytes, for which there is room.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), request, &raw mut number) }).ok()?;
+    Some(number)
+}
+
 /// Reads what is there.
 pub fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is as long as said.

@@ -5,6 +5,7 @@
 
 mod call;
 mod model;
+mod others;
 mod text;
 
 use std::fmt::Write as _;

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use bindgate_core::addr::{Addr, UnixKind, af};
 use bindgate_core::model::script::{Call as ModelCall, Line, Outcome, Player, Script};
-use bindgate_core::model::{Opt, Pick, Step};
+use bindgate_core::model::{Errno, Opt, Pick, Step};
 use bindgate_core::policy::Op;
 use bindgate_host_live::kernel::path::{path_of, path_state};
 
 use super::Scene;
 use super::call::Call;
+use super::others::Others;
 
 impl Scene<'_> {
     /// Plays the call, and says what came of it; `bytes` is the address that
@@ -20,27 +21,45 @@ impl Scene<'_> {
             sysctls: Vec::new(),
             jails: Vec::new(),
             processes: vec![self.caller.clone()],
-            vars: vec!["s".into()],
+            vars: vec!["s".into(), "holder".into()],
             lines: Vec::new(),
         };
+        let others = self.machine.map(|machine| Others::of(machine, call));
+        let others = others.unwrap_or_default();
         // Room for all of them, and for the one that asks.
-        let others = self.machine.map_or(0, |m| m.sockets.len());
-        let mut player = Player::new(script, others + 1);
+        let mut player = Player::new(script, others.count() + 2);
         let at = bytes.as_deref().and_then(Addr::read);
-        let beside = self.beside(&mut player, call, at.as_ref());
-        let line = |call| Line {
+        let beside = self.beside(&mut player, call, &others, at.as_ref());
+        let line_of = |var, call| Line {
             process: 0,
-            var: 0,
+            var,
             call,
             expect: None,
             at: 0,
         };
+        let line = |call| line_of(0, call);
         let (domain, ty, protocol) = call.kind;
-        let mut lines = vec![line(ModelCall::Socket {
+        let mut lines = Vec::new();
+        let taken = at.as_ref().and_then(|at| others.unix(at, ty));
+        if let (Some(socket), Some(Addr::Unix(name)), Some(bytes)) = (taken, &at, &bytes)
+            && name.kind == UnixKind::Abstract
+        {
+            lines.push(line_of(
+                1,
+                ModelCall::Socket {
+                    domain,
+                    ty: socket.ty.into(),
+                    protocol: 0,
+                },
+            ));
+            let bytes = bytes.clone();
+            lines.push(line_of(1, ModelCall::Bind { bytes, len: None }));
+        }
+        lines.push(line(ModelCall::Socket {
             domain,
             ty,
             protocol,
-        })];
+        }));
         lines.extend(
             call.options
                 .iter()
@@ -64,7 +83,7 @@ impl Scene<'_> {
             let outcome = player.play(script, line, Pick::Random(n as u32));
             let failed = outcome.result.is_err();
             last = Some(outcome);
-            if failed {
+            if failed && line.var == 0 {
                 break;
             }
         }
@@ -84,17 +103,29 @@ impl Scene<'_> {
             }
         }
         let _ = writeln!(out, "            {beside}");
+        if last.result == Err(Errno::EADDRINUSE)
+            && let Some(at) = &at
+            && let Some(holder) = others.holder(call, at, &self.host)
+        {
+            let _ = writeln!(out, "            {holder}");
+        }
         Some(last)
     }
 
     /// Puts the machine's sockets beside the one that asks, and says so.
-    fn beside(&self, player: &mut Player, call: &Call, at: Option<&Addr>) -> String {
+    fn beside(
+        &self,
+        player: &mut Player,
+        call: &Call,
+        others: &Others,
+        at: Option<&Addr>,
+    ) -> String {
         let names_file = matches!(at, Some(Addr::Unix(name)) if name.kind == UnixKind::Path);
         match (self.machine, call.socket().domain) {
             (None, _) => "on the host that the policy describes".to_owned(),
-            (Some(machine), af::INET | af::INET6) => {
+            (Some(_), af::INET | af::INET6) => {
                 let mut net = player.net.net();
-                let n = machine.sockets.iter().filter_map(|o| net.adopt(o)).count();
+                let n = others.sockets().filter_map(|o| net.adopt(&o)).count();
                 let sockets = if n == 1 { "socket" } else { "sockets" };
                 format!(
                     "considering {n} existing {sockets} (their reuse options are unknown; \
@@ -104,6 +135,7 @@ impl Scene<'_> {
             (Some(_), af::UNIX) if names_file => {
                 "with the path as it is on this machine".to_owned()
             }
+            (Some(_), af::UNIX) => "beside the abstract names in use".to_owned(),
             (Some(_), _) => "other sockets of this family are not looked for".to_owned(),
         }
     }
