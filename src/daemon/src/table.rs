@@ -628,3 +628,6 @@ fn holder_state(state: State) -> HolderState {
         _ => HolderState::Connected,
     }
 }
+
+#[cfg(test)]
+mod tests;
