@@ -2,7 +2,7 @@
 // of its own: the rules hold there, and in a program that it starts there, if
 // the library is there too, under the same path. Where it is not there, such
 // a program cannot be seen, and is not started.
-//: outside makes a namespace; what it starts there: `below a filter: a new root without /proc`
+//: outside makes a namespace; for chroot see `below a filter: a new root without /proc`
 //: user root
 //: unfiltered starts a program, in which the library starts too
 //: case chroot
@@ -52,7 +52,7 @@
 //: stdout exec: EACCES
 //: log 1 deny bind
 //: log 1 deny exec
-#include "check.h"
+#include "filter.h"
 #include <libgen.h>
 #include <limits.h>
 #include <sched.h>
@@ -118,7 +118,8 @@ int main(int argc, char **argv)
     char own[PATH_MAX] = {0}, number[12];
     must(readlink("/proc/self/exe", own, sizeof own - 1));
     must(mkdir(root, 0755));
-    furnish(argc < 3);
+    const char *how = argc > 2 ? argv[2] : "";
+    furnish(strcmp(how, "without") != 0);
     if (argc > 1 && strcmp(argv[1], "pivot_root") == 0) {
         must(unshare(CLONE_NEWNS));
         must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
@@ -133,6 +134,12 @@ int main(int argc, char **argv)
     say("bind", bind_ip(tcp(), "127.0.0.1", 8080));
     int fd = tcp();
     say("moved", bind_ip(fd, "127.0.0.1", 8081));
+    if (strcmp(how, "filtered") == 0) {
+        struct sock_filter filter[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+        struct sock_fprog program = {COUNT(filter), filter};
+        must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+        must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+    }
     snprintf(number, sizeof number, "%d", fd);
     execl(own, own, "again", number, NULL);
     say("exec", -1);

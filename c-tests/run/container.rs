@@ -158,18 +158,28 @@ fn no_kernel() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Limit: nobody can count the filters of what is started there.
+/// What is started there cannot count its filters: the daemon does. Limit: it
+/// is asked only where the policy enforces.
 fn new_root() -> Result<(), Failed> {
     let run = Run::new(compile("new_root", &[])?).arg("chroot").user(0);
     let run = run.below(Some(Below::Docker)).logged();
     let run = run.rule("deny bind tcp *:8080");
+    let run = run.rule("move bind tcp *:8081 to loopback:18081");
     let outcome = run.clone().way(Way::Run).finish();
     let expected = "stdout| bind: EACCES\n\
                     stdout| moved: ok\n\
-                    stderr| bindgate: cannot attach to the run; refusing to start because the \
-                    policy enforces\n\
-                    exit 78\n";
+                    stdout| after exec: EACCES\n\
+                    stdout| name after exec: 127.0.0.1:8081 (16 bytes)\n\
+                    exit 0\n";
     same(expected, &outcome.seen(), "where the policy enforces")?;
+    // Nothing is asked below one of the program's own.
+    let outcome = run.fresh().logged().way(Way::Run).arg("filtered").finish();
+    let expected = expected.replace("exec: 127.0.0.1:8081", "exec: 127.0.0.1:18081");
+    same(
+        &expected,
+        &outcome.seen(),
+        "with a filter of its own besides",
+    )?;
     let outcome = run.fresh().logged().way(Way::Observe).finish();
     same("exit 0", &outcome.status, &outcome.seen())?;
     let records = outcome.records();

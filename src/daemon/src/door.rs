@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use bindgate_core::shared::door::{Answer, Claim, HELLO, SECRET};
+use bindgate_core::shared::door::{Answer, Claim, HELLO, SECRET, handed_out};
 
 use super::claims::{self, Found};
 use super::{Setup, Shared, space, tell};
@@ -172,10 +172,8 @@ impl Door {
     /// Hands the run's memory out.
     fn hand_out(&self, fd: &OwnedFd) {
         let policy = &self.setup.policy;
-        let mut message = [0; 8];
-        let (first, second) = message.split_at_mut(4);
-        first.copy_from_slice(&(bindgate_core::shared::State::SIZE as u32).to_ne_bytes());
-        second.copy_from_slice(&(policy.0.len() as u32 * 8).to_ne_bytes());
+        // One in a new root cannot count them itself.
+        let message = handed_out(process::filters(process::peer(fd)));
         // Each gets an open of its own, which the kernel counts for as long
         // as it is mapped anywhere: see `sys::is_alone`.
         let own = process::reopen(&self.setup.state);

@@ -287,6 +287,16 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// How many seccomp filters bind a process; `None` if it cannot be seen, or
+/// the kernel does not say.
+#[must_use]
+pub fn filters(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut lines = status.lines();
+    let count = lines.find_map(|line| line.strip_prefix("Seccomp_filters:"))?;
+    count.trim().parse().ok()
+}
+
 /// The effective capabilities of this process, as a bit each by their numbers
 /// in capabilities(7); `None` without `/proc`.
 #[must_use]

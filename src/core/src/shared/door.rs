@@ -13,6 +13,27 @@ use crate::text::fill;
 pub const SECRET: usize = 32;
 /// Length of the message of a process that joins: secret, pid, tid.
 pub const HELLO: usize = SECRET + 4 + 4;
+/// Length of the message that comes with the run's memory: how many seccomp
+/// filters bind the process that joins.
+pub const HANDED_OUT: usize = 4;
+
+/// What stands in that message.
+#[must_use]
+pub const fn handed_out(filters: Option<u32>) -> [u8; HANDED_OUT] {
+    match filters {
+        Some(count) => count.to_ne_bytes(),
+        None => u32::MAX.to_ne_bytes(),
+    }
+}
+
+/// What it says; `None` if the daemon does not know either.
+#[must_use]
+pub const fn filters(message: [u8; HANDED_OUT]) -> Option<u32> {
+    match u32::from_ne_bytes(message) {
+        u32::MAX => None,
+        count => Some(count),
+    }
+}
 
 /// Bytes of an address: its length, and room for the longest.
 const ADDR: usize = 4 + STORAGE;

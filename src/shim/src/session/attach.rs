@@ -7,7 +7,8 @@ use bindgate_core::shared::{State, Ticket, door};
 
 use super::{Found, Refused, Sink, complain};
 use crate::own::{filter, text};
-use crate::sys::{self, Allowed, Calls};
+use crate::sys::allowed::needs;
+use crate::sys::{self, Allowed, Call, Calls};
 
 /// Reads the text of `BINDGATE_RUN`.
 pub fn ticket(text: &[u8]) -> Result<Ticket, Refused> {
@@ -17,18 +18,31 @@ pub fn ticket(text: &[u8]) -> Result<Ticket, Refused> {
     })
 }
 
-/// What this process may do under the filters that the launcher was under too;
-/// `None` if there are others, or if nobody knows.
-pub fn inherited(ticket: &Ticket, allowed: Allowed) -> Option<Allowed> {
+/// What this process, bound by so many filters, may do under those that the
+/// launcher was under too; `None` if there are others, or if nobody knows.
+pub fn inherited(ticket: &Ticket, now: Option<u32>) -> Option<Allowed> {
     let (count, calls) = ticket.filters?;
-    let now = sys::filter::count(allowed)?;
-    (now <= count).then_some(Allowed::only(Calls::from_word(calls)))
+    (now? <= count).then_some(Allowed::only(Calls::from_word(calls)))
 }
 
-/// The run's policy and state.
-pub fn policy(ticket: &Ticket) -> Result<Option<Found>, Refused> {
+/// What it takes to ask at the door.
+const AT_DOOR: Allowed = Allowed::only(needs::START.and(Calls::of(&[
+    Call::SocketUnix,
+    Call::Connect,
+    Call::Sendto,
+    Call::Recvmsg,
+])));
+
+/// The run's policy and state. If it is unknown whose the filters are, the
+/// calls of the start may be made, and where the policy enforces those of the
+/// door: without an answer the program would not run anyway.
+pub fn policy(ticket: &Ticket, is_unknown: bool) -> Result<Option<Found>, Refused> {
     let allowed = filter::allowed();
-    let found = by_proc(allowed, ticket).or_else(|| by_name(allowed, ticket));
+    let at_door = match is_unknown && ticket.enforces && ticket.filters.is_some() {
+        true => AT_DOOR,
+        false => allowed,
+    };
+    let found = by_proc(allowed, ticket).or_else(|| by_name(at_door, ticket));
     match found {
         Some(found) => Ok(Some(found)),
         None if ticket.enforces => {
@@ -127,11 +141,11 @@ fn ask(allowed: Allowed, ticket: &Ticket, fd: i32) -> Option<Found> {
     connect(allowed, ticket, fd)?;
     let hello = ticket.hello(sys::getpid(allowed), sys::gettid(allowed));
     sys::send(allowed, fd, &hello).ok()?;
-    let (policy, state) = receive(allowed, fd)?;
+    let (policy, state, filters) = receive(allowed, fd)?;
     let found = map(allowed, ticket, policy, state);
     sys::close(allowed, policy);
     sys::close(allowed, state);
-    found
+    found.map(|found| Found { filters, ..found })
 }
 
 /// The address of a Unix socket.
@@ -145,12 +159,13 @@ fn address<'a>(room: &'a mut [u8; 64], name: &[&[u8]]) -> Option<&'a [u8]> {
     room.get(..len)
 }
 
-/// Two descriptors, as `SCM_RIGHTS` brings them.
-fn receive(allowed: Allowed, fd: i32) -> Option<(i32, i32)> {
+/// Two descriptors, as `SCM_RIGHTS` brings them, and how many filters the
+/// daemon has counted.
+fn receive(allowed: Allowed, fd: i32) -> Option<(i32, i32, Option<u32>)> {
     #[repr(C, align(8))]
     struct Control([u8; 64]);
     let mut control = Control([0; 64]);
-    let mut data = [0u8; 8];
+    let mut data = [0u8; door::HANDED_OUT];
     let mut iov = libc::iovec {
         iov_base: data.as_mut_ptr().cast(),
         iov_len: data.len(),
@@ -175,7 +190,7 @@ fn receive(allowed: Allowed, fd: i32) -> Option<(i32, i32)> {
     {
         return None;
     }
-    Some((int(16)?, int(20)?))
+    Some((int(16)?, int(20)?, door::filters(data)))
 }
 
 fn map(allowed: Allowed, ticket: &Ticket, policy: i32, state: i32) -> Option<Found> {
@@ -215,5 +230,6 @@ fn map(allowed: Allowed, ticket: &Ticket, policy: i32, state: i32) -> Option<Fou
         sink: Sink::Ring,
         json: false,
         drainer: 0,
+        filters: None,
     })
 }

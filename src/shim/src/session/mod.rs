@@ -23,7 +23,7 @@ use core::sync::atomic::{
 use bindgate_core::judge::fast::{self, LookedAt};
 use bindgate_core::policy::{Op, Times, View};
 use bindgate_core::record::{Call, stage};
-use bindgate_core::shared::{EXIT_CONFIG, State, Ticket, door, option};
+use bindgate_core::shared::{EXIT_CONFIG, State, door, option};
 
 use crate::out::faults;
 use crate::out::faults::guard;
@@ -291,15 +291,30 @@ fn set_up() -> Result<Option<Run>, Refused> {
         text => Some(attach::ticket(text)?),
     };
     // What a filter lets through that was there before the run.
-    let inherited = match &ticket {
+    let mut inherited = match &ticket {
         _ if !is_filtered => None,
-        Some(ticket) => attach::inherited(ticket, AT_START),
+        Some(ticket) => attach::inherited(ticket, sys::filter::count(AT_START)),
         None => of_container(AT_START),
     };
     if let Some(inherited) = inherited {
         filter::set(inherited);
     }
-    let run = join(carry, ticket.as_ref());
+    let is_unknown = is_filtered && inherited.is_none();
+    let found = match &ticket {
+        None => plain::policy(&carry)?,
+        Some(ticket) => attach::policy(ticket, is_unknown)?,
+    };
+    // Without /proc the daemon has counted them.
+    if let (true, Some(ticket), Some(found)) = (is_unknown, &ticket, &found) {
+        inherited = attach::inherited(ticket, found.filters);
+        if let Some(inherited) = inherited {
+            filter::set(inherited);
+        }
+    }
+    let run = match found {
+        Some(found) => join(carry, found).map(Some),
+        None => Ok(None),
+    };
     // Asked while it may be.
     let _ = process::ids();
     if is_filtered && inherited.is_none() {
@@ -318,12 +333,7 @@ fn of_container(allowed: Allowed) -> Option<Allowed> {
     (own == first).then(|| Allowed::only(sys::filter::trial()))
 }
 
-fn join(carry: Carry, ticket: Option<&Ticket>) -> Result<Option<Run>, Refused> {
-    let found = match ticket {
-        None => plain::policy(&carry)?,
-        Some(ticket) => attach::policy(ticket)?,
-    };
-    let Some(found) = found else { return Ok(None) };
+fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
     let allowed = filter::allowed();
     let mut run = Run {
         observe: !found.view.is_enforcing() || found.options & option::OBSERVE != 0,
@@ -361,7 +371,7 @@ fn join(carry: Carry, ticket: Option<&Ticket>) -> Result<Option<Run>, Refused> {
         run.log = carry::keep(path.get(..=len).unwrap_or(&[0]));
         run.stderr = sys::fstat(allowed, 2).ok().map(|st| (st.st_dev, st.st_ino));
     }
-    Ok(Some(run))
+    Ok(run)
 }
 
 struct Found {
@@ -371,6 +381,8 @@ struct Found {
     sink: Sink,
     json: bool,
     drainer: u32,
+    /// How many filters bind this process, if the daemon was asked and knows.
+    filters: Option<u32>,
 }
 
 /// Gives the view room to remember which `for` conditions hold: the program

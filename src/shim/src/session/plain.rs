@@ -71,6 +71,7 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
         },
         json,
         drainer: 0,
+        filters: None,
     }))
 }
 
