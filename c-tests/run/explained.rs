@@ -76,7 +76,8 @@ os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
 explain('bind tcp 127.0.0.1:20200')
 "
     );
-    let outcome = python(&script).env("LAUNCHER", &stage().launcher).finish();
+    let run = python(&script).user(0);
+    let outcome = run.env("LAUNCHER", &stage().launcher).finish();
     same("exit 0", &outcome.status, &outcome.seen())?;
     let said = &outcome.stdout;
     let held = "held by a process of uid 0 (socket ";
