@@ -34,7 +34,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::filtered;
-use crate::support::{self, Below, NOBODY, Run, Way, compile, compile_library, same, sources};
+use support::{self, Below, NOBODY, Run, Way, compile, compile_library, same, sources};
 
 /// Rules that would refuse everything, for runs that only observe.
 const REFUSE_ALL: [&str; 4] = [

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{
+use support::{
     self, Below, NOBODY, Patience, Run, Way, compile, has_nobody, in_net, same, skipped,
 };
 

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use libtest_mimic::Failed;
 
-use crate::support::{Run, Way, compile, same};
+use support::{Run, Way, compile, same};
 
 /// What a program with threads does or does not, as the turns fall: waits for
 /// a lock, makes another arena for malloc.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{self, Below, Run, Way, until};
+use support::{self, Below, Run, Way, until};
 
 /// Says which trial an inner harness is to run.
 const INNER: &str = "BINDGATE_TEST_INNER";

@@ -8,7 +8,7 @@ use std::process::Command;
 use libtest_mimic::{Failed, Trial};
 
 use crate::filtered;
-use crate::support::{NOBODY, Run, Way, compile, has_nobody, same, skipped, stage, which};
+use support::{NOBODY, Run, Way, compile, has_nobody, same, skipped, stage, which};
 
 /// Rules that have every call looked at and change none of the table's.
 const LOOKED_AT: [&str; 6] = [

@@ -13,8 +13,6 @@ mod harness;
 mod hooks;
 mod neighbours;
 mod records;
-#[path = "support/mod.rs"]
-mod support;
 
 fn main() {
     support::main(|| {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{self, BINDGATE, Run, Way, compile, outside, same, stage};
+use support::{self, BINDGATE, Run, Way, compile, outside, same, stage};
 
 const RULE: &str = "deny bind tcp *:8080";
 

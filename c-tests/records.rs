@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
-use crate::support::{Outcome, Run, Way, compile, emulator, same, until};
+use support::{Outcome, Run, Way, compile, emulator, same, until};
 
 /// Bytes of the alternate stack of a handler that binds: `SIGSTKSZ` of the
 /// headers, of which the kernel takes 3.4 KB for itself where there is AVX-512.
@@ -156,7 +156,7 @@ fn handler_stack(way: Way) -> Result<(), Failed> {
 /// waits for them. Its parent is who it would be without the launcher.
 fn daemon() -> Result<(), Failed> {
     let run = logged("records_daemon", Way::Run)?;
-    let (keeper, outcome) = crate::support::in_net(|| {
+    let (keeper, outcome) = support::in_net(|| {
         let process = run.spawn();
         (process.keeper(), process.wait())
     });
@@ -170,7 +170,7 @@ fn daemon() -> Result<(), Failed> {
     let run = Run::new(compile("records_daemon", &[])?)
         .way(Way::Run)
         .logged();
-    crate::support::in_net(|| {
+    support::in_net(|| {
         let mut process = run.spawn();
         until("the launcher ends", || process.ended().then_some(()))?;
         until("the daemon is done", || {

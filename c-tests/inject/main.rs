@@ -6,9 +6,6 @@
 //! ends as without bindgate or as without the fault, no call is made twice,
 //! the program goes on to its end, and the log names call and stage.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

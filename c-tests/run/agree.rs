@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{NOBODY, Run, has_nobody, same, stage};
+use support::{NOBODY, Run, has_nobody, same, stage};
 
 /// Calls as `explain` takes them. What the kernel says of them depends on
 /// nothing but the machine, which has no sockets but these, one after another.

@@ -6,7 +6,7 @@ use std::process::Command;
 use libtest_mimic::{Failed, Trial};
 
 use crate::python;
-use crate::support::{Run, Way, compile, in_net, same, stage, until};
+use support::{Run, Way, compile, in_net, same, stage, until};
 
 pub fn trials() -> Vec<Trial> {
     vec![

@@ -3,7 +3,7 @@
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Below, NOBODY, Run, Way, compile, has_nobody, helper, same, stage};
+use support::{Below, NOBODY, Run, Way, compile, has_nobody, helper, same, stage};
 
 const REDIRECT: &str = "move bind tcp *:8080 to loopback:18080";
 const REDIRECTED: &str = "bind: ok\n\

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{
+use support::{
     Outcome, Process, Run, Way, compile, in_net_and_mounts, mount_tmpfs, mount_tmpfs_of, same,
     until,
 };

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{self, Process, Run, compile, in_net, same, stage, until};
+use support::{self, Process, Run, compile, in_net, same, stage, until};
 
 /// What cannot be run, and why.
 const NOT_RUN: &[(&str, &str)] = &[

@@ -2,7 +2,7 @@
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{self, Run, Way, compile, helper, same, stage};
+use support::{self, Run, Way, compile, helper, same, stage};
 
 pub fn trials() -> Vec<Trial> {
     let library = format!("/usr/lib/{}-linux-gnu/{FAKETIME}", std::env::consts::ARCH);

@@ -3,7 +3,7 @@
 use libtest_mimic::{Failed, Trial};
 
 use crate::python;
-use crate::support::{NOBODY, same, stage};
+use support::{NOBODY, same, stage};
 
 pub fn trials() -> Vec<Trial> {
     vec![

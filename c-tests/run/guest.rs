@@ -4,7 +4,7 @@
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Run, Way, compile, same, stage};
+use support::{Run, Way, compile, same, stage};
 
 pub fn trials() -> Vec<Trial> {
     vec![

@@ -15,8 +15,6 @@ mod predicted;
 mod process;
 mod reach;
 mod simulate;
-#[path = "../support/mod.rs"]
-mod support;
 mod tamper;
 mod terminal;
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use libtest_mimic::{Failed, Trial};
 
 use crate::python;
-use crate::support::{Run, Way, same, stage, work_dir};
+use support::{Run, Way, same, stage, work_dir};
 
 pub fn trials() -> Vec<Trial> {
     vec![

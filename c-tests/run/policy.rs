@@ -4,7 +4,7 @@ use std::fs;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Outcome, Run, Way, compile, same, stage};
+use support::{Outcome, Run, Way, compile, same, stage};
 
 pub fn trials() -> Vec<Trial> {
     vec![

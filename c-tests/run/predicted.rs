@@ -5,8 +5,8 @@ use std::net::{TcpListener, UdpSocket};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use crate::support::{Below, Outcome, Run, Way, in_net, log::Record, outside, same};
 use crate::{NAMESPACES, python};
+use support::{Below, Outcome, Run, Way, in_net, log::Record, outside, same};
 
 pub fn trials() -> Vec<Trial> {
     vec![

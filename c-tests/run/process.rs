@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use libtest_mimic::{Failed, Trial};
 
 use crate::NAMESPACES;
-use crate::support::{Outcome, Run, Way, compile, in_net, outside, same, stage, until};
+use support::{Outcome, Run, Way, compile, in_net, outside, same, stage, until};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -466,7 +466,7 @@ fn rotation() -> Result<(), Failed> {
             .unwrap()
             .starts_with("log.")
         {
-            let records = crate::support::log::read(&path)?;
+            let records = support::log::read(&path)?;
             logged += records.iter().filter(|r| r.text("call") == "bind").count();
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bindgate_core::reach::Class;
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{
+use support::{
     self, NOBODY, Outcome, Run, Way, compile, compile_as, in_net_and_mounts, mount_tmpfs_of, same,
     stage, work_dir,
 };

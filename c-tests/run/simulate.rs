@@ -6,7 +6,7 @@ use std::path::Path;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::support::{NOBODY, Outcome, Run, has_nobody, outside, same, stage};
+use support::{NOBODY, Outcome, Run, has_nobody, outside, same, stage};
 
 /// Why it does not run in a container: `container.rs` has what it says there.
 const ITS_OWN: &str = "makes a network namespace";

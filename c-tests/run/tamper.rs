@@ -2,7 +2,7 @@
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{Run, Way, compile, same};
+use support::{Run, Way, compile, same};
 
 pub fn trials() -> Vec<Trial> {
     vec![Trial::test("a program tampers with its run", tampers)]

@@ -3,7 +3,7 @@
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
-use crate::support::{Run, compile, same, sources, stage};
+use support::{Run, compile, same, sources, stage};
 
 pub fn trials() -> Vec<Trial> {
     vec![

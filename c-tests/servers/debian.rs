@@ -13,7 +13,7 @@ use std::time::Duration;
 use libtest_mimic::{Failed, Trial};
 
 use crate::scene::output;
-use crate::support::{
+use support::{
     Patience, Process, Run, Way, has_nobody, in_net_and_mounts, mount_tmpfs, same, skipped, until,
     which,
 };

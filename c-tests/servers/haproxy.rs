@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use libtest_mimic::{Failed, Trial};
 
 use crate::scene::{Place, Server, get, ports};
-use crate::support::{Run, Way, in_net_and_mounts, mount_tmpfs, same, until};
+use support::{Run, Way, in_net_and_mounts, mount_tmpfs, same, until};
 
 const FRONT_END: &str = "
 global

@@ -6,7 +6,7 @@ use std::fs;
 use libtest_mimic::Trial;
 
 use crate::scene::{Server, get};
-use crate::support::Run;
+use support::Run;
 
 const PYTHON: Server = Server {
     name: "python",

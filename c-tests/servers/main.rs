@@ -14,8 +14,6 @@ mod redis;
 mod scene;
 mod socat;
 mod sshd;
-#[path = "../support/mod.rs"]
-mod support;
 
 fn main() {
     support::main(|| {

@@ -5,7 +5,7 @@ use std::fs;
 use libtest_mimic::{Failed, Trial};
 
 use crate::scene::{Place, Server, get, ports};
-use crate::support::{Process, Run, Way, in_net_and_mounts, mount_tmpfs, same, until};
+use support::{Process, Run, Way, in_net_and_mounts, mount_tmpfs, same, until};
 
 const NGINX: Server = Server {
     name: "nginx",

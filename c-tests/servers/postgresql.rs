@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use libtest_mimic::Trial;
 
 use crate::scene::{Place, Server, output};
-use crate::support::{NOBODY, Run, which, work_dir};
+use support::{NOBODY, Run, which, work_dir};
 
 const POSTGRESQL: Server = Server {
     name: "postgresql",

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use libtest_mimic::Trial;
 
 use crate::scene::{Place, Server};
-use crate::support::{Run, mount_tmpfs};
+use support::{Run, mount_tmpfs};
 
 const REDIS: Server = Server {
     name: "redis",

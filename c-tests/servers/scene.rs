@@ -7,9 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::support::{
-    Process, Run, Way, has_nobody, in_net_and_mounts, same, skipped, until, which,
-};
+use support::{Process, Run, Way, has_nobody, in_net_and_mounts, same, skipped, until, which};
 
 /// Where the client finds the server.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use libtest_mimic::Trial;
 
 use crate::scene::{Place, Server};
-use crate::support::Run;
+use support::Run;
 
 const SOCAT: Server = Server {
     name: "socat",

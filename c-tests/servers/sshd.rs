@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use libtest_mimic::Trial;
 
 use crate::scene::{Place, Server, output, ports};
-use crate::support::{Run, mount_tmpfs, until, work_dir};
+use support::{Run, mount_tmpfs, until, work_dir};
 
 const SSHD: Server = Server {
     name: "sshd",

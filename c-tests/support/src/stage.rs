@@ -53,7 +53,8 @@ pub fn stage() -> &'static Stage {
         );
         Stage {
             launcher: copy(
-                Path::new(env!("CARGO_BIN_EXE_bindgate")),
+                // Cargo builds it for the tests, into the directory above theirs.
+                &exe.with_file_name("../bindgate"),
                 root.join("bin/bindgate"),
             ),
             library: copy(&library, root.join("lib/libbindgate.so")),
@@ -127,7 +128,7 @@ pub fn work_dir() -> PathBuf {
 
 /// The directory of the C programs.
 pub fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../c-tests")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Compiles `c-tests/NAME.c` and returns the program. `flags` come last.

@@ -18,6 +18,7 @@ impl Patience {
         Duration::from_secs(seconds.unwrap_or(120))
     }
 
+    #[allow(clippy::new_without_default, reason = "it begins now")]
     pub fn new() -> Patience {
         Patience::of(Patience::usual())
     }

@@ -4,17 +4,10 @@
 //!
 //! Nothing here names the library crate: a program that links it is hooked.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "each test program uses its own part"
-)]
-
 use std::os::fd::IntoRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 
