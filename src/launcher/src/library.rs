@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Failure, exit, shown};
+use crate::{Failure, exit, shown};
 
 const NAME: &str = "libbindgate.so";
 const OVERRIDE: &str = "BINDGATE_LIBRARY";

@@ -3,27 +3,22 @@
 //! It never names the shim's crate: a program that links it is hooked itself.
 //!
 //! ```text
-//!  cli ─► policy ─► reach ─► run ─┬─► the program, in our process group
-//!                               ├─► wait: supervises the program, passes its status on
-//!                               └─► drainer: outside its ancestry, ring ─► log
+//!  args ─► commands ─► run ─┬─► the program, in our process group
+//!                           ├─► wait: supervises it, passes its status on
+//!                           └─► the daemon: outside its ancestry, ring ─► log
 //! ```
 //!
-//! | room | what lives there |
+//! | module | what lives there |
 //! |---|---|
-//! | [`cli`] | the command line |
-//! | [`policy`] | sources of rules, `policy check`, `policy show` |
+//! | [`args`] | the command line |
+//! | [`commands`] | a file for each command |
 //! | [`level`] | what may be done under the seccomp filters that were there before |
 //! | [`library`] | where the shim is |
 //! | [`reach`] | can a program be intercepted, and may it start |
-//! | [`doctor`] | `doctor`: says so |
-//! | [`run`] | `run`: what is set up, in which order |
 //! | [`wait`] | supervises the program and passes its exit status on |
-//! | [`group`] | signals to us, or to the whole group? |
 //! | [`outer`] | a run inside a run |
-//! | [`drainer`] | the process that serves and drains a run |
-//! | [`simulate`] | `simulate`: scripts of calls on the bind model, and on the kernel |
-//! | [`explain`] | `explain`: what would happen to a bind, and why |
-//! | [`sys`] | all that is unsafe |
+//!
+//! System calls are in `bindgate-os`, the daemon in `bindgate-daemon`.
 
 // Rust's own start-up would ignore SIGPIPE, open /dev/null on closed standard
 // streams and install handlers for SIGSEGV: all of that would be inherited by
@@ -32,18 +27,12 @@
 // The tests call functions, not the program.
 #![cfg_attr(test, allow(dead_code))]
 
-mod cli;
-mod completions;
-mod doctor;
-mod explain;
+mod args;
+mod commands;
 mod level;
 mod library;
-mod manual;
 mod outer;
-mod policy;
 mod reach;
-mod run;
-mod simulate;
 mod wait;
 
 use std::ffi::OsString;
@@ -165,21 +154,21 @@ pub fn launch(arguments: Vec<OsString>) -> i32 {
 }
 
 fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
-    match cli::parse(arguments.clone())? {
-        cli::Command::Run(run) => {
+    match args::parse(arguments.clone())? {
+        args::Command::Run(run) => {
             outer::step_out(&arguments);
-            run::run(*run)
+            commands::run::run(*run)
         }
-        cli::Command::Check(files) => policy::check(&files),
-        cli::Command::Show(files) => policy::show(&files),
-        cli::Command::Doctor(doctor) => {
-            let status = doctor::doctor(&doctor)?;
+        args::Command::Check(files) => commands::policy::check(&files),
+        args::Command::Show(files) => commands::policy::show(&files),
+        args::Command::Doctor(doctor) => {
+            let status = commands::doctor::doctor(&doctor)?;
             print!("{}", level::describe());
             Ok(status)
         }
-        cli::Command::Simulate(args) => simulate::simulate(&args),
-        cli::Command::Explain(args) => explain::explain(&args),
-        cli::Command::Man(dir) => manual::man(dir.as_deref()),
-        cli::Command::Completions(shell) => completions::completions(shell),
+        args::Command::Simulate(args) => commands::simulate::simulate(&args),
+        args::Command::Explain(args) => commands::explain::explain(&args),
+        args::Command::Man(dir) => commands::manual::man(dir.as_deref()),
+        args::Command::Completions(shell) => commands::completions::completions(shell),
     }
 }

@@ -16,10 +16,10 @@ use bindgate_core::policy::{Action, At, DefaultLine, Mode, Op, Policy, View};
 use bindgate_core::render::errno;
 use bindgate_core::shared::{ENV_RUN, EXIT_CONFIG, Ticket, option};
 
-use super::cli::Run;
+use crate::args::Run;
 
-use super::policy::{self, Source};
-use super::{Failure, complain};
+use crate::commands::policy::{self, Source};
+use crate::{Failure, complain};
 use bindgate_os::doors::Doors;
 use bindgate_os::process::{self, Strings};
 use bindgate_os::{self as sys, unix};
@@ -349,8 +349,8 @@ mod tests {
     fn options_of_an_inner_run_only_tighten() {
         let inner = || {
             let line = "bindgate run --let-go --allow-unintercepted prog";
-            match super::super::cli::parse(line.split(' ').map(OsString::from).collect()) {
-                Ok(super::super::cli::Command::Run(run)) => *run,
+            match crate::args::parse(line.split(' ').map(OsString::from).collect()) {
+                Ok(crate::args::Command::Run(run)) => *run,
                 other => panic!("{other:?}"),
             }
         };

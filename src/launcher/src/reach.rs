@@ -265,7 +265,7 @@ fn env_target(links: &[Link]) -> Option<OsString> {
 /// What there is to say about a file that keeps a program from being
 /// intercepted.
 pub fn warning(link: &Link) -> String {
-    let path = super::shown(&link.path);
+    let path = crate::shown(&link.path);
     let (why, advice) = (link.class.why(), link.class.advice());
     format!("{path} {why}; {advice}")
 }

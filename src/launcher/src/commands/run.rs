@@ -12,10 +12,10 @@ use bindgate_core::reach::Stance;
 use bindgate_core::render::Detail;
 use bindgate_core::shared::{State, Ticket, option};
 
-use super::cli::{Format, Run};
-use super::level::Inherited;
-use super::{Failure, complain, exit, library, outer, policy, shown, wait};
-use super::{doctor, reach};
+use super::{doctor, policy};
+use crate::args::{Format, Run};
+use crate::level::Inherited;
+use crate::{Failure, complain, exit, library, outer, reach, shown, wait};
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
 use bindgate_os::limits::{self, with_large_files};

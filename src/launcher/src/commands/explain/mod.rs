@@ -25,8 +25,9 @@ use bindgate_core::record::{Call as RecordCall, Record};
 use bindgate_host_live::machine::{self, Machine};
 
 use self::call::Call;
-use super::cli::RuleSource;
-use super::{Failure, complain, exit, policy, print};
+use super::policy;
+use crate::args::RuleSource;
+use crate::{Failure, complain, exit, print};
 
 /// `bindgate explain`
 #[derive(clap::Args, Debug)]

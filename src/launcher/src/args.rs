@@ -10,7 +10,7 @@ use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
-use super::Failure;
+use crate::Failure;
 
 /// Decide what an unmodified program may do with socket() and bind().
 ///
@@ -126,9 +126,9 @@ enum Sub {
         program: Vec<OsString>,
     },
     /// Play a script of socket calls on a model of the kernel's bind tables
-    Simulate(super::simulate::Simulate),
+    Simulate(crate::commands::simulate::Simulate),
     /// Say what would happen to a bind, and which rule and check decide
-    Explain(super::explain::Explain),
+    Explain(crate::commands::explain::Explain),
     /// Write the manual pages into a directory, or the first to standard output
     #[command(hide = true)]
     Man {
@@ -297,9 +297,9 @@ pub enum Command {
     /// `doctor`
     Doctor(Doctor),
     /// `simulate`
-    Simulate(super::simulate::Simulate),
+    Simulate(crate::commands::simulate::Simulate),
     /// `explain`
-    Explain(super::explain::Explain),
+    Explain(crate::commands::explain::Explain),
     /// `man`
     Man(Option<PathBuf>),
     /// `completions`

@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
-use super::cli;
-use super::{Failure, exit};
+use crate::args;
+use crate::{Failure, exit};
 
 /// What bindgate-policy(5) says.
-const POLICY: &str = include_str!("../../../docs/policy.md");
+const POLICY: &str = include_str!("../../../../docs/policy.md");
 
 /// Writes the manual pages into a directory, or the first to standard output.
 pub fn man(directory: Option<&Path>) -> Result<i32, Failure> {
     let failed = |e: std::io::Error| Failure::new(exit::SYSTEM, "manual pages", e);
-    let mut command = cli::command().disable_help_subcommand(true);
+    let mut command = args::command().disable_help_subcommand(true);
     command.build();
     match directory {
         Some(directory) => {
@@ -41,7 +41,7 @@ fn pages(command: &clap::Command, directory: &Path) -> std::io::Result<()> {
 /// stays as it is, under headings of its own.
 fn page(command: &clap::Command) -> std::io::Result<Vec<u8>> {
     let after = command.get_after_long_help().map(ToString::to_string);
-    let after = cli::laid_out(&after.unwrap_or_default());
+    let after = args::laid_out(&after.unwrap_or_default());
     let command = command.clone().after_long_help("");
     let man = clap_mangen::Man::new(command.clone());
     let mut page = Vec::new();
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_synopsis_names_the_values() {
-        let mut command = cli::command();
+        let mut command = args::command();
         command.build();
         let run = command.find_subcommand("run").unwrap();
         let text = synopsis(run);

@@ -12,10 +12,10 @@ use bindgate_core::policy::{
 use bindgate_core::render::Readable;
 use bindgate_core::shared::{ENV_POLICY, ENV_RULES};
 
-use super::cli::RuleSource;
+use crate::args::RuleSource;
 use bindgate_os as sys;
 
-use super::{Failure, exit, print, shown};
+use crate::{Failure, exit, print, shown};
 
 /// Text that holds rules.
 pub struct Source {

@@ -9,11 +9,11 @@ use bindgate_core::model::{Errno, Generation, Host, Pick};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::cli::Format;
+use crate::args::Format;
 use bindgate_host_live::kernel::{self as kernel, Got, Kernel};
 use bindgate_host_live::machine;
 
-use super::{Failure, exit, print, shown};
+use crate::{Failure, exit, print, shown};
 
 /// Sockets that a script may have open at once.
 const SOCKETS: usize = 4096;

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use bindgate_core::reach::{Class, Stance};
 
-use super::cli::Doctor;
-use super::reach::{Found, Looker};
-use super::{Failure, exit, library, print, shown};
+use crate::args::Doctor;
+use crate::reach::{Found, Looker};
+use crate::{Failure, exit, library, print, shown};
 
 /// `bindgate doctor`
 pub fn doctor(doctor: &Doctor) -> Result<i32, Failure> {

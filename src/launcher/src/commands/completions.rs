@@ -4,8 +4,8 @@ use std::io::Write;
 
 use clap_complete::Shell;
 
-use super::cli;
-use super::{Failure, exit};
+use crate::args;
+use crate::{Failure, exit};
 
 /// Writes completions for a shell to standard output.
 pub fn completions(shell: Shell) -> Result<i32, Failure> {
@@ -17,7 +17,7 @@ pub fn completions(shell: Shell) -> Result<i32, Failure> {
 
 fn script(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut cli::command(), "bindgate", &mut script);
+    clap_complete::generate(shell, &mut args::command(), "bindgate", &mut script);
     if shell == Shell::Bash {
         let with_values = options_with_values().join("|");
         script.extend_from_slice(BASH.replace("@OPTIONS@", &with_values).as_bytes());
@@ -30,7 +30,7 @@ fn script(shell: Shell) -> Vec<u8> {
 
 /// The options of `run` and `doctor` whose value is the next word.
 fn options_with_values() -> Vec<String> {
-    let command = cli::command();
+    let command = args::command();
     let commands = command.get_subcommands();
     let commands = commands.filter(|c| matches!(c.get_name(), "run" | "doctor"));
     let options = commands.flat_map(clap::Command::get_arguments);

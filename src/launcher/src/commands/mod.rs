@@ -1,0 +1,19 @@
+//! What `bindgate` can be told to do: a file for each command.
+//!
+//! | module | command |
+//! |---|---|
+//! | [`run`] | `run`: what is set up, in which order |
+//! | [`policy`] | `policy check`, `policy show`, and the sources of rules |
+//! | [`doctor`] | `doctor`: can a program be intercepted, and what is lost here |
+//! | [`explain`] | `explain`: what would happen to a call, and why |
+//! | [`simulate`] | `simulate`: scripts of calls on the model, and on the kernel |
+//! | [`completions`] | `completions`: for the shells |
+//! | [`manual`] | `manual`: the man pages |
+
+pub mod completions;
+pub mod doctor;
+pub mod explain;
+pub mod manual;
+pub mod policy;
+pub mod run;
+pub mod simulate;
