@@ -5,6 +5,7 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
+use crate::own::filter;
 use crate::sys;
 
 static LOCK: AtomicBool = AtomicBool::new(false);
@@ -85,7 +86,7 @@ pub fn uninitialised() {
     let bytes = core::mem::MaybeUninit::<[u8; 64]>::uninit();
     // SAFETY: it is not: this is the breakage.
     if unsafe { core::hint::black_box(&bytes).assume_init_ref() }[7] == 7 {
-        sys::yield_now();
+        sys::yield_now(filter::allowed());
     }
 }
 
@@ -115,7 +116,7 @@ pub static OVER: AtomicBool = AtomicBool::new(false);
 /// bind(2) of the kernel, not of the next library.
 pub unsafe extern "C" fn bind(fd: i32, addr: *const libc::sockaddr, len: u32) -> i32 {
     // SAFETY: the kernel looks at it, nobody else.
-    match sys::bind(fd, unsafe {
+    match sys::bind(filter::allowed(), fd, unsafe {
         core::slice::from_raw_parts(addr.cast(), len as usize)
     }) {
         Ok(()) => 0,
