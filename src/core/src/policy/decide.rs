@@ -271,7 +271,7 @@ impl View<'_> {
         Some(self.outlook(q, &candidates))
     }
 
-    /// The rule that was foreseen, or [`record::RULE_DEFAULT`], if it allows and
+    /// The rule that was foreseen, or [`RULE_DEFAULT`], if it allows and
     /// has no uses to take.
     #[must_use]
     #[inline]
