@@ -128,7 +128,8 @@ def read(path):
             continue
         if image.loads(text):
             continue
-        own = at[0] != '?' and image.made(int(at, 16))
+        # vfork(2) returns twice, so the hook itself makes the program's call.
+        own = at[0] != '?' and image.made(int(at, 16)) and name(text) != 'vfork'
         threads[keys[tid]].append(Call(text, own))
         if name(text) in EXECS and result(text) == '0':
             images[tid] = Image()

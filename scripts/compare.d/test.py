@@ -70,9 +70,9 @@ class Read(unittest.TestCase):
 10 [00007f0000000002] mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_DENYWRITE, 3, 0) = 0x7fff00000000
 10 [00007f0000000002] close(3)       = 0
 10 [00007fff00000100] openat(AT_FDCWD, "/proc/1/fd/5", O_RDWR) = 3
-10 [00007f0000000003] vfork( <unfinished ...>
+10 [00007fff00000300] vfork( <unfinished ...>
 11 [00007fff00000200] close(3)       = 0
-10 [00007f0000000003] <... vfork resumed>) = 11
+10 [00007fff00000300] <... vfork resumed>) = 11
 11 [00007f0000000004] dup(0)         = ? ERESTARTSYS (To be restarted if SA_RESTART is set)
 11 [00007f0000000004] exit_group(0)  = ?
 11 [????????????????] +++ exited with 0 +++
