@@ -6,7 +6,7 @@
 use super::Caller;
 use super::rules::passing;
 use crate::addr::af;
-use crate::policy::{BIND_PORTS, Op, Outlook, View};
+use crate::policy::{BIND_PORTS, Implicit, Op, Outlook, Search, View};
 use crate::record::Words;
 use crate::socket::SocketType;
 
@@ -108,9 +108,12 @@ pub fn foresee(
         Outlook::Open(_) if view.tells_siblings(Op::Bind) || view.needs_user(Op::Bind) => {
             Foresight::Open
         }
-        Outlook::Open(foreseen) => match view.allowed_by(&foreseen) {
-            Some(rule) => Foresight::PassesAsBelieved(rule),
-            None => Foresight::Open,
-        },
+        Outlook::Open(foreseen) => {
+            let settled = view.settled(Op::Bind, Implicit::No, &Search::new(foreseen));
+            match settled.as_ref().and_then(passing) {
+                Some(rule) => Foresight::PassesAsBelieved(rule),
+                None => Foresight::Open,
+            }
+        }
     }
 }

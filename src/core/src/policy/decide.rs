@@ -9,7 +9,7 @@ use super::layout::{CONDITION, condition_flag, entry, rule_flag, section, verb};
 use super::view::{View, upper};
 use super::{Implicit, Op, Verb, conditions, errno, glob};
 use crate::addr::{Addr, UnixName};
-use crate::record::{RULE_DEFAULT, Words};
+use crate::record::Words;
 use crate::socket::KindSet;
 
 /// A question to the policy: one call of a program.
@@ -269,24 +269,6 @@ impl View<'_> {
         };
         self.lists(q.op, q.paths(), &candidates.key, &mut candidates.lists);
         Some(self.outlook(q, &candidates))
-    }
-
-    /// The rule that was foreseen, or [`RULE_DEFAULT`], if it allows and
-    /// has no uses to take.
-    #[must_use]
-    #[inline]
-    pub fn allowed_by(&self, foreseen: &Foreseen) -> Option<u32> {
-        match foreseen.0 {
-            None => None,
-            Some(NONE) => self
-                .default_errno(Op::Bind)
-                .is_none()
-                .then_some(RULE_DEFAULT),
-            Some(rule) => {
-                let word = self.rule_word(rule, 0);
-                (word as u8 == verb::ALLOW && self.uses(rule).is_none()).then_some(rule)
-            }
-        }
     }
 
     /// What can be said before the kernel was asked about the socket and the
