@@ -166,6 +166,14 @@ pub fn attach_filter(
     )
 }
 
+/// An option of the socket itself that is a number of 64 bits.
+#[inline]
+fn number(allowed: Allowed, fd: i32, name: i32) -> Result<u64, Errno> {
+    let mut value = [0; 8];
+    getsockopt(allowed, fd, libc::SOL_SOCKET, name, &mut value)?;
+    Ok(u64::from_ne_bytes(value))
+}
+
 /// `SO_NETNS_COOKIE` of socket(7), Linux 5.14: which network namespace the
 /// socket is in.
 ///
@@ -173,22 +181,7 @@ pub fn attach_filter(
 /// The kernel's.
 pub fn netns_cookie(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
     const SO_NETNS_COOKIE: i32 = 71;
-    let mut value = 0u64;
-    let mut len = 8u32;
-    // SAFETY: the kernel writes to two live locals, as much as `len` says.
-    unsafe {
-        call!(
-            allowed,
-            Call::Getsockopt,
-            libc::SYS_getsockopt,
-            fd,
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            &raw mut value,
-            &raw mut len
-        )?;
-    }
-    Ok(value)
+    number(allowed, fd, SO_NETNS_COOKIE)
 }
 
 /// `SO_COOKIE`: the socket's identity.
@@ -197,22 +190,7 @@ pub fn netns_cookie(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
 /// The kernel's.
 #[inline]
 pub fn cookie(allowed: Allowed, fd: i32) -> Result<u64, Errno> {
-    let mut value = 0u64;
-    let mut len = 8u32;
-    // SAFETY: the kernel writes to two live locals, as much as `len` says.
-    unsafe {
-        call!(
-            allowed,
-            Call::Getsockopt,
-            libc::SYS_getsockopt,
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_COOKIE,
-            &raw mut value,
-            &raw mut len
-        )?;
-    }
-    Ok(value)
+    number(allowed, fd, libc::SO_COOKIE)
 }
 
 /// getsockname(2) into `name`; the name's full length, which may be more than
