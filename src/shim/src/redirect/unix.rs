@@ -154,13 +154,27 @@ fn replace_old(
     )?;
     let bound = move_in(allowed, run, old, new, &placing.real);
     sys::close(allowed, new);
+    note_bound(allowed, run, fd, placing, bound, record)?;
+    became_unix(fd, was);
+    Ok(())
+}
+
+/// Notes what became of the bind of a Unix socket: its cookie and where it is,
+/// or why the kernel refused.
+fn note_bound(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    placing: &Placing,
+    bound: Result<(u64, RawAddr), Errno>,
+    record: &mut Record,
+) -> Result<(), Errno> {
     record.stages |= stage::FORWARD;
     record.flags |= flag::FORWARDED;
     match bound {
         Ok((cookie, real)) => {
             record.used = real;
             table::enter(allowed, run, fd, placing, cookie, real, record.rule);
-            became_unix(fd, was);
             Ok(())
         }
         Err(e) => {
@@ -325,23 +339,10 @@ pub fn bind_in_place(
     if !make_way(allowed, &name) {
         return refused_with(record, Refusal::Path);
     }
-    record.stages |= stage::FORWARD;
-    record.flags |= flag::FORWARDED;
-    let bound = sys::bind(allowed, fd, placing.real.bytes());
-    match bound.and_then(|()| name::local(allowed, fd)) {
-        Ok(real) => {
-            record.used = real;
-            let cookie = placing.socket.cookie;
-            table::enter(allowed, run, fd, placing, cookie, real, record.rule);
-            Ok(())
-        }
-        Err(e) => {
-            record.used = placing.real;
-            record.kernel = e.0;
-            record.check = Check::UnixBind;
-            Err(e)
-        }
-    }
+    let bound = sys::bind(allowed, fd, placing.real.bytes())
+        .and_then(|()| name::local(allowed, fd))
+        .map(|real| (placing.socket.cookie, real));
+    note_bound(allowed, run, fd, placing, bound, record)
 }
 
 /// Connects a Unix socket that is in the place of a vsock one to where the peer
