@@ -299,8 +299,9 @@ impl View<'_> {
                 }
                 let any = e & entry::ANY_KIND != 0;
                 open |= e & entry::ALLOWS == 0 || (kinds == 0 && !any);
-                // A user, or a note: not for `first` to say.
-                more |= e & entry::PLAIN == 0 || e & entry::NOTE != 0;
+                // A user, or a note: not for `first` to say. What else a rule
+                // says that is not plain was asked just now.
+                more |= e & entry::NOTE != 0 || e & entry::PLAIN == 0 && self.has_user(rule);
                 if any || (e & kinds != 0 && self.has_protocol(rule, e, q.kinds)) {
                     first = first.min(rule);
                 }
@@ -650,6 +651,11 @@ impl View<'_> {
                 Some(c) => self.condition(c, q.paths()),
                 None => true,
             }
+    }
+
+    /// Returns whether the rule says `user`.
+    fn has_user(&self, rule: u32) -> bool {
+        (self.rule_word(rule, 0) >> 8) as u8 & rule_flag::USER != 0
     }
 
     /// Returns whether the rule says `for`.
