@@ -1,6 +1,8 @@
 //! What the log says that the model had expected of a bind.
 
 use std::net::{TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
@@ -11,6 +13,7 @@ use support::{Below, Outcome, Run, Way, in_net, log::Record, outside, same};
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("binds are predicted, and differences marked", predicted),
+        Trial::test("binds of names are predicted", names),
         Trial::test("bind table: the run's own socket is its own", own),
         Trial::test("bind table: root dropped right after the bind", dropped),
         Trial::test("bind table: two devices do not collide", devices),
@@ -53,8 +56,7 @@ try:
     kept[0].bind(('127.0.0.1', 20104))
 except OSError:
     pass
-bind(tcp, '\\0bindgate-predicted', family=socket.AF_UNIX)
-until_logged(8)
+until_logged(7)
 ";
 
 fn binds(outcome: &Outcome) -> Vec<Record> {
@@ -102,12 +104,6 @@ fn predicted() -> Result<(), Failed> {
             ("ok", false, Value::Null, nobody()),
             // So was the first bind.
             ("EINVAL", false, Value::Null, nobody()),
-            (
-                "unknown",
-                false,
-                json!("names of this family are not followed"),
-                nobody(),
-            ),
         ];
         let binds = binds(&outcome);
         same(
@@ -126,6 +122,96 @@ fn predicted() -> Result<(), Failed> {
         let (first, second) = (&binds[0].0, &binds[1].0["holder"]);
         if second["pid"] != first["pid"] || second["since"] != first["time"] {
             return Err(format!("{first}\n{second}").into());
+        }
+        Ok(())
+    })
+}
+
+/// Binds names of Unix, netlink and vsock, and an address of a raw socket.
+const NAMES: &str = r"
+import os, socket
+kept = []
+def bind(family, kind, address, protocol=0, again=None):
+    s = again
+    if s is None:
+        s = socket.socket(family, kind, protocol)
+    try:
+        s.bind(address)
+    except OSError:
+        pass
+    kept.append(s)
+    return s
+unix, stream = socket.AF_UNIX, socket.SOCK_STREAM
+first = bind(unix, stream, '\0bindgate-predicted')
+bind(unix, stream, '\0bindgate-predicted')
+bind(unix, socket.SOCK_DGRAM, '\0bindgate-predicted')
+bind(unix, stream, '\0bindgate-elsewhere', again=first)
+bind(unix, stream, '\0bindgate-outside')
+bind(unix, stream, 'name')
+bind(unix, stream, 'name')
+os.unlink('name')
+bind(unix, stream, 'name')
+open('file', 'w').close()
+bind(unix, stream, 'file')
+bind(unix, stream, 'absent/name')
+bind(unix, stream, '')
+netlink, raw = socket.AF_NETLINK, socket.SOCK_RAW
+bind(netlink, raw, (77777, 0))
+bind(netlink, raw, (77777, 0))
+bind(netlink, raw, (0, 0))
+until_logged(14)
+";
+
+/// Answer, and who has the name.
+fn names() -> Result<(), Failed> {
+    in_net(|| {
+        let outside = SocketAddr::from_abstract_name("bindgate-outside")?;
+        let _outside = UnixListener::bind_addr(&outside)?;
+        let run = python(NAMES);
+        let outcome = run.way(Way::Run).logged().spawn().wait();
+        let binds = binds(&outcome);
+        let ours = |at: usize| {
+            let pid = binds.get(at).map(|r| r.0["pid"].clone());
+            let since = binds.get(at).map(|r| r.0["time"].clone());
+            json!({"in_run": true, "gone": false, "state": "bound", "pid": pid, "since": since})
+        };
+        let is_told = Below::everywhere().is_none();
+        let expected = [
+            ("ok", Value::Null),
+            ("EADDRINUSE", ours(0)),
+            ("ok", Value::Null),
+            ("EINVAL", Value::Null),
+            (
+                "EADDRINUSE",
+                json!({
+                    "in_run": false, "gone": false, "state": "listening",
+                    "pid": is_told.then(std::process::id),
+                }),
+            ),
+            ("ok", Value::Null),
+            ("EADDRINUSE", ours(5)),
+            ("ok", Value::Null),
+            ("EADDRINUSE", Value::Null),
+            ("ENOENT", Value::Null),
+            ("ok", Value::Null),
+            ("ok", Value::Null),
+            ("EADDRINUSE", ours(11)),
+            ("ok", Value::Null),
+        ];
+        same(
+            &expected.len().to_string(),
+            &binds.len().to_string(),
+            &outcome.seen(),
+        )?;
+        for (record, (answer, holder)) in binds.iter().zip(expected) {
+            let p = &record.0["predicted"];
+            let is_so = p["answer"] == answer && p["differs"] == false && p["why"].is_null();
+            if !is_so || record.0["errno"] != p["answer"] && answer != "ok" {
+                return Err(format!("{answer}, not\n{}", record.0).into());
+            }
+            if !holds(&record.0["holder"], &holder) {
+                return Err(format!("{holder}, not\n{}", record.0).into());
+            }
         }
         Ok(())
     })

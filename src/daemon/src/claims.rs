@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bindgate_core::addr::RawAddr;
+use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{Cred, SockId};
 use bindgate_core::record::{Record, Verdict, flag};
 use bindgate_core::shared::door::{Answer, Claim, Holder};
@@ -132,6 +133,7 @@ fn virtual_bind(claim: &Claim) -> Bind<'_> {
             ..Cred::ROOT
         },
         by: (claim.process, claim.fd),
+        path: PathState::Free,
     }
 }
 
@@ -174,6 +176,7 @@ pub fn recorded(space: &mut Space, r: &Record, owner: impl FnOnce() -> Owner) {
             device: r.device,
             cred: Cred::ROOT,
             by: (r.process, r.fd),
+            path: PathState::Free,
         };
         space.virt.bind(&bind, 0, || Owner {
             elsewhere: Some(Box::new(r.used)),

@@ -10,13 +10,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
+use bindgate_core::addr::{Addr, UnixKind, af};
 use bindgate_core::errno::{EACCES, EADDRINUSE};
-use bindgate_core::model::{Cred, Errno};
+use bindgate_core::model::linux::PathState;
+use bindgate_core::model::{Cred, Errno, Step, table_of};
 use bindgate_core::record::{Call, Record, Verdict, flag};
 use bindgate_core::render::{Answer, HolderState, Predicted};
-use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
-use bindgate_host_live::{machine, processes};
+use bindgate_core::socket::{BindOptions, SocketType};
+use bindgate_host_live::kernel::path;
+use bindgate_host_live::machine::{self, UnixSocket};
+use bindgate_host_live::processes;
 use bindgate_os::Instant;
 
 use super::alive::Alive;
@@ -33,13 +36,11 @@ const FRESH_IN_DOUBT: Duration = Duration::from_millis(100);
 const QUESTIONS: u32 = 20;
 /// Looks through the open files of all processes in a second.
 const LOOKS: u32 = 4;
-/// Names of other families that are remembered.
-const NAMES: usize = 4096;
 
 mod why {
     pub const ELSEWHERE: &str = "not asked of the kernel at a known address";
     pub const NO_KIND: &str = "the socket's kind was not asked";
-    pub const FAMILY: &str = "names of this family are not followed";
+    pub const FAMILY: &str = "the model does not know sockets of this kind";
     pub const GONE: &str =
         "the process could not be looked at: it had ended, or belongs to somebody else";
     pub const NETWORK: &str = "the process is in a network namespace that cannot be looked into";
@@ -48,6 +49,9 @@ mod why {
     pub const BUSY: &str = "sock_diag was not asked: 20 questions a second at most";
     pub const DIAG: &str = "sock_diag did not answer";
     pub const FREE: &str = "whoever held the port has left it";
+    pub const LEFT: &str = "whoever had the name has left it";
+    pub const OUTSIDE: &str = "whoever outside the run has such a name cannot be asked for";
+    pub const FILES: &str = "the file system says something else by now";
     pub const ALLOWED: &str = "an option of the socket allows the address, or it was there then";
     pub const CAME: &str = "the address was there then";
     pub const REFUSED: &str =
@@ -100,8 +104,6 @@ pub struct Predictor {
     open: HashMap<u32, u32>,
     /// About when the record was read that is looked at.
     now: Instant,
-    /// Sockets of other families than IP's, by their addresses.
-    names: HashMap<Vec<u8>, Owner>,
     nobody: Arc<[u8]>,
 }
 
@@ -114,7 +116,6 @@ impl Predictor {
             looks: Limit::of(LOOKS),
             open: HashMap::new(),
             now: Instant::now(),
-            names: HashMap::new(),
             nobody: Arc::from([]),
         }
     }
@@ -163,7 +164,7 @@ impl Predictor {
         if is_bind {
             claims::recorded(space, r, owner);
             if r.flags & flag::FORWARDED != 0 {
-                let judged = self.judge(r, caller, space, alive, &owner);
+                let judged = self.judge(r, caller, space, alive, &owner, asked);
                 known = match judged {
                     Ok(known) => known,
                     Err(why) => Known {
@@ -173,9 +174,6 @@ impl Predictor {
                 };
                 if r.call != Call::Bind {
                     known.predicted = None;
-                }
-                if r.errno == EADDRINUSE && known.holder.is_none() && asked {
-                    known.holder = self.by_name(r, space, alive);
                 }
             } else if r.holder != 0 {
                 let id = space.virt.by_cookie(r.holder);
@@ -195,6 +193,7 @@ impl Predictor {
         space: &mut Space,
         alive: &Alive,
         owner: &dyn Fn() -> Owner,
+        asked: bool,
     ) -> Result<Known, &'static str> {
         let kind = SocketType {
             domain: r.domain,
@@ -209,14 +208,29 @@ impl Predictor {
         if kind.ty == 0 {
             return Err(why::NO_KIND);
         }
-        let followed = matches!(kind.domain, af::INET | af::INET6)
-            && matches!(
-                (kind.ty, kind.protocol),
-                (ty::STREAM, proto::TCP | proto::MPTCP) | (ty::DGRAM, proto::UDP | proto::UDPLITE)
-            );
-        if !followed {
-            self.follow_name(r, owner);
-            return Err(why::FAMILY);
+        let bind = |caller: Option<Caller>| {
+            let who = caller.unwrap_or(NOBODY);
+            // What was not refused for want of it shows that it was there.
+            let net_bind_service = who.net_bind_service || r.kernel != EACCES;
+            Bind {
+                kind,
+                addr,
+                options: r.options,
+                device: r.device,
+                cred: Cred {
+                    net_bind_service,
+                    init_net_bind_service: net_bind_service,
+                    net_raw: true,
+                    tgid: r.pid,
+                    ..Cred::user(who.uid)
+                },
+                by: (r.process, r.fd),
+                path: PathState::Free,
+            }
+        };
+        if table_of(kind).is_none() {
+            space.refresh(FRESH, self.now);
+            return self.judge_name(r, caller, space, alive, bind(caller), owner, asked);
         }
         if addr.bytes().len() < 16 {
             return Err(why::ELSEWHERE);
@@ -226,22 +240,6 @@ impl Predictor {
             _ => return Err(why::SOCKET),
         };
         let granted = r.kernel == 0;
-        let bind = |caller: Option<Caller>| {
-            let who = caller.unwrap_or(NOBODY);
-            Bind {
-                kind,
-                addr,
-                options: r.options,
-                device: r.device,
-                cred: Cred {
-                    // What was not refused for want of it shows that it was there.
-                    net_bind_service: who.net_bind_service || r.kernel != EACCES,
-                    net_raw: true,
-                    ..Cred::user(who.uid)
-                },
-                by: (r.process, r.fd),
-            }
-        };
         space.refresh(FRESH, self.now);
         let mut said = space.table.bind(&bind(caller), r.kernel, owner);
         if !agrees(said.result, r.kernel) && said.result != Err(Errno::EADDRINUSE) {
@@ -360,75 +358,145 @@ impl Predictor {
         held
     }
 
-    /// A socket of another family than IP's is bound: whose name it is.
-    fn follow_name(&mut self, r: &Record, owner: &dyn Fn() -> Owner) {
-        if r.kernel != 0 {
-            return;
+    /// A bind of a socket that has no port of TCP's or UDP's: of a name, or of
+    /// an address that any number can share.
+    #[allow(clippy::too_many_arguments)]
+    fn judge_name(
+        &mut self,
+        r: &Record,
+        caller: Option<Caller>,
+        space: &mut Space,
+        alive: &Alive,
+        mut bind: Bind<'_>,
+        owner: &dyn Fn() -> Owner,
+        asked: bool,
+    ) -> Result<Known, &'static str> {
+        bind.path = match bind.addr.read() {
+            // The kernel has made the file.
+            Some(Addr::Unix(name)) if name.kind == UnixKind::Path && r.kernel != 0 => {
+                let caller = caller.ok_or(why::GONE)?;
+                path_state(name.bytes(), caller).ok_or(why::GONE)?
+            }
+            _ => PathState::Free,
+        };
+        let said = space.table.bind(&bind, r.kernel, owner);
+        if matches!(said.step, None | Some(Step::NotModelled)) {
+            return Err(why::FAMILY);
         }
-        if self.names.len() >= NAMES {
-            self.names.clear();
-        }
-        self.names.insert(name_key(r, &r.used), owner());
-    }
-
-    /// Who has a name of another family than IP's.
-    fn by_name(&mut self, r: &Record, space: &Space, alive: &Alive) -> Option<Held> {
-        let addr = r.asked;
-        let own = self.names.get(&name_key(r, &addr)).cloned();
-        if r.domain != af::UNIX {
-            let owner = own?;
-            let gone = alive.is_dead(owner.process);
-            return Some(Held {
-                owner,
-                addr,
-                state: HolderState::Bound,
-                gone,
+        let in_use = r.kernel == EADDRINUSE;
+        let holder = match in_use && asked {
+            true => self.has_name(&bind, said, space, alive),
+            false => None,
+        };
+        let predicted = Predicted {
+            differs: false,
+            ..plain(said)
+        };
+        if agrees(said.result, r.kernel) {
+            return Ok(Known {
+                predicted: Some(predicted),
+                holder,
             });
         }
-        let Some(Addr::Unix(name)) = addr.read() else {
+        match (&holder, bind.kind.domain) {
+            // Somebody outside the run, whom the table does not know.
+            (Some(_), _) => {
+                return Ok(Known {
+                    predicted: Some(Predicted {
+                        answer: Answer::Fails(Errno::EADDRINUSE),
+                        step: Some(Step::UnixAbstractInUse),
+                        ..predicted
+                    }),
+                    holder,
+                });
+            }
+            (None, af::UNIX) if in_use => return Err(why::LEFT),
+            (None, _) if in_use => return Err(why::OUTSIDE),
+            _ => {}
+        }
+        if !space.is_known {
+            return Err(why::NETWORK);
+        }
+        if said.result.is_err()
+            && bind
+                .addr
+                .read()
+                .is_some_and(|a| space.left_out.concerns(&a))
+        {
+            return Err(why::LEFT_OUT);
+        }
+        let meaning = match Errno::from_linux(i32::from(r.kernel)) {
+            _ if bind.kind.domain == af::UNIX => return Err(why::FILES),
+            _ if r.kernel == 0 => why::CAME,
+            Some(Errno::EACCES | Errno::EPERM) => why::REFUSED,
+            Some(Errno::EADDRNOTAVAIL | Errno::ENODEV) => why::ADDRESS,
+            _ => return Err(why::SOCKET),
+        };
+        caller.ok_or(why::GONE)?;
+        Ok(Known {
+            predicted: Some(Predicted {
+                differs: true,
+                why: Some(meaning),
+                ..predicted
+            }),
+            holder: None,
+        })
+    }
+
+    /// Who has the name: the table's owner, or whoever `/proc` shows.
+    fn has_name(
+        &mut self,
+        bind: &Bind<'_>,
+        said: Said,
+        space: &mut Space,
+        alive: &Alive,
+    ) -> Option<Held> {
+        let own = said.holder.and_then(|id| space.table.held(id));
+        if bind.kind.domain != af::UNIX {
+            let held = own?;
+            let gone = alive.is_dead(held.owner.process);
+            return Some(Held { gone, ..held });
+        }
+        let Some(Addr::Unix(name)) = bind.addr.read() else {
             return None;
         };
+        let is_abstract = name.kind == UnixKind::Abstract;
         let mut wanted = name.bytes().to_vec();
-        if name.kind == UnixKind::Abstract {
+        if is_abstract {
             wanted.insert(0, b'@');
         }
         let all = space.within(machine::unix_sockets).unwrap_or_default();
-        let found = all.iter().find(|s| s.name == wanted);
-        let state = match found {
-            Some(s) if s.listens => HolderState::Listening,
-            _ => HolderState::Bound,
+        // A socket of another type may have the same abstract name.
+        let has = |s: &&UnixSocket| s.name == wanted && (!is_abstract || s.ty == bind.kind.ty);
+        let Some(found) = all.iter().find(has) else {
+            // A file without a socket.
+            return own.map(|held| Held { gone: true, ..held });
         };
-        let owner = match (own, found) {
-            (Some(own), Some(s)) => Owner {
-                inode: s.inode,
-                ..own
+        let state = match found.listens {
+            true => HolderState::Listening,
+            false => HolderState::Bound,
+        };
+        let owner = match own {
+            Some(held) => Owner {
+                inode: found.inode,
+                ..held.owner
             },
-            (None, Some(s)) => Owner {
+            None => Owner {
                 process: 0,
                 pid: 0,
                 fd: -1,
                 uid: None,
                 program: self.nobody.clone(),
                 cookie: 0,
-                inode: s.inode,
+                inode: found.inode,
                 since_ns: 0,
                 in_run: false,
                 elsewhere: None,
             },
-            // A file without a socket.
-            (Some(own), None) => {
-                return Some(Held {
-                    owner: own,
-                    addr,
-                    state: HolderState::Bound,
-                    gone: true,
-                });
-            }
-            (None, None) => return None,
         };
         let held = Held {
             owner,
-            addr,
+            addr: *bind.addr,
             state,
             gone: false,
         };
@@ -436,11 +504,18 @@ impl Predictor {
     }
 }
 
-/// What a name is found by: its family's tables keep protocols apart.
-fn name_key(r: &Record, addr: &RawAddr) -> Vec<u8> {
-    let mut key = addr.bytes().to_vec();
-    key.extend(r.protocol.to_ne_bytes());
-    key
+/// What the file system says of a path that the process binds to, by its root
+/// and its working directory. `None` if these cannot be looked at.
+fn path_state(path: &[u8], caller: Caller) -> Option<PathState> {
+    let start = match path.first() {
+        Some(b'/') => "root",
+        _ => "cwd",
+    };
+    let start = format!("/proc/{}/{start}/", caller.pid);
+    std::fs::metadata(&start).ok()?;
+    let mut full = start.into_bytes();
+    full.extend(path);
+    Some(path::path_state(&full, caller.uid))
 }
 
 fn plain(said: Said) -> Predicted {

@@ -11,6 +11,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{
     Ask, Cred, Errno, Fd, Host, Net, Outside, OwnedNet, Pick, Pointer, SockId, State, Step, Table,
     conflict, overlapping, table_of,
@@ -110,6 +111,8 @@ pub struct Bind<'a> {
     pub cred: Cred,
     /// The slot and the descriptor.
     pub by: (u32, i32),
+    /// What the file system says of a Unix path.
+    pub path: PathState,
 }
 
 impl Bind<'_> {
@@ -217,6 +220,10 @@ impl BindTable {
             return said;
         }
         let granted = kernel == 0;
+        if granted && let Some(before) = self.net.net().owner_of_path(b.addr.bytes()) {
+            // Its file was unlinked, or is that of another root.
+            self.leave(before);
+        }
         let Some(id) = self.open(b) else {
             return Said {
                 result: Ok(()),
@@ -269,6 +276,7 @@ impl BindTable {
         if kernel == Errno::EINVAL.linux() && net.get(before).kind == b.kind {
             let pick = Pick::Random(0);
             let to = Pointer::to(b.addr.bytes());
+            net.path = b.path;
             let answer = net.bind(Fd::Socket(before), to, &b.cred, pick);
             return Some(Said {
                 result: answer.result,
@@ -291,7 +299,9 @@ impl BindTable {
     fn try_bind(&mut self, id: SockId, b: &Bind<'_>) -> Said {
         let to = Pointer::to(b.addr.bytes());
         let pick = Pick::Random(1);
-        let answer = self.net.net().bind(Fd::Socket(id), to, &b.cred, pick);
+        let mut net = self.net.net();
+        net.path = b.path;
+        let answer = net.bind(Fd::Socket(id), to, &b.cred, pick);
         Said {
             result: answer.result,
             step: answer.trail.last(),

@@ -5,7 +5,7 @@ use super::host::Cred;
 use super::linux::inet_rcv_saddr_equal;
 use super::net::{Asker, Net, SockId, State, Table, mapped, meet};
 use super::{Fd, Opt, Pick, Pointer};
-use crate::addr::{Addr, af};
+use crate::addr::{Addr, UnixKind, af};
 use crate::socket::{BindOptions, SocketType, proto};
 
 /// A bind that somebody wants to make, as far as a conflict depends on it.
@@ -108,6 +108,15 @@ impl Net<'_> {
             let _ = self.setsockopt(id, device, cred);
         }
         Some(id)
+    }
+
+    /// The socket that was bound to the Unix path of this address last.
+    #[must_use]
+    pub fn owner_of_path(&self, addr: &[u8]) -> Option<SockId> {
+        match Addr::read(addr)? {
+            Addr::Unix(name) if name.kind == UnixKind::Path => self.unix_find_path(name.bytes()),
+            _ => None,
+        }
     }
 
     /// The owners of a port.

@@ -29,6 +29,7 @@ fn bind(addr: &RawAddr, by: (u32, i32)) -> Bind<'_> {
         device: 0,
         cred: Cred::ROOT,
         by,
+        path: PathState::Free,
     }
 }
 

@@ -123,7 +123,11 @@ impl Net<'_> {
     fn unix_bind_bsd(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
         let path = name.split(|&b| b == 0).next().unwrap_or(&[]);
         match self.path {
-            PathState::Exists => return cx.fail(Step::UnixPathExists, Errno::EADDRINUSE),
+            PathState::Exists => {
+                // Whose file it is, if it is a socket's that is known.
+                cx.holder = self.unix_find_path(path);
+                return cx.fail(Step::UnixPathExists, Errno::EADDRINUSE);
+            }
             PathState::Refused(e) => return cx.fail(Step::UnixPathRefused, e),
             PathState::Free | PathState::Elsewhere => {}
         }
@@ -144,7 +148,7 @@ impl Net<'_> {
     }
 
     /// `unix_find_socket_byinode`, by the path that leads there.
-    pub(super) fn unix_find_path(&self, path: &[u8]) -> Option<SockId> {
+    pub(in crate::model) fn unix_find_path(&self, path: &[u8]) -> Option<SockId> {
         let (hash, addr) = key(PATH, path);
         self.at_addr(Table::Unix, hash, addr)
             .find(|(_, s)| s.is_path(path))
