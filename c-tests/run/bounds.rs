@@ -100,7 +100,7 @@ fn explained() -> Result<(), Failed> {
         let seen = run.spawn().wait();
         same("exit 0", &seen.status, &seen.seen())?;
         let models = models_of(&seen.stdout);
-        let models = models.map(|m| (!m.starts_with("not known")).then_some(m));
+        let models = models.map(|m| (!m.starts_with("unknown: ")).then_some(m));
         let wanted = calls.map(|(_, model)| model);
         same(
             &format!("{wanted:?}"),
@@ -163,7 +163,7 @@ for a in sys.argv[1:]:
             let seen = run.spawn().wait();
             let mut models = String::new();
             for (line, real) in models_of(&seen.stdout).zip(kernel.stdout.lines()) {
-                let known = !line.starts_with("not known") || !unknown;
+                let known = !line.starts_with("unknown: ") || !unknown;
                 models += if known { line } else { real };
                 models.push('\n');
             }

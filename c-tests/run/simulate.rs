@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         Trial::test("simulate --kernel refuses jails", jailed),
         Trial::test("simulate: an expectation that is not met", unmet),
+        Trial::test("simulate: what the model does not know", unknown),
         Trial::test("simulate: what cannot be read", broken),
         Trial::test("simulate: comments and blanks", words),
         Trial::test("simulate: a script with a byte order mark", marked),
@@ -210,6 +211,33 @@ fn unmet() -> Result<(), Failed> {
     if !seen.stdout.contains("  ! line 2: expected EACCES") {
         return Err(seen.seen().into());
     }
+    Ok(())
+}
+
+/// Unknown is no error, meets no expectation and is no difference.
+fn unknown() -> Result<(), Failed> {
+    let script = "host kernel linux 6.18\ns = socket tcp6\n\
+                  connect s [fe80::9%2]:80   expect EOPNOTSUPP\n";
+    let seen = simulate(&[], script, 0);
+    same("exit 1", &seen.status, &seen.seen())?;
+    if !seen
+        .stdout
+        .contains(" unknown: the model does not know this\n  ! line 3: expected")
+    {
+        return Err(seen.seen().into());
+    }
+    let seen = simulate(&["--both"], script, 0);
+    let marked = |l: &str| l.starts_with("? ") && l.contains("unknown");
+    if !seen.stdout.lines().any(marked) {
+        return Err(seen.seen().into());
+    }
+    let rows = json(&simulate(&["--both", "--format", "json"], script, 0))?;
+    let row = rows.last().ok_or("no rows")?;
+    same("\"unknown\"", &row["model"]["result"].to_string(), "result")?;
+    let reason = row["model"]["reason"].to_string();
+    same("\"the model does not know this\"", &reason, "reason")?;
+    same("null", &row["differs"].to_string(), "differs")?;
+    same("false", &row["met"].to_string(), "met")?;
     Ok(())
 }
 

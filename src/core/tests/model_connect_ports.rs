@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use bindgate_core::addr::Addr;
 use bindgate_core::model::script::{Player, parse};
-use bindgate_core::model::{Errno, Generation, Host, Pick};
+use bindgate_core::model::{Errno, Generation, Host, No, Pick};
 
 const LOW: u16 = 40001;
 
@@ -65,7 +65,7 @@ fn as_the_kernel_walks() {
                 let last = script.lines.iter().map(play).last().expect("a call");
                 let got = match (last.result, last.name) {
                     (Ok(()), Some(Addr::Inet { port, .. })) => Some(port - LOW),
-                    (Err(Errno::EADDRNOTAVAIL), _) => None,
+                    (Err(No::Errno(Errno::EADDRNOTAVAIL)), _) => None,
                     other => panic!("{other:?}"),
                 };
                 // What can be drawn is believed; instead of anything else the

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bindgate_core::addr::{Addr, af};
 use bindgate_core::model::host::{Cred, VsockHost};
 use bindgate_core::model::script::{Expect, Player, Script, parse};
-use bindgate_core::model::{Errno, Fd, Generation, Host, OwnedNet, Pick, Pointer};
+use bindgate_core::model::{Errno, Fd, Generation, Host, No, OwnedNet, Pick, Pointer};
 
 fn facts() -> BTreeMap<String, String> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/facts");
@@ -33,7 +33,7 @@ fn unmet(script: &Script) -> Vec<String> {
         let outcome = player.play(script, line, Pick::Random(7));
         let met = match &line.expect {
             None | Some(Expect::Ok) => outcome.result.is_ok(),
-            Some(Expect::Fails(e)) => outcome.result == Err(*e),
+            Some(Expect::Fails(e)) => outcome.result == Err((*e).into()),
             Some(Expect::Name(name)) => {
                 outcome.result.is_ok() && outcome.name.is_some_and(|n| n.to_string() == *name)
             }
@@ -95,7 +95,7 @@ fn every_generation_differs_somewhere() {
     }
 }
 
-fn bind(generation: Generation, capability_mode: bool) -> Result<(), Errno> {
+fn bind(generation: Generation, capability_mode: bool) -> Result<(), No> {
     let mut host = Host::loopback(generation);
     host.capability_mode = capability_mode;
     let mut net = OwnedNet::new(host, 4);
@@ -117,7 +117,10 @@ fn bind(generation: Generation, capability_mode: bool) -> Result<(), Errno> {
 #[test]
 fn capability_mode_refuses_bind_since_bindat() {
     assert_eq!(bind(Generation::FreeBsd9_1, true), Ok(()));
-    assert_eq!(bind(Generation::FreeBsd14_3, true), Err(Errno::ECAPMODE));
+    assert_eq!(
+        bind(Generation::FreeBsd14_3, true),
+        Err(Errno::ECAPMODE.into())
+    );
     assert_eq!(bind(Generation::FreeBsd14_3, false), Ok(()));
 }
 
@@ -144,7 +147,7 @@ fn a_host_without_addresses() {
         )
         .result
     };
-    assert_eq!(on(Generation::FreeBsd9_1), Err(Errno::EADDRNOTAVAIL));
+    assert_eq!(on(Generation::FreeBsd9_1), Err(Errno::EADDRNOTAVAIL.into()));
     assert_eq!(on(Generation::FreeBsd14_3), Ok(()));
 }
 

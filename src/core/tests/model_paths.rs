@@ -3,7 +3,7 @@
 
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::script::{Player, parse};
-use bindgate_core::model::{Errno, Generation, Host, Pick, Step};
+use bindgate_core::model::{Errno, Generation, Host, No, Pick, Step};
 
 /// The answer to the last call of a script, and the check that gave it.
 fn last(text: &str, path: Option<PathState>) -> (Option<Errno>, Option<Step>) {
@@ -13,7 +13,10 @@ fn last(text: &str, path: Option<PathState>) -> (Option<Errno>, Option<Step>) {
     for (i, line) in script.lines.iter().enumerate() {
         player.path = path.filter(|_| i + 1 == script.lines.len());
         let outcome = player.play(&script, line, Pick::Random(7));
-        last = (outcome.result.err(), outcome.trail.last());
+        last = (
+            outcome.result.err().and_then(No::errno),
+            outcome.trail.last(),
+        );
     }
     last
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bindgate_core::addr::{Addr, af};
 use bindgate_core::model::host::Cred;
 use bindgate_core::model::script::parse;
-use bindgate_core::model::{Errno, Fd, Generation, Host, Net, Opt, Pick, Pointer, SockId, Step};
+use bindgate_core::model::{
+    Errno, Fd, Generation, Host, Net, No, Opt, Pick, Pointer, SockId, Step,
+};
 
 const SOCKETS: u32 = 20_000;
 
@@ -61,7 +63,7 @@ fn to(ip: u32, port: u16) -> [u8; 16] {
     addr
 }
 
-fn bind(net: &mut Net<'_>, uid: u32, ip: u32, port: u16, lots: u32) -> Result<SockId, Errno> {
+fn bind(net: &mut Net<'_>, uid: u32, ip: u32, port: u16, lots: u32) -> Result<SockId, No> {
     let cred = Cred::user(uid);
     let s = net.socket(2, 1, 0, &cred).result?;
     let bound = net.bind(
@@ -111,7 +113,10 @@ fn work(memory: &Mapped, host: &Host, uid: u32) -> (u32, u32) {
             if let Some(id) = others.get(i as usize % others.len().max(1))
                 && let Addr::Inet { port, .. } = net.getsockname(*id)
             {
-                assert_eq!(bind(net, uid, 0x7f00_0001, port, 0), Err(Errno::EADDRINUSE));
+                assert_eq!(
+                    bind(net, uid, 0x7f00_0001, port, 0),
+                    Err(Errno::EADDRINUSE.into())
+                );
                 refused += 1;
             }
             if i % 3 == 0
@@ -185,7 +190,7 @@ fn a_full_table_says_so() {
         .map(|i| bind(&mut net, 1, 0, 5000 + i, 0).expect("room"))
         .collect();
     let none = net.socket(2, 1, 0, &Cred::ROOT);
-    assert_eq!(none.result, Err(Errno::ENOBUFS));
+    assert_eq!(none.result, Err(No::Unknown(Step::NoRoom)));
     let why = none.trail.last().expect("a check");
     assert_eq!(
         (why.function(), why.what()),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bindgate_core::addr::{Addr, UnixKind, af};
 use bindgate_core::errno::{EACCES, EADDRINUSE};
 use bindgate_core::model::linux::PathState;
-use bindgate_core::model::{Cred, Errno, Step, table_of};
+use bindgate_core::model::{Cred, Errno, No, Step, table_of};
 use bindgate_core::record::{Call, Record, Verdict, flag};
 use bindgate_core::render::{Answer, HolderState, Predicted};
 use bindgate_core::socket::{BindOptions, SocketType};
@@ -242,7 +242,7 @@ impl Predictor {
         let granted = r.kernel == 0;
         space.refresh(FRESH, self.now);
         let mut said = space.table.bind(&bind(caller), r.kernel, owner);
-        if !agrees(said.result, r.kernel) && said.result != Err(Errno::EADDRINUSE) {
+        if !agrees(said.result, r.kernel) && said.result != Err(Errno::EADDRINUSE.into()) {
             // Is what is known still so?
             let refreshed = space.refresh(FRESH_IN_DOUBT, self.now);
             let now = self.callers.of(r.process, alive, FRESH_IN_DOUBT, self.now);
@@ -250,6 +250,9 @@ impl Predictor {
                 caller = now.or(caller);
                 said = space.table.bind(&bind(caller), r.kernel, owner);
             }
+        }
+        if let Err(No::Unknown(why)) = said.result {
+            return Err(why.what());
         }
         if said.result.is_err() && space.left_out.concerns(&at) {
             return Err(why::LEFT_OUT);
@@ -278,7 +281,7 @@ impl Predictor {
             })
         };
         match (said.result, r.kernel) {
-            (Err(Errno::EADDRNOTAVAIL), 0) if !r.options.has(BindOptions::UNKNOWN) => {
+            (Err(No::Errno(Errno::EADDRNOTAVAIL)), 0) if !r.options.has(BindOptions::UNKNOWN) => {
                 differs(why::CAME)
             }
             (Err(_), 0) => differs(why::ALLOWED),
@@ -320,7 +323,7 @@ impl Predictor {
         let in_use = |said: Said, holder: Held| {
             Ok(Known {
                 predicted: Some(plain(Said {
-                    result: Err(Errno::EADDRINUSE),
+                    result: Err(Errno::EADDRINUSE.into()),
                     ..said
                 })),
                 holder: Some(holder),
@@ -380,7 +383,7 @@ impl Predictor {
             _ => PathState::Free,
         };
         let said = space.table.bind(&bind, r.kernel, owner);
-        if matches!(said.step, None | Some(Step::NotModelled)) {
+        if matches!(said.result, Err(No::Unknown(_))) {
             return Err(why::FAMILY);
         }
         let in_use = r.kernel == EADDRINUSE;
@@ -522,17 +525,22 @@ fn plain(said: Said) -> Predicted {
     Predicted {
         answer: match said.result {
             Ok(()) => Answer::Ok,
-            Err(e) => Answer::Fails(e),
+            Err(No::Errno(e)) => Answer::Fails(e),
+            Err(No::Unknown(_)) => Answer::Unknown,
         },
         step: said.step,
         differs: false,
-        why: None,
+        why: match said.result {
+            Err(No::Unknown(why)) => Some(why.what()),
+            _ => None,
+        },
     }
 }
 
-fn agrees(said: Result<(), Errno>, kernel: u16) -> bool {
+fn agrees(said: Result<(), No>, kernel: u16) -> bool {
     match said {
         Ok(()) => kernel == 0,
-        Err(e) => e.linux() == kernel,
+        Err(No::Errno(e)) => e.linux() == kernel,
+        Err(No::Unknown(_)) => false,
     }
 }

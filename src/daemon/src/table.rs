@@ -13,8 +13,8 @@ use std::sync::Arc;
 use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{
-    Ask, Cred, Errno, Fd, Host, Net, Outside, OwnedNet, Pick, Pointer, SockId, State, Step, Table,
-    conflict, overlapping, table_of,
+    Ask, Cred, Errno, Fd, Host, Net, No, Outside, OwnedNet, Pick, Pointer, SockId, State, Step,
+    Table, conflict, overlapping, table_of,
 };
 use bindgate_core::render::HolderState;
 use bindgate_core::socket::{BindOptions, SocketType};
@@ -131,7 +131,7 @@ impl Bind<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Said {
     /// Its answer.
-    pub result: Result<(), Errno>,
+    pub result: Result<(), No>,
     /// The check that decided.
     pub step: Option<Step>,
     /// Who is in the way.
@@ -226,7 +226,7 @@ impl BindTable {
         }
         let Some(id) = self.open(b) else {
             return Said {
-                result: Ok(()),
+                result: Err(No::Unknown(Step::NoRoom)),
                 step: None,
                 holder: None,
             };
@@ -234,7 +234,7 @@ impl BindTable {
         let mut said = self.try_bind(id, b);
         // Whoever stood in the way of what the kernel has granted has gone.
         for _ in 0..STALE {
-            if !granted || said.result != Err(Errno::EADDRINUSE) {
+            if !granted || said.result != Err(Errno::EADDRINUSE.into()) {
                 break;
             }
             match said.holder {
@@ -258,7 +258,7 @@ impl BindTable {
     pub fn ask(&mut self, b: &Bind<'_>) -> Said {
         let Some(id) = self.open(b) else {
             return Said {
-                result: Ok(()),
+                result: Err(No::Unknown(Step::NoRoom)),
                 step: None,
                 holder: None,
             };

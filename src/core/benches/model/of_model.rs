@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::hint::black_box;
 
-use bindgate_core::model::{Cred, Errno, Fd, Net, Opt, Pick, Pointer, SockId};
+use bindgate_core::model::{Cred, Fd, Net, No, Opt, Pick, Pointer, SockId};
 
 use crate::world::{At, PLAIN, Sort, World, any, fill_with};
 
@@ -65,7 +65,7 @@ impl World for Model<'_> {
             bind
         };
         call(&mut self.net, s, bytes.get(..len).unwrap_or(&[]), self.lots)
-            .map_err(|e| c_int::from(e.linux()))
+            .map_err(|e| e.errno().map_or(0, |e| c_int::from(e.linux())))
     }
 
     fn close(&mut self, s: SockId) {
@@ -96,13 +96,13 @@ fn cred(user: u32) -> Cred {
 /// What callgrind counts.
 #[inline(never)]
 #[unsafe(no_mangle)]
-fn bind_of_the_model(net: &mut Net<'_>, s: SockId, addr: &[u8], lots: u32) -> Result<(), Errno> {
+fn bind_of_the_model(net: &mut Net<'_>, s: SockId, addr: &[u8], lots: u32) -> Result<(), No> {
     // No tail call: callgrind must see the way back.
     black_box(bind(net, s, addr, lots))
 }
 
 #[inline(never)]
-fn bind(net: &mut Net<'_>, s: SockId, addr: &[u8], lots: u32) -> Result<(), Errno> {
+fn bind(net: &mut Net<'_>, s: SockId, addr: &[u8], lots: u32) -> Result<(), No> {
     black_box(net.bind(
         Fd::Socket(s),
         Pointer::to(addr),

@@ -80,19 +80,64 @@ impl<'a> Pointer<'a> {
     }
 }
 
+/// Why a call gives no success.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum No {
+    /// The kernel refuses.
+    Errno(Errno),
+    /// The model cannot say what the kernel answers, for this reason.
+    Unknown(Step),
+}
+
+impl No {
+    /// The kernel's refusal, if it is one.
+    #[must_use]
+    pub const fn errno(self) -> Option<Errno> {
+        match self {
+            No::Errno(e) => Some(e),
+            No::Unknown(_) => None,
+        }
+    }
+
+    /// The error's name, or `unknown`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            No::Errno(e) => e.name(),
+            No::Unknown(_) => "unknown",
+        }
+    }
+}
+
+impl core::fmt::Display for No {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            No::Errno(e) => f.write_str(e.name()),
+            No::Unknown(why) => write!(f, "unknown: {}", why.what()),
+        }
+    }
+}
+
+impl From<Errno> for No {
+    fn from(e: Errno) -> No {
+        No::Errno(e)
+    }
+}
+
 /// How a call went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Answer<T> {
     /// What it returns.
-    pub result: Result<T, Errno>,
-    /// The checks that it passed; the last one decided.
+    pub result: Result<T, No>,
+    /// The checks that it passed; the last one decided, or is the reason why
+    /// nothing is known.
     pub trail: Trail,
     /// The socket that was in the way.
     pub holder: Option<SockId>,
 }
 
 impl<T> Answer<T> {
-    fn of(result: Result<T, Errno>, cx: &net::Ctx) -> Answer<T> {
+    fn of(result: Result<T, No>, cx: &net::Ctx) -> Answer<T> {
         Answer {
             result,
             trail: cx.trail,

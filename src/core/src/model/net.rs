@@ -2,8 +2,8 @@
 //!
 //! Plain values in memory that the caller owns ([`Net::words`]), so that it
 //! can be memory which several processes map. Nothing here allocates: a
-//! [`Net`] has as many sockets as it was laid out for, and says `ENOBUFS`
-//! after that.
+//! [`Net`] has as many sockets as it was laid out for, and says that it does not
+//! know ([`Step::NoRoom`]) after that.
 //!
 //! | file | what |
 //! |---|---|
@@ -41,7 +41,7 @@ pub use views::VIEWS;
 use super::host::{Cred, Host};
 use super::linux::PathState;
 use super::step::{Step, Trail};
-use super::{Errno, Pick};
+use super::{Errno, No, Pick};
 use crate::addr::{Addr, UnixName, af};
 use crate::socket::{SocketType, proto};
 use class::Summary;
@@ -215,9 +215,15 @@ impl Ctx {
         }
     }
 
-    pub fn fail<T>(&mut self, step: Step, errno: Errno) -> Result<T, Errno> {
+    pub fn fail<T>(&mut self, step: Step, errno: Errno) -> Result<T, No> {
         self.trail.push(step);
-        Err(errno)
+        Err(No::Errno(errno))
+    }
+
+    /// The model cannot say what the kernel answers.
+    pub fn unknown<T>(&mut self, why: Step) -> Result<T, No> {
+        self.trail.push(why);
+        Err(No::Unknown(why))
     }
 
     pub fn pass(&mut self, step: Step) {

@@ -255,6 +255,7 @@ steps! {
     BsdLowPerm = "in_pcb_lport_dest", "the low range needs privilege";
     BsdAuto = "in_pcb_lport_dest", "automatic port";
     BsdNoPort = "in_pcb_lport_dest", "no port left";
+    LeftOut = "bindgate", "the address is one that the model has no room for";
     NoRoom = "bindgate", "the model's table is full";
     NotModelled = "bindgate", "the model does not know this family";
 }

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use bindgate_core::model::Generation;
+use bindgate_core::model::{Errno, Generation};
 use bindgate_core::record::{Call, Record, Verdict};
 use bindgate_core::shared::door::{Answer, Claim};
 use bindgate_core::socket::{proto, ty};
@@ -78,7 +78,7 @@ fn shown(state: u8, cookie: u64) -> inet_diag::Socket {
 
 fn holder(table: &mut BindTable, b: &Bind<'_>) -> Option<Held> {
     let said = table.ask(b);
-    assert_eq!(said.result, Err(Errno::EADDRINUSE));
+    assert_eq!(said.result, Err(Errno::EADDRINUSE.into()));
     said.holder.and_then(|id| table.held(id))
 }
 
@@ -89,7 +89,7 @@ fn a_socket_of_the_run_is_named() {
     assert_eq!(said.result, Ok(()));
     table.listens((1, 3));
     let said = table.bind(&bind(&port, (2, 3)), EADDRINUSE, || owner((2, 3), 8));
-    assert_eq!(said.result, Err(Errno::EADDRINUSE));
+    assert_eq!(said.result, Err(Errno::EADDRINUSE.into()));
     let held = said.holder.and_then(|id| table.held(id)).expect("a holder");
     assert_eq!(
         (held.owner.pid, held.owner.in_run, held.gone),
@@ -102,7 +102,7 @@ fn a_socket_of_the_run_is_named() {
     let said = table.bind(&bind(&at(81), (1, 3)), Errno::EINVAL.linux(), || {
         owner((1, 3), 7)
     });
-    assert_eq!(said.result, Err(Errno::EINVAL));
+    assert_eq!(said.result, Err(Errno::EINVAL.into()));
 }
 
 #[test]

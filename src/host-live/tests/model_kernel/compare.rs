@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bindgate_core::addr::{Addr, VMADDR_ANY};
 use bindgate_core::model::script::{Call, Line, Outcome, Player, Script};
-use bindgate_core::model::{Errno, Pick, Sock, SockId, State, Step, Table};
+use bindgate_core::model::{Errno, No, Pick, Sock, SockId, State, Step, Table};
 
 use crate::cover::Cover;
 use crate::diag::Which;
@@ -65,7 +65,7 @@ fn describe(result: Result<(), i32>, name: Option<&[u8]>) -> String {
 }
 
 fn same(outcome: &Outcome, got: &Got) -> Result<(), (String, String)> {
-    let result = outcome.result.map_err(|e| i32::from(e.linux()));
+    let (result, _) = given(outcome);
     let name = outcome.name.map(|n| n.write());
     let mut name = name.as_ref().map(|n| n.bytes());
     let mut got = got.clone();
@@ -263,7 +263,7 @@ impl Bench {
             for (i, line) in plan.again.iter().enumerate() {
                 let here = if i == asked { pick } else { Pick::Random(0) };
                 let outcome = player.play(&plan.script, line, here);
-                if outcome.trail.last() == Some(Step::ConnectNotModelled) {
+                if is_unknown(&outcome) {
                     return None;
                 }
                 if i == asked {
@@ -349,8 +349,7 @@ impl Bench {
         }
         // What the model does not know is no difference, but from here on
         // the two know different things.
-        let last = outcome.trail.last();
-        if matches!(last, Some(Step::ConnectNotModelled | Step::NotModelled)) {
+        if is_unknown(&outcome) {
             if count {
                 self.cover
                     .event("sequences cut short: the model does not know the call");
@@ -513,9 +512,15 @@ impl Bench {
     }
 }
 
+fn is_unknown(outcome: &Outcome) -> bool {
+    matches!(outcome.result, Err(No::Unknown(_)))
+}
+
+/// What a call gave; a number that no error has, where nothing is known.
 fn given(outcome: &Outcome) -> Given {
     let name = outcome.name.map(|n| n.write().bytes().to_vec());
-    (outcome.result.map_err(|e| i32::from(e.linux())), name)
+    let errno = |no: No| no.errno().map_or(-1, |e| i32::from(e.linux()));
+    (outcome.result.map_err(errno), name)
 }
 
 fn answers(all: &BTreeSet<Given>) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, VMADDR_ANY};
 use bindgate_core::model::host::AddrType;
 use bindgate_core::model::script::{Call, Line, Outcome, Script};
-use bindgate_core::model::{Errno, Host, Step};
+use bindgate_core::model::{Host, No, Step};
 
 use crate::draw::Plan;
 
@@ -18,7 +18,9 @@ fn elsewhere(step: Step) -> Option<&'static str> {
         Step::VsockConnectListener | Step::VsockNoTransport => {
             "nobody is asked by vsock: model_elsewhere.rs"
         }
-        Step::NoRoom | Step::NotModelled => "none of a kernel's: model_elsewhere.rs",
+        Step::LeftOut | Step::NoRoom | Step::NotModelled => {
+            "none of a kernel's: model_elsewhere.rs"
+        }
         step if format!("{step:?}").starts_with("Bsd") => "FreeBSD's: model_freebsd.rs",
         _ => return None,
     })
@@ -180,7 +182,7 @@ impl Cover {
             Call::Close => "close",
         };
         self.add("calls", call);
-        let result = outcome.result.err().map_or("ok", Errno::name);
+        let result = outcome.result.err().map_or("ok", No::name);
         self.add("results", result);
         self.steps.resize(Step::ALL.len(), 0);
         for step in outcome.trail.steps() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bindgate_core::addr::RawAddr;
 use bindgate_core::model::script::{self, Call, Expect, Line, Outcome, Player, Script};
-use bindgate_core::model::{Errno, Generation, Host, Pick};
+use bindgate_core::model::{Errno, Generation, Host, No, Pick};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -73,13 +73,19 @@ struct Row {
 struct Told {
     result: String,
     name: Option<String>,
+    /// Why nothing is known.
+    reason: Option<&'static str>,
 }
 
 impl Told {
     fn of(outcome: &Outcome) -> Told {
         Told {
-            result: outcome.result.err().map_or("ok", Errno::name).to_owned(),
+            result: outcome.result.err().map_or("ok", No::name).to_owned(),
             name: outcome.name.map(|n| n.to_string()),
+            reason: match outcome.result {
+                Err(No::Unknown(why)) => Some(why.what()),
+                _ => None,
+            },
         }
     }
 
@@ -94,10 +100,19 @@ impl Told {
         Told {
             result,
             name: name.map(|raw| format!("{raw:?}")),
+            reason: None,
         }
     }
 
     fn text(&self, line: &Line) -> String {
+        if let Some(why) = self.reason {
+            return format!("unknown: {why}");
+        }
+        self.brief(line)
+    }
+
+    /// Without a reason.
+    fn brief(&self, line: &Line) -> String {
         match (&self.name, &line.call) {
             (Some(name), Call::Bind { .. } | Call::Listen | Call::Connect { .. })
                 if self.result == "ok" =>
@@ -115,6 +130,19 @@ fn meets(expect: &Expect, told: &Told) -> bool {
         Expect::Name(name) => told.result == "ok" && told.name.as_ref() == Some(name),
         Expect::Fails(e) => told.result == e.name(),
     }
+}
+
+/// Does the other answer differ? `None` if one of them is unknown. With
+/// `--both` automatic ports may.
+fn differs(told: &Told, other: &Told, args: &Simulate) -> Option<bool> {
+    if told.reason.is_some() || other.reason.is_some() {
+        return None;
+    }
+    Some(if args.kernel {
+        told != other
+    } else {
+        differ(told, other)
+    })
 }
 
 /// Reproducible: automatic ports are the same each time.
@@ -226,7 +254,8 @@ pub fn simulate(args: &Simulate) -> Result<i32, Failure> {
     let differs = args.kernel
         && rows
             .iter()
-            .any(|r| r.other.as_ref().is_some_and(|o| *o != Told::of(&r.outcome)));
+            .filter_map(|r| Some((Told::of(&r.outcome), r.other.as_ref()?)))
+            .any(|(told, other)| differs(&told, other, args) == Some(true));
     Ok(i32::from(unmet || differs))
 }
 
@@ -242,12 +271,12 @@ fn as_text(script: &Script, rows: &[Row], args: &Simulate) -> String {
         let text = told.text(line);
         match &row.other {
             Some(other) if args.both => {
-                let other = other.text(line);
-                let mark = if differ(&told, row.other.as_ref()) {
-                    '*'
-                } else {
-                    ' '
+                let mark = match differs(&told, other, args) {
+                    None => '?',
+                    Some(true) => '*',
+                    Some(false) => ' ',
                 };
+                let (text, other) = (told.brief(line), other.brief(line));
                 let _ = writeln!(out, "{mark} {call:<48} {text:<28} {other}");
             }
             _ => {
@@ -255,17 +284,20 @@ fn as_text(script: &Script, rows: &[Row], args: &Simulate) -> String {
             }
         }
         if !args.both {
-            for step in row.outcome.trail.steps() {
+            for step in row.outcome.passed() {
                 let _ = writeln!(out, "    {step}");
             }
             if let Some(holder) = row.outcome.holder.and_then(|h| script.vars.get(h)) {
                 let _ = writeln!(out, "    held by {holder}");
             }
         }
-        if let (true, Some(other)) = (args.kernel, &row.other)
-            && *other != told
-        {
-            let _ = writeln!(out, "  ! {second}: {}", other.text(line));
+        if let (true, Some(other)) = (args.kernel, &row.other) {
+            let answer = other.text(line);
+            let _ = match differs(&told, other, args) {
+                None => writeln!(out, "  ? {second}: {answer}"),
+                Some(true) => writeln!(out, "  ! {second}: {answer}"),
+                Some(false) => Ok(()),
+            };
         }
         if let (Some(false), Some(expect)) = (row.met, &line.expect) {
             let _ = writeln!(out, "  ! line {}: expected {expect}", line.at);
@@ -275,12 +307,12 @@ fn as_text(script: &Script, rows: &[Row], args: &Simulate) -> String {
 }
 
 /// Do two systems differ? Automatic ports may.
-fn differ(a: &Told, b: Option<&Told>) -> bool {
+fn differ(a: &Told, b: &Told) -> bool {
     fn address(told: &Told) -> Option<&str> {
         let name = told.name.as_deref()?;
         Some(name.rsplit_once(':').map_or(name, |(address, _)| address))
     }
-    b.is_some_and(|b| a.result != b.result || (a.result == "ok" && address(a) != address(b)))
+    a.result != b.result || (a.result == "ok" && address(a) != address(b))
 }
 
 /// A result in JSON.
@@ -288,6 +320,8 @@ fn differ(a: &Told, b: Option<&Told>) -> bool {
 struct ToldJson<'a> {
     result: &'a str,
     name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 impl<'a> From<&'a Told> for ToldJson<'a> {
@@ -295,6 +329,7 @@ impl<'a> From<&'a Told> for ToldJson<'a> {
         ToldJson {
             result: &told.result,
             name: told.name.as_deref(),
+            reason: told.reason,
         }
     }
 }
@@ -312,7 +347,7 @@ struct RowJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     freebsd: Option<ToldJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    differs: Option<bool>,
+    differs: Option<Option<bool>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expected: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -329,13 +364,6 @@ fn as_json(script: &Script, rows: &[Row], args: &Simulate) -> String {
         } else {
             (None, other)
         };
-        let differs = |other: &Told| {
-            if args.kernel {
-                *other != told
-            } else {
-                differ(&told, Some(other))
-            }
-        };
         let holder = row.outcome.holder.and_then(|h| script.vars.get(h));
         let expected = line.expect.as_ref().filter(|_| row.met.is_some());
         let json = RowJson {
@@ -344,15 +372,14 @@ fn as_json(script: &Script, rows: &[Row], args: &Simulate) -> String {
             model: ToldJson::from(&told),
             trail: row
                 .outcome
-                .trail
-                .steps()
+                .passed()
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
             holder: holder.map(String::as_str),
             kernel: kernel.map(ToldJson::from),
             freebsd: freebsd.map(ToldJson::from),
-            differs: other.map(differs),
+            differs: other.map(|other| differs(&told, other, args)),
             expected: expected.map(ToString::to_string),
             met: row.met,
         };

@@ -10,7 +10,7 @@ use crate::model::dice::Dice;
 use crate::model::host::V6;
 use crate::model::net::{Net, Outside, Sock, mapped, unmapped};
 use crate::model::{
-    Cred, Errno, Fd, Generation, Host, Opt, OwnedNet, Pick, Pointer, SockId, State,
+    Cred, Errno, Fd, Generation, Host, No, Opt, OwnedNet, Pick, Pointer, SockId, State,
 };
 use crate::socket::{SocketType, proto, ty};
 
@@ -215,13 +215,13 @@ fn bind(net: &mut Net<'_>, id: SockId, dice: &mut Dice, seen: &mut Seen) {
             assert_eq!(expected, None, "{s:?} {view:?} port {port}");
             seen.free += 1;
         }
-        Err(Errno::EADDRINUSE) => {
+        Err(No::Errno(Errno::EADDRINUSE)) => {
             assert!(expected.is_some(), "{s:?} {view:?} port {port}");
             assert_eq!(answer.holder, expected);
             seen.in_use += 1;
         }
         // Refused before the owners are looked at.
-        Err(e) => assert!(!unbound || e != Errno::EINVAL, "{e:?}"),
+        Err(e) => assert!(!unbound || e != Errno::EINVAL.into(), "{e:?}"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::addr::af;
 use crate::model::host::{Host, Jail};
 use crate::model::net::{Ctx, Net, Sock, mapped};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno};
+use crate::model::{Cred, Errno, No};
 
 /// `127.0.0.1`
 const INADDR_LOOPBACK: u32 = 0x7f00_0001;
@@ -46,12 +46,7 @@ fn local<A: Copy + PartialEq>(
 
 impl Net<'_> {
     /// `prison_check_af`: has the caller's jail an address of this family?
-    pub(super) fn prison_check_af(
-        &self,
-        domain: u16,
-        cred: &Cred,
-        cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    pub(super) fn prison_check_af(&self, domain: u16, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
         let none = jail(self.host, cred.jail).is_some_and(|j| match domain {
             af::INET => j.v4.as_slice().is_empty(),
             af::INET6 => j.v6.as_slice().is_empty(),
@@ -64,12 +59,7 @@ impl Net<'_> {
     }
 
     /// `prison_local_ip4`
-    pub(super) fn prison_local_ip4(
-        &self,
-        ip: u32,
-        cred: &Cred,
-        cx: &mut Ctx,
-    ) -> Result<u32, Errno> {
+    pub(super) fn prison_local_ip4(&self, ip: u32, cred: &Cred, cx: &mut Ctx) -> Result<u32, No> {
         let Some(j) = jail(self.host, cred.jail) else {
             return Ok(ip);
         };
@@ -84,7 +74,7 @@ impl Net<'_> {
         v6only: bool,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<[u8; 16], Errno> {
+    ) -> Result<[u8; 16], No> {
         let Some(j) = jail(self.host, cred.jail) else {
             return Ok(ip);
         };
@@ -99,7 +89,7 @@ impl Net<'_> {
         s: &Sock,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<[u8; 16], Errno> {
+    ) -> Result<[u8; 16], No> {
         if s.kind.domain == af::INET6 {
             self.prison_local_ip6(s.rcv6, s.v6only(), cred, cx)
         } else {

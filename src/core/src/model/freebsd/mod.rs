@@ -17,7 +17,7 @@ pub(super) use class::class_of;
 use super::linux::PathState;
 use super::net::{Ctx, Net, Sock, SockId, State, Table};
 use super::step::Step;
-use super::{Cred, Errno, Fd, Opt, Pointer};
+use super::{Cred, Errno, Fd, No, Opt, Pointer};
 use crate::addr::{UnixName, af};
 use crate::socket::ty;
 
@@ -46,7 +46,7 @@ impl PortRange {
 const SOCK_MAXADDRLEN: u32 = 255;
 
 /// `getsockaddr`: length, then memory; all of it before the descriptor.
-fn getsockaddr<'a>(addr: Pointer<'a>, cx: &mut Ctx) -> Result<&'a [u8], Errno> {
+fn getsockaddr<'a>(addr: Pointer<'a>, cx: &mut Ctx) -> Result<&'a [u8], No> {
     let len = addr.len as u32;
     if len > SOCK_MAXADDRLEN {
         return cx.fail(Step::BsdNameTooLong, Errno::ENAMETOOLONG);
@@ -68,14 +68,14 @@ impl Net<'_> {
         addr: Pointer<'_>,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let raw = getsockaddr(addr, cx)?;
         self.kern_bindat(fd, raw, cred, cx)
     }
 
     /// `kern_bindat`, in 9.1 `kern_bind`: capability mode, descriptor; the MAC
     /// framework's check stands here, and so does the policy.
-    fn kern_bindat(&mut self, fd: Fd, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), Errno> {
+    fn kern_bindat(&mut self, fd: Fd, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
         if self.host.capability_mode && quirks::capability_mode_refuses(self.host.generation) {
             return cx.fail(Step::BsdCapabilityMode, Errno::ECAPMODE);
         }
@@ -88,19 +88,19 @@ impl Net<'_> {
     }
 
     /// `sobind`: the protocol's `pr_bind`.
-    fn sobind(&mut self, id: SockId, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), Errno> {
+    fn sobind(&mut self, id: SockId, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
         match (s.kind.domain, s.kind.ty) {
             (af::INET, ty::STREAM | ty::DGRAM) => self.bsd_inet_bind(id, addr, cred, cx),
             (af::INET6, ty::STREAM | ty::DGRAM) => self.bsd_inet6_bind(id, addr, cred, cx),
             (af::INET, ty::RAW) => self.rip_bind(id, addr, cx),
             (af::UNIX, _) => self.uipc_bind(id, addr, cx),
-            _ => cx.fail(Step::NotModelled, Errno::EOPNOTSUPP),
+            _ => cx.unknown(Step::NotModelled),
         }
     }
 
     /// `rip_bind`
-    fn rip_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    fn rip_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         if addr.len() != 16 {
             return cx.fail(Step::BsdRawLength, Errno::EINVAL);
         }
@@ -115,7 +115,7 @@ impl Net<'_> {
     }
 
     /// `uipc_bindat`: bound before path, path before anything is made.
-    fn uipc_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    fn uipc_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         let family = addr.first().copied().unwrap_or(0);
         if u16::from(family) != af::UNIX {
             return cx.fail(Step::BsdUnixFamily, Errno::EAFNOSUPPORT);
@@ -145,7 +145,7 @@ impl Net<'_> {
     }
 
     /// `solisten`: no second look at the port.
-    pub(super) fn solisten(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn solisten(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
         if s.dropped() || s.state == State::Established {
             return cx.fail(Step::BsdListenState, Errno::EINVAL);
@@ -182,7 +182,7 @@ impl Net<'_> {
         opt: Opt,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let s = *self.get(id);
         let inet = matches!(s.kind.domain, af::INET | af::INET6);
         let change: fn(&mut Sock, bool) = match opt {

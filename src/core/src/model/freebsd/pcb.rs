@@ -5,7 +5,7 @@ use super::{PortRange, quirks};
 use crate::addr::af;
 use crate::model::net::{Asker, Ctx, Net, Sock, SockId, State, mapped, unmapped};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno, Pick};
+use crate::model::{Cred, Errno, No, Pick};
 use crate::socket::ty;
 
 /// Bits of `so_options`, as far as they decide.
@@ -83,7 +83,7 @@ impl Net<'_> {
         view: View,
         multicast: bool,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let s = self.get(id);
         let own = options(s);
         let mut mask = own & (PORT | LB);
@@ -145,7 +145,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if self.get(id).dropped() {
             return cx.fail(Step::BsdDropped, Errno::EINVAL);
         }
@@ -169,7 +169,7 @@ impl Net<'_> {
         port: u16,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let s = *self.get(id);
         let multicast = ip >> 28 == 0xe;
         if multicast && s.kind.ty == ty::STREAM {
@@ -194,7 +194,7 @@ impl Net<'_> {
     }
 
     /// `net.inet.ip.portrange.reservedlow` to `reservedhigh`
-    fn reserved(&self, port: u16, cred: &Cred, cx: &mut Ctx) -> Result<(), Errno> {
+    fn reserved(&self, port: u16, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
         let start = self.host.sysctl.unprivileged_start;
         if port != 0 && port < start && cred.uid != 0 {
             return cx.fail(Step::BsdReserved, Errno::EACCES);
@@ -208,7 +208,7 @@ impl Net<'_> {
         port: u16,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if port == 0 {
             if let Err(e) = self.in_pcb_lport(id, cred, cx) {
                 self.edit(id, Sock::reset_saddr);
@@ -229,7 +229,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let s = *self.get(id);
         if s.dropped() {
             return cx.fail(Step::BsdDropped, Errno::EINVAL);
@@ -301,12 +301,7 @@ impl Net<'_> {
     }
 
     /// `in_pcb_lport_dest`: an automatic port for the address that is set.
-    pub(super) fn in_pcb_lport(
-        &mut self,
-        id: SockId,
-        cred: &Cred,
-        cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    pub(super) fn in_pcb_lport(&mut self, id: SockId, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
         // Linux's default range counts as none given.
         let given = self.host.sysctl.local_port_range;

@@ -3,7 +3,7 @@
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, Sock, SockId, Table};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno};
+use crate::model::{Cred, Errno, No};
 use crate::socket::{SocketType, ty};
 
 impl Net<'_> {
@@ -15,7 +15,7 @@ impl Net<'_> {
         protocol: i32,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<SockId, Errno> {
+    ) -> Result<SockId, No> {
         // SOCK_CLOEXEC and SOCK_NONBLOCK as Linux numbers them; others stay
         // and make the type unknown.
         let kind = ty_flags & !0o2_004_000;
@@ -65,7 +65,7 @@ impl Net<'_> {
                 cx.pass(Step::BsdSocket);
                 Ok(id)
             }
-            None => cx.fail(Step::NoRoom, Errno::ENOBUFS),
+            None => cx.unknown(Step::NoRoom),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::connect::not_modelled;
 use crate::addr::af;
 use crate::model::net::{Ctx, NONE, Net, SockId, State, Table, mapped};
 use crate::model::step::Step;
-use crate::model::{Answer, Errno, Pick};
+use crate::model::{Answer, Errno, No, Pick};
 
 impl Net<'_> {
     /// close(2) of one descriptor: the last one ends the socket
@@ -71,7 +71,7 @@ impl Net<'_> {
         Answer::of(result, &cx)
     }
 
-    fn inet_shutdown(&mut self, id: SockId, how: u8, cx: &mut Ctx) -> Result<(), Errno> {
+    fn inet_shutdown(&mut self, id: SockId, how: u8, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
         match s.kind.domain {
             af::INET | af::INET6 => {}

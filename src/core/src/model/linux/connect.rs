@@ -8,7 +8,7 @@ use crate::addr::af;
 use crate::model::host::AddrType;
 use crate::model::net::{Ctx, LISTEN, NONE, Net, Queue, SockId, State, Table, mapped, unmapped};
 use crate::model::step::Step;
-use crate::model::{Answer, Cred, Errno, Pick};
+use crate::model::{Answer, Cred, Errno, No, Pick};
 use crate::socket::{proto, ty};
 
 /// Where a connect goes: addresses in IPv6 notation.
@@ -42,7 +42,7 @@ impl Net<'_> {
     }
 
     /// The route to a local address: `None` if the model cannot say.
-    fn route(&self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<Option<Route>, Errno> {
+    fn route(&self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<Option<Route>, No> {
         let s = *self.get(id);
         let family = u16::from_ne_bytes(array(addr, 0));
         let port = u16::from_be_bytes(array(addr, 2));
@@ -112,7 +112,7 @@ impl Net<'_> {
     }
 
     /// `inet_dgram_connect`, `__ip4_datagram_connect`, `__udp_disconnect`
-    fn inet_dgram_connect(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    fn inet_dgram_connect(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         if addr.len() < 2 {
             return cx.fail(Step::ConnectLength, Errno::EINVAL);
         }
@@ -123,8 +123,12 @@ impl Net<'_> {
         }
         if self.get(id).num == 0 {
             // inet_autobind comes before the address is looked at.
-            if let Err(Errno::EADDRINUSE) = self.get_port(id, 0, cx) {
-                return cx.fail(Step::UdpAutobindFull, Errno::EAGAIN);
+            match self.get_port(id, 0, cx) {
+                Err(No::Errno(Errno::EADDRINUSE)) => {
+                    return cx.fail(Step::UdpAutobindFull, Errno::EAGAIN);
+                }
+                Err(No::Unknown(why)) => return Err(No::Unknown(why)),
+                _ => {}
             }
         }
         let Some(route) = self.route(id, addr, cx)? else {
@@ -175,7 +179,7 @@ impl Net<'_> {
     }
 
     /// `__inet_stream_connect`
-    fn inet_stream_connect(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    fn inet_stream_connect(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         if addr.len() < 2 {
             return cx.fail(Step::ConnectLength, Errno::EINVAL);
         }
@@ -304,7 +308,7 @@ impl Net<'_> {
         listener: SockId,
         route: &Route,
         cx: &mut Ctx,
-    ) -> Result<SockId, Errno> {
+    ) -> Result<SockId, No> {
         let l = *self.get(listener);
         let client = *self.get(id);
         let peer = client.num as u16;
@@ -340,7 +344,7 @@ impl Net<'_> {
             cx.pass(Step::MptcpFallback);
         }
         let Some(child) = self.alloc(child) else {
-            return cx.fail(Step::NoRoom, Errno::ENOBUFS);
+            return cx.unknown(Step::NoRoom);
         };
         self.inet_bind_hash(child);
         self.reqsk_queue_add(listener, child);
@@ -400,7 +404,7 @@ impl Net<'_> {
         listener: SockId,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<SockId, Errno> {
+    ) -> Result<SockId, No> {
         let l = self.get(listener);
         let accepts = match l.kind.domain {
             af::INET | af::INET6 => l.table == Table::Tcp,
@@ -426,6 +430,6 @@ impl Net<'_> {
     }
 }
 
-pub(super) fn not_modelled<T>(cx: &mut Ctx) -> Result<T, Errno> {
-    cx.fail(Step::ConnectNotModelled, Errno::EOPNOTSUPP)
+pub(super) fn not_modelled<T>(cx: &mut Ctx) -> Result<T, No> {
+    cx.unknown(Step::ConnectNotModelled)
 }

@@ -9,7 +9,7 @@
 use super::connect::Route;
 use crate::model::net::{Ctx, NONE, Net, Sock, SockId, State, Table};
 use crate::model::step::Step;
-use crate::model::{Errno, Pick};
+use crate::model::{Errno, No, Pick};
 
 impl Net<'_> {
     /// The connection that is there already (`__inet_check_established`).
@@ -41,7 +41,7 @@ impl Net<'_> {
         id: SockId,
         route: &Route,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let s = *self.get(id);
         if s.num != 0 {
             match self.met(id, s.num, route) {

@@ -5,7 +5,7 @@ use crate::addr::af;
 use crate::model::host::AddrType;
 use crate::model::net::{Ctx, Net, Sock, SockId, mapped, unmapped};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno};
+use crate::model::{Cred, Errno, No};
 use crate::socket::ty;
 
 pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -60,7 +60,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if addr.len() < 16 {
             return cx.fail(Step::InetBindLength, Errno::EINVAL);
         }
@@ -74,7 +74,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let family = u16::from_ne_bytes(array(addr, 0));
         let port = u16::from_be_bytes(array(addr, 2));
         let ip = u32::from_be_bytes(array(addr, 4));
@@ -122,7 +122,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if addr.len() < 24 {
             return cx.fail(Step::Inet6BindLength, Errno::EINVAL);
         }
@@ -136,7 +136,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if u16::from_ne_bytes(array(addr, 0)) != af::INET6 {
             return cx.fail(Step::Inet6BindFamily, Errno::EAFNOSUPPORT);
         }
@@ -189,7 +189,7 @@ impl Net<'_> {
         Ok(())
     }
 
-    fn check_mapped(&mut self, id: SockId, v4: u32, cx: &mut Ctx) -> Result<(), Errno> {
+    fn check_mapped(&mut self, id: SockId, v4: u32, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
         if s.v6only() {
             return cx.fail(Step::Inet6BindMappedV6only, Errno::EINVAL);
@@ -211,7 +211,7 @@ impl Net<'_> {
         addr: &[u8],
         ip: &[u8; 16],
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if needs_scope(ip) {
             let scope = u32::from_ne_bytes(array(addr, 24));
             if addr.len() >= 28 && scope != 0 {

@@ -3,7 +3,7 @@
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, SockId, State, Table};
 use crate::model::step::Step;
-use crate::model::{Answer, Errno, Pick};
+use crate::model::{Answer, Errno, No, Pick};
 use crate::socket::ty;
 
 impl Net<'_> {
@@ -18,7 +18,7 @@ impl Net<'_> {
         Answer::of(result, &cx)
     }
 
-    fn do_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+    fn do_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), No> {
         let s = self.get(id);
         match (s.kind.domain, s.kind.ty) {
             (af::INET | af::INET6, ty::STREAM) => self.inet_listen(id, cx),
@@ -29,7 +29,7 @@ impl Net<'_> {
     }
 
     /// `inet_listen`: a second look at the port, as a listener.
-    fn inet_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+    fn inet_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
         match s.state {
             _ if s.connected() => return cx.fail(Step::ListenState, Errno::EINVAL),

@@ -32,7 +32,7 @@ pub use unix::PathState;
 
 use super::net::{Ctx, Net, SockId, State, Table};
 use super::step::Step;
-use super::{Answer, Cred, Errno, Fd, Pick, Pointer};
+use super::{Answer, Cred, Errno, Fd, No, Pick, Pointer};
 use crate::addr::{STORAGE, af};
 use crate::socket::ty;
 
@@ -58,7 +58,7 @@ impl Net<'_> {
         addr: Pointer<'_>,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let id = match fd {
             Fd::Bad => return cx.fail(Step::SysBindBadFd, Errno::EBADF),
             Fd::NotSocket => return cx.fail(Step::SysBindNotSocket, Errno::ENOTSOCK),
@@ -86,7 +86,7 @@ impl Net<'_> {
             (af::VSOCK, _) => self.vsock_bind(id, raw, cred, cx),
             (af::NETLINK, _) => self.netlink_bind(id, raw, cred, cx),
             (af::PACKET, ty::DGRAM | ty::RAW) => self.packet_bind(id, raw, cx),
-            _ => cx.fail(Step::NotModelled, Errno::EOPNOTSUPP),
+            _ => cx.unknown(Step::NotModelled),
         }
     }
 
@@ -103,7 +103,7 @@ impl Net<'_> {
     }
 
     /// `sk_prot->get_port`
-    pub(super) fn get_port(&mut self, id: SockId, snum: u16, cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn get_port(&mut self, id: SockId, snum: u16, cx: &mut Ctx) -> Result<(), No> {
         match self.get(id).table {
             Table::Tcp => self.inet_csk_get_port(id, snum, cx),
             _ => self.udp_lib_get_port(id, snum, cx),
@@ -116,7 +116,7 @@ impl Net<'_> {
 }
 
 /// `move_addr_to_kernel`: length before memory, and no memory for length 0.
-fn move_addr_to_kernel<'a>(addr: Pointer<'a>, cx: &mut Ctx) -> Result<&'a [u8], Errno> {
+fn move_addr_to_kernel<'a>(addr: Pointer<'a>, cx: &mut Ctx) -> Result<&'a [u8], No> {
     let Ok(len) = usize::try_from(addr.len) else {
         return cx.fail(Step::SysBindLength, Errno::EINVAL);
     };

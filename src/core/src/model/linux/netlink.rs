@@ -4,7 +4,7 @@ use super::inet::array;
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, SockId, Table};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno, Pick};
+use crate::model::{Cred, Errno, No, Pick};
 
 fn key(protocol: u16) -> [u8; 16] {
     let mut addr = [0; 16];
@@ -20,7 +20,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if addr.len() < 12 || u16::from_ne_bytes(array(addr, 0)) != af::NETLINK {
             return cx.fail(Step::NetlinkMalformed, Errno::EINVAL);
         }
@@ -68,12 +68,7 @@ impl Net<'_> {
     }
 
     /// `packet_bind`
-    pub(super) fn packet_bind(
-        &mut self,
-        id: SockId,
-        addr: &[u8],
-        cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    pub(super) fn packet_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         if addr.len() < 20 || u16::from_ne_bytes(array(addr, 0)) != af::PACKET {
             return cx.fail(Step::PacketMalformed, Errno::EINVAL);
         }

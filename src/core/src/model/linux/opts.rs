@@ -5,7 +5,7 @@ use super::quirks;
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, SockId, State, Table};
 use crate::model::step::Step;
-use crate::model::{Answer, Cred, Errno, Opt, Pick};
+use crate::model::{Answer, Cred, Errno, No, Opt, Pick};
 use crate::socket::ty;
 
 impl Net<'_> {
@@ -23,13 +23,7 @@ impl Net<'_> {
         Answer::of(result, &cx)
     }
 
-    fn do_setsockopt(
-        &mut self,
-        id: SockId,
-        opt: Opt,
-        cred: &Cred,
-        cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    fn do_setsockopt(&mut self, id: SockId, opt: Opt, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
         let inet = matches!(s.kind.domain, af::INET | af::INET6);
         let generation = self.host.generation;

@@ -5,11 +5,11 @@ use crate::addr::af;
 use crate::model::host::AddrType;
 use crate::model::net::{Ctx, Net, SockId, Table, mapped, unmapped};
 use crate::model::step::Step;
-use crate::model::{Errno, Pick};
+use crate::model::{Errno, No, Pick};
 
 impl Net<'_> {
     /// `raw_bind`: the family is not looked at, and nothing conflicts.
-    pub(super) fn raw_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn raw_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         if !self.is_closed(id) || addr.len() < 16 {
             return cx.fail(Step::RawBindLength, Errno::EINVAL);
         }
@@ -24,12 +24,7 @@ impl Net<'_> {
     }
 
     /// `rawv6_bind`
-    pub(super) fn rawv6_bind(
-        &mut self,
-        id: SockId,
-        addr: &[u8],
-        cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    pub(super) fn rawv6_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         if addr.len() < 24 || u16::from_ne_bytes(array(addr, 0)) != af::INET6 {
             return cx.fail(Step::RawBindLength, Errno::EINVAL);
         }
@@ -49,7 +44,7 @@ impl Net<'_> {
     }
 
     /// `ping_bind`
-    pub(super) fn ping_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn ping_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         let (ip, scope) = self.ping_check_bind_addr(id, addr, cx)?;
         let before = self.get(id).dev;
         // The device stays even if the bind fails for the next reason.
@@ -75,7 +70,7 @@ impl Net<'_> {
         id: SockId,
         addr: &[u8],
         cx: &mut Ctx,
-    ) -> Result<([u8; 16], Option<u32>), Errno> {
+    ) -> Result<([u8; 16], Option<u32>), No> {
         let s = *self.get(id);
         let family = u16::from_ne_bytes(array(addr, 0));
         if !s.is_v6() {
@@ -118,7 +113,7 @@ impl Net<'_> {
     }
 
     /// `ping_get_port`: identifiers are one space for both families.
-    fn ping_get_port(&mut self, id: SockId, ident: u16, cx: &mut Ctx) -> Result<(), Errno> {
+    fn ping_get_port(&mut self, id: SockId, ident: u16, cx: &mut Ctx) -> Result<(), No> {
         let owner = |net: &Self, n: u32| net.at_addr(Table::Ping, n, [0; 16]).next().is_some();
         let ident = if ident == 0 {
             let observed = match cx.pick {

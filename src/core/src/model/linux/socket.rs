@@ -4,7 +4,7 @@ use super::quirks;
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, Sock, SockId, Table};
 use crate::model::step::Step;
-use crate::model::{Answer, Cred, Errno, Pick};
+use crate::model::{Answer, Cred, Errno, No, Pick};
 use crate::socket::{SocketType, proto, ty};
 
 /// `SOCK_NONBLOCK`, `SOCK_CLOEXEC`
@@ -43,7 +43,7 @@ impl Net<'_> {
         protocol: i32,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<SockId, Errno> {
+    ) -> Result<SockId, No> {
         if ty_flags & !(ty::MASK | FLAGS) != 0 {
             return cx.fail(Step::SockTypeFlags, Errno::EINVAL);
         }
@@ -61,7 +61,7 @@ impl Net<'_> {
                 cx.pass(Step::SockCreated);
                 Ok(id)
             }
-            None => cx.fail(Step::NoRoom, Errno::ENOBUFS),
+            None => cx.unknown(Step::NoRoom),
         }
     }
 
@@ -73,7 +73,7 @@ impl Net<'_> {
         protocol: i32,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(SocketType, Table), Errno> {
+    ) -> Result<(SocketType, Table), No> {
         if !(0..AF_MAX).contains(&domain) {
             return cx.fail(Step::SockFamilyRange, Errno::EAFNOSUPPORT);
         }
@@ -117,7 +117,7 @@ impl Net<'_> {
         protocol: i32,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<Table, Errno> {
+    ) -> Result<Table, No> {
         if !(0..IPPROTO_MAX).contains(&protocol) {
             return cx.fail(Step::InetCreateProtocolRange, Errno::EINVAL);
         }
@@ -151,7 +151,7 @@ impl Net<'_> {
     }
 
     /// `vsock_create`
-    fn vsock_create(&self, kind: u16, protocol: i32, cx: &mut Ctx) -> Result<Table, Errno> {
+    fn vsock_create(&self, kind: u16, protocol: i32, cx: &mut Ctx) -> Result<Table, No> {
         if protocol != 0 && protocol != i32::from(af::VSOCK) {
             return cx.fail(Step::VsockCreateProtocol, Errno::EPROTONOSUPPORT);
         }

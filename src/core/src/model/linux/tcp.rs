@@ -1,12 +1,12 @@
 //! TCP's bind table: `inet_csk_get_port` and the functions round it.
 
 use super::quirks;
-use crate::model::Errno;
 use crate::model::net::{
     ALL, Asker, Bucket, Classes, Ctx, LISTEN, MAPPED_ANY, NAMED, Net, REUSE, REUSEPORT, Scope,
     Sock, SockId, State, TIME_WAIT, Table, V6ONLY, each, meet, unmapped,
 };
 use crate::model::step::Step;
+use crate::model::{Errno, No};
 
 /// How strictly owners are looked at.
 #[derive(Clone, Copy)]
@@ -341,7 +341,7 @@ impl Net<'_> {
         id: SockId,
         snum: u16,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let mut port = snum;
         if snum == 0 {
             match self.inet_csk_find_open_port(id, cx) {
@@ -360,7 +360,7 @@ impl Net<'_> {
         Ok(())
     }
 
-    fn check_port(&self, id: SockId, port: u16, cx: &mut Ctx) -> Result<(), Errno> {
+    fn check_port(&self, id: SockId, port: u16, cx: &mut Ctx) -> Result<(), No> {
         let s = self.get(id);
         let b = self.bucket(Table::Tcp, u32::from(port));
         if b.count == 0 {

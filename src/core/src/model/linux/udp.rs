@@ -6,7 +6,7 @@ use crate::model::net::{
     V6ONLY, each, meet,
 };
 use crate::model::step::Step;
-use crate::model::{Errno, Pick};
+use crate::model::{Errno, No, Pick};
 
 /// Sockets on a hash slot above which a specific address looks only at its
 /// own and the wildcard's chain.
@@ -53,7 +53,7 @@ impl Net<'_> {
         id: SockId,
         snum: u16,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let port = if snum == 0 {
             let Some(port) = self.udp_auto(id, cx) else {
                 return cx.fail(Step::UdpExhausted, Errno::EADDRINUSE);
@@ -109,7 +109,7 @@ impl Net<'_> {
         }
     }
 
-    fn udp_check(&self, id: SockId, port: u16, cx: &mut Ctx) -> Result<(), Errno> {
+    fn udp_check(&self, id: SockId, port: u16, cx: &mut Ctx) -> Result<(), No> {
         let s = self.get(id);
         let table = s.table;
         let port = u32::from(port);

@@ -6,7 +6,7 @@
 use crate::addr::{UnixName, af};
 use crate::model::net::{Ctx, Net, SockId, State, Table};
 use crate::model::step::Step;
-use crate::model::{Errno, Pick};
+use crate::model::{Errno, No, Pick};
 use crate::socket::ty;
 
 /// What the file system says of a path that a socket is to be bound or
@@ -58,7 +58,7 @@ pub(super) fn family_of(addr: &[u8]) -> u16 {
 }
 
 /// `unix_validate_addr`: what comes after the family, at least a byte.
-pub(super) fn unix_validate_addr<'a>(addr: &'a [u8], cx: &mut Ctx) -> Result<&'a [u8], Errno> {
+pub(super) fn unix_validate_addr<'a>(addr: &'a [u8], cx: &mut Ctx) -> Result<&'a [u8], No> {
     if addr.len() <= 2 || addr.len() > 110 || family_of(addr) != af::UNIX {
         return cx.fail(Step::UnixBindMalformed, Errno::EINVAL);
     }
@@ -67,7 +67,7 @@ pub(super) fn unix_validate_addr<'a>(addr: &'a [u8], cx: &mut Ctx) -> Result<&'a
 
 impl Net<'_> {
     /// `unix_bind`
-    pub(super) fn unix_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn unix_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         let family = family_of(addr);
         if addr.len() == 2 && family == af::UNIX {
             return self.unix_autobind(id, cx);
@@ -80,7 +80,7 @@ impl Net<'_> {
     }
 
     /// `unix_autobind`
-    pub(super) fn unix_autobind(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn unix_autobind(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), No> {
         if self.get(id).has_name() {
             cx.pass(Step::UnixAutobindNamed);
             return Ok(());
@@ -103,7 +103,7 @@ impl Net<'_> {
     }
 
     /// `unix_bind_abstract`
-    fn unix_bind_abstract(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    fn unix_bind_abstract(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), No> {
         let s = self.get(id);
         let kind = s.kind.ty;
         if s.has_name() {
@@ -120,7 +120,7 @@ impl Net<'_> {
 
     /// `unix_bind_bsd`: the path is made before anybody looks whether the
     /// socket has a name.
-    fn unix_bind_bsd(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    fn unix_bind_bsd(&mut self, id: SockId, name: &[u8], cx: &mut Ctx) -> Result<(), No> {
         let path = name.split(|&b| b == 0).next().unwrap_or(&[]);
         match self.path {
             PathState::Exists => {
@@ -166,7 +166,7 @@ impl Net<'_> {
     }
 
     /// `unix_listen`
-    pub(super) fn unix_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn unix_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), No> {
         let s = self.get(id);
         if s.kind.ty == ty::DGRAM {
             return cx.fail(Step::ListenUnsupported, Errno::EOPNOTSUPP);

@@ -9,7 +9,7 @@ use super::unix::{PathState, family_of, unix_validate_addr};
 use crate::addr::af;
 use crate::model::net::{Ctx, NONE, Net, Sock, SockId, State, Table};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno};
+use crate::model::{Cred, Errno, No};
 use crate::socket::ty;
 
 /// With what scripts call listen(2); one more than that can wait
@@ -24,7 +24,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if self.get(id).kind.ty == ty::DGRAM {
             self.unix_dgram_connect(id, addr, cx)
         } else {
@@ -34,7 +34,7 @@ impl Net<'_> {
 
     /// The socket that an address leads to, after the one that asks has got a
     /// name if its messages are to carry credentials (`unix_may_passcred`).
-    fn unix_lookup(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<SockId, Errno> {
+    fn unix_lookup(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<SockId, No> {
         let name = unix_validate_addr(addr, cx)?;
         let s = self.get(id);
         if !s.has_name() && (s.pass_cred() || s.pass_pidfd()) {
@@ -44,7 +44,7 @@ impl Net<'_> {
     }
 
     /// `unix_find_other`: `unix_find_abstract`, `unix_find_bsd`
-    fn unix_find_other(&self, kind: u16, name: &[u8], cx: &mut Ctx) -> Result<SockId, Errno> {
+    fn unix_find_other(&self, kind: u16, name: &[u8], cx: &mut Ctx) -> Result<SockId, No> {
         if let Some((0, name)) = name.split_first() {
             return match self.unix_find(kind, name) {
                 Some(other) => Ok(other),
@@ -74,7 +74,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let other = self.unix_lookup(id, addr, cx)?;
         let o = *self.get(other);
         if o.state != State::Listen || o.recv_shutdown() {
@@ -97,7 +97,7 @@ impl Net<'_> {
         child.refs = 0;
         child.parent = other.0;
         let Some(child) = self.alloc(child) else {
-            return cx.fail(Step::NoRoom, Errno::ENOBUFS);
+            return cx.unknown(Step::NoRoom);
         };
         self.reqsk_queue_add(other, child);
         self.unix_set_peer(child, id.0);
@@ -108,7 +108,7 @@ impl Net<'_> {
     }
 
     /// `unix_dgram_connect`: as often as one likes.
-    fn unix_dgram_connect(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), Errno> {
+    fn unix_dgram_connect(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
         if addr.len() < 2 {
             return cx.fail(Step::UnixDgramLength, Errno::EINVAL);
         }

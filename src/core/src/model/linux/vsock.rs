@@ -5,7 +5,7 @@ use super::quirks;
 use crate::addr::{VMADDR_ANY, af};
 use crate::model::net::{Ctx, Net, SockId, State, Table};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno, Pick};
+use crate::model::{Cred, Errno, No, Pick};
 use crate::socket::ty;
 
 /// `LAST_RESERVED_PORT`
@@ -24,7 +24,7 @@ pub(super) struct SockaddrVm {
 }
 
 /// `vsock_addr_cast`, `vsock_addr_validate`
-pub(super) fn vsock_addr_cast(addr: &[u8], cx: &mut Ctx) -> Result<SockaddrVm, Errno> {
+pub(super) fn vsock_addr_cast(addr: &[u8], cx: &mut Ctx) -> Result<SockaddrVm, No> {
     let word = |at: usize| u32::from_ne_bytes(array(addr, at));
     let family = u16::from_ne_bytes(array(addr, 0));
     let flags = addr.get(12).copied().unwrap_or(0);
@@ -54,7 +54,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let addr = vsock_addr_cast(addr, cx)?;
         self.__vsock_bind(id, addr.cid, addr.port, cred, cx)
     }
@@ -67,7 +67,7 @@ impl Net<'_> {
         port: u32,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if self.get(id).num != VMADDR_ANY {
             return cx.fail(Step::VsockBound, Errno::EINVAL);
         }
@@ -78,7 +78,7 @@ impl Net<'_> {
             // mutants: machine: needs VMCI
             ty::DGRAM => {
                 // The hypervisor's table is not ours to know.
-                cx.fail(Step::NotModelled, Errno::EOPNOTSUPP)
+                cx.unknown(Step::NotModelled)
             }
             _ => self.__vsock_bind_connectible(id, cid, port, cred, cx),
         }
@@ -119,7 +119,7 @@ impl Net<'_> {
         mut port: u32,
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         if port == VMADDR_ANY {
             match self.vsock_auto(cid, cx) {
                 Some(found) => port = found,
@@ -184,7 +184,7 @@ impl Net<'_> {
     }
 
     /// `vsock_listen`
-    pub(super) fn vsock_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), Errno> {
+    pub(super) fn vsock_listen(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), No> {
         let s = self.get(id);
         if s.kind.ty == ty::DGRAM {
             return cx.fail(Step::ListenUnsupported, Errno::EOPNOTSUPP);

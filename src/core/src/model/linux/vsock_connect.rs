@@ -11,7 +11,7 @@ use super::vsock::{CID_HOST, CID_LOCAL, vsock_addr_cast};
 use crate::addr::VMADDR_ANY;
 use crate::model::net::{Ctx, Net, SockId, State};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno};
+use crate::model::{Cred, Errno, No};
 use crate::socket::ty;
 
 /// `VMADDR_FLAG_TO_HOST`
@@ -40,7 +40,7 @@ impl Net<'_> {
         addr: &[u8],
         cred: &Cred,
         cx: &mut Ctx,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), No> {
         let s = *self.get(id);
         if s.kind.ty == ty::DGRAM {
             return not_modelled(cx);

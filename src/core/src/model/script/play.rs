@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 use super::{Call, Line, Script};
 use crate::addr::{Addr, STORAGE, UnixName, af};
 use crate::model::linux::PathState;
-use crate::model::{Answer, Errno, Fd, Net, OwnedNet, Pick, Pointer, SockId, Step, Trail};
+use crate::model::{Answer, Errno, Fd, Net, No, OwnedNet, Pick, Pointer, SockId, Step, Trail};
 
 /// What a call gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// Success or error.
-    pub result: Result<(), Errno>,
+    pub result: Result<(), No>,
     /// The local address afterwards, of a call that succeeded on an open socket.
     pub name: Option<Addr>,
     /// The name of a Unix socket's peer, if it has one.
@@ -21,6 +21,18 @@ pub struct Outcome {
     pub trail: Trail,
     /// The variable of the socket that was in the way.
     pub holder: Option<usize>,
+}
+
+impl Outcome {
+    /// The kernel's checks that the call passed; the last one decided, unless
+    /// the result is unknown.
+    #[must_use]
+    pub fn passed(&self) -> &[Step] {
+        match (self.result, self.trail.steps()) {
+            (Err(No::Unknown(why)), [passed @ .., last]) if *last == why => passed,
+            (_, steps) => steps,
+        }
+    }
 }
 
 /// A script's sockets on the model.
@@ -99,8 +111,8 @@ impl Player {
         match self.vars.get_mut(var).and_then(Option::take) {
             Some(id) => {
                 let home = self.home_of(var);
-                let trail = net_in(&mut self.net, &mut self.jails, home).close(id).trail;
-                trail.last() != Some(Step::ConnectNotModelled)
+                let closed = net_in(&mut self.net, &mut self.jails, home).close(id);
+                !matches!(closed.result, Err(No::Unknown(_)))
             }
             None => true,
         }
@@ -161,6 +173,7 @@ impl Player {
         let mut outcome = self.call(script, line, pick);
         if self.lost {
             // What the variable held before.
+            outcome.result = Err(No::Unknown(Step::ConnectNotModelled));
             outcome.trail = Trail::one(Step::ConnectNotModelled);
         }
         outcome
@@ -196,7 +209,7 @@ impl Player {
                 | Call::Accept { .. }
         );
         let fails = |errno, step| Outcome {
-            result: Err(errno),
+            result: Err(No::Errno(errno)),
             name: None,
             peer: None,
             trail: Trail::one(step),

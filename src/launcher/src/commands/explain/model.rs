@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bindgate_core::addr::{Addr, UnixKind, af};
 use bindgate_core::model::script::{Call as ModelCall, Line, Outcome, Player, Script};
-use bindgate_core::model::{Errno, Opt, Pick, Step};
+use bindgate_core::model::{Errno, No, Opt, Pick, Step, Trail};
 use bindgate_core::policy::Op;
 use bindgate_host_live::kernel::path::{path_of, path_state};
 
@@ -87,23 +87,20 @@ impl Scene<'_> {
                 break;
             }
         }
-        let last = last?;
+        let mut last = last?;
         let left_out = |at| self.machine.is_some_and(|m| m.left_out.concerns(&at));
         if last.result.is_err() && at.is_some_and(left_out) {
-            let _ = writeln!(
-                out,
-                "  model     not known: the address is one that the model has no room for"
-            );
-            return None;
+            last.result = Err(No::Unknown(Step::LeftOut));
+            last.trail = Trail::one(Step::LeftOut);
         }
         let _ = writeln!(out, "  model     {}", told(&last));
-        for step in last.trail.steps() {
+        for step in last.passed() {
             if *step != Step::CskUpdateClear {
                 let _ = writeln!(out, "            {step}");
             }
         }
         let _ = writeln!(out, "            {beside}");
-        if last.result == Err(Errno::EADDRINUSE)
+        if last.result == Err(Errno::EADDRINUSE.into())
             && let Some(at) = &at
             && let Some(holder) = others.holder(call, at, &self.host)
         {
@@ -154,11 +151,11 @@ fn option(name: &str) -> Option<ModelCall> {
     }))
 }
 
-/// A result as text: `ok`, `ok ADDRESS`, or the name of an error.
+/// A result as text: `ok`, `ok ADDRESS`, the name of an error, or `unknown: WHY`.
 pub fn told(outcome: &Outcome) -> String {
     match (outcome.result, outcome.name) {
         (Ok(()), Some(name)) => format!("ok {name}"),
         (Ok(()), None) => "ok".to_owned(),
-        (Err(e), _) => e.name().to_owned(),
+        (Err(no), _) => no.to_string(),
     }
 }
