@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("binds are predicted, and differences marked", predicted),
         Trial::test("binds of names are predicted", names),
+        Trial::test("binds that were moved to one name are predicted", moved),
         Trial::test("bind table: the run's own socket is its own", own),
         Trial::test("bind table: root dropped right after the bind", dropped),
         Trial::test("bind table: two devices do not collide", devices),
@@ -215,6 +216,42 @@ fn names() -> Result<(), Failed> {
         }
         Ok(())
     })
+}
+
+/// Sockets of two families at one Unix name: the second meets the first.
+fn moved() -> Result<(), Failed> {
+    let run = python(
+        "
+import socket
+kept = []
+for port in (5000, 5001):
+    s = socket.socket()
+    kept.append(s)
+    try:
+        s.bind(('127.0.0.1', port))
+    except OSError:
+        pass
+until_logged(2)
+",
+    );
+    let run = run.rules(["move bind tcp *:5000-5001 to unix:@bindgate-moved"]);
+    let outcome = in_net(|| run.way(Way::Run).logged().spawn().wait());
+    let binds = binds(&outcome);
+    let [first, second] = &binds[..] else {
+        return Err(outcome.seen().into());
+    };
+    let answer = |r: &Record| r.0["predicted"]["answer"].clone();
+    same("ok", answer(first).as_str().unwrap_or("-"), &outcome.seen())?;
+    same(
+        "EADDRINUSE",
+        answer(second).as_str().unwrap_or("-"),
+        &outcome.seen(),
+    )?;
+    let wanted = json!({"in_run": true, "pid": first.0["pid"], "since": first.0["time"]});
+    match holds(&second.0["holder"], &wanted) {
+        true => Ok(()),
+        false => Err(format!("{wanted}, not\n{}", second.0).into()),
+    }
 }
 
 /// Has it these fields, among others? Is it null, if that is wanted?

@@ -195,7 +195,7 @@ impl Predictor {
         owner: &dyn Fn() -> Owner,
         asked: bool,
     ) -> Result<Known, &'static str> {
-        let kind = SocketType {
+        let mut kind = SocketType {
             domain: r.domain,
             ty: r.ty,
             protocol: r.protocol,
@@ -207,6 +207,12 @@ impl Predictor {
         };
         if kind.ty == 0 {
             return Err(why::NO_KIND);
+        }
+        let is_redirected = matches!(r.verdict, Verdict::Move | Verdict::Hide);
+        if is_redirected && addr.family() == Some(af::UNIX) {
+            // A Unix socket has taken its place.
+            kind.domain = af::UNIX;
+            kind.protocol = 0;
         }
         let bind = |caller: Option<Caller>| {
             let who = caller.unwrap_or(NOBODY);
