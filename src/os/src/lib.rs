@@ -24,6 +24,15 @@ use std::time::Duration;
 
 use bindgate_core::shared::State;
 
+/// The error with which socket(2) fails here, `None` if it does not: a seccomp
+/// filter may refuse a family, and a kernel may be without one.
+pub fn refused(domain: i32, ty: i32, protocol: i32) -> Option<i32> {
+    // SAFETY: no memory is passed, and what is made is owned at once.
+    let made = own(unsafe { libc::socket(domain, ty | libc::SOCK_CLOEXEC, protocol) });
+    made.err()
+        .map(|e| e.raw_os_error().unwrap_or(libc::EPROTONOSUPPORT))
+}
+
 /// −1 is an error, the rest a result.
 fn check(n: i32) -> io::Result<i32> {
     if n < 0 {

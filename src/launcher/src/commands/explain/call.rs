@@ -89,9 +89,9 @@ impl Call {
         let six = format!("{kind}6");
         let kind = match &addr {
             Some((_, addr)) if addr.family() == af::INET6 => {
-                kind_of(&six).or_else(|| kind_of(kind))
+                kind_named(&six).or_else(|| kind_named(kind))
             }
-            _ => kind_of(kind),
+            _ => kind_named(kind),
         };
         Ok(Call {
             op,
@@ -119,11 +119,26 @@ impl Call {
     }
 }
 
+/// A kind of a script, or one that the policy knows besides.
+fn kind_named(name: &str) -> Option<(i32, i32, i32)> {
+    const SCTP: i32 = 132;
+    match name {
+        "sctp" => Some((af::INET.into(), 1, SCTP)),
+        "sctp6" => Some((af::INET6.into(), 1, SCTP)),
+        _ => kind_of(name),
+    }
+}
+
 fn read_address(call: &str, kind: &str, addr: &str) -> Result<(Vec<u8>, Addr), Failure> {
-    // A Unix name as rules have it, or as the log has it.
-    let unix = format!("unix:{addr}");
-    let bare = kind.starts_with("unix") && !addr.starts_with("unix:") && !addr.starts_with("hex:");
-    let addr = if bare { &unix } else { addr };
+    // A name as rules have it, or as the log has it.
+    let family = ["unix", "vsock"].into_iter().find(|f| kind.starts_with(f));
+    let whole = match family {
+        Some(family) if !addr.starts_with(family) && !addr.starts_with("hex:") => {
+            format!("{family}:{addr}")
+        }
+        _ => addr.to_owned(),
+    };
+    let addr = whole.as_str();
     let bytes = address(addr).map_err(|e| wrong(call, &e))?;
     let addr = RawAddr::new(&bytes)
         .and_then(|raw| raw.read())
@@ -144,6 +159,9 @@ mod tests {
         assert_eq!(call.options, ["IPV6_V6ONLY", "SO_REUSEADDR"]);
         assert!(Call::parse("listen tcp").is_ok_and(|c| c.addr.is_none()));
         assert!(Call::parse("socket raw").is_ok());
+        let vsock = Call::parse("bind vsock any:5000").ok().unwrap();
+        assert_eq!(vsock.at().unwrap().to_string(), "vsock:any:5000");
+        assert!(Call::parse("bind sctp [::]:5000").is_ok_and(|c| c.kind == (10, 1, 132)));
         for broken in [
             "bind",
             "bind tcp",

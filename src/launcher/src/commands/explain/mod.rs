@@ -13,15 +13,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, af};
+use bindgate_core::errno::{ECONNREFUSED, ENOENT};
 use bindgate_core::judge::redirect::{self, Placement, Refusal};
 use bindgate_core::judge::{
     Action, Answer, Caller, Need, Socket, Step as JudgeStep, Verdict, as_raw_ipv4, bind, connect,
     listen, socket,
 };
 use bindgate_core::model::Host;
+use bindgate_core::model::linux::PathState;
 use bindgate_core::model::script::{Caps, Process, apply};
 use bindgate_core::policy::{Decision, HostSetting, Implicit, Op, Verb, View};
 use bindgate_core::record::{Call as RecordCall, Record};
+use bindgate_host_live::kernel::path::connect_state;
 use bindgate_host_live::machine::{self, Machine};
 
 use self::call::Call;
@@ -175,8 +178,9 @@ impl Scene<'_> {
         }
     }
 
-    /// A call that is judged once.
-    fn one(&self, out: &mut String, call: &Call) {
+    /// What the policy says of an operation with the call's address, and of which
+    /// address.
+    fn judged(&self, call: &Call, op: Op) -> (Verdict, Option<Addr>) {
         let caller = self.caller();
         let believed = Some(call.socket());
         let raw = call
@@ -184,7 +188,7 @@ impl Scene<'_> {
             .as_ref()
             .and_then(|(bytes, _)| RawAddr::new(bytes))
             .and_then(|raw| as_raw_ipv4(&raw));
-        let mut judge = match call.op {
+        let mut judge = match op {
             Op::Socket => socket::create(&caller, call.socket()),
             Op::Connect => connect::connect(&caller, call.at(), believed),
             _ => bind::bind(&caller, call.at(), raw.as_ref(), Implicit::No, believed),
@@ -193,12 +197,18 @@ impl Scene<'_> {
             judge.feed(self.answer(call, need));
         }
         let verdict = *judge.verdict();
-        let addr = if verdict.by_raw {
-            raw.as_ref()
-        } else {
-            call.at()
+        let addr = match verdict.by_raw {
+            true => raw,
+            false => call.at().copied(),
         };
-        match self.policy(out, call.op, &verdict, addr) {
+        (verdict, addr)
+    }
+
+    /// A call that is judged once.
+    fn one(&self, out: &mut String, call: &Call) {
+        let caller = self.caller();
+        let (verdict, addr) = self.judged(call, call.op);
+        match self.policy(out, call.op, &verdict, addr.as_ref()) {
             Action::Refuse(errno) => text::result(out, &text::name_of(errno)),
             Action::Redirect(decision) => self.redirected(out, call, &verdict, &decision),
             Action::Forward | Action::Restore => {
@@ -243,6 +253,16 @@ impl Scene<'_> {
         {
             return text::result(out, &text::name_of(errno));
         }
+        // Where the bind before it has put the socket. A bind that is refused is
+        // not this socket's: it was bound outside the run.
+        let (verdict, addr) = self.judged(call, Op::Bind);
+        if call.addr.is_some()
+            && let Some(decision) = verdict.decision(&caller, addr.as_ref())
+            && matches!(decision.verb, Verb::Move | Verb::Hide)
+            && let Action::Redirect(decision) = self.policy(out, Op::Bind, &verdict, addr.as_ref())
+        {
+            return self.redirected(out, call, &verdict, &decision);
+        }
         let bytes = call.addr.as_ref().map(|(bytes, _)| bytes.clone());
         if let Some(outcome) = self.model(out, call, bytes) {
             text::result(out, &model::told(&outcome));
@@ -276,7 +296,7 @@ impl Scene<'_> {
         let is_replaced = matches!(&placement, Placement::Unix(_)) && socket.domain != af::UNIX;
         if let Placement::Unix(name) = &placement
             && self.machine.is_some()
-            && call.op == Op::Bind
+            && call.op != Op::Connect
             && is_taken(name)
         {
             return text::refused(out, Refusal::Path);
@@ -286,7 +306,12 @@ impl Scene<'_> {
             text::result(out, &virt);
         } else if is_replaced {
             let _ = writeln!(out, "  model     a Unix socket takes the socket's place");
-            text::result(out, &virt);
+            match (&placement, call.op) {
+                (Placement::Unix(name), Op::Connect) if self.machine.is_some() => {
+                    text::result(out, &self.reached(call, name).unwrap_or(virt));
+                }
+                _ => text::result(out, &virt),
+            }
         } else {
             if matches!(placement, Placement::OnLo(_)) {
                 let _ = writeln!(out, "            bound to the device lo, for both families");
@@ -301,6 +326,22 @@ impl Scene<'_> {
             }
         }
         self.may_listen(out, call);
+    }
+
+    /// Why nobody is reached at a Unix name, as the program is told.
+    fn reached(&self, call: &Call, name: &UnixName) -> Option<String> {
+        let state = match name.kind {
+            UnixKind::Path => connect_state(name.bytes(), self.caller.uid),
+            _ => PathState::Exists,
+        };
+        let errno = match state {
+            PathState::Free => ENOENT,
+            PathState::Refused(errno) => errno.linux(),
+            PathState::Exists | PathState::Elsewhere if listens_unix(name) => return None,
+            PathState::Exists | PathState::Elsewhere => ECONNREFUSED,
+        };
+        let errno = redirect::connect_error(call.socket(), errno);
+        Some(text::name_of(errno))
     }
 
     /// Says where a server that is bound so may not listen. Where the kernel
@@ -326,6 +367,16 @@ impl Scene<'_> {
             text::listen(out, self.view, &decision);
         }
     }
+}
+
+/// Does a socket with this Unix name listen on this machine?
+fn listens_unix(name: &UnixName) -> bool {
+    let mut wanted = name.bytes().to_vec();
+    if name.kind == UnixKind::Abstract {
+        wanted.insert(0, b'@');
+    }
+    let all = machine::unix_sockets();
+    all.iter().any(|s| s.listens && s.name == wanted)
 }
 
 /// Is something at the path of a Unix name that is not a socket? A socket file

@@ -11,11 +11,27 @@ use bindgate_host_live::kernel::path::{path_of, path_state};
 use super::Scene;
 use super::call::Call;
 use super::others::Others;
+use super::text;
 
 impl Scene<'_> {
     /// Plays the call, and says what came of it; `bytes` is the address that
-    /// the kernel would be asked for. `None` where the model does not know.
+    /// the kernel would be asked for. `None` where the model does not know, or where
+    /// the result has been said.
     pub fn model(&self, out: &mut String, call: &Call, bytes: Option<Vec<u8>>) -> Option<Outcome> {
+        let (domain, ty, protocol) = call.kind;
+        // The model's kernel has the family; this one may be without it.
+        if self.machine.is_some()
+            && domain == i32::from(af::VSOCK)
+            && let Some(errno) = bindgate_os::refused(domain, ty, protocol)
+        {
+            let name = Errno::from_linux(errno).map_or("an error", Errno::name);
+            let _ = writeln!(
+                out,
+                "  model     not asked: socket(2) fails here with {name}"
+            );
+            text::result(out, name);
+            return None;
+        }
         let script = &Script {
             host: self.host,
             sysctls: Vec::new(),
@@ -38,7 +54,6 @@ impl Scene<'_> {
             at: 0,
         };
         let line = |call| line_of(0, call);
-        let (domain, ty, protocol) = call.kind;
         let mut lines = Vec::new();
         let taken = at.as_ref().and_then(|at| others.unix(at, ty));
         if let (Some(socket), Some(Addr::Unix(name)), Some(bytes)) = (taken, &at, &bytes)
