@@ -212,7 +212,10 @@ fn without_room_nothing_waits() {
         let mut words = vec![0; Net::words(room)];
         let mut net = Net::format(&mut words, room, &host).expect("room");
         let listener = bind(&mut net, 1, 0x7f00_0001, 8080, 0).expect("room");
-        assert_eq!(net.listen(listener, Pick::Random(0)).result, Ok(()));
+        assert_eq!(
+            net.listen(listener, &Cred::ROOT, Pick::Random(0)).result,
+            Ok(())
+        );
         let cred = Cred::user(1);
         let client = net.socket(2, 1, 0, &cred).result.expect("room");
         let at = to(0x7f00_0001, 8080);
@@ -278,7 +281,7 @@ fn scribbled_memory_ends_every_search() {
         for i in 0..200u16 {
             let id = SockId((dice() % 64) as u32);
             let _ = bind(&mut net, 1, 0x7f00_0001, 5000 + i % 9, i.into());
-            let _ = net.listen(id, Pick::Random(u32::from(i)));
+            let _ = net.listen(id, &Cred::ROOT, Pick::Random(u32::from(i)));
             let _ = net.setsockopt(id, Opt::ReuseAddr(i % 2 == 0), &Cred::ROOT);
             let _ = net.close(id);
             let _ = net.getsockname(id);

@@ -102,6 +102,9 @@ impl Net<'_> {
             s.set_freebind(has(BindOptions::FREEBIND));
             s.set_transparent(has(BindOptions::TRANSPARENT));
             s.set_no_port(has(BindOptions::BIND_ADDRESS_NO_PORT));
+            if s.freebsd() {
+                super::freebsd::settle(s);
+            }
         });
         if ask.device != 0 {
             let device = Opt::BindToIfIndex(ask.device.cast_signed());

@@ -177,6 +177,10 @@ pub enum Opt {
     PassPidfd(bool),
     /// FreeBSD's `IP_PORTRANGE`
     BsdPortRange(freebsd::PortRange),
+    /// FreeBSD's `IPV6_PORTRANGE`
+    BsdPortRange6(freebsd::PortRange),
     /// FreeBSD's `IP_BINDANY`
     BsdBindAny(bool),
+    /// FreeBSD's `IPV6_BINDANY`
+    BsdBindAny6(bool),
 }

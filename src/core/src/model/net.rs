@@ -294,6 +294,7 @@ impl Net<'_> {
             (s.rcv6, s.sport, s.dev)
         };
         match s.kind.domain {
+            af::INET6 if s.freebsd() => super::freebsd::in6_sockaddr(s),
             af::INET6 => Addr::Inet6 {
                 ip,
                 port,
@@ -360,7 +361,9 @@ impl Net<'_> {
         sock.set_reuseport(o.reuseport);
         sock.set_v6only(o.v6only);
         sock.dev = o.dev;
-        sock.set_freebsd(self.host.generation.is_freebsd());
+        if self.host.generation.is_freebsd() {
+            super::freebsd::adopt(&mut sock);
+        }
         let id = self.alloc(sock)?;
         if o.port != 0 {
             self.inet_bind_hash(id);

@@ -216,9 +216,11 @@ steps! {
     BsdNoType = "socreate", "no protocol of this type";
     BsdNoProtocol = "socreate", "type has no such protocol";
     BsdRawPerm = "rip_attach", "raw needs privilege";
+    BsdRawProtocol = "rip_attach", "protocol number out of range";
     BsdJailSocket = "prison_check_af", "the jail has no address of the family";
     BsdSocket = "socreate", "created";
-    BsdRawLength = "rip_bind", "length is not that of sockaddr_in";
+    BsdRawFamily = "rip_bind", "family is not the socket's";
+    BsdRawLength = "rip_bind", "length is not that of sockaddr_in or sockaddr_in6";
     BsdRawNotLocal = "rip_bind", "address is not an interface's";
     BsdRawOk = "rip_bind", "bound";
     BsdUnixFamily = "uipc_bindat", "family is not AF_UNIX";
@@ -232,7 +234,9 @@ steps! {
     BsdListenType = "solisten", "protocol cannot listen";
     BsdListening = "solisten_proto", "listening, without a second look";
     BsdV6onlyBound = "ip6_ctloutput", "IPV6_V6ONLY with a port";
-    BsdBindAnyPerm = "ip_ctloutput", "IP_BINDANY needs privilege";
+    BsdBindAnyPerm = "ip_ctloutput", "IP_BINDANY needs privilege, to take it away as well";
+    BsdOptionLevel = "ip_ctloutput", "the option is another family's";
+    BsdOptionDropped = "tcp_ctloutput", "connection was dropped";
     BsdNoOption = "sosetopt", "no such option";
     BsdDropped = "tcp_usr_bind", "connection was dropped";
     BsdFamily = "in_pcbbind_setup", "family is neither AF_INET nor AF_UNSPEC with 0.0.0.0";
@@ -240,6 +244,8 @@ steps! {
     BsdMulticast = "tcp_usr_bind", "multicast on a stream socket";
     BsdBound = "in_pcbbind", "has an address or port already";
     BsdNoAddress = "in_pcbbind_setup", "the host has no IPv4 address";
+    Bsd6NoAddress = "in6_pcbbind", "the host has no IPv6 address";
+    BsdNotReady = "in6_pcbbind", "address is tentative";
     BsdJailFamily = "prison_local_ip4", "the jail has no address of the family";
     BsdJailForeign = "prison_check_ip4", "address is not the jail's";
     BsdNotLocal = "in_pcbbind_setup", "address is not an interface's";
@@ -250,12 +256,14 @@ steps! {
     BsdOk = "in_pcbinshash", "bound";
     Bsd6Family = "tcp6_usr_bind", "family is not AF_INET6";
     Bsd6Length = "tcp6_usr_bind", "length is not that of sockaddr_in6";
-    Bsd6Mapped = "in6_pcbbind", "IPv4-mapped address on a V6ONLY socket";
     Bsd6Scope = "sa6_embedscope", "no such interface";
     BsdLowPerm = "in_pcb_lport_dest", "the low range needs privilege";
     BsdAuto = "in_pcb_lport_dest", "automatic port";
     BsdNoPort = "in_pcb_lport_dest", "no port left";
     LeftOut = "bindgate", "the address is one that the model has no room for";
+    BsdOnePort = "in_pcb_lport_dest", "one automatic port: the kernel divides by zero and panics";
+    BsdPanic = "in_pcb_lport", "a refused bind has left the socket without IPv6: the kernel panics";
+    BsdNotGiven = "udp6_bind", "reads more of the address than it was given";
     NoRoom = "bindgate", "the model's table is full";
     NotModelled = "bindgate", "the model does not know this family";
 }

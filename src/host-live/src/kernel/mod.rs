@@ -451,9 +451,11 @@ fn set(hand: &mut Hand, fd: u64, opt: Opt) -> u64 {
             return set_bytes(hand, fd, level, SO_ATTACH_REUSEPORT_CBPF, &program);
         }
         // Linux has none of these: an option that it does not know either.
-        Opt::ReusePortLb(_) | Opt::BsdPortRange(_) | Opt::BsdBindAny(_) => {
-            (libc::SOL_SOCKET, 0x7fff, 0)
-        }
+        Opt::ReusePortLb(_)
+        | Opt::BsdPortRange(_)
+        | Opt::BsdPortRange6(_)
+        | Opt::BsdBindAny(_)
+        | Opt::BsdBindAny6(_) => (libc::SOL_SOCKET, 0x7fff, 0),
     };
     set_bytes(hand, fd, level, name, &value.to_ne_bytes())
 }

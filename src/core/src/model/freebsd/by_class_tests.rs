@@ -3,11 +3,11 @@
 use std::vec::Vec;
 
 use super::class::View;
-use super::pcb::{ADDR, LB, PORT, connected, options};
-use super::{PortRange, quirks};
+use super::pcb::{ADDR, LB, PORT, connected, lport, options};
+use super::{INP_IPV4, INP_IPV6, INP_REUSEPORT, PortRange};
 use crate::addr::af;
 use crate::model::dice::Dice;
-use crate::model::host::V6;
+use crate::model::host::{Jail, V6};
 use crate::model::net::{Net, Outside, Sock, mapped, unmapped};
 use crate::model::{
     Cred, Errno, Fd, Generation, Host, No, Opt, OwnedNet, Pick, Pointer, SockId, State,
@@ -34,14 +34,18 @@ fn sixes() -> [[u8; 16]; 6] {
     ]
 }
 
-/// `INP_IPV4`
 fn has_v4(s: &Sock) -> bool {
-    s.kind.domain == af::INET || (!s.v6only() && (s.rcv6 == [0; 16] || unmapped(&s.rcv6).is_some()))
+    s.bsd & INP_IPV4 != 0
 }
 
-/// `INP_IPV6`
 fn has_v6(s: &Sock) -> bool {
-    s.kind.domain == af::INET6 && unmapped(&s.rcv6).is_none()
+    s.bsd & INP_IPV6 != 0
+}
+
+/// `inp_laddr`, the last word of `in6p_laddr`.
+fn laddr(s: &Sock) -> u32 {
+    let [.., a, b, c, d] = s.rcv6;
+    u32::from_be_bytes([a, b, c, d])
 }
 
 fn sees(view: View, s: &Sock) -> bool {
@@ -53,35 +57,51 @@ fn sees(view: View, s: &Sock) -> bool {
 
 fn equals(view: View, s: &Sock) -> bool {
     match view {
-        View::Four(a) => s.rcv4 == a,
+        View::Four(a) => laddr(s) == a,
         View::Six(a) => s.rcv6 == a,
     }
 }
 
 fn any_of(view: View, s: &Sock) -> bool {
     match view {
-        View::Four(_) => s.rcv4 == 0,
+        View::Four(_) => laddr(s) == 0,
         View::Six(_) => s.rcv6 == [0; 16],
     }
 }
 
-/// `in_pcblookup_local`: the first of the best owners.
+/// The hash chain of a port as `in_pcbinshash` builds it: the newest first, but
+/// since 14 `::ffff:0.0.0.0`'s at the end.
+fn chain<'a>(net: &'a Net<'_>, id: SockId, port: u16) -> Vec<(SockId, &'a Sock)> {
+    let owners = net.owners(net.get(id).table, u32::from(port));
+    let (mut last, mut chain): (Vec<_>, Vec<_>) = owners.partition(|(_, s)| {
+        net.host.generation == Generation::FreeBsd14_3
+            && s.kind.domain == af::INET6
+            && !has_v6(s)
+            && laddr(s) == 0
+    });
+    last.reverse();
+    chain.append(&mut last);
+    chain
+}
+
+/// `in_pcblookup_local`: the first of the best owners of those that this jail
+/// has made.
 fn lookup<'a>(
     net: &'a Net<'_>,
     id: SockId,
+    cred: &Cred,
     port: u16,
     view: View,
     wild: bool,
 ) -> Option<(SockId, &'a Sock)> {
+    let mine = |o: SockId, s: &Sock| o != id && s.dev == cred.jail + 1 && sees(view, s);
+    if !wild {
+        let mut owners = chain(net, id, port).into_iter();
+        return owners.find(|(o, s)| mine(*o, s) && !connected(s) && equals(view, s));
+    }
     let mut best: Option<(u32, SockId, &Sock)> = None;
     for (o, s) in net.owners(net.get(id).table, u32::from(port)) {
-        if o == id || !sees(view, s) {
-            continue;
-        }
-        if !wild {
-            if !connected(s) && equals(view, s) {
-                return Some((o, s));
-            }
+        if !mine(o, s) {
             continue;
         }
         let one_wild = view.is_any() != any_of(view, s);
@@ -97,22 +117,33 @@ fn lookup<'a>(
     best.map(|(_, o, s)| (o, s))
 }
 
+/// What an owner shares by, as others see it.
+fn owner_options(net: &Net<'_>, s: &Sock) -> u8 {
+    if net.host.generation == Generation::FreeBsd9_1 {
+        u8::from(s.bsd & INP_REUSEPORT != 0) * PORT
+    } else {
+        options(s)
+    }
+}
+
 /// `in_pcbbind_avail` with that: who is in the way?
-fn walk(net: &Net<'_>, id: SockId, port: u16, view: View, multicast: bool) -> Option<SockId> {
+fn walk(
+    net: &Net<'_>,
+    id: SockId,
+    cred: &Cred,
+    port: u16,
+    view: View,
+    multicast: bool,
+) -> Option<SockId> {
     let s = net.get(id);
     let own = options(s);
-    let generation = net.host.generation;
+    let old = net.host.generation == Generation::FreeBsd9_1;
     let mut mask = own & (PORT | LB);
     if multicast {
-        let alike = if quirks::multicast_reuseport_is_reuseaddr(generation) {
-            ADDR | PORT
-        } else {
-            ADDR
-        };
-        if own & alike != 0 {
+        if own & if old { ADDR } else { ADDR | PORT } != 0 {
             mask |= ADDR | PORT;
         }
-        if own & (ADDR | LB) != 0 {
+        if own & (ADDR | LB) != 0 && !old {
             mask |= ADDR | LB;
         }
     }
@@ -123,31 +154,29 @@ fn walk(net: &Net<'_>, id: SockId, port: u16, view: View, multicast: bool) -> Op
         .flatten()
         .collect();
     if !multicast && !s.root() {
-        for &v in &views {
-            let Some((t, o)) = lookup(net, id, port, v, true) else {
+        for (i, &v) in views.iter().enumerate() {
+            let Some((t, o)) = lookup(net, id, cred, port, v, true) else {
                 continue;
             };
             let counts = s.kind.ty != ty::STREAM || !connected(o);
-            let spared = quirks::wildcards_of_users_share(generation)
-                && v.is_any()
-                && any_of(v, o)
-                && o.reuseport();
+            let spared =
+                old && i == 0 && v.is_any() && any_of(v, o) && owner_options(net, o) & PORT != 0;
             if counts && !spared && o.uid != s.uid {
                 return Some(t);
             }
         }
     }
     for (i, &v) in views.iter().enumerate() {
-        let Some((t, o)) = lookup(net, id, port, v, own == 0) else {
+        let Some((t, o)) = lookup(net, id, cred, port, v, own == 0) else {
             continue;
         };
         let o_six = o.kind.domain == af::INET6;
         let spared = match v {
-            View::Four(0) if i == 0 => o.rcv4 == 0 && six && o_six,
-            View::Four(0) => o.rcv4 == 0 && !o_six,
+            View::Four(0) if i == 0 => laddr(o) == 0 && six && o_six,
+            View::Four(0) => laddr(o) == 0 && !o_six,
             _ => false,
         };
-        if mask & options(o) == 0 && !spared {
+        if mask & owner_options(net, o) == 0 && !spared {
             return Some(t);
         }
     }
@@ -160,11 +189,22 @@ struct Seen {
     free: u32,
     in_use: u32,
     automatic: u32,
+    /// Of the free ones, with a jail that calls or has made the socket.
+    jailed: u32,
+}
+
+/// Who calls, in no jail mostly.
+fn caller(dice: &mut Dice, uid: u32) -> Cred {
+    Cred {
+        jail: dice.one(&[0, 0, 0, 1]),
+        ..Cred::user(uid)
+    }
 }
 
 /// A new socket with options and user drawn.
 fn socket(net: &mut Net<'_>, dice: &mut Dice) -> Option<SockId> {
-    let cred = Cred::user(dice.one(&[0, 1, 1, 2]));
+    let uid = dice.one(&[0, 1, 1, 2]);
+    let cred = caller(dice, uid);
     let domain = dice.one(&[af::INET, af::INET6]);
     let id = net
         .socket(i32::from(domain), dice.one(&[1, 2]), 0, &cred)
@@ -186,6 +226,7 @@ fn socket(net: &mut Net<'_>, dice: &mut Dice) -> Option<SockId> {
 /// Binds it somewhere, and asks the walk first what must come of it.
 fn bind(net: &mut Net<'_>, id: SockId, dice: &mut Dice, seen: &mut Seen) {
     let s = *net.get(id);
+    let cred = caller(dice, 0);
     let port = dice.one(&PORTS);
     let mut bytes = [0; 28];
     bytes[..2].copy_from_slice(&s.kind.domain.to_ne_bytes());
@@ -198,22 +239,29 @@ fn bind(net: &mut Net<'_>, id: SockId, dice: &mut Dice, seen: &mut Seen) {
         let ip = dice.one(&sixes());
         bytes[8..24].copy_from_slice(&ip);
         match unmapped(&ip) {
-            Some(v4) => (28, View::Four(v4), false),
-            None => (28, View::Six(ip), ip[0] == 0xff),
+            Some(v4) if !s.v6only() => (28, View::Four(v4), false),
+            _ => (28, View::Six(ip), ip[0] == 0xff),
         }
     };
-    let unbound =
-        s.num == 0 && s.rcv4 == 0 && s.rcv6 == Sock::new(s.kind, s.table, &Cred::ROOT).rcv6;
-    let expected = walk(net, id, port, view, multicast);
+    // One that 9.1 makes both of by the failure is not seen at its IPv4 address.
+    let was_four = s.kind.domain == af::INET6 && !has_v6(&s) && laddr(&s) != 0;
+    if was_four && view == View::Six([0; 16]) && !s.v6only() {
+        return;
+    }
+    let unbound = lport(&s) == 0 && laddr(&s) == 0;
+    let expected = walk(net, id, &cred, port, view, multicast);
     let at = Pointer {
         bytes: Some(&bytes),
         len,
     };
-    let answer = net.bind(Fd::Socket(id), at, &Cred::ROOT, Pick::Random(0));
+    let answer = net.bind(Fd::Socket(id), at, &cred, Pick::Random(0));
     match answer.result {
         Ok(()) => {
-            assert_eq!(expected, None, "{s:?} {view:?} port {port}");
+            let brief = |s: &Sock| (s.kind, s.uid, s.dev, s.bsd, s.rcv6, s.num, s.state);
+            let owner = expected.map(|o| brief(net.get(o)));
+            assert_eq!(owner, None, "{:?} {view:?} port {port}", brief(&s));
             seen.free += 1;
+            seen.jailed += u32::from(cred.jail != 0 || s.dev != 1);
         }
         Err(No::Errno(Errno::EADDRINUSE)) => {
             assert!(expected.is_some(), "{s:?} {view:?} port {port}");
@@ -228,7 +276,8 @@ fn bind(net: &mut Net<'_>, id: SockId, dice: &mut Dice, seen: &mut Seen) {
 /// An automatic port for it, of four: the first open one from the draw on.
 fn automatic(net: &mut Net<'_>, id: SockId, dice: &mut Dice, seen: &mut Seen) {
     let s = *net.get(id);
-    if s.num != 0 || s.kind.ty != ty::STREAM || s.bsd_range != PortRange::Default as u8 {
+    let odd = s.kind.domain == af::INET6 && !has_v6(&s);
+    if lport(&s) != 0 || odd || s.kind.ty != ty::STREAM || s.bsd_range != PortRange::Default as u8 {
         return;
     }
     let view = if s.kind.domain == af::INET6 {
@@ -236,16 +285,19 @@ fn automatic(net: &mut Net<'_>, id: SockId, dice: &mut Dice, seen: &mut Seen) {
     } else {
         View::Four(0)
     };
+    let cred = caller(dice, 0);
     let wild = options(&s) == 0;
+    let both = net.host.generation == Generation::FreeBsd14_3 && !s.v6only();
     let open = |port: &u16| {
-        lookup(net, id, *port, view, wild).is_none()
+        lookup(net, id, &cred, *port, view, wild).is_none()
             && !(view == View::Six([0; 16])
-                && !s.v6only()
-                && lookup(net, id, *port, View::Four(0), wild).is_some())
+                && both
+                && lookup(net, id, &cred, *port, View::Four(0), wild).is_some())
     };
-    let draw = dice.below(4) as u16;
-    let expected = (0..4).map(|i| 2000 + (draw + i) % 4).find(open);
-    net.listen(id, Pick::Random(u32::from(draw)));
+    // The first port is never drawn.
+    let draw = dice.below(3) as u16;
+    let expected = (0..4).map(|i| 2000 + (1 + draw + i) % 4).find(open);
+    net.listen(id, &cred, Pick::Random(u32::from(draw)));
     assert_eq!(
         net.get(id).num,
         expected.map_or(0, u32::from),
@@ -309,6 +361,15 @@ fn classes_agree_with_a_walk() {
     for generation in [Generation::FreeBsd9_1, Generation::FreeBsd14_3] {
         let mut host = Host::loopback(generation);
         host.sysctl.local_port_range = (2000, 2003);
+        // Addresses that make nothing of the wildcards, and any other legal.
+        let mut jail = Jail::EMPTY;
+        for ip in [0x0a00_0001, 0x0a00_0002, 0xe000_0001] {
+            jail.v4.push(ip);
+        }
+        for ip in [sixes()[2], sixes()[3], sixes()[4], sixes()[5]] {
+            jail.v6.push(ip);
+        }
+        host.jails.push(jail);
         for addr in [0x0a00_0001, 0x0a00_0002] {
             host.v4.push(crate::model::host::V4 {
                 addr,
@@ -334,5 +395,6 @@ fn classes_agree_with_a_walk() {
         }
         assert!(seen.free > 10_000 && seen.in_use > 10_000, "too few binds");
         assert!(seen.automatic > 1_000, "too few automatic ports");
+        assert!(seen.jailed > 1_000, "too few jails");
     }
 }

@@ -5,10 +5,11 @@
 //! address, its options, whether it is connected, and its user. So it need not
 //! be known which one it is, unless those that fit equally well differ in that.
 
-use super::pcb::{ADDR, LB, PORT, connected, options};
+use super::pcb::{ADDR, LB, PORT, connected};
+use super::{INP_IPV4, INP_IPV6, INP_REUSEPORT, quirks};
 use crate::addr::af;
 use crate::model::net::{
-    Asker, Class, Classes, NAMED, Net, Scope, Sock, SockId, each, mapped, unmapped,
+    Asker, Class, Classes, NAMED, Net, Scope, Sock, SockId, each, mapped, meet,
 };
 
 /// `::`, for IPv4 too.
@@ -23,7 +24,9 @@ const ANY_MAPPED: Classes = kind(3);
 const FOUR: Classes = kind(4);
 /// An IPv6 address.
 const SIX: Classes = kind(5);
-// 6: a mapped address with IPV6_V6ONLY, which no look-up sees.
+/// An IPv6 address of a socket that speaks IPv4 as well: only 9.1 has such, by
+/// a second bind that failed.
+const BOTH: Classes = kind(6);
 
 /// `INP_IPV4`, of those at a wildcard.
 const ANY_OF_FOUR: Classes = ANY_DUAL | ANY_FOUR | ANY_MAPPED;
@@ -48,18 +51,40 @@ pub(super) fn with_options(of: u8) -> Classes {
     ALL_KINDS * (one(ADDR, 0xcccc) | one(PORT, 0xf0f0) | one(LB, 0xff00))
 }
 
+/// Bits of `so_options` that others see. In 9.1 that is `INP_REUSEPORT` alone.
+fn options(s: &Sock) -> u8 {
+    u8::from(s.reuse != 0) * ADDR
+        + u8::from(s.bsd & INP_REUSEPORT != 0) * PORT
+        + u8::from(s.reuseport_lb()) * LB
+}
+
 /// The class of a FreeBSD host's socket.
 pub(in crate::model) fn class_of(s: &Sock) -> u8 {
-    let kind = if s.kind.domain == af::INET {
-        if s.rcv4 == 0 { 2 } else { 4 }
-    } else {
-        match unmapped(&s.rcv6) {
-            Some(_) if s.v6only() => 6,
-            Some(0) => 3,
-            Some(_) => 4,
-            None if s.rcv6 == [0; 16] => u8::from(s.v6only()),
-            None => 5,
+    let any = s.rcv6 == [0; 16];
+    let kind = match s.bsd & (INP_IPV4 | INP_IPV6) {
+        _ if s.kind.domain == af::INET => {
+            if s.rcv4 == 0 {
+                2
+            } else {
+                4
+            }
         }
+        INP_IPV4 => {
+            if s.rcv4 == 0 {
+                3
+            } else {
+                4
+            }
+        }
+        INP_IPV6 => {
+            if any {
+                1
+            } else {
+                5
+            }
+        }
+        _ if any => 0,
+        _ => 6,
     };
     kind * EACH_KIND as u8 + options(s) * 2 + u8::from(connected(s))
 }
@@ -96,18 +121,19 @@ impl View {
         match self {
             _ if self.is_any() => self.any(),
             View::Four(_) => FOUR,
-            View::Six(_) => SIX,
+            View::Six(_) => SIX | BOTH,
         }
     }
 
     /// `wildcard` in `in_pcblookup_local`: what an unconnected owner of these
     /// classes counts; a connected one counts one more, the least is the best.
-    fn costs(self) -> [(Classes, u32); 3] {
+    fn costs(self) -> [(Classes, u32); 4] {
+        let four = ANY_FOUR | ANY_MAPPED;
         match self {
-            View::Four(0) => [(ANY_FOUR | ANY_MAPPED, 0), (FOUR, 1), (ANY_DUAL, 3)],
-            View::Four(_) => [(FOUR, 0), (ANY_FOUR | ANY_MAPPED, 1), (ANY_DUAL, 4)],
-            View::Six(a) if a == [0; 16] => [(ANY_OF_SIX, 0), (SIX, 1), (0, 0)],
-            View::Six(_) => [(SIX, 0), (ANY_OF_SIX, 1), (0, 0)],
+            View::Four(0) => [(four, 0), (FOUR, 1), (ANY_DUAL, 3), (BOTH, 4)],
+            View::Four(_) => [(FOUR, 0), (four, 1), (ANY_DUAL, 4), (0, 0)],
+            View::Six(a) if a == [0; 16] => [(ANY_OF_SIX, 0), (SIX | BOTH, 1), (0, 0), (0, 0)],
+            View::Six(_) => [(SIX | BOTH, 0), (ANY_OF_SIX, 1), (0, 0), (0, 0)],
         }
     }
 }
@@ -119,6 +145,10 @@ pub(super) struct Best {
     /// Where those are that must have the address asked for.
     group: Option<u32>,
     view: View,
+    /// The oldest of them comes first.
+    back: bool,
+    /// The jail that looks.
+    jail: u32,
 }
 
 impl Best {
@@ -134,6 +164,10 @@ impl Best {
 
     fn holds(&self, s: &Sock) -> bool {
         let class = Class::of(s).bit() & self.classes;
+        meet(s.dev, self.jail) && self.at(s, class)
+    }
+
+    fn at(&self, s: &Sock, class: Classes) -> bool {
         class & !self.own() != 0 || (class != 0 && s.rcv6 == self.view.addr())
     }
 
@@ -178,7 +212,7 @@ impl Net<'_> {
         if self.bucket(a.table, port).count == 0 {
             return None;
         }
-        let present = self.summary(Self::port_scope(a.table, port)).present();
+        let present = self.seen(Self::port_scope(a.table, port), a, port);
         let group = match view.is_any() {
             true => None,
             false => self.group(a.table, port, &view.addr()),
@@ -186,18 +220,31 @@ impl Net<'_> {
         let seen = match group {
             _ if view.is_any() => present,
             Some(g) => {
-                (present & !view.same()) | (self.summary(Scope::Group(g)).present() & view.same())
+                (present & !view.same()) | (self.seen(Scope::Group(g), a, port) & view.same())
             }
             None => present & !view.same(),
         };
-        let best = |classes| Best {
+        let best = |classes, back| Best {
             classes,
             group,
             view,
+            back,
+            jail: a.dev,
         };
         if !wild {
             let classes = seen & view.same() & !CONNECTED;
-            return (classes != 0).then(|| best(classes));
+            let rest = classes & !ANY_MAPPED;
+            return match classes {
+                0 => None,
+                // _in_pcbinshash_wild appends the mapped ones to the chain.
+                _ if view.is_any() && quirks::mapped_wildcards_last(self.host.generation) => {
+                    Some(match rest {
+                        0 => best(classes, true),
+                        _ => best(rest, false),
+                    })
+                }
+                _ => Some(best(classes, false)),
+            };
         }
         // No owner of another address overlaps a specific one.
         (0..=5)
@@ -214,7 +261,19 @@ impl Net<'_> {
                     })
             })
             .find(|classes| *classes != 0)
-            .map(best)
+            .map(|classes| best(classes, false))
+    }
+
+    /// The classes of a scope's owners that the asker's jail sees
+    /// (`prison_equal_ip4`).
+    fn seen(&self, scope: Scope, a: &Asker, port: u32) -> Classes {
+        let sum = self.summary(scope);
+        if self.host.jails.as_slice().is_empty() {
+            return sum.present();
+        }
+        each(sum.present())
+            .filter(|class| self.tally(scope, &sum, *class, a, port).0 > 0)
+            .fold(0, |seen, class| seen | class.bit())
     }
 
     /// Does the best owner stand in the way? The first of them in the port's
@@ -261,6 +320,10 @@ impl Net<'_> {
     /// The first of the best owners in the kernel's order, if it is among so
     /// many: of its address's where it must have that, else of the port's.
     fn first_of(&self, a: &Asker, port: u32, best: &Best, most: usize) -> Option<(SockId, &Sock)> {
+        if best.back {
+            let mut owners = self.owners_back(a.table, port).take(most);
+            return owners.find(|(_, s)| best.holds(s));
+        }
         if best.classes & !best.own() == 0 {
             let mut owners = self.at_addr(a.table, port, best.view.addr()).take(most);
             return owners.find(|(_, s)| best.holds(s));

@@ -2,15 +2,15 @@
 //! `prison_local_ip4` of kern_jail.c, netinet/in_jail.c and netinet6/in6_jail.c.
 //!
 //! In outline: a jail has addresses of its own or none, and the default
-//! permissions (`allow.reserved_ports`, no `allow.raw_sockets`). Sockets of
-//! jails with other addresses never see each other (`prison_equal_ip4`,
-//! `prison_equal_ip6`), so the caller gives each jail a [`Net`] of its own, as
-//! [`crate::model::script::Player`] does, and no look-up asks for jails. Which
-//! one a TCP, UDP or raw socket was made in is in its `aux`.
+//! permissions (`allow.reserved_ports`, no `allow.raw_sockets`). Who calls
+//! bind(2) looks with the eyes of its own jail (`td_ucred`); what it sees are
+//! the sockets that this jail has made (`inp_cred`, `prison_equal_ip4`,
+//! `prison_equal_ip6`), whoever holds them by now. Which jail made a socket is
+//! in its `dev`.
 
 use crate::addr::af;
 use crate::model::host::{Host, Jail};
-use crate::model::net::{Ctx, Net, Sock, mapped};
+use crate::model::net::{Ctx, Net};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, No};
 
@@ -21,6 +21,14 @@ const IN6ADDR_LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 
 fn jail(host: &Host, number: u32) -> Option<&Jail> {
     host.jails.as_slice().get(number.checked_sub(1)? as usize)
+}
+
+/// What the tables call the caller's jail.
+pub(super) fn number(host: &Host, cred: &Cred) -> u32 {
+    match jail(host, cred.jail) {
+        Some(_) => cred.jail.saturating_add(1),
+        None => 1,
+    }
 }
 
 /// The address that a jail turns `asked` into: its only one for the wildcard,
@@ -82,18 +90,34 @@ impl Net<'_> {
             .or_else(|(step, errno)| cx.fail(step, errno))
     }
 
-    /// The local address of a socket that gets a port without a bind(2): the
-    /// wildcard, as its jail sees it.
-    pub(super) fn prison_local_any(
-        &self,
-        s: &Sock,
-        cred: &Cred,
-        cx: &mut Ctx,
-    ) -> Result<[u8; 16], No> {
-        if s.kind.domain == af::INET6 {
-            self.prison_local_ip6(s.rcv6, s.v6only(), cred, cx)
-        } else {
-            self.prison_local_ip4(s.rcv4, cred, cx).map(mapped)
+    /// `prison_check_ip4`: has the caller's jail exactly this address?
+    pub(super) fn prison_check_ip4(&self, ip: u32, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
+        match jail(self.host, cred.jail) {
+            None => Ok(()),
+            Some(j) => check(j.v4.as_slice(), ip, cx),
         }
     }
+
+    /// `prison_check_ip6`
+    pub(super) fn prison_check_ip6(
+        &self,
+        ip: [u8; 16],
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), No> {
+        match jail(self.host, cred.jail) {
+            None => Ok(()),
+            Some(j) => check(j.v6.as_slice(), ip, cx),
+        }
+    }
+}
+
+fn check<A: PartialEq>(own: &[A], asked: A, cx: &mut Ctx) -> Result<(), No> {
+    if own.is_empty() {
+        return cx.fail(Step::BsdJailFamily, Errno::EAFNOSUPPORT);
+    }
+    if !own.contains(&asked) {
+        return cx.fail(Step::BsdJailForeign, Errno::EADDRNOTAVAIL);
+    }
+    Ok(())
 }

@@ -14,12 +14,67 @@ mod socket;
 
 pub(super) use class::class_of;
 
-use super::linux::PathState;
-use super::net::{Ctx, Net, Sock, SockId, State, Table};
+use super::linux::{PathState, needs_scope};
+use super::net::{Ctx, MAPPED_ANY, Net, Sock, SockId, State, Table, mapped, unmapped};
 use super::step::Step;
 use super::{Cred, Errno, Fd, No, Opt, Pointer};
-use crate::addr::{UnixName, af};
+use crate::addr::{Addr, UnixName, af};
 use crate::socket::ty;
+
+const IN6ADDR_ANY: [u8; 16] = [0; 16];
+
+/// Bits of [`Sock::bsd`]: of `inp_vflag`, which addresses a socket speaks …
+const INP_IPV4: u8 = 1;
+const INP_IPV6: u8 = 2;
+/// … and of `inp_flags2`: `SO_REUSEPORT` as others see it.
+const INP_REUSEPORT: u8 = 4;
+
+impl Sock {
+    fn set_vflag(&mut self, vflag: u8) {
+        self.bsd = (self.bsd & !(INP_IPV4 | INP_IPV6)) | vflag;
+    }
+
+    fn set_seen_reuseport(&mut self, on: bool) {
+        self.bsd = (self.bsd & !INP_REUSEPORT) | (u8::from(on) * INP_REUSEPORT);
+    }
+}
+
+/// A socket that the model has not seen come.
+pub(super) fn adopt(s: &mut Sock) {
+    s.set_freebsd(true);
+    s.dev = s.dev.saturating_add(1);
+    settle(s);
+}
+
+/// `inp_vflag` and `inp_flags2` of a socket as its address and options are.
+pub(super) fn settle(s: &mut Sock) {
+    let six = s.kind.domain == af::INET6;
+    s.set_vflag(match unmapped(&s.rcv6) {
+        _ if !six => INP_IPV4,
+        Some(_) if !s.v6only() => INP_IPV4,
+        None if s.rcv6 == [0; 16] && !s.v6only() => INP_IPV4 | INP_IPV6,
+        _ => INP_IPV6,
+    });
+    s.set_seen_reuseport(s.reuseport());
+}
+
+/// `in6_mapped_sockaddr`, `sa6_recoverscope`
+pub(super) fn in6_sockaddr(s: &Sock) -> Addr {
+    let mut ip = s.rcv6;
+    let mut scope = 0;
+    if s.bsd & INP_IPV6 == 0 {
+        ip = mapped(s.rcv4);
+    } else if needs_scope(&ip) {
+        scope = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
+        [ip[2], ip[3]] = [0, 0];
+    }
+    Addr::Inet6 {
+        ip,
+        port: s.sport,
+        flow: 0,
+        scope,
+    }
+}
 
 /// `IP_PORTRANGE`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +87,16 @@ pub enum PortRange {
 }
 
 impl PortRange {
+    /// What a script calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            PortRange::Default => "default",
+            PortRange::High => "high",
+            PortRange::Low => "low",
+        }
+    }
+
     /// The range that a number in a socket stands for.
     fn of(number: u8) -> PortRange {
         match number {
@@ -93,31 +158,62 @@ impl Net<'_> {
         match (s.kind.domain, s.kind.ty) {
             (af::INET, ty::STREAM | ty::DGRAM) => self.bsd_inet_bind(id, addr, cred, cx),
             (af::INET6, ty::STREAM | ty::DGRAM) => self.bsd_inet6_bind(id, addr, cred, cx),
-            (af::INET, ty::RAW) => self.rip_bind(id, addr, cx),
+            (af::INET, ty::RAW) => self.rip_bind(id, addr, cred, cx),
+            (af::INET6, ty::RAW) => self.rip6_bind(id, addr, cred, cx),
             (af::UNIX, _) => self.uipc_bind(id, addr, cx),
-            _ => cx.unknown(Step::NotModelled),
+            _ => cx.fail(Step::NotModelled, Errno::EOPNOTSUPP),
         }
     }
 
-    /// `rip_bind`
-    fn rip_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
-        if addr.len() != 16 {
+    /// The family and the length, in the order of the generation; 9.1 calls a
+    /// foreign family no address of an interface.
+    fn rip_checks(&self, addr: &[u8], family: u16, len: usize, cx: &mut Ctx) -> Result<(), No> {
+        let other = pcb::family_of(addr) != family;
+        let first = quirks::looks_at_family(self.host.generation);
+        if other && first {
+            return cx.fail(Step::BsdRawFamily, Errno::EAFNOSUPPORT);
+        }
+        if addr.len() != len {
             return cx.fail(Step::BsdRawLength, Errno::EINVAL);
         }
-        let ip = pcb::be32(addr, 4);
-        let s = *self.get(id);
-        if ip != 0 && !s.bindany() && !self.bsd_is_local4(ip) {
+        if other {
             return cx.fail(Step::BsdRawNotLocal, Errno::EADDRNOTAVAIL);
         }
-        self.edit(id, |s| s.set_rcv(super::net::mapped(ip)));
+        Ok(())
+    }
+
+    /// `rip_bind`: as often as one likes.
+    fn rip_bind(&mut self, id: SockId, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
+        self.rip_checks(addr, af::INET, pcb::SIN_LEN, cx)?;
+        let ip = pcb::be32(addr, 4);
+        self.prison_check_ip4(ip, cred, cx)?;
+        if ip != 0 && !self.get(id).bindany() && !self.bsd_is_local4(ip) {
+            return cx.fail(Step::BsdRawNotLocal, Errno::EADDRNOTAVAIL);
+        }
+        self.edit(id, |s| s.set_rcv(mapped(ip)));
+        cx.pass(Step::BsdRawOk);
+        Ok(())
+    }
+
+    /// `rip6_bind`: `IPV6_BINDANY` does not help.
+    fn rip6_bind(&mut self, id: SockId, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
+        self.rip_checks(addr, af::INET6, pcb::SIN6_LEN, cx)?;
+        self.prison_check_ip6(pcb::ip6_of(addr), cred, cx)?;
+        let sin6 = self.sa6_embedscope(addr, cx)?;
+        let any = sin6.ip == [0; 16];
+        let found = self.ifa_ifwithaddr6(&sin6);
+        if !any && found != Some(pcb::Tentative(false)) {
+            return cx.fail(Step::BsdRawNotLocal, Errno::EADDRNOTAVAIL);
+        }
+        self.edit(id, |s| s.set_rcv(sin6.ip));
         cx.pass(Step::BsdRawOk);
         Ok(())
     }
 
     /// `uipc_bindat`: bound before path, path before anything is made.
     fn uipc_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
-        let family = addr.first().copied().unwrap_or(0);
-        if u16::from(family) != af::UNIX {
+        let looks = quirks::looks_at_family(self.host.generation);
+        if looks && pcb::family_of(addr) != af::UNIX {
             return cx.fail(Step::BsdUnixFamily, Errno::EAFNOSUPPORT);
         }
         if addr.len() > 106 || addr.len() <= 2 {
@@ -145,27 +241,28 @@ impl Net<'_> {
     }
 
     /// `solisten`: no second look at the port.
-    pub(super) fn solisten(&mut self, id: SockId, cx: &mut Ctx) -> Result<(), No> {
+    pub(super) fn solisten(&mut self, id: SockId, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
-        if s.dropped() || s.state == State::Established {
-            return cx.fail(Step::BsdListenState, Errno::EINVAL);
-        }
+        let connected = matches!(
+            s.state,
+            State::SynSent | State::Established | State::FinWait2 | State::CloseWait
+        );
         match (s.kind.domain, s.kind.ty) {
             (af::INET | af::INET6, ty::STREAM) => {
-                if s.num == 0 {
-                    // As the socket's creator, not as who calls.
-                    let creator = Cred {
-                        jail: s.aux,
-                        ..Cred::ROOT
-                    };
-                    let local = self.prison_local_any(&s, &creator, cx)?;
-                    self.edit(id, |s| s.set_rcv(local));
-                    self.in_pcb_lport(id, &creator, cx)?;
+                if pcb::over(&s) || connected {
+                    return cx.fail(Step::BsdListenState, Errno::EINVAL);
+                }
+                if pcb::lport(&s) == 0 {
+                    // As who calls, not as the socket's creator.
+                    self.bsd_bind_any(id, cred, cx)?;
                 }
             }
             (af::UNIX, ty::STREAM | ty::SEQPACKET) => {
-                if !s.has_name() {
+                if !s.has_name() && !connected {
                     return cx.fail(Step::BsdListenUnbound, Errno::EDESTADDRREQ);
+                }
+                if connected {
+                    return cx.fail(Step::BsdListenState, Errno::EINVAL);
                 }
             }
             _ => return cx.fail(Step::BsdListenType, Errno::EOPNOTSUPP),
@@ -184,40 +281,71 @@ impl Net<'_> {
         cx: &mut Ctx,
     ) -> Result<(), No> {
         let s = *self.get(id);
-        let inet = matches!(s.kind.domain, af::INET | af::INET6);
-        let change: fn(&mut Sock, bool) = match opt {
-            Opt::ReuseAddr(_) => |s, on| s.reuse = u8::from(on),
-            Opt::ReusePort(_) => |s, on| s.set_reuseport(on),
-            Opt::ReusePortLb(_) if quirks::has_reuseport_lb(self.host.generation) => {
-                |s, on| s.set_reuseport_lb(on)
-            }
-            Opt::V6Only(_) if s.kind.domain == af::INET6 => {
-                if s.num != 0 {
+        let domain = match opt {
+            Opt::BsdBindAny(_) | Opt::BsdPortRange(_) => af::INET,
+            Opt::V6Only(_) | Opt::BsdBindAny6(_) | Opt::BsdPortRange6(_) => af::INET6,
+            _ => return self.sosetopt_socket(id, opt, cx),
+        };
+        // The level is not that of the family: uipc_ctloutput knows IPPROTO_IP's
+        // number, and nothing by the option's.
+        if s.kind.domain == af::UNIX && domain == af::INET {
+            return cx.fail(Step::BsdNoOption, Errno::ENOPROTOOPT);
+        }
+        if s.kind.domain != domain {
+            return cx.fail(Step::BsdOptionLevel, Errno::EINVAL);
+        }
+        if s.dropped() && quirks::looks_at_family(self.host.generation) {
+            // tcp_ctloutput
+            return cx.fail(Step::BsdOptionDropped, Errno::ECONNRESET);
+        }
+        match opt {
+            Opt::V6Only(on) => {
+                if pcb::lport(&s) != 0 || !matches!(s.rcv6, MAPPED_ANY | IN6ADDR_ANY) {
                     return cx.fail(Step::BsdV6onlyBound, Errno::EINVAL);
                 }
-                |s, on| s.set_v6only(on)
+                self.edit(id, |s| {
+                    s.set_v6only(on);
+                    s.set_vflag(s.bsd & INP_IPV6 | if on { 0 } else { INP_IPV4 });
+                });
             }
-            Opt::BsdBindAny(on) if inet => {
-                if on && (cred.uid != 0 || cred.jail != 0) {
+            Opt::BsdBindAny(on) | Opt::BsdBindAny6(on) => {
+                // To be without it as well.
+                if cred.uid != 0 || cred.jail != 0 {
                     return cx.fail(Step::BsdBindAnyPerm, Errno::EPERM);
                 }
-                |s, on| s.set_bindany(on)
+                self.edit(id, |s| s.set_bindany(on));
             }
-            Opt::BsdPortRange(range) if inet => {
+            Opt::BsdPortRange(range) | Opt::BsdPortRange6(range) => {
                 self.edit(id, |s| s.bsd_range = range as u8);
-                return Ok(());
             }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `sosetopt` of level `SOL_SOCKET`, which asks the protocol afterwards.
+    fn sosetopt_socket(&mut self, id: SockId, opt: Opt, cx: &mut Ctx) -> Result<(), No> {
+        let any = quirks::owners_share_by_any_option(self.host.generation);
+        match opt {
+            Opt::ReuseAddr(on) => {
+                let multicast = self.get(id).rcv4 >> 28 == 0xe;
+                self.edit(id, |s| {
+                    s.reuse = u8::from(on);
+                    if multicast && !any {
+                        s.set_seen_reuseport(on);
+                    }
+                });
+            }
+            Opt::ReusePort(on) => self.edit(id, |s| {
+                s.set_reuseport(on);
+                s.set_seen_reuseport(on);
+            }),
+            Opt::ReusePortLb(on) if quirks::has_reuseport_lb(self.host.generation) => {
+                self.edit(id, |s| s.set_reuseport_lb(on));
+            }
+            Opt::LingerZero(on) => self.edit(id, |s| s.set_linger_zero(on)),
             _ => return cx.fail(Step::BsdNoOption, Errno::ENOPROTOOPT),
-        };
-        let on = match opt {
-            Opt::ReuseAddr(on)
-            | Opt::ReusePort(on)
-            | Opt::ReusePortLb(on)
-            | Opt::V6Only(on)
-            | Opt::BsdBindAny(on) => on,
-            _ => false,
-        };
-        self.edit(id, |s| change(s, on));
+        }
         Ok(())
     }
 

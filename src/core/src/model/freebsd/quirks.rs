@@ -18,7 +18,8 @@ pub fn has_reuseport_lb(g: Generation) -> bool {
 }
 
 /// Does `in_pcbbind_setup` refuse every address while the host has no IPv4
-/// address at all? Until 13 (marked "XXX broken!" there).
+/// address at all, and `in6_pcbbind` while it has no IPv6 one? Until 13 (marked
+/// "XXX broken!" there).
 #[must_use]
 pub fn needs_an_address(g: Generation) -> bool {
     g <= Generation::FreeBsd9_1
@@ -31,10 +32,12 @@ pub fn looks_at_family(g: Generation) -> bool {
     g > Generation::FreeBsd9_1
 }
 
-/// Is `SO_REUSEPORT` as good as `SO_REUSEADDR` on a multicast address beside
-/// an owner that has only the latter? Since PR 179901 was closed (10.0).
+/// Does `in_pcbbind_setup` compare `so_options` of both sockets? Since 10.0 (PR
+/// 179901): before that the owner's `INP_REUSEPORT` counts, which
+/// `SO_REUSEADDR` sets on a socket that is bound to a multicast address by
+/// then, and only then.
 #[must_use]
-pub fn multicast_reuseport_is_reuseaddr(g: Generation) -> bool {
+pub fn owners_share_by_any_option(g: Generation) -> bool {
     g > Generation::FreeBsd9_1
 }
 
@@ -43,4 +46,46 @@ pub fn multicast_reuseport_is_reuseaddr(g: Generation) -> bool {
 #[must_use]
 pub fn wildcards_of_users_share(g: Generation) -> bool {
     g <= Generation::FreeBsd9_1
+}
+
+/// Does a bind of an IPv6 socket that fails leave `inp_vflag` as the address
+/// would have had it? `tcp6_usr_bind` and `udp6_bind` of 9.1; it is restored
+/// since 12.
+#[must_use]
+pub fn failed_bind_keeps_vflag(g: Generation) -> bool {
+    g <= Generation::FreeBsd9_1
+}
+
+/// Does `in_pcb_lport_dest` look at IPv4's owners as well for a dual wildcard?
+/// Since 14.
+#[must_use]
+pub fn automatic_ports_of_both(g: Generation) -> bool {
+    g > Generation::FreeBsd9_1
+}
+
+/// Is the remainder of a division by the number of automatic ports less one
+/// taken without a look at 0? Since 14; before that one port is not drawn.
+#[must_use]
+pub fn one_port_panics(g: Generation) -> bool {
+    g > Generation::FreeBsd9_1
+}
+
+/// Do `::ffff:0.0.0.0`'s sockets stand at the end of the hash chain, the oldest
+/// first? `_in_pcbinshash_wild`, since 14.
+#[must_use]
+pub fn mapped_wildcards_last(g: Generation) -> bool {
+    g > Generation::FreeBsd9_1
+}
+
+/// Does soshutdown() answer `ENOTCONN` where there is no connection? Since 11;
+/// before that TCP closed for good.
+#[must_use]
+pub fn shutdown_wants_a_connection(g: Generation) -> bool {
+    g > Generation::FreeBsd9_1
+}
+
+/// Is there UDP-Lite? Since 10.1.
+#[must_use]
+pub fn has_udplite(g: Generation) -> bool {
+    g > Generation::FreeBsd9_1
 }

@@ -1,5 +1,6 @@
 //! `sys_socket`, `socreate`.
 
+use super::{jail, quirks, settle};
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, Sock, SockId, Table};
 use crate::model::step::Step;
@@ -30,8 +31,10 @@ impl Net<'_> {
             ty::DGRAM if unix => true,
             ty::SEQPACKET => unix,
             ty::STREAM => matches!(protocol, 0 | 6),
-            ty::DGRAM => matches!(protocol, 0 | 17 | 136),
-            ty::RAW => !unix && (0..256).contains(&protocol),
+            ty::DGRAM if protocol == 136 => quirks::has_udplite(self.host.generation),
+            ty::DGRAM => matches!(protocol, 0 | 17),
+            // The entry without a protocol takes every one.
+            ty::RAW => !unix,
             _ => false,
         };
         if !fits {
@@ -46,6 +49,9 @@ impl Net<'_> {
         if kind == u32::from(ty::RAW) && (cred.uid != 0 || cred.jail != 0) {
             return cx.fail(Step::BsdRawPerm, Errno::EPERM);
         }
+        if kind == u32::from(ty::RAW) && !(0..256).contains(&protocol) {
+            return cx.fail(Step::BsdRawProtocol, Errno::EPROTONOSUPPORT);
+        }
         let made = SocketType::created(domain, kind as i32, protocol);
         let table = if unix {
             Table::Unix
@@ -56,10 +62,11 @@ impl Net<'_> {
         // net.inet6.ip6.v6only is 1.
         sock.set_v6only(domain == i32::from(af::INET6));
         sock.set_root(cred.uid == 0);
-        if !unix {
-            sock.aux = cred.jail;
-        }
+        sock.dev = jail::number(self.host, cred);
         sock.set_freebsd(true);
+        // A raw socket's port is none.
+        sock.sport = 0;
+        settle(&mut sock);
         match self.alloc(sock) {
             Some(id) => {
                 cx.pass(Step::BsdSocket);

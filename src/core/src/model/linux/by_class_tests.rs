@@ -188,7 +188,7 @@ fn step(net: &mut Net<'_>, dice: &mut Dice) {
             net.setsockopt(id, Opt::BindToIfIndex(dice.one(&[0, 1, 2])), &cred);
         }
         6 => {
-            net.listen(id, Pick::Random(dice.below(u32::MAX)));
+            net.listen(id, &Cred::ROOT, Pick::Random(dice.below(u32::MAX)));
         }
         7 => {
             let (mut addr, len) = sockaddr(dice, domain);

@@ -3,15 +3,15 @@
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, SockId, State, Table};
 use crate::model::step::Step;
-use crate::model::{Answer, Errno, No, Pick};
+use crate::model::{Answer, Cred, Errno, No, Pick};
 use crate::socket::ty;
 
 impl Net<'_> {
-    /// listen(2).
-    pub fn listen(&mut self, id: SockId, pick: Pick) -> Answer<()> {
+    /// listen(2). Only FreeBSD asks who calls.
+    pub fn listen(&mut self, id: SockId, cred: &Cred, pick: Pick) -> Answer<()> {
         let mut cx = Ctx::new(pick);
         let result = if self.host.generation.is_freebsd() {
-            self.solisten(id, &mut cx)
+            self.solisten(id, cred, &mut cx)
         } else {
             self.do_listen(id, &mut cx)
         };

@@ -2,10 +2,11 @@
 //!
 //! Whether an owner stands in the way of a socket depends on few things: its
 //! kind of address, four options, its state, its device, its user. The first
-//! six make a [`Class`], one of 72 (of 112 other ones on a FreeBSD host). A port, and each address of a port, keeps
-//! a [`Summary`]: which classes it has, and the device and user of its owners
-//! as long as all have the same. Only where they differ do the counts by
-//! device and user ([`Counts`](super::counts::Counts)) have to be asked.
+//! six make a [`Class`], one of 72 (of 112 other ones on a FreeBSD host). A
+//! port, and each address of a port, keeps a [`Summary`]: which classes it has,
+//! and the device and user of its owners as long as all have the same. Only
+//! where they differ do the counts by device and user
+//! ([`Counts`](super::counts::Counts)) have to be asked.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -251,17 +252,27 @@ impl Asker {
     }
 
     /// The same for a FreeBSD host's: there it only matters whether there is
-    /// any option at all.
+    /// any option at all, and in which jail the caller is.
     pub fn in_general_on_freebsd(self, options: bool) -> Asker {
         Asker {
             id: NONE,
             num: 0,
             class: 0,
-            dev: 0,
             uid: 0,
             reuse: u8::from(options),
             reuseport: 0,
             group: 0,
+            ..self
+        }
+    }
+
+    /// A FreeBSD host's: who calls is in this jail, and the socket speaks these
+    /// of IPv4 and IPv6.
+    pub fn on_freebsd(self, jail: u32, four: bool, six: bool) -> Asker {
+        Asker {
+            dev: jail,
+            six: u8::from(six),
+            v6only: u8::from(!four),
             ..self
         }
     }

@@ -76,13 +76,14 @@ pub struct Sock {
     /// Descriptors in all processes; 0 for a free place.
     pub refs: u32,
     pub uid: u32,
-    /// `sk_bound_dev_if`
+    /// `sk_bound_dev_if`; on FreeBSD, which has none, the jail that made the
+    /// socket, from 1 for none on.
     pub dev: u32,
     /// `inet_num`, vsock port, netlink port id, packet ifindex.
     pub num: u32,
     /// The vsock CID, netlink groups, the packet protocol; for MPTCP the
-    /// device of the outer socket; on FreeBSD the jail; for a Unix socket how
-    /// many others have it as their peer.
+    /// device of the outer socket; for a Unix socket how many others have it as
+    /// their peer.
     pub aux: u32,
     /// `sk_rcv_saddr`, `sk_v6_rcv_saddr`: for IPv4 sockets the latter is mapped.
     pub rcv4: u32,
@@ -118,7 +119,9 @@ pub struct Sock {
     pub(super) class_prev: u32,
     name_kind: u8,
     name_len: u8,
-    pad: [u8; 2],
+    /// FreeBSD: bits of its own, see [`freebsd`](crate::model::freebsd).
+    pub(in crate::model) bsd: u8,
+    pad: u8,
     name: [u8; 108],
 }
 
@@ -259,7 +262,8 @@ impl Sock {
         class_prev: NONE,
         name_kind: 0,
         name_len: 0,
-        pad: [0; 2],
+        bsd: 0,
+        pad: 0,
         name: [0; 108],
     };
 

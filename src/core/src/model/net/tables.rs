@@ -369,6 +369,16 @@ impl Net<'_> {
         self.list(head, |s| s.port_next)
     }
 
+    /// The owners of a port, the oldest first.
+    pub(in crate::model) fn owners_back(
+        &self,
+        table: Table,
+        port: u32,
+    ) -> impl Iterator<Item = (SockId, &Sock)> {
+        let tail = self.bucket(table, port).tail.wrapping_sub(1);
+        self.list(tail, |s| s.port_prev)
+    }
+
     /// The owners of a port with exactly this address, in the kernel's order.
     pub(in crate::model) fn at_addr(
         &self,

@@ -387,15 +387,21 @@ fn option(words: &[&str]) -> Result<Opt, String> {
         "SO_PASSCRED" => Opt::PassCred(on_off(value)?),
         "SO_PASSPIDFD" => Opt::PassPidfd(on_off(value)?),
         "SO_ATTACH_REUSEPORT_CBPF" => Opt::AttachReuseport,
-        "IP_PORTRANGE" => Opt::BsdPortRange(match *value {
-            "default" => PortRange::Default,
-            "high" => PortRange::High,
-            "low" => PortRange::Low,
-            _ => return Err("IP_PORTRANGE is default, high or low".to_owned()),
-        }),
+        "IP_PORTRANGE" => Opt::BsdPortRange(port_range(value)?),
+        "IPV6_PORTRANGE" => Opt::BsdPortRange6(port_range(value)?),
         "IP_BINDANY" => Opt::BsdBindAny(on_off(value)?),
+        "IPV6_BINDANY" => Opt::BsdBindAny6(on_off(value)?),
         _ => return Err(format!("the model has no option '{name}'")),
     })
+}
+
+fn port_range(word: &str) -> Result<PortRange, String> {
+    match word {
+        "default" => Ok(PortRange::Default),
+        "high" => Ok(PortRange::High),
+        "low" => Ok(PortRange::Low),
+        _ => Err("a range of ports is default, high or low".to_owned()),
+    }
 }
 
 fn port(word: &str) -> Result<u16, String> {

@@ -4,9 +4,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Call, Line, Script};
-use crate::addr::{Addr, STORAGE, UnixName, af};
+use crate::addr::{Addr, UnixName, af};
 use crate::model::linux::PathState;
-use crate::model::{Answer, Errno, Fd, Net, No, OwnedNet, Pick, Pointer, SockId, Step, Trail};
+use crate::model::{Answer, Errno, Fd, No, OwnedNet, Pick, Pointer, SockId, Step, Trail};
+
+/// As much as FreeBSD reads of an address; Linux reads less.
+const MEMORY: usize = 255;
 
 /// What a call gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,14 +43,6 @@ impl Outcome {
 pub struct Player {
     /// The network.
     pub net: OwnedNet,
-    /// Those of FreeBSD's jails, from the first on, as far as they have sockets:
-    /// the sockets of different jails never see each other.
-    jails: Vec<Option<OwnedNet>>,
-    /// In which of them the variables' sockets are; 0 for no jail.
-    homes: Vec<u32>,
-    /// The one that the call at hand is made in.
-    home: u32,
-    sockets: u32,
     /// The process ids, for netlink; 1 where there is none.
     pub pids: Vec<u32>,
     /// The initial user namespace grants root nothing.
@@ -70,10 +65,6 @@ impl Player {
     pub fn new(script: &Script, sockets: usize) -> Player {
         Player {
             net: OwnedNet::new(script.host, sockets as u32),
-            jails: Vec::new(),
-            homes: vec![0; script.vars.len()],
-            home: 0,
-            sockets: sockets as u32,
             pids: Vec::new(),
             in_user_namespace: false,
             path: None,
@@ -91,14 +82,11 @@ impl Player {
         }
         self.vars.clear();
         self.files.clear();
-        self.homes.clear();
-        self.jails.clear();
         self.paths.clear();
         // What lingers after its last descriptor.
         self.net.net().clear();
         self.vars.resize(script.vars.len(), None);
         self.files.resize(script.vars.len(), false);
-        self.homes.resize(script.vars.len(), 0);
         self.net.host = script.host;
     }
 
@@ -109,11 +97,7 @@ impl Player {
             *file = false;
         }
         match self.vars.get_mut(var).and_then(Option::take) {
-            Some(id) => {
-                let home = self.home_of(var);
-                let closed = net_in(&mut self.net, &mut self.jails, home).close(id);
-                !matches!(closed.result, Err(No::Unknown(_)))
-            }
+            Some(id) => !matches!(self.net.net().close(id).result, Err(No::Unknown(_))),
             None => true,
         }
     }
@@ -136,35 +120,10 @@ impl Player {
             name: None,
             peer: None,
             trail: answer.trail,
-            holder: answer.holder.and_then(|h| {
-                let mut vars = self.vars.iter().zip(&self.homes);
-                vars.position(|(v, home)| *v == Some(h) && *home == self.home)
-            }),
+            holder: answer
+                .holder
+                .and_then(|h| self.vars.iter().position(|v| *v == Some(h))),
         }
-    }
-
-    fn home_of(&self, var: usize) -> u32 {
-        self.homes.get(var).copied().unwrap_or(0)
-    }
-
-    /// Which jail's sockets a call is about; there is a network for it.
-    fn find_home(&mut self, line: &Line, jail: u32) -> u32 {
-        let home = match line.call {
-            Call::Socket { .. } if self.net.host.generation.is_freebsd() => jail,
-            Call::Socket { .. } => 0,
-            Call::Accept { from } => self.home_of(from),
-            Call::Dup { of } => self.home_of(of),
-            _ => self.home_of(line.var),
-        };
-        let missing = (home as usize).saturating_sub(self.jails.len());
-        self.jails.extend((0..missing).map(|_| None));
-        let place = home
-            .checked_sub(1)
-            .and_then(|j| self.jails.get_mut(j as usize));
-        if let Some(place) = place {
-            place.get_or_insert_with(|| OwnedNet::new(self.net.host, self.sockets));
-        }
-        home
     }
 
     /// Makes the call of a line.
@@ -238,8 +197,7 @@ impl Player {
             }
             _ => {}
         }
-        self.home = self.find_home(line, cred.jail);
-        let mut net = net_in(&mut self.net, &mut self.jails, self.home);
+        let mut net = self.net.net();
         let outcome = match &line.call {
             Call::Socket {
                 domain,
@@ -274,7 +232,7 @@ impl Player {
             }
             Call::Bind { bytes, len } => {
                 // What a caller would have there: zeroes behind the address.
-                let mut memory = [0u8; STORAGE];
+                let mut memory = [0u8; MEMORY];
                 for (to, from) in memory.iter_mut().zip(bytes) {
                     *to = *from;
                 }
@@ -298,7 +256,7 @@ impl Player {
                 self.done(answer)
             }
             Call::Listen => {
-                let answer = net.listen(known, pick);
+                let answer = net.listen(known, &cred, pick);
                 self.done(answer)
             }
             Call::Connect { bytes } => {
@@ -353,14 +311,7 @@ impl Player {
                 self.done(answer)
             }
         };
-        if matches!(
-            line.call,
-            Call::Socket { .. } | Call::Accept { .. } | Call::Dup { .. }
-        ) && let Some(home) = self.homes.get_mut(line.var)
-        {
-            *home = self.home;
-        }
-        let net = net_in(&mut self.net, &mut self.jails, self.home);
+        let net = self.net.net();
         let id = self.vars.get(line.var).copied().flatten();
         Outcome {
             name: id.map(|id| net.getsockname(id)),
@@ -368,12 +319,6 @@ impl Player {
             ..outcome
         }
     }
-}
-
-/// The network of a jail; 0 is that of none.
-fn net_in<'a>(host: &'a mut OwnedNet, jails: &'a mut [Option<OwnedNet>], jail: u32) -> Net<'a> {
-    let of_jail = jail.checked_sub(1).and_then(|j| jails.get_mut(j as usize));
-    of_jail.and_then(Option::as_mut).unwrap_or(host).net()
 }
 
 /// The path in the bytes of an address, if it holds one.

@@ -94,16 +94,10 @@ impl fmt::Display for Opt {
             Opt::PassCred(b) => write!(f, "SO_PASSCRED {}", on(b)),
             Opt::PassPidfd(b) => write!(f, "SO_PASSPIDFD {}", on(b)),
             Opt::AttachReuseport => write!(f, "SO_ATTACH_REUSEPORT_CBPF on"),
-            Opt::BsdPortRange(r) => {
-                use crate::model::freebsd::PortRange;
-                let name = match r {
-                    PortRange::Default => "default",
-                    PortRange::High => "high",
-                    PortRange::Low => "low",
-                };
-                write!(f, "IP_PORTRANGE {name}")
-            }
+            Opt::BsdPortRange(r) => write!(f, "IP_PORTRANGE {}", r.name()),
+            Opt::BsdPortRange6(r) => write!(f, "IPV6_PORTRANGE {}", r.name()),
             Opt::BsdBindAny(b) => write!(f, "IP_BINDANY {}", on(b)),
+            Opt::BsdBindAny6(b) => write!(f, "IPV6_BINDANY {}", on(b)),
         }
     }
 }
