@@ -55,7 +55,7 @@ fn the_file_outlives_the_socket() {
 fn of_a_socket_with_two_paths_nothing_is_said() {
     let text = format!("{SERVER}c = socket unix\nconnect c unix:/run/b\n");
     let (_, step) = last(&text, Some(PathState::Elsewhere));
-    assert_eq!(step, Some(Step::ConnectNotModelled));
+    assert_eq!(step, Some(Step::UnknownPath));
 }
 
 #[test]

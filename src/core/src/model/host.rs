@@ -4,6 +4,7 @@
 //! policy's `host` lines; the model never asks and never guesses.
 
 use super::linux::quirks;
+use super::net::mapped;
 
 /// A list of at most `N` plain values.
 #[derive(Clone, Copy, Debug)]
@@ -212,6 +213,62 @@ impl Cred {
     }
 }
 
+/// Where packets to other hosts go: an entry of the main table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The network; IPv4 mapped.
+    pub net: [u8; 16],
+    /// Its length, of 128 bits.
+    pub prefix: u8,
+    /// The device's index.
+    pub dev: u32,
+    /// The preferred source; all zero for none.
+    pub src: [u8; 16],
+}
+
+impl Route {
+    /// Of the network that an IPv4 address of a device is in.
+    #[must_use]
+    pub fn connected(a: &V4) -> Route {
+        Route {
+            net: mapped(a.addr),
+            prefix: a.prefix.min(32) + 96,
+            dev: a.dev,
+            src: mapped(a.addr),
+        }
+    }
+
+    /// Of the network that an IPv6 address of a device is in.
+    #[must_use]
+    pub fn connected6(a: &V6, prefix: u8) -> Route {
+        Route {
+            net: a.addr,
+            prefix,
+            dev: a.dev,
+            src: [0; 16],
+        }
+    }
+
+    fn leads_to(&self, addr: &[u8; 16]) -> bool {
+        let mask = u128::MAX
+            .checked_shl(128 - u32::from(self.prefix))
+            .unwrap_or(0);
+        let differs = u128::from_be_bytes(*addr) ^ u128::from_be_bytes(self.net);
+        differs & mask == 0
+    }
+}
+
+/// What the local table has for an IPv4 address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fib {
+    /// Local or broadcast.
+    pub kind: AddrType,
+    /// The device whose address it is; 0 where that is not known.
+    pub dev: u32,
+    /// The address that makes it so.
+    pub src: u32,
+}
+
 /// The settings of `/proc/sys/net` that decide binds.
 #[derive(Clone, Copy, Debug)]
 pub struct Sysctls {
@@ -290,6 +347,10 @@ pub struct Host {
     pub v6: List<V6, 32>,
     /// Devices, at most 16.
     pub devices: List<Device, 16>,
+    /// Where packets to other hosts go, at most 16 ways …
+    pub routes: List<Route, 16>,
+    /// … if that is known at all.
+    pub has_routes: bool,
     /// False for a namespace that has never had an IPv4 address: it has no
     /// local table, and every address counts as broadcast.
     pub has_local_table: bool,
@@ -332,6 +393,13 @@ impl Host {
             name: [0; 16],
             loopback: false,
         }),
+        routes: List::new(Route {
+            net: [0; 16],
+            prefix: 0,
+            dev: 0,
+            src: [0; 16],
+        }),
+        has_routes: false,
         has_local_table: false,
         capability_mode: false,
         jails: List::new(Jail::EMPTY),
@@ -349,6 +417,7 @@ impl Host {
     pub fn loopback(generation: Generation) -> Host {
         let mut host = Host {
             generation,
+            has_routes: true,
             has_local_table: true,
             ..Host::EMPTY
         };
@@ -405,15 +474,19 @@ impl Host {
         if !self.has_local_table {
             return AddrType::Broadcast;
         }
-        let mut best = (0, AddrType::Unicast);
+        self.local_table(addr, 0)
+            .map_or(AddrType::Unicast, |found| found.kind)
+    }
+
+    /// The local table's entry for an IPv4 address (`fib_table_lookup`): of
+    /// `dev` only, if that is not 0.
+    #[must_use]
+    pub fn local_table(&self, addr: u32, dev: u32) -> Option<Fib> {
+        let mut best = (0, None);
         for a in self.v4.as_slice() {
             let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
             let within = addr & mask == a.addr & mask;
-            let loopback = self
-                .devices
-                .as_slice()
-                .iter()
-                .any(|d| d.index == a.dev && d.loopback);
+            let loopback = self.is_loopback(a.dev);
             let found = if addr == a.addr {
                 Some((32, AddrType::Local))
             } else if a.prefix < 31 && addr == a.addr | !mask {
@@ -425,11 +498,37 @@ impl Host {
             };
             if let Some((prefix, kind)) = found
                 && prefix > best.0
+                && (dev == 0 || dev == a.dev)
             {
-                best = (prefix, kind);
+                let (dev, src) = (a.dev, a.addr);
+                best = (prefix, Some(Fib { kind, dev, src }));
             }
         }
         best.1
+    }
+
+    /// Is this device a loopback one?
+    #[must_use]
+    pub fn is_loopback(&self, dev: u32) -> bool {
+        let mut devices = self.devices.as_slice().iter();
+        devices.any(|d| d.index == dev && d.loopback)
+    }
+
+    /// The main table's entry for another host's address, IPv4 mapped: of `dev`
+    /// only, if that is not 0.
+    #[must_use]
+    pub fn main_table(&self, addr: &[u8; 16], dev: u32) -> Option<&Route> {
+        let mut best: Option<&Route> = None;
+        for r in self.routes.as_slice() {
+            // The first of equally good ones stays.
+            if r.leads_to(addr)
+                && (dev == 0 || dev == r.dev)
+                && best.is_none_or(|b| b.prefix < r.prefix)
+            {
+                best = Some(r);
+            }
+        }
+        best
     }
 
     /// `ipv6_chk_addr`: is it an address of the host? Of `dev`, if that is not

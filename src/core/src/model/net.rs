@@ -189,6 +189,9 @@ pub struct Net<'m> {
     pub host: &'m Host,
     /// What the file system says of the path of the next Unix bind.
     pub path: PathState,
+    /// The listener that the kernel chose among equal ones in the next connect,
+    /// if somebody has seen that.
+    pub chosen: Option<SockId>,
     /// Counters, free places.
     pub core: &'m mut Core,
     socks: &'m mut [Sock],

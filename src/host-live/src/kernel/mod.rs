@@ -11,8 +11,8 @@ mod setup;
 use std::io;
 
 use bindgate_core::model::linux::PathState;
-use bindgate_core::model::script::{Call, Line, Process};
-use bindgate_core::model::{Opt, Pick};
+use bindgate_core::model::script::{Call, Line, Player, Process};
+use bindgate_core::model::{Opt, Pick, SockId, State, Table};
 use libc::c_int;
 
 pub use hands::{Hand, Identity};
@@ -112,6 +112,8 @@ pub struct Kernel {
     players: Vec<usize>,
     uids: Vec<u32>,
     vars: Vec<Option<Place>>,
+    /// Nobody will answer the next connect: it does not wait.
+    pub hopeless: bool,
 }
 
 impl Kernel {
@@ -130,6 +132,7 @@ impl Kernel {
             players: (0..identities.len()).collect(),
             uids: identities.iter().map(|i| i.uid).collect(),
             vars: Vec::new(),
+            hopeless: false,
         })
     }
 
@@ -171,6 +174,44 @@ impl Kernel {
             Call::Connect { .. } => path::connect_state(&path, uid),
             _ => path::path_state(&path, uid),
         })
+    }
+
+    /// How many children wait at the listener of a variable: `tcpi_unacked`.
+    pub fn waiting(&mut self, var: usize) -> Option<u32> {
+        let place = self.vars.get(var).copied().flatten()?;
+        let hand = self.hands.get_mut(place.hand)?.as_mut().ok()?;
+        let (at, len) = (hand.memory(&[0; 28]), hand.memory(&28u32.to_ne_bytes()));
+        let (level, name) = (libc::IPPROTO_TCP as u64, libc::TCP_INFO as u64);
+        let args = [place.fd as u64, level, name, at, len];
+        hand.one(libc::SYS_getsockopt, &args).ok()?;
+        let bytes = hand.read(at, 28);
+        bytes.last_chunk().map(|b| u32::from_ne_bytes(*b))
+    }
+
+    /// The listener that a connect has come to, if several were equal: the one
+    /// at which more wait than the model knows of.
+    pub fn chosen(&mut self, player: &mut Player, line: &Line) -> Option<SockId> {
+        let Call::Connect { bytes } = &line.call else {
+            return None;
+        };
+        let port = bytes.get(2..4)?;
+        let port = u32::from(u16::from_be_bytes([*port.first()?, *port.last()?]));
+        let mut listeners = Vec::new();
+        for var in 0..player.vars() {
+            let Some(id) = player.id(var) else { continue };
+            let net = player.net.net();
+            let s = net.get(id);
+            let listens = s.table == Table::Tcp && s.state == State::Listen && s.num == port;
+            if listens && !listeners.iter().any(|(_, known, _)| *known == id) {
+                let queued = net.ids().filter(|c| net.get(*c).parent == id.0).count();
+                listeners.push((var, id, queued as u32));
+            }
+        }
+        if listeners.len() < 2 {
+            return None;
+        }
+        let more = |(var, _, queued): &(usize, SockId, u32)| self.waiting(*var) > Some(*queued);
+        listeners.into_iter().find(more).map(|(_, id, _)| id)
     }
 
     /// Makes the call of a line.
@@ -250,7 +291,8 @@ impl Kernel {
             let Some(Ok(hand)) = self.hands.get_mut(player) else {
                 return Got::fails(libc::ESRCH);
             };
-            let made = on_socket(hand, fd as u64, &line.call);
+            let wait = if self.hopeless { 1000 } else { 300_000 };
+            let made = on_socket(hand, fd as u64, &line.call, wait);
             let names = Names::of(hand, fd as u64);
             if lent {
                 hand.call(libc::SYS_close, &[fd as u64]);
@@ -369,8 +411,9 @@ fn accept(hand: &mut Hand, from: u64) -> u64 {
     made
 }
 
-/// A call on a descriptor, as part of a request.
-fn on_socket(hand: &mut Hand, fd: u64, call: &Call) -> u64 {
+/// A call on a descriptor, as part of a request; a connect waits so many
+/// microseconds.
+fn on_socket(hand: &mut Hand, fd: u64, call: &Call, wait: i64) -> u64 {
     match call {
         Call::Set(opt) => set(hand, fd, *opt),
         Call::Bind { bytes, len } => {
@@ -385,7 +428,7 @@ fn on_socket(hand: &mut Hand, fd: u64, call: &Call) -> u64 {
         Call::Listen => hand.call(libc::SYS_listen, &[fd, 16]),
         Call::Connect { bytes } => {
             // A peer that never answers: EINPROGRESS after a while.
-            let wait = [0i64.to_ne_bytes(), 300_000i64.to_ne_bytes()].concat();
+            let wait = [0i64.to_ne_bytes(), wait.to_ne_bytes()].concat();
             set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &wait);
             let at = hand.memory(bytes);
             // A Unix listener whose queue is full: EAGAIN at once.

@@ -57,6 +57,21 @@ pub fn device_up(name: &str) -> io::Result<()> {
     .map(drop)
 }
 
+/// Brings a device up that asks nobody for addresses: what is sent there is lost
+/// and nobody hears so.
+#[allow(dead_code)]
+pub fn device_up_without_arp(name: &str) -> io::Result<()> {
+    with_ifreq(
+        name,
+        |ifr| {
+            let flags = libc::IFF_UP | libc::IFF_RUNNING | libc::IFF_NOARP;
+            ifr.ifr_ifru.ifru_flags = flags as i16;
+        },
+        u64::from(libc::SIOCSIFFLAGS as u32),
+    )
+    .map(drop)
+}
+
 /// Gives a device an IPv4 address and a mask.
 #[allow(dead_code)]
 pub fn device_addr(name: &str, addr: [u8; 4], mask: [u8; 4]) -> io::Result<()> {

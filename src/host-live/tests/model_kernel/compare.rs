@@ -107,6 +107,7 @@ const LISTEN: u8 = 10;
 fn number(state: State) -> Option<u8> {
     Some(match state {
         State::Established => 1,
+        State::SynSent => 2,
         State::FinWait2 => 5,
         State::TimeWait => 6,
         State::CloseWait => 8,
@@ -320,7 +321,12 @@ impl Bench {
             return Ok(false);
         }
         player.path = self.kernel.path_state(line);
+        self.kernel.hopeless = hopeless(player, line);
         let got = self.kernel.play(line);
+        player.chosen = None;
+        if got.result.is_ok() {
+            player.chosen = self.kernel.chosen(player, line);
+        }
         let mut pick = kernel::pick(&got, line);
         // The counter of vsock ports is known, unless somebody else moved it.
         let auto_vsock = got.result.is_ok() && asks_vsock_port(line);
@@ -350,9 +356,8 @@ impl Bench {
         // What the model does not know is no difference, but from here on
         // the two know different things.
         if is_unknown(&outcome) {
-            if count {
-                self.cover
-                    .event("sequences cut short: the model does not know the call");
+            if count && let Some(why) = outcome.trail.last() {
+                self.cover.unknown(why, line);
             }
             return Ok(false);
         }
@@ -506,10 +511,30 @@ impl Bench {
         }
     }
 
+    /// What was not known, in a line.
+    pub fn summary(&self) -> String {
+        self.cover.summary()
+    }
+
     /// What was drawn and reached.
     pub fn report(&self) {
         self.cover.report();
     }
+}
+
+/// Will nobody answer this connect? It would wait in vain.
+fn hopeless(player: &mut Player, line: &Line) -> bool {
+    let Call::Connect { bytes } = &line.call else {
+        return false;
+    };
+    let id = player.id(line.var);
+    let net = player.net.net();
+    let connecting = id.is_some_and(|id| net.get(id).state == State::SynSent);
+    let full = net.ids().any(|l| {
+        let children = || net.ids().filter(|c| net.get(*c).parent == l.0);
+        net.get(l).state == State::Listen && children().count() > 16
+    });
+    connecting || full || !draw::may_answer(bytes)
 }
 
 fn is_unknown(outcome: &Outcome) -> bool {

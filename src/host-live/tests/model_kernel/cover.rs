@@ -33,6 +33,7 @@ pub struct Cover {
     steps: Vec<u64>,
     sequences: u64,
     calls: u64,
+    unknown: u64,
 }
 
 /// An IPv4 address as the generator means it.
@@ -190,6 +191,34 @@ impl Cover {
                 *n += 1;
             }
         }
+    }
+
+    /// The model does not know what a call gives: the sequence ends before it.
+    pub fn unknown(&mut self, why: Step, line: &Line) {
+        self.unknown += 1;
+        let call = match &line.call {
+            Call::Connect { bytes } if bytes.first() == Some(&0) => "connect to AF_UNSPEC",
+            Call::Connect { .. } => "connect",
+            Call::Set(_) => "setsockopt",
+            Call::Shutdown(_) => "shutdown",
+            Call::Bind { .. } => "bind",
+            Call::Close => "close",
+            _ => "what its variable held is closed",
+        };
+        self.add("unknown", format!("{call}: {}", why.what()));
+    }
+
+    /// How many calls of how many sequences the model did not know.
+    pub fn summary(&self) -> String {
+        let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
+        format!(
+            "unknown: {} calls, {:.3} % of {}, which cut {:.2} % of {} sequences short",
+            self.unknown,
+            percent(self.unknown, self.calls),
+            self.calls,
+            percent(self.unknown, self.sequences),
+            self.sequences
+        )
     }
 
     /// Anything else worth counting.

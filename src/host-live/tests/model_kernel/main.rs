@@ -147,6 +147,7 @@ fn run(a: &Arguments) -> ExitCode {
         "{n} sequences from seed {} on, {differences} differences",
         a.seed
     );
+    println!("{}", bench.summary());
     if a.report || differences > 0 {
         bench.report();
     }

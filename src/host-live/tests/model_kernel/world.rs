@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::OnceLock;
 
-use bindgate_core::model::host::{V4, V6};
+use bindgate_core::model::host::{Route, V4, V6};
 use bindgate_core::model::{Generation, Host};
 
 use crate::diag::Diag;
@@ -53,8 +53,10 @@ impl World {
         for name in ["all", "default", "br0"] {
             sysctl(&format!("net.ipv6.conf.{name}.accept_dad"), "0")?;
         }
+        // No link-local address of the kernel's choice.
+        sysctl("net.ipv6.conf.br0.addr_gen_mode", "1")?;
         kernel::device_addr("br0", [10, 1, 1, 1], [255, 255, 255, 0])?;
-        kernel::device_up("br0")?;
+        kernel::device_up_without_arp("br0")?;
         kernel::device_addr6(bridge, BRIDGE6)?;
         kernel::device_addr6(bridge, LINK6)?;
         // A port in TIME_WAIT is not used again for connections, not after a
@@ -65,11 +67,13 @@ impl World {
         let mut host = Host::loopback(Generation::Linux6_18);
         host.sysctl.ping_groups = Sysctls::DEFAULT.ping_groups;
         host.add_device(bridge, b"br0", false);
-        host.v4.push(V4 {
+        let four = V4 {
             addr: 0x0a01_0101,
             prefix: 24,
             dev: bridge,
-        });
+        };
+        host.v4.push(four);
+        host.routes.push(Route::connected(&four));
         host.v6.clear();
         // Addresses become usable a little later: wait for that.
         let table = loop {
@@ -90,11 +94,15 @@ impl World {
             let flags = words.nth(2).unwrap_or("0");
             let n = u128::from_str_radix(hex, 16).unwrap_or(0);
             let flags = u32::from_str_radix(flags, 16).unwrap_or(0);
-            host.v6.push(V6 {
+            let six = V6 {
                 addr: n.to_be_bytes(),
                 dev: u32::from_str_radix(dev, 16).unwrap_or(0),
                 tentative: flags & 0x40 != 0,
-            });
+            };
+            host.v6.push(six);
+            if six.addr == BRIDGE6 {
+                host.routes.push(Route::connected6(&six, 64));
+            }
         }
         host.vsock.cid = kernel::vsock_cid();
         std::fs::create_dir_all(dir())?;

@@ -189,6 +189,7 @@ fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
         player.path = real.path_state(line);
         let got = real.play(line);
         let pick = kernel::pick(&got, line);
+        player.chosen = real.chosen(&mut player, line);
         rows.push((player.play(script, line, pick), Told::of_kernel(&got)));
     }
     Ok(rows)

@@ -7,7 +7,6 @@
 //! owner of the port without descriptors, until its minute is over
 //! ([`Net::forget`]).
 
-use super::connect::not_modelled;
 use crate::addr::af;
 use crate::model::net::{Ctx, NONE, Net, SockId, State, Table, mapped};
 use crate::model::step::Step;
@@ -25,8 +24,8 @@ impl Net<'_> {
         } else if self.get(id).table == Table::Unix {
             self.unix_release_sock(id, &mut cx);
             Ok(())
-        } else if self.is_cut_off(id) || (self.resets(id) && self.reset_meets_mptcp(id)) {
-            not_modelled(&mut cx)
+        } else if let Some(why) = self.unknown_close(id) {
+            cx.unknown(why)
         } else {
             self.tcp_close(id, &mut cx);
             Ok(())
@@ -59,6 +58,24 @@ impl Net<'_> {
         self.release(id);
     }
 
+    /// Why nobody can know what becomes of this when it is closed.
+    fn unknown_close(&self, id: SockId) -> Option<Step> {
+        match () {
+            () if self.is_cut_off(id) => Some(Step::UnknownCutOff),
+            () if self.resets(id) && self.reset_meets_mptcp(id) => Some(Step::UnknownMptcp),
+            () => None,
+        }
+    }
+
+    /// The same of connect() to `AF_UNSPEC`.
+    pub(super) fn unknown_reset(&self, id: SockId) -> Option<Step> {
+        match () {
+            () if self.is_cut_off(id) => Some(Step::UnknownCutOff),
+            () if self.reset_meets_mptcp(id) || self.is_mptcp_over(id) => Some(Step::UnknownMptcp),
+            () => None,
+        }
+    }
+
     /// Does closing send a reset, if anything?
     fn resets(&self, id: SockId) -> bool {
         self.get(id).linger_zero() || !self.is_connected(id)
@@ -87,8 +104,9 @@ impl Net<'_> {
         }
         let write = how != 0;
         match s.state {
-            _ if self.is_cut_off(id) || self.is_mptcp_over(id) => return not_modelled(cx),
-            State::Listen if self.reset_meets_mptcp(id) => return not_modelled(cx),
+            _ if self.is_cut_off(id) => return cx.unknown(Step::UnknownCutOff),
+            _ if self.is_mptcp_over(id) => return cx.unknown(Step::UnknownMptcp),
+            State::Listen if self.reset_meets_mptcp(id) => return cx.unknown(Step::UnknownMptcp),
             State::Close => {
                 // Remembered for the children of a later listen().
                 self.edit(id, |s| s.set_send_shutdown(s.send_shutdown() | write));
@@ -98,6 +116,7 @@ impl Net<'_> {
                 self.abort(id, cx);
                 self.tcp_disconnect(id);
             }
+            State::SynSent => self.tcp_disconnect(id),
             State::Established | State::CloseWait if s.table == Table::Tcp && write => {
                 cx.pass(Step::ShutdownFin);
                 self.tcp_send_fin(id, cx);
@@ -118,7 +137,11 @@ impl Net<'_> {
     /// Has the connection lost its way: an end that is in TCP_REPAIR, or that
     /// takes packets of one device only?
     pub(super) fn is_cut_off(&self, id: SockId) -> bool {
-        let away = |id: SockId| self.get(id).dev != 0 || self.get(id).repair();
+        let away = |id: SockId| {
+            let s = self.get(id);
+            let by = |addr| self.device_of(addr) == Some(s.dev);
+            s.repair() || (s.dev != 0 && !(by(&s.rcv6) && by(&s.daddr)))
+        };
         let peer = SockId(self.get(id).peer);
         let waiting = || {
             let mut at = self.get(id).queue.first;
@@ -145,6 +168,13 @@ impl Net<'_> {
                 // mutants: machine: only a table without room loses TIME_WAIT
                 self.tcp_done(id);
                 cx.pass(Step::TcpReset);
+            }
+            // To itself: both sides close at once.
+            State::Established if peer == id => {
+                self.edit(id, |s| s.peer = NONE);
+                self.tcp_time_wait(id, SockId(NONE), cx);
+                cx.pass(Step::TcpTimeWait);
+                self.tcp_done(id);
             }
             State::Established => {
                 self.edit(id, |s| s.state = State::FinWait2);
@@ -211,7 +241,7 @@ impl Net<'_> {
 
     /// `tcp_done`: closed, and the port is given back unless bind() had asked
     /// for it.
-    fn tcp_done(&mut self, id: SockId) {
+    pub(super) fn tcp_done(&mut self, id: SockId) {
         let s = *self.get(id);
         self.edit(id, |s| {
             s.peer = NONE;

@@ -1,12 +1,17 @@
-//! connect(2), accept(2). How a connection ends stands in [`close`](super::close).
+//! connect(2) of streams, accept(2). How a connection ends stands in
+//! [`close`](super::close), what datagrams do in
+//! [`dgram_connect`](super::dgram_connect).
 //!
-//! Only what stays on this host is modelled: a peer elsewhere is not ours to
-//! know. [`Step::ConnectNotModelled`] says so, and changes nothing.
+//! Between two sockets of this host packets arrive at once. What leaves it is
+//! never answered: that is for the other host to say.
 
-use super::inet::{array, is_multicast};
+use super::inet::{array, is_multicast, needs_scope};
+use super::route::{Flow, LOOPBACK4, LOOPBACK6, Unrouted, Way, ip_route_connect, ip6_dst_lookup};
 use crate::addr::af;
 use crate::model::host::AddrType;
-use crate::model::net::{Ctx, LISTEN, NONE, Net, Queue, SockId, State, Table, mapped, unmapped};
+use crate::model::net::{
+    Ctx, LISTEN, NONE, Net, Queue, Sock, SockId, State, Table, mapped, unmapped,
+};
 use crate::model::step::Step;
 use crate::model::{Answer, Cred, Errno, No, Pick};
 use crate::socket::{proto, ty};
@@ -17,22 +22,32 @@ pub(super) struct Route {
     pub src: [u8; 16],
     pub dst: [u8; 16],
     pub port: u16,
+    pub way: Way,
 }
 
-const LOOPBACK4: u32 = 0x7f00_0001;
-const LOOPBACK6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+/// Children that wait at a listener before the next SYN is dropped
+/// (`sk_acceptq_is_full`): one more than the backlog, which is 16 here.
+const BACKLOG: u32 = 16;
+
+/// Who serves an address.
+enum Server {
+    Nobody,
+    One(SockId),
+    /// So many that are like this one.
+    OneOf(SockId, u32),
+    /// Their order decides.
+    Unknown,
+}
 
 impl Net<'_> {
-    /// connect(2), waiting for the outcome.
+    /// connect(2), waiting for the outcome: `EINPROGRESS` where none comes.
     pub fn connect(&mut self, id: SockId, addr: &[u8], cred: &Cred, pick: Pick) -> Answer<()> {
         let mut cx = Ctx::new(pick);
         let s = self.get(id);
         let result = match (s.kind.domain, s.table) {
             _ if self.host.generation.is_freebsd() => not_modelled(&mut cx),
             (af::INET | af::INET6, Table::Tcp) => self.inet_stream_connect(id, addr, &mut cx),
-            (af::INET | af::INET6, Table::Udp | Table::UdpLite) => {
-                self.inet_dgram_connect(id, addr, &mut cx)
-            }
+            (af::INET | af::INET6, _) => self.inet_dgram_connect(id, addr, &mut cx),
             // mutants: machine: nobody is asked by vsock
             (af::VSOCK, _) => self.vsock_connect(id, addr, cred, &mut cx),
             (af::UNIX, _) => self.unix_connect(id, addr, cred, &mut cx),
@@ -41,141 +56,80 @@ impl Net<'_> {
         Answer::of(result, &cx)
     }
 
-    /// The route to a local address: `None` if the model cannot say.
-    fn route(&self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<Option<Route>, No> {
+    /// `tcp_v4_connect`, `tcp_v6_connect` up to the route: `None` if nobody can
+    /// know it.
+    fn tcp_route(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<Option<Route>, No> {
         let s = *self.get(id);
         let family = u16::from_ne_bytes(array(addr, 0));
         let port = u16::from_be_bytes(array(addr, 2));
-        // A UDP socket of IPv6 takes IPv4's addresses, TCP's does not.
-        let as_v4 = family == af::INET && (!s.is_v6() || s.table != Table::Tcp);
-        let least = if s.is_v6() && !as_v4 { 24 } else { 16 };
-        if addr.len() < least {
+        if addr.len() < if s.is_v6() { 24 } else { 16 } {
             return cx.fail(Step::ConnectLength, Errno::EINVAL);
         }
-        if family != s.kind.domain && !as_v4 {
+        if family != s.kind.domain {
             return cx.fail(Step::ConnectFamily, Errno::EAFNOSUPPORT);
         }
-        if as_v4 && s.is_v6() && s.v6only() {
-            return cx.fail(Step::ConnectFamily, Errno::EAFNOSUPPORT);
-        }
-        let mut dst = if as_v4 {
-            mapped(u32::from_be_bytes(array(addr, 4)))
-        } else {
-            array(addr, 8)
+        let dst = match s.is_v6() {
+            true => self.to_self(&s, array(addr, 8)),
+            false => mapped(u32::from_be_bytes(array(addr, 4))),
         };
-        if dst == [0; 16] {
-            // Nowhere is this host.
-            let four = unmapped(&s.rcv6).is_some();
-            dst = if four { mapped(LOOPBACK4) } else { LOOPBACK6 };
+        if is_multicast(&dst) {
+            return cx.fail(Step::ConnectMany, Errno::ENETUNREACH);
         }
-        if s.dev != 0 || is_multicast(&dst) || super::needs_scope(&dst) {
-            return Ok(None);
+        if needs_scope(&dst) {
+            self.take_scope(id, addr, cx)?;
         }
-        let host = &self.host;
-        let bound = s.is_specific();
-        if let Some(v4) = unmapped(&dst) {
-            if s.is_v6() && !as_v4 && s.v6only() {
+        let found = match unmapped(&dst) {
+            Some(_) if s.is_v6() && s.v6only() => {
                 return cx.fail(Step::ConnectV6only, Errno::ENETUNREACH);
             }
-            let from = unmapped(&s.rcv6).filter(|_| bound);
-            if bound && from.is_none() {
-                return Ok(None);
+            // An address that an earlier connection had.
+            Some(_) if s.is_specific() && unmapped(&s.rcv6).is_none() => Err(None),
+            Some(v4) => {
+                let from = s.saddr4(self.host);
+                ip_route_connect(self.host, from, v4, s.dev, s.transparent())
             }
-            // ip_route_output_key_hash_rcu: 0.0.0.0 is where it comes from.
-            let v4 = match (v4, from) {
-                (0, from) => from.unwrap_or(LOOPBACK4),
-                (v4, _) => v4,
-            };
-            let local = |a| host.addr_type(a) == AddrType::Local;
-            let src = match from {
-                Some(src) => src,
-                None if v4 >> 24 == 127 => LOOPBACK4,
-                None => v4,
-            };
-            return Ok((local(v4) && local(src)).then_some(Route {
-                src: mapped(src),
-                dst: mapped(v4),
-                port,
-            }));
-        }
-        // Once it has spoken IPv4, a TCP socket does not find back.
-        if s.mapped_ops() || !host.has_v6(&dst, 0) || unmapped(&s.rcv6).is_some() {
-            return Ok(None);
-        }
-        if bound && !host.has_v6(&s.rcv6, 0) {
-            return Ok(None);
-        }
-        let src = if bound { s.rcv6 } else { dst };
-        // Between ::1 and another address packets are dropped.
-        let same = (src == LOOPBACK6) == (dst == LOOPBACK6);
-        Ok(same.then_some(Route { src, dst, port }))
-    }
-
-    /// `inet_dgram_connect`, `__ip4_datagram_connect`, `__udp_disconnect`
-    fn inet_dgram_connect(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
-        if addr.len() < 2 {
-            return cx.fail(Step::ConnectLength, Errno::EINVAL);
-        }
-        if u16::from_ne_bytes(array(addr, 0)) == af::UNSPEC {
-            self.udp_disconnect(id);
-            cx.pass(Step::UdpDisconnected);
-            return Ok(());
-        }
-        if self.get(id).num == 0 {
-            // inet_autobind comes before the address is looked at.
-            match self.get_port(id, 0, cx) {
-                Err(No::Errno(Errno::EADDRINUSE)) => {
-                    return cx.fail(Step::UdpAutobindFull, Errno::EAGAIN);
-                }
-                Err(No::Unknown(why)) => return Err(No::Unknown(why)),
-                _ => {}
-            }
-        }
-        let Some(route) = self.route(id, addr, cx)? else {
-            return not_modelled(cx);
+            // Once it has spoken IPv4, a TCP socket does not find back.
+            None if s.mapped_ops() => Err(None),
+            None => ip6_dst_lookup(self.host, s.rcv6, dst, self.get(id).dev),
         };
-        if self.get(id).state != State::Close {
-            // Another peer: the source stays.
-            let same = self.get(id).rcv6 == route.src;
-            if !same {
-                return not_modelled(cx);
-            }
+        let Some(flow) = routed(found, cx)? else {
+            return Ok(None);
+        };
+        if let Way::Many(_) = flow.way {
+            return cx.fail(Step::ConnectMany, Errno::ENETUNREACH);
         }
-        if !self.get(id).is_specific() {
-            self.update_saddr(id, route.src);
-            // udp_lib_rehash
-            self.edit(id, |s| s.set_group(false));
-        }
-        self.edit(id, |s| {
-            s.state = State::Established;
-            s.daddr = route.dst;
-            s.dport = route.port;
-            // udp_lib_hash4, which UDP-Lite has not.
-            s.set_group(s.group() && s.table != Table::Udp);
-        });
-        cx.pass(Step::UdpConnected);
-        Ok(())
+        Ok(Some(Route {
+            src: flow.src,
+            dst: flow.dst,
+            port,
+            way: flow.way,
+        }))
     }
 
-    /// `__udp_disconnect`: no new look for conflicts.
-    fn udp_disconnect(&mut self, id: SockId) {
-        let s = *self.get(id);
-        self.edit(id, |s| {
-            s.state = State::Close;
-            s.daddr = [0; 16];
-            s.dport = 0;
-            s.dev = 0;
-        });
-        if !s.addr_lock() {
-            self.inet_reset_saddr(id);
-            if s.port_lock() {
-                self.edit(id, |s| s.set_group(false));
+    /// The wildcard as a destination is this host.
+    pub(super) fn to_self(&self, s: &Sock, dst: [u8; 16]) -> [u8; 16] {
+        match unmapped(&s.rcv6) {
+            _ if dst != [0; 16] => dst,
+            Some(_) => mapped(LOOPBACK4),
+            None => LOOPBACK6,
+        }
+    }
+
+    /// A scope id becomes the socket's device, and stays it even if nothing
+    /// comes of the connect.
+    pub(super) fn take_scope(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
+        let scope = u32::from_ne_bytes(array(addr, 24));
+        let dev = self.get(id).dev;
+        if addr.len() >= 28 && scope != 0 {
+            // sk_dev_equal_l3scope
+            if dev != 0 && dev != scope {
+                return cx.fail(Step::ConnectScope, Errno::EINVAL);
             }
+            self.edit(id, |s| s.dev = scope);
+        } else if dev == 0 {
+            return cx.fail(Step::ConnectScope, Errno::EINVAL);
         }
-        if !s.port_lock() {
-            self.udp_lib_unhash(id);
-            self.edit(id, |s| s.sport = 0);
-        }
+        Ok(())
     }
 
     /// `__inet_stream_connect`
@@ -184,8 +138,8 @@ impl Net<'_> {
             return cx.fail(Step::ConnectLength, Errno::EINVAL);
         }
         if u16::from_ne_bytes(array(addr, 0)) == af::UNSPEC {
-            if self.is_cut_off(id) || self.reset_meets_mptcp(id) || self.is_mptcp_over(id) {
-                return not_modelled(cx);
+            if let Some(why) = self.unknown_reset(id) {
+                return cx.unknown(why);
             }
             self.abort(id, cx);
             self.tcp_disconnect(id);
@@ -196,39 +150,58 @@ impl Net<'_> {
         if s.connected() {
             return cx.fail(Step::ConnectConnected, Errno::EISCONN);
         }
+        if s.state == State::SynSent {
+            return cx.fail(Step::ConnectAlready, Errno::EALREADY);
+        }
         if s.state != State::Close {
             return cx.fail(Step::ConnectListening, Errno::EISCONN);
         }
-        let Some(route) = self.route(id, addr, cx)? else {
-            return not_modelled(cx);
+        let Some(route) = self.tcp_route(id, addr, cx)? else {
+            return cx.unknown(Step::UnknownRoute);
         };
+        let s = *self.get(id);
         let four = unmapped(&route.dst).is_some();
-        let Some(listener) = self.inet_lookup_listener(&route, four) else {
-            return not_modelled(cx);
-        };
-        // What an outer socket's child inherits of its shutdown.
-        if self.get(listener).is_mptcp() && self.get(listener).send_shutdown() {
-            return not_modelled(cx);
+        if s.repair() {
+            return cx.unknown(Step::UnknownRepair);
         }
-        // Its own port, TCP_REPAIR, one that came from accept(), a full queue.
-        let itself = s.num != 0 && s.num == u32::from(route.port);
-        if itself || s.repair() || s.accepted() || self.get(listener).queue.len > 12 {
-            return not_modelled(cx);
-        }
-        if s.num != 0 {
-            // TIME_WAIT with a peer that has not closed yet would answer; one
-            // on the other side with nobody listening as well.
-            let half = self.met(id, s.num, &route).is_some_and(|old| {
-                let old = self.get(old);
-                old.awaits_fin()
-            });
-            if half || (listener.0 == NONE && self.far_time_wait(s.num, &route).is_some()) {
-                return not_modelled(cx);
+        let itself = |num: u32| num == u32::from(route.port) && route.src == route.dst;
+        // Nobody, where nothing comes back either.
+        let mut listener = SockId(NONE);
+        if let Way::Here(dif) = route.way
+            && !itself(s.num)
+        {
+            match self.inet_lookup_listener(&route, dif, four) {
+                Server::Nobody => {}
+                Server::One(one) => listener = one,
+                Server::OneOf(first, n) => {
+                    listener = self.reuseport_select_sock(first, n, cx);
+                }
+                Server::Unknown => return cx.unknown(Step::UnknownServer),
             }
         }
-        self.edit(id, |s| {
-            s.set_mapped_ops(s.mapped_ops() | (s.is_v6() && four))
-        });
+        let back = self.device_of(&route.src);
+        let l = *self.get(listener);
+        // What an outer socket's child inherits of its shutdown.
+        if l.is_mptcp() && l.send_shutdown() {
+            return cx.unknown(Step::UnknownMptcp);
+        }
+        let returns = back.is_some_and(|back| s.dev == 0 || s.dev == back);
+        if listener.0 != NONE && (!returns || back.is_some_and(|b| l.dev != 0 && l.dev != b)) {
+            return cx.unknown(Step::UnknownReturn);
+        }
+        // TIME_WAIT whose other side has not closed yet: that one resets itself
+        // after the answer to the SYN, and the SYN comes once more
+        // (tcp_challenge_ack, tcp_rcv_synsent_state_process).
+        let half = match s.num {
+            0 => None,
+            num => self
+                .met(id, num, &route)
+                .filter(|o| self.get(*o).awaits_fin()),
+        };
+        let half = half.map(|old| SockId(self.get(old).peer));
+        if half.is_some_and(|peer| self.get(peer).is_mptcp() || s.is_mptcp()) {
+            return cx.unknown(Step::UnknownMptcp);
+        }
         if let Err(e) = self.inet_hash_connect(id, &route, cx) {
             // tcp_v4_connect: from SYN_SENT back, with the address that it
             // would have had if bind() has ever fixed one.
@@ -241,23 +214,64 @@ impl Net<'_> {
             return Err(e);
         }
         self.edit(id, |s| {
+            s.set_mapped_ops(s.mapped_ops() | (s.is_v6() && four));
             s.daddr = route.dst;
             s.dport = route.port;
             s.sport = s.num as u16;
+            s.state = State::SynSent;
         });
         self.mptcp_copy_inaddrs(id);
+        if let Some(peer) = half {
+            self.tcp_done(peer);
+            cx.pass(Step::ConnectChallenge);
+        }
+        // tcp_v6_send_response: to ::1 and to link-local addresses by the device
+        // that the SYN came by.
+        let strict = route.src == LOOPBACK6 || needs_scope(&route.src);
+        let lost = !returns || (strict && back.map(Way::Here) != Some(route.way));
+        let alone = listener.0 == NONE && !itself(self.get(id).num);
+        if route.way == Way::Away || (alone && lost) {
+            return cx.fail(Step::ConnectWaits, Errno::EINPROGRESS);
+        }
+        if itself(self.get(id).num) && (itself(s.num) || listener.0 == NONE) {
+            if s.is_mptcp() {
+                return cx.unknown(Step::UnknownMptcp);
+            }
+            self.edit(id, |s| {
+                s.state = State::Established;
+                s.peer = id.0;
+                s.set_connected(true);
+            });
+            cx.pass(Step::ConnectSelf);
+            if s.send_shutdown() {
+                self.tcp_send_fin(id, cx);
+                self.tcp_disconnect(id);
+                return cx.fail(Step::ConnectAborted, Errno::ECONNABORTED);
+            }
+            return Ok(());
+        }
+        let far = self.far_time_wait(self.get(id).num, &route);
+        if l.queue.len > BACKLOG && listener.0 != NONE {
+            if far.is_some() {
+                return cx.unknown(Step::UnknownFull);
+            }
+            return cx.fail(Step::ConnectFull, Errno::EINPROGRESS);
+        }
         // tcp_timewait_state_process: the SYN takes the place of what waits at
-        // the other end.
-        if let Some(old) = self.far_time_wait(self.get(id).num, &route) {
-            if listener.0 == NONE || self.get(old).ahead() {
-                return not_modelled(cx);
+        // the other end; where nobody listens, the answer to it is reset, and
+        // the SYN comes once more.
+        if let Some(old) = far {
+            if self.get(old).ahead() {
+                return cx.unknown(Step::UnknownSequence);
             }
             self.forget(old);
-            cx.pass(Step::ConnectTwSyn);
+            cx.pass(match listener.0 {
+                NONE => Step::TimeWaitReset,
+                _ => Step::ConnectTwSyn,
+            });
         }
         if listener.0 == NONE {
             // tcp_reset, then tcp_disconnect.
-            self.edit(id, |s| s.state = State::SynSent);
             self.tcp_disconnect(id);
             return cx.fail(Step::ConnectRefused, Errno::ECONNREFUSED);
         }
@@ -274,10 +288,26 @@ impl Net<'_> {
         Ok(())
     }
 
-    /// `inet_lookup_listener`: who serves this address; [`NONE`] for nobody,
-    /// `None` if lots decide or a device plays a part.
-    fn inet_lookup_listener(&self, route: &Route, four: bool) -> Option<SockId> {
+    /// The device that has this address of the host; 0 where nobody knows
+    /// which, `None` if it is not the host's.
+    pub(super) fn device_of(&self, addr: &[u8; 16]) -> Option<u32> {
+        match unmapped(addr) {
+            Some(v4) => {
+                let found = self.host.local_table(v4, 0);
+                found.filter(|f| f.kind == AddrType::Local).map(|f| f.dev)
+            }
+            None => {
+                let mut all = self.host.v6.as_slice().iter();
+                all.find(|a| a.addr == *addr && !a.tentative).map(|a| a.dev)
+            }
+        }
+    }
+
+    /// `inet_lookup_listener` of a packet that comes by the device `dif`: those
+    /// at the address itself, else those at the wildcard.
+    fn inet_lookup_listener(&self, route: &Route, dif: u32, four: bool) -> Server {
         let mut best = (0, SockId(NONE), 0);
+        let mut uneven = false;
         for (id, s) in self.of_classes(Table::Tcp, u32::from(route.port), LISTEN) {
             let exact = s.rcv6 == route.dst;
             let wild = if four {
@@ -288,17 +318,48 @@ impl Net<'_> {
             if !exact && !wild {
                 continue;
             }
-            if s.dev != 0 || s.mapped_ops() || s.repair() {
-                return None;
+            if s.repair() || (s.dev != 0 && dif == 0) {
+                return Server::Unknown;
             }
-            let score = 1 + u32::from(exact) * 4 + u32::from(four && !s.is_v6());
+            if s.dev != 0 && s.dev != dif {
+                continue;
+            }
+            // compute_score
+            let score =
+                1 + u32::from(exact) * 8 + u32::from(s.dev != 0) + u32::from(four && !s.is_v6());
             if score > best.0 {
                 best = (score, id, 1);
             } else if score == best.0 {
                 best.2 += 1;
+                uneven |= !alike(self.get(best.1), s);
             }
         }
-        (best.2 <= 1).then_some(best.1)
+        match best {
+            (0, ..) => Server::Nobody,
+            (_, one, 1) => Server::One(one),
+            (_, first, n) if !uneven => Server::OneOf(first, n),
+            _ => Server::Unknown,
+        }
+    }
+
+    /// `reuseport_select_sock`: by a hash whose key is the kernel's secret, so
+    /// any of them; the one that was seen, if somebody looked.
+    fn reuseport_select_sock(&self, first: SockId, n: u32, cx: &mut Ctx) -> SockId {
+        cx.pass(Step::ConnectOneOf);
+        let like = *self.get(first);
+        let all = || {
+            self.of_classes(Table::Tcp, like.num, LISTEN)
+                .filter(|(_, s)| alike(&like, s))
+                .map(|(id, _)| id)
+        };
+        if let Some(seen) = self.chosen.filter(|seen| all().any(|id| id == *seen)) {
+            return seen;
+        }
+        let draw = match cx.pick {
+            Pick::Random(r) => r,
+            Pick::Observed(port) => port.unwrap_or(0),
+        };
+        all().nth((draw % n) as usize).unwrap_or(first)
     }
 
     /// `tcp_v4_syn_recv_sock`, `__inet_inherit_port`: the listener's child.
@@ -330,6 +391,13 @@ impl Net<'_> {
         child.set_port_lock(false);
         child.set_mapped_ops(l.is_v6() && unmapped(&route.dst).is_some());
         child.set_rcv(route.dst);
+        // Where the other side is link-local, so is the child: ir_iif.
+        if let Way::Here(dif) = route.way
+            && child.dev == 0
+            && needs_scope(&route.src)
+        {
+            child.dev = dif;
+        }
         if l.is_mptcp() {
             if client.is_mptcp() {
                 child.msk_addr = child.rcv6;
@@ -432,4 +500,31 @@ impl Net<'_> {
 
 pub(super) fn not_modelled<T>(cx: &mut Ctx) -> Result<T, No> {
     cx.unknown(Step::ConnectNotModelled)
+}
+
+/// A route, `None` if nobody can know it; its error, with the check.
+pub(super) fn routed(found: Result<Flow, Unrouted>, cx: &mut Ctx) -> Result<Option<Flow>, No> {
+    match found {
+        Ok(flow) => Ok(Some(flow)),
+        Err(None) => Ok(None),
+        Err(Some(e)) => {
+            let step = match e {
+                Errno::ENETUNREACH => Step::ConnectNoRoute,
+                Errno::ENODEV => Step::ConnectNoDevice,
+                _ => Step::ConnectNoSource,
+            };
+            cx.fail(step, e)
+        }
+    }
+}
+
+/// Are two listeners in one reuseport group (`inet_reuseport_add_sock`)?
+fn alike(a: &Sock, b: &Sock) -> bool {
+    a.reuseport()
+        && b.reuseport()
+        && a.uid == b.uid
+        && a.dev == b.dev
+        && a.is_v6() == b.is_v6()
+        && a.v6only() == b.v6only()
+        && a.rcv6 == b.rcv6
 }

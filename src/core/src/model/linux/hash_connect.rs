@@ -14,8 +14,11 @@ use crate::model::{Errno, No, Pick};
 impl Net<'_> {
     /// The connection that is there already (`__inet_check_established`).
     pub(super) fn met(&self, id: SockId, port: u32, route: &Route) -> Option<SockId> {
+        // inet_match: one with a device is met by its packets only.
+        let dev = self.get(id).dev;
         let same = |(o, s): &(SockId, &Sock)| {
             *o != id
+                && (s.dev == 0 || id.0 == NONE || s.dev == dev)
                 && !matches!(s.state, State::Close | State::Listen)
                 && s.daddr == route.dst
                 && s.dport == route.port
@@ -30,6 +33,7 @@ impl Net<'_> {
             src: route.dst,
             dst: route.src,
             port: port as u16,
+            way: route.way,
         };
         let met = self.met(SockId(NONE), u32::from(route.port), &back)?;
         (self.get(met).state == State::TimeWait).then_some(met)

@@ -8,6 +8,7 @@ mod auto;
 mod by_class_tests;
 mod close;
 mod connect;
+mod dgram_connect;
 mod hash_connect;
 mod inet;
 mod listen;
@@ -17,6 +18,7 @@ mod opts;
 mod pair;
 pub mod quirks;
 mod raw;
+mod route;
 mod socket;
 mod tcp;
 mod udp;
@@ -70,7 +72,7 @@ impl Net<'_> {
             return cx.fail(Step::MptcpBusy, Errno::EINVAL);
         }
         if self.is_mptcp_over(id) {
-            return connect::not_modelled(cx);
+            return cx.unknown(Step::UnknownMptcp);
         }
         match (s.kind.domain, s.kind.ty) {
             (af::INET, ty::STREAM | ty::DGRAM) if s.table != Table::Ping => {
@@ -106,6 +108,7 @@ impl Net<'_> {
     pub(super) fn get_port(&mut self, id: SockId, snum: u16, cx: &mut Ctx) -> Result<(), No> {
         match self.get(id).table {
             Table::Tcp => self.inet_csk_get_port(id, snum, cx),
+            Table::Ping => self.ping_get_port(id, snum, cx),
             _ => self.udp_lib_get_port(id, snum, cx),
         }
     }

@@ -32,7 +32,8 @@ impl Net<'_> {
 
     /// `__mptcp_check_fallback`, of one that is connected.
     pub(super) fn is_mptcp_fallback(&self, id: SockId) -> bool {
-        !self.get(SockId(self.get(id).peer)).is_mptcp()
+        let s = self.get(id);
+        s.state != State::SynSent && !self.get(SockId(s.peer)).is_mptcp()
     }
 
     /// `__mptcp_nmpc_sk`: is the outer socket neither closed nor listening?

@@ -1,6 +1,5 @@
 //! The options that decide binds: `sk_setsockopt`, `do_ip_setsockopt`.
 
-use super::connect::not_modelled;
 use super::quirks;
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, SockId, State, Table};
@@ -41,7 +40,7 @@ impl Net<'_> {
             return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT);
         }
         if self.is_mptcp_over(id) {
-            return not_modelled(cx);
+            return cx.unknown(Step::UnknownMptcp);
         }
         if self.is_mptcp_busy(id) {
             let of_socket = matches!(

@@ -59,7 +59,11 @@ impl Net<'_> {
             self.edit(id, |s| s.dev = before);
             return Err(e);
         }
-        self.edit(id, |s| s.set_rcv(ip));
+        self.edit(id, |s| {
+            s.set_rcv(ip);
+            s.set_addr_lock(s.addr_lock() | s.is_specific());
+            s.set_port_lock(s.port_lock() | (port != 0));
+        });
         cx.pass(Step::PingOk);
         Ok(())
     }
@@ -113,7 +117,7 @@ impl Net<'_> {
     }
 
     /// `ping_get_port`: identifiers are one space for both families.
-    fn ping_get_port(&mut self, id: SockId, ident: u16, cx: &mut Ctx) -> Result<(), No> {
+    pub(super) fn ping_get_port(&mut self, id: SockId, ident: u16, cx: &mut Ctx) -> Result<(), No> {
         let owner = |net: &Self, n: u32| net.at_addr(Table::Ping, n, [0; 16]).next().is_some();
         let ident = if ident == 0 {
             let observed = match cx.pick {

@@ -4,7 +4,6 @@
 //! gets another one or is closed itself: so a closed socket stays in the table
 //! as long as somebody refers to it (`sock_hold`, counted in `aux`).
 
-use super::connect::not_modelled;
 use super::unix::{PathState, family_of, unix_validate_addr};
 use crate::addr::af;
 use crate::model::net::{Ctx, NONE, Net, Sock, SockId, State, Table};
@@ -54,7 +53,7 @@ impl Net<'_> {
         match self.path {
             PathState::Free => return cx.fail(Step::UnixConnectPath, Errno::ENOENT),
             PathState::Refused(e) => return cx.fail(Step::UnixConnectPath, e),
-            PathState::Elsewhere => return not_modelled(cx),
+            PathState::Elsewhere => return cx.unknown(Step::UnknownPath),
             PathState::Exists => {}
         }
         let path = name.split(|&b| b == 0).next().unwrap_or(&[]);

@@ -1,12 +1,11 @@
 //! AF_VSOCK: `vsock_connect`, up to the packet that leaves.
 //!
 //! What answers beyond it is not the model's to know, whoever carries it: the
-//! answer is then [`Step::ConnectNotModelled`], and the socket has the port
+//! answer is then [`Step::UnknownVsock`], and the socket has the port
 //! that connect() gave it.
 //!
 //! mutants: machine: nobody is asked by vsock, it leads out of the machine
 
-use super::connect::not_modelled;
 use super::vsock::{CID_HOST, CID_LOCAL, vsock_addr_cast};
 use crate::addr::VMADDR_ANY;
 use crate::model::net::{Ctx, Net, SockId, State};
@@ -43,7 +42,7 @@ impl Net<'_> {
     ) -> Result<(), No> {
         let s = *self.get(id);
         if s.kind.ty == ty::DGRAM {
-            return not_modelled(cx);
+            return cx.unknown(Step::UnknownVsock);
         }
         if s.state == State::Listen {
             return cx.fail(Step::VsockConnectListener, Errno::EINVAL);
@@ -57,6 +56,6 @@ impl Net<'_> {
         if carried && s.num == VMADDR_ANY {
             self.__vsock_bind(id, VMADDR_ANY, VMADDR_ANY, cred, cx)?;
         }
-        not_modelled(cx)
+        cx.unknown(Step::UnknownVsock)
     }
 }

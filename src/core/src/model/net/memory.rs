@@ -98,6 +98,7 @@ impl<'m> Net<'m> {
         Some(Net {
             host,
             path: PathState::Free,
+            chosen: None,
             core,
             socks: take(&mut rest, n.socks)?,
             groups: take(&mut rest, n.socks)?,

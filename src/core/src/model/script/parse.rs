@@ -11,7 +11,7 @@ use super::print::KINDS;
 use super::{Call, Caps, Expect, Line, Process, Script};
 use crate::addr::{Addr, UnixName, VMADDR_ANY};
 use crate::model::freebsd::PortRange;
-use crate::model::host::{V4, V6};
+use crate::model::host::{Route, V4, V6};
 use crate::model::{Errno, Generation, Host, Jail, Opt};
 use crate::policy::{self, HostSetting, Personality};
 
@@ -522,18 +522,26 @@ pub fn apply(host: &mut Host, setting: &HostSetting) -> Result<(), String> {
                 host.add_device(2, b"eth0", false);
             }
             for (ip, prefix) in list {
-                let fits = match ip {
-                    IpAddr::V4(v4) => host.v4.push(V4 {
-                        addr: u32::from(*v4),
-                        prefix: *prefix,
-                        dev: 2,
-                    }),
-                    IpAddr::V6(v6) => host.v6.push(V6 {
-                        addr: v6.octets(),
-                        dev: 2,
-                        tentative: false,
-                    }),
+                let (fits, route) = match ip {
+                    IpAddr::V4(v4) => {
+                        let a = V4 {
+                            addr: u32::from(*v4),
+                            prefix: *prefix,
+                            dev: 2,
+                        };
+                        (host.v4.push(a), Route::connected(&a))
+                    }
+                    IpAddr::V6(v6) => {
+                        let a = V6 {
+                            addr: v6.octets(),
+                            dev: 2,
+                            tentative: false,
+                        };
+                        (host.v6.push(a), Route::connected6(&a, *prefix))
+                    }
                 };
+                // What has no room is not known.
+                host.has_routes &= host.routes.push(route);
                 if !fits {
                     return Err("a host has at most 32 addresses of each family".to_owned());
                 }

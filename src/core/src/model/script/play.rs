@@ -50,6 +50,8 @@ pub struct Player {
     /// What the file system says of the next path; asked of the paths that
     /// the script has bound itself if nobody does.
     pub path: Option<PathState>,
+    /// The listener that the next connect has come to, if somebody has seen it.
+    pub chosen: Option<SockId>,
     /// What was bound to, and by which user.
     paths: Vec<(Vec<u8>, u32)>,
     vars: Vec<Option<SockId>>,
@@ -68,6 +70,7 @@ impl Player {
             pids: Vec::new(),
             in_user_namespace: false,
             path: None,
+            chosen: None,
             paths: Vec::new(),
             vars: vec![None; script.vars.len()],
             files: vec![false; script.vars.len()],
@@ -272,6 +275,7 @@ impl Player {
                     }
                     Some(_) => PathState::Exists,
                 });
+                net.chosen = self.chosen;
                 let answer = net.connect(known, bytes, &cred, pick);
                 self.done(answer)
             }

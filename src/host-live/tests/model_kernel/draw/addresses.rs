@@ -139,7 +139,7 @@ impl Drawer<'_> {
 }
 
 /// Would somebody answer at once? Foreign addresses answer never.
-pub(super) fn may_answer(bytes: &[u8]) -> bool {
+pub fn may_answer(bytes: &[u8]) -> bool {
     match bytes {
         [2, 0, _, _, ip @ ..] if ip.len() >= 4 => {
             matches!(ip[..4], [127, ..] | [10, 1, 1, 1] | [0, 0, 0, 0])

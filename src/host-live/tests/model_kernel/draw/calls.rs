@@ -4,9 +4,9 @@ use bindgate_core::addr::{Addr, RawAddr};
 use bindgate_core::model::Opt;
 use bindgate_core::model::script::Call;
 
-use super::addresses::may_answer;
 use super::unix::UNIX;
 use super::{Drawer, Theme};
+use crate::world::{BRIDGE6, LINK6};
 
 pub(super) const TCP: [(i32, i32, i32); 4] = [(2, 1, 0), (10, 1, 0), (2, 1, 262), (10, 1, 262)];
 pub(super) const UDP: [(i32, i32, i32); 4] = [(2, 2, 0), (10, 2, 0), (2, 2, 136), (10, 2, 136)];
@@ -94,7 +94,11 @@ impl Drawer<'_> {
 
     /// What this theme does more often than others: connections.
     pub(super) fn connection(&mut self, var: usize, kind: (i32, i32, i32)) -> Option<Call> {
-        let connects = matches!(kind, (2 | 10, 1, 0 | 262) | (2 | 10, 2, 0 | 136));
+        let connects = matches!(kind.0, 2 | 10);
+        let everywhere = connects && self.rng.chance(if kind.1 == 1 { 2 } else { 6 });
+        if everywhere {
+            return self.anywhere(kind);
+        }
         if !matches!(self.theme, Theme::Connect | Theme::Again) || !connects {
             return None;
         }
@@ -103,12 +107,7 @@ impl Drawer<'_> {
                 bytes: match self.rng.below(100) {
                     0..12 => vec![0; 16],
                     12..75 => self.where_one_listens(kind)?,
-                    _ => {
-                        let Call::Bind { bytes, .. } = self.bind(kind) else {
-                            return None;
-                        };
-                        may_answer(&bytes).then_some(bytes)?
-                    }
+                    _ => return self.anywhere(kind),
                 },
             },
             26..46 => {
@@ -126,6 +125,31 @@ impl Drawer<'_> {
             65..70 => Call::Close,
             _ => return None,
         })
+    }
+
+    /// A connect to any address at all.
+    fn anywhere(&mut self, kind: (i32, i32, i32)) -> Option<Call> {
+        match self.bind(kind) {
+            Call::Bind { mut bytes, .. } => {
+                // Another host.
+                if self.rng.chance(10) {
+                    match &mut bytes[..] {
+                        [2, 0, _, _, ip @ ..] if ip.len() >= 4 => {
+                            let [a, b] = self.rng.of(&[[10, 9], [10, 9], [10, 0], [9, 9]]);
+                            ip[..4].copy_from_slice(&[a, 1, 1, b]);
+                        }
+                        [10, 0, _, _, _, _, _, _, ip @ ..] if ip.len() >= 16 => {
+                            let six = self.rng.of(&[BRIDGE6, LINK6]);
+                            ip[..16].copy_from_slice(&six);
+                            ip[15] = 9;
+                        }
+                        _ => {}
+                    }
+                }
+                Some(Call::Connect { bytes })
+            }
+            _ => None,
+        }
     }
 
     /// A variable that was told to listen.
@@ -170,7 +194,7 @@ impl Drawer<'_> {
             },
         };
         let bytes = addr.write().bytes().to_vec();
-        may_answer(&bytes).then_some(bytes)
+        Some(bytes)
     }
 
     pub(super) fn call(&mut self, var: usize, kind: (i32, i32, i32)) -> Call {
@@ -232,8 +256,8 @@ impl Drawer<'_> {
             0..30 => Opt::ReuseAddr(on),
             30..62 => Opt::ReusePort(on),
             62..74 => Opt::V6Only(self.rng.chance(50)),
-            // Not on what may be connected: packets would lose their way.
-            74..80 if kind.1 == 1 && matches!(self.theme, Theme::Connect | Theme::Again) => {
+            // Seldom on what may be connected: packets would lose their way.
+            74..79 if kind.1 == 1 && matches!(self.theme, Theme::Connect | Theme::Again) => {
                 Opt::ReuseAddr(on)
             }
             74..80 => {

@@ -10,6 +10,7 @@ mod rng;
 mod scenes;
 mod unix;
 
+pub use addresses::may_answer;
 pub use cast::cast;
 pub use rng::Rng;
 
