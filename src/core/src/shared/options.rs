@@ -9,8 +9,12 @@ use crate::sync::{
 use crate::text::fill;
 
 /// Entries of the table.
-pub const OPTIONS: usize = 8192;
-const PROBES: usize = 64;
+pub const OPTIONS: usize = if cfg!(loom) { 2 } else { 8192 };
+const PROBES: usize = if OPTIONS < 64 { OPTIONS } else { 64 };
+/// How often somebody looks again while a value is being written.
+const TRIES: usize = if cfg!(loom) { 2 } else { 1024 };
+/// In [`Entry::len`]: the value is being written. Above it, how often it was.
+const CHANGING: u32 = 1 << 8;
 const VALUE_WORDS: usize = 2;
 /// Longest value kept, bytes.
 const VALUE: usize = VALUE_WORDS * 8;
@@ -21,12 +25,56 @@ struct Entry {
     cookie: AtomicU64,
     name: AtomicU64,
     netns: AtomicU64,
+    /// The value's length, [`CHANGING`], and a count.
     len: AtomicU32,
     /// As [`super::Moves`] has it: the sweep before which the value was there.
     born: AtomicU32,
     /// The last sweep that met the socket alive.
     met: AtomicU64,
     value: [AtomicU64; VALUE_WORDS],
+}
+
+impl Entry {
+    /// Marks the value as one that is being written, if nobody writes it.
+    fn is_ours(&self) -> bool {
+        let len = self.len.load(Relaxed);
+        let ours = len | CHANGING;
+        len != ours
+            && self
+                .len
+                .compare_exchange(len, ours, AcqRel, Relaxed)
+                .is_ok()
+    }
+
+    fn write(&self, name: u64, netns: u64, value: &[u8]) {
+        let count = self.len.load(Relaxed) & !(CHANGING - 1);
+        self.len.store(count | CHANGING, Relaxed);
+        // A reader that sees any of what follows sees the mark or another count:
+        // its fence stands before its second look.
+        fence(Release);
+        self.name.store(name, Relaxed);
+        self.netns.store(netns, Relaxed);
+        for (word, chunk) in self.value.iter().zip(value.chunks(8)) {
+            let mut b = [0; 8];
+            fill(&mut b, chunk);
+            word.store(u64::from_ne_bytes(b), Relaxed);
+        }
+        let next = (count | CHANGING).wrapping_add(CHANGING);
+        self.len.store(next | value.len() as u32, Release);
+    }
+
+    /// The value and its length; `None` if it was written meanwhile.
+    fn read(&self) -> Option<([u8; VALUE], usize)> {
+        let len = self.len.load(Acquire);
+        let mut value = [0; VALUE];
+        for (chunk, word) in value.chunks_mut(8).zip(&self.value) {
+            fill(chunk, &word.load(Relaxed).to_ne_bytes());
+        }
+        fence(Acquire);
+        let is_whole = len & CHANGING == 0 && self.len.load(Relaxed) == len;
+        let len = (len & (CHANGING - 1)) as usize;
+        (is_whole && len <= VALUE).then_some((value, len))
+    }
 }
 
 /// (cookie, level, option) → value.
@@ -70,7 +118,7 @@ impl OptionsSweep<'_> {
 }
 
 impl Options {
-    #[cfg(test)]
+    #[cfg(any(test, loom))]
     pub(super) fn new() -> Options {
         Options {
             entries: core::array::from_fn(|_| Entry {
@@ -103,27 +151,22 @@ impl Options {
         if value.len() > VALUE || cookie == 0 || cookie == WRITING {
             return false;
         }
-        let slot = self.find(cookie, name).or_else(|| {
-            Self::probe(cookie)
-                .filter_map(|i| self.entries.get(i))
-                .find(|e| {
-                    e.cookie
-                        .compare_exchange(0, WRITING, AcqRel, Relaxed)
-                        .is_ok()
-                })
-        });
-        let Some(e) = slot else { return false };
-        e.cookie.store(WRITING, Release);
+        if let Some(e) = self.find(cookie, name) {
+            // Whoever was killed while it wrote has left the mark behind.
+            let _ = (0..TRIES).find(|_| e.is_ours());
+            e.write(name, netns, value);
+            return true;
+        }
+        let mut near = Self::probe(cookie).filter_map(|i| self.entries.get(i));
+        let Some(e) = near.find(|e| {
+            let claimed = e.cookie.compare_exchange(0, WRITING, AcqRel, Relaxed);
+            claimed.is_ok()
+        }) else {
+            return false;
+        };
         e.born.store(0, Relaxed);
         e.met.store(0, Relaxed);
-        e.name.store(name, Relaxed);
-        e.netns.store(netns, Relaxed);
-        e.len.store(value.len() as u32, Relaxed);
-        for (word, chunk) in e.value.iter().zip(value.chunks(8)) {
-            let mut b = [0; 8];
-            fill(&mut b, chunk);
-            word.store(u64::from_ne_bytes(b), Relaxed);
-        }
+        e.write(name, netns, value);
         e.cookie.store(cookie, Release);
         fence(SeqCst);
         let sweeps = self.sweeps.load(Relaxed);
@@ -150,13 +193,16 @@ impl Options {
     /// The value kept, and its length.
     #[must_use]
     pub fn get(&self, cookie: u64, level: i32, option: i32) -> Option<([u8; VALUE], usize)> {
-        let e = self.find(cookie, Self::name(level, option))?;
-        let mut value = [0; VALUE];
-        for (chunk, word) in value.chunks_mut(8).zip(&e.value) {
-            fill(chunk, &word.load(Relaxed).to_ne_bytes());
+        let name = Self::name(level, option);
+        for _ in 0..TRIES {
+            let e = self.find(cookie, name)?;
+            if let Some(read) = e.read()
+                && e.cookie.load(Relaxed) == cookie
+            {
+                return Some(read);
+            }
         }
-        let len = e.len.load(Relaxed) as usize;
-        (len <= VALUE).then_some((value, len))
+        None
     }
 
     /// Forgets everything about a socket.
@@ -169,7 +215,52 @@ impl Options {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_value_is_read_whole_while_it_is_set_again() {
+        crate::sync::model(|| {
+            let options = Arc::new(Options::new());
+            assert!(options.set(9, 1, 6, 1, &[1; 16]));
+            let writer = {
+                let options = options.clone();
+                thread::spawn(move || assert!(options.set(9, 1, 6, 1, &[2; 16])))
+            };
+            if let Some((value, len)) = options.get(9, 6, 1) {
+                assert!(len == 16 && (value == [1; 16] || value == [2; 16]));
+            }
+            writer.join().unwrap();
+            assert_eq!(options.get(9, 6, 1), Some(([2; 16], 16)));
+        });
+    }
+
+    #[test]
+    fn a_value_is_nobody_elses() {
+        crate::sync::model(|| {
+            let options = Arc::new(Options::new());
+            assert!(options.set(9, 1, 6, 1, &[1; 8]));
+            assert!(options.set(8, 1, 6, 1, &[1; 8]));
+            let writer = {
+                let options = options.clone();
+                thread::spawn(move || {
+                    options.forget(9);
+                    assert!(options.set(7, 1, 6, 1, &[2; 8]));
+                })
+            };
+            if let Some((value, len)) = options.get(9, 6, 1) {
+                assert_eq!(value[..len], [1; 8]);
+            }
+            writer.join().unwrap();
+            assert_eq!(options.get(9, 6, 1), None);
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
