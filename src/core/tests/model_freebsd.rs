@@ -5,7 +5,7 @@
 //! marked in the notes were run from that source outside a kernel.
 
 use bindgate_core::model::host::V6;
-use bindgate_core::model::script::{Player, parse};
+use bindgate_core::model::script::{Expect, Player, parse};
 use bindgate_core::model::{Generation, Host, Pick};
 
 const HEAD: &str = "\
@@ -222,9 +222,312 @@ const KERNELS: &[(&str, &str, &str, &str, &str)] = &[
     ("raw6", "source", "r = socket raw6; bind r [fe80::1%77]:0", "ENXIO", "ENXIO"),
     ("raw6", "source", "r = socket raw6; bind r [::1]:0 len 24", "EINVAL", "EINVAL"),
     ("raw6", "source", "r = socket raw6; bind r 127.0.0.1:0", "EINVAL", "EAFNOSUPPORT"),
+    // Connections.
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 10.0.0.1:8000", "10.0.0.1:10008", "10.0.0.1:10008"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 0.0.0.0:8000", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; bind c 10.0.0.1:9000; connect c 127.0.0.1:8000", "10.0.0.1:9000", "10.0.0.1:9000"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; bind c 0.0.0.0:9000; connect c 127.0.0.1:8000", "127.0.0.1:9000", "127.0.0.1:9000"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; connect c 127.0.0.1:8001", "EISCONN", "EISCONN"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; connect c hex:00000000000000000000000000000000", "EISCONN", "EISCONN"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:0", "EADDRNOTAVAIL", "EADDRNOTAVAIL"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:0; d = dup c", "0.0.0.0:10008", "0.0.0.0:0"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 224.0.0.1:8000", "EAFNOSUPPORT", "EAFNOSUPPORT"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 255.255.255.255:8000", "unknown", "EACCES"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c hex:02001f407f000001000000000000000000", "EINVAL", "EINVAL"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c hex:0a001f407f0000010000000000000000", "EAFNOSUPPORT", "EAFNOSUPPORT"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c hex:02", "EINVAL", "EINVAL"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect s 127.0.0.1:8000", "EOPNOTSUPP", "EOPNOTSUPP"),
+    ("connect", "source", "s = socket tcp6; listen s; connect s [::1]:8000", "EOPNOTSUPP", "EINVAL"),
+    ("connect", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; d = socket tcp; set c SO_REUSEPORT on; set d SO_REUSEPORT on; bind c 127.0.0.1:9000; bind d 127.0.0.1:9000; connect c 127.0.0.1:8000; connect d 127.0.0.1:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("connect-refused", "source", "c = socket tcp; bind c 127.0.0.1:9000; connect c 127.0.0.1:8000", "ECONNREFUSED", "ECONNREFUSED"),
+    ("connect-refused", "source", "c = socket tcp; bind c 127.0.0.1:9000; connect c 127.0.0.1:8000; connect c 127.0.0.1:8000", "EINVAL", "ECONNREFUSED"),
+    ("connect-refused", "source", "c = socket tcp; bind c 127.0.0.1:9000; connect c 127.0.0.1:8000; bind c 127.0.0.1:9001", "EINVAL", "EINVAL"),
+    ("connect-refused", "source", "c = socket tcp; bind c 127.0.0.1:9000; connect c 127.0.0.1:8000; listen c", "EINVAL", "EINVAL"),
+    ("connect-refused", "source", "c = socket tcp; bind c 127.0.0.1:9000; connect c 127.0.0.1:8000; d = dup c", "127.0.0.1:9000", "127.0.0.1:9000"),
+    ("connect-refused", "source", "c = socket tcp; bind c 127.0.0.1:9000; connect c 127.0.0.1:8000; t = socket tcp; bind t 127.0.0.1:9000", "127.0.0.1:9000", "127.0.0.1:9000"),
+    ("connect-refused", "source", "c = socket tcp; bind c 127.0.0.1:9000; connect c 127.0.0.1:8000; set c IP_PORTRANGE high", "127.0.0.1:9000", "ECONNRESET"),
+    ("connect-refused", "source", "c = socket tcp; bind c 127.0.0.1:9000; connect c 127.0.0.1:8000; shutdown c both", "ECONNRESET", "ENOTCONN"),
+    ("connect-elsewhere", "source", "c = socket tcp; connect c 10.0.0.9:80", "unknown", "unknown"),
+    ("connect-elsewhere", "source", "c = socket tcp; connect c 10.0.0.9:80; bind c 10.0.0.1:9000", "10.0.0.1:9000", "10.0.0.1:9000"),
+    ("connect-elsewhere", "source", "u = socket udp; connect u 10.0.0.9:80", "10.0.0.1:10008", "10.0.0.1:10008"),
+    ("connect-elsewhere", "source", "u = socket udp; connect u 192.0.2.1:80", "unknown", "unknown"),
+    ("connect-elsewhere", "source", "u = socket udp; connect u 127.0.0.2:80", "unknown", "unknown"),
+    ("connect-elsewhere", "source", "u = socket udp; connect u 255.255.255.255:80", "unknown", "unknown"),
+    ("connect-elsewhere", "source", "c = socket tcp; bind c 127.0.0.1:8000; connect c 127.0.0.1:8000", "unknown", "unknown"),
+    ("connect-source", "source", "host address 10.0.0.2/24 10.1.0.1/16 10.1.2.1/24; u = socket udp; connect u 10.0.0.2:80", "10.0.0.1:10008", "10.0.0.1:10008"),
+    ("connect-source", "source", "host address 10.0.0.2/32; u = socket udp; connect u 10.0.0.2:80", "10.0.0.2:10008", "10.0.0.2:10008"),
+    ("connect-source", "source", "host address 10.1.0.1/16 10.1.2.1/24; u = socket udp; connect u 10.1.2.9:80", "10.1.2.1:10008", "10.1.2.1:10008"),
+    ("udp-connect", "source", "u = socket udp; connect u 127.0.0.1:53", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("udp-connect", "source", "u = socket udp; connect u 127.0.0.1:0", "EADDRNOTAVAIL", "EADDRNOTAVAIL"),
+    ("udp-connect", "source", "u = socket udp; connect u hex:020000357f000001000000000000000000", "EINVAL", "EINVAL"),
+    ("udp-connect", "source", "u = socket udp; connect u hex:0a0000357f000001000000000000000000", "EINVAL", "EAFNOSUPPORT"),
+    ("udp-connect", "source", "u = socket udp; connect u 127.0.0.1:53; connect u 10.0.0.1:53", "10.0.0.1:10008", "10.0.0.1:10008"),
+    ("udp-connect", "source", "u = socket udp; connect u 127.0.0.1:53; t = socket udp; bind t 127.0.0.1:10008", "EADDRINUSE", "EADDRINUSE"),
+    ("udp-connect", "source", "u = socket udp; connect u 127.0.0.1:53; t = socket udp; set t SO_REUSEADDR on; bind t 127.0.0.1:10008", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("udp-connect", "source", "u = socket udp; connect u 127.0.0.1:53; t = socket udp; bind t 10.0.0.1:10008", "10.0.0.1:10008", "10.0.0.1:10008"),
+    ("udp-connect", "source", "alice: u = socket udp; alice: connect u 127.0.0.1:53; bob: t = socket udp; set t SO_REUSEADDR on; bob: bind t 127.0.0.1:10008", "EADDRINUSE", "EADDRINUSE"),
+    ("udp-connect", "source", "u = socket udp; connect u 127.0.0.1:53; listen u", "EOPNOTSUPP", "EOPNOTSUPP"),
+    ("udp-disconnect", "source", "u = socket udp; connect u 127.0.0.1:53; connect u hex:00000000000000000000000000000000", "EAFNOSUPPORT", "EAFNOSUPPORT"),
+    ("udp-disconnect", "source", "u = socket udp; connect u 127.0.0.1:53; connect u hex:00000000000000000000000000000000; d = dup u", "0.0.0.0:10008", "0.0.0.0:10008"),
+    ("udp-disconnect", "source", "u = socket udp; connect u 127.0.0.1:53; connect u hex:00000000000000000000000000000000; t = socket udp; bind t 0.0.0.0:10008", "EADDRINUSE", "0.0.0.0:10008"),
+    ("udp-disconnect", "source", "u = socket udp; connect u 127.0.0.1:53; connect u hex:00000000000000000000000000000000; bind u 127.0.0.1:9000", "EINVAL", "EINVAL"),
+    ("udp-disconnect", "source", "u = socket udp; connect u 127.0.0.1:53; connect u hex:00000000000000000000000000000000; connect u 10.0.0.1:53", "10.0.0.1:10008", "10.0.0.1:10008"),
+    ("udp-disconnect", "source", "u = socket udp; connect u 127.0.0.1:53; connect u hex:00000000000000000000000000000000; connect u 10.0.0.1:53; t = socket udp; bind t 0.0.0.0:10008", "EADDRINUSE", "EADDRINUSE"),
+    ("udp-disconnect", "source", "u = socket udp; connect u 127.0.0.1:53; connect u hex:00000000000000000000000000000000; shutdown u both", "0.0.0.0:10008", "ENOTCONN"),
+    ("udp-disconnect", "source", "u = socket udp6; set u IPV6_V6ONLY off; connect u [::1]:53; connect u [::ffff:127.0.0.1]:53", "[::ffff:127.0.0.1]:10008", "EAFNOSUPPORT"),
+    ("udp-disconnect", "source", "u = socket udp6; set u IPV6_V6ONLY off; connect u [::ffff:127.0.0.1]:53; connect u [::1]:53", "[::1]:10008", "EAFNOSUPPORT"),
+    ("bind-beside-connection", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; t = socket tcp; bind t 127.0.0.1:10008", "EADDRINUSE", "EADDRINUSE"),
+    ("bind-beside-connection", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; t = socket tcp; bind t 0.0.0.0:10008", "EADDRINUSE", "EADDRINUSE"),
+    ("bind-beside-connection", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; t = socket tcp; bind t 10.0.0.1:10008", "10.0.0.1:10008", "10.0.0.1:10008"),
+    ("bind-beside-connection", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; t = socket tcp; set t SO_REUSEADDR on; bind t 127.0.0.1:10008", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("bind-beside-connection", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; alice: c = socket tcp; alice: connect c 127.0.0.1:8000; bob: t = socket tcp; set t SO_REUSEADDR on; bob: bind t 127.0.0.1:10008", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("bind-beside-connection", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close s; t = socket tcp; bind t 0.0.0.0:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("bind-beside-connection", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close s; t = socket tcp; set t SO_REUSEADDR on; bind t 0.0.0.0:8000", "0.0.0.0:8000", "0.0.0.0:8000"),
+    ("accept", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; d = dup a", "127.0.0.1:8000", "127.0.0.1:8000"),
+    ("accept", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; b = accept s", "EAGAIN", "EAGAIN"),
+    ("accept", "source", "s = socket tcp; a = accept s", "EINVAL", "EINVAL"),
+    ("accept", "source", "u = socket udp; a = accept u", "EINVAL", "EINVAL"),
+    ("accept", "source", "x = socket unix-dgram; a = accept x", "EINVAL", "EINVAL"),
+    ("accept", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; set c SO_LINGER zero; close c; a = accept s", "ECONNABORTED", "ECONNABORTED"),
+    ("accept", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; close s; t = socket tcp; bind t 0.0.0.0:8000", "0.0.0.0:8000", "0.0.0.0:8000"),
+    ("accept", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; close s; connect c 127.0.0.1:8000", "EINVAL", "ECONNREFUSED"),
+    ("accept", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; close s; t = socket tcp; bind t 127.0.0.1:10008", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close c; t = socket tcp; bind t 127.0.0.1:10008", "EADDRINUSE", "EADDRINUSE"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close c; close a; t = socket tcp; bind t 127.0.0.1:10008", "EADDRINUSE", "127.0.0.1:10008"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close c; close a; t = socket tcp; set t SO_REUSEADDR on; bind t 127.0.0.1:10008", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close a; close c; close s; t = socket tcp; bind t 127.0.0.1:8000", "EADDRINUSE", "127.0.0.1:8000"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close a; close c; t = socket tcp; bind t 127.0.0.1:10008", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; set c SO_LINGER zero; close c; t = socket tcp; bind t 127.0.0.1:10008", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; set c SO_LINGER zero; close c; connect a 127.0.0.1:8000", "EINVAL", "ECONNREFUSED"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; shutdown c write; close a; d = dup c", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; shutdown c write; close a; connect c 127.0.0.1:8000", "EINVAL", "ECONNREFUSED"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; shutdown c write; close a; close c; t = socket tcp; bind t 127.0.0.1:10008", "EADDRINUSE", "127.0.0.1:10008"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; shutdown c write; shutdown c write; shutdown c write", "127.0.0.1:10008", "ENOTCONN"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; shutdown c both; shutdown c read", "127.0.0.1:10008", "ENOTCONN"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; shutdown c both; connect c 127.0.0.1:8000", "unknown", "EISCONN"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close c; shutdown a write; connect a 127.0.0.1:9", "EINVAL", "ECONNREFUSED"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close c; shutdown a write; listen a", "EINVAL", "EINVAL"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; listen c", "EINVAL", "EINVAL"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; d = dup c; close c; t = socket tcp; connect d 127.0.0.1:1", "EISCONN", "EISCONN"),
+    ("close", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; close c; connect c 127.0.0.1:1; c = socket tcp; set c SO_REUSEADDR on; bind c 127.0.0.1:10008; connect c 127.0.0.1:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("shutdown", "source", "s = socket tcp; bind s 127.0.0.1:8080; listen s; shutdown s read", "127.0.0.1:8080", "ENOTCONN"),
+    ("shutdown", "source", "s = socket tcp; bind s 127.0.0.1:8080; listen s; shutdown s write; t = socket tcp; bind t 127.0.0.1:8080", "127.0.0.1:8080", "EADDRINUSE"),
+    ("shutdown", "source", "s = socket tcp; bind s 127.0.0.1:8080; listen s; shutdown s read; t = socket tcp; bind t 127.0.0.1:8080", "EADDRINUSE", "EADDRINUSE"),
+    ("shutdown", "source", "s = socket tcp; listen s; shutdown s read; a = accept s", "EAGAIN", "ECONNABORTED"),
+    ("shutdown", "source", "s = socket tcp; listen s; shutdown s read; a = accept s; a = accept s", "EAGAIN", "EAGAIN"),
+    ("shutdown", "source", "s = socket tcp; shutdown s write; bind s 127.0.0.1:8080", "EINVAL", "127.0.0.1:8080"),
+    ("shutdown", "source", "s = socket udp; bind s 127.0.0.1:8080; shutdown s both", "127.0.0.1:8080", "ENOTCONN"),
+    ("shutdown", "source", "s = socket unix; shutdown s both", "unix:auto", "ENOTCONN"),
+    ("shutdown", "source", "s = socket tcp; bind s 0.0.0.0:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s; shutdown c read; shutdown a write; d = dup c", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [::1]:8000", "[::1]:10008", "[::1]:10008"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [::]:8000", "[::1]:10008", "[::1]:10008"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [fd00::1]:8000", "[fd00::1]:10008", "[fd00::1]:10008"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [fd00::9]:8000", "unknown", "unknown"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; bind c [::1]:9000; connect c [fd00::1]:8000", "unknown", "unknown"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [::1]:0", "EADDRNOTAVAIL", "EADDRNOTAVAIL"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [ff0e::1]:8000", "EAFNOSUPPORT", "EAFNOSUPPORT"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [fe80::1%77]:8000", "ENXIO", "ENXIO"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [::ffff:127.0.0.1]:8000", "EINVAL", "EINVAL"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c 127.0.0.1:8000", "EINVAL", "EAFNOSUPPORT"),
+    ("connect6", "source", "s = socket tcp6; set s IPV6_V6ONLY off; bind s [::]:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000", "127.0.0.1:10008", "127.0.0.1:10008"),
+    ("connect6", "source", "s = socket tcp6; set s IPV6_V6ONLY off; bind s [::]:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000; a = accept s", "[::ffff:127.0.0.1]:8000", "[::ffff:127.0.0.1]:8000"),
+    ("connect6", "source", "s = socket tcp6; set s IPV6_V6ONLY off; bind s [::]:8000; listen s; c = socket tcp6; set c IPV6_V6ONLY off; connect c [::ffff:127.0.0.1]:8000", "[::ffff:127.0.0.1]:10008", "[::ffff:127.0.0.1]:10008"),
+    ("connect6", "source", "s = socket tcp6; set s IPV6_V6ONLY off; bind s [::]:8000; listen s; c = socket tcp6; set c IPV6_V6ONLY off; connect c [::ffff:255.255.255.255]:8000", "unknown", "EACCES"),
+    ("connect6", "source", "s = socket tcp6; set s IPV6_V6ONLY off; bind s [::]:8000; listen s; c = socket tcp6; set c IPV6_V6ONLY off; connect c [::ffff:224.0.0.1]:8000", "unknown", "EAFNOSUPPORT"),
+    ("connect6", "source", "c = socket tcp6; set c IPV6_V6ONLY off; bind c [::]:9000; connect c [::ffff:127.0.0.1]:0; d = dup c", "[::ffff:0.0.0.0]:9000", "[::ffff:0.0.0.0]:9000"),
+    ("connect6", "source", "c = socket tcp6; set c IPV6_V6ONLY off; bind c [::]:9000; connect c [::ffff:127.0.0.1]:0; t = socket tcp6; bind t [::]:9000", "[::]:9000", "[::]:9000"),
+    ("connect6", "source", "c = socket tcp6; set c IPV6_V6ONLY off; bind c [::1]:9000; connect c [::ffff:127.0.0.1]:8000", "unknown", "EAFNOSUPPORT"),
+    ("connect6", "source", "c = socket tcp6; set c IPV6_V6ONLY off; connect c [::ffff:127.0.0.1]:0; d = dup c", "[::ffff:0.0.0.0]:10008", "[::]:0"),
+    ("connect6", "source", "s = socket tcp6; bind s [::]:8000; listen s; c = socket tcp6; connect c [::1]:8000; connect c [::1]:8000", "EISCONN", "EISCONN"),
+    ("connect-port", "source", "host automatic-ports 40000-40001; s = socket tcp; bind s 127.0.0.1:8000; listen s; u = socket tcp; bind u 127.0.0.1:8001; listen u; c = socket tcp; d = socket tcp; e = socket tcp; bind d 127.0.0.1:40001; connect c 127.0.0.1:8000", "127.0.0.1:40000", "127.0.0.1:40000"),
+    ("connect-port", "source", "host automatic-ports 40000-40001; s = socket tcp; bind s 127.0.0.1:8000; listen s; u = socket tcp; bind u 127.0.0.1:8001; listen u; c = socket tcp; d = socket tcp; e = socket tcp; bind d 0.0.0.0:40001; connect c 127.0.0.1:8000", "127.0.0.1:40000", "127.0.0.1:40000"),
+    ("connect-port", "source", "host automatic-ports 40000-40001; s = socket tcp; bind s 127.0.0.1:8000; listen s; u = socket tcp; bind u 127.0.0.1:8001; listen u; c = socket tcp; d = socket tcp; e = socket tcp; bind d 10.0.0.1:40001; connect c 127.0.0.1:8000", "127.0.0.1:40000", "127.0.0.1:40001"),
+    ("connect-port", "source", "host automatic-ports 40000-40001; s = socket tcp; bind s 127.0.0.1:8000; listen s; u = socket tcp; bind u 127.0.0.1:8001; listen u; c = socket tcp; d = socket tcp; e = socket tcp; connect d 127.0.0.1:8001; connect c 127.0.0.1:8000", "127.0.0.1:40000", "127.0.0.1:40001"),
+    ("connect-port", "source", "host automatic-ports 40000-40001; s = socket tcp; bind s 127.0.0.1:8000; listen s; u = socket tcp; bind u 127.0.0.1:8001; listen u; c = socket tcp; d = socket tcp; e = socket tcp; connect d 127.0.0.1:8000; connect c 127.0.0.1:8000", "127.0.0.1:40000", "127.0.0.1:40000"),
+    ("connect-port", "source", "host automatic-ports 40000-40001; s = socket tcp; bind s 127.0.0.1:8000; listen s; u = socket tcp; bind u 127.0.0.1:8001; listen u; c = socket tcp; d = socket tcp; e = socket tcp; connect d 127.0.0.1:8000; connect e 127.0.0.1:8000; connect c 127.0.0.1:8000", "EADDRNOTAVAIL", "EADDRNOTAVAIL"),
+    ("connect-port", "source", "host automatic-ports 40000-40001; s = socket tcp; bind s 127.0.0.1:8000; listen s; u = socket tcp; bind u 127.0.0.1:8001; listen u; c = socket tcp; d = socket tcp; e = socket tcp; connect d 127.0.0.1:8000; connect e 127.0.0.1:8000; connect c 127.0.0.1:8001", "EADDRNOTAVAIL", "127.0.0.1:40001"),
+    ("connect-port", "source", "host automatic-ports 40000-40000; c = socket udp; connect c 127.0.0.1:53", "127.0.0.1:40000", "unknown"),
+    ("connect-port", "source", "host automatic-ports 40000-40001; s = socket tcp; bind s 127.0.0.1:8000; listen s; u = socket tcp; bind u 127.0.0.1:8001; listen u; c = socket tcp; d = socket tcp; e = socket tcp; set c IP_PORTRANGE high; connect c 127.0.0.1:8000", "127.0.0.1:49160", "127.0.0.1:49160"),
+    ("which-listener", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT on; set t SO_REUSEPORT on; bind s 127.0.0.1:8000; bind t 127.0.0.1:8000; listen s; listen t; c = socket tcp; connect c 127.0.0.1:8000; a = accept t", "127.0.0.1:8000", "127.0.0.1:8000"),
+    ("which-listener", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT on; set t SO_REUSEPORT on; bind s 0.0.0.0:8000; bind t 0.0.0.0:8000; listen s; listen t; c = socket tcp; connect c 127.0.0.1:8000; a = accept t", "EAGAIN", "127.0.0.1:8000"),
+    ("which-listener", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT on; set t SO_REUSEPORT on; bind s 127.0.0.1:8000; bind t 0.0.0.0:8000; listen s; listen t; c = socket tcp; connect c 127.0.0.1:8000; a = accept s", "127.0.0.1:8000", "127.0.0.1:8000"),
+    ("which-listener", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT on; set t SO_REUSEPORT on; bind s 127.0.0.1:8000; bind t 127.0.0.1:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000", "ECONNREFUSED", "ECONNREFUSED"),
+    ("which-listener", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT on; set t SO_REUSEPORT on; bind s 0.0.0.0:8000; bind t 127.0.0.1:8000; listen s; c = socket tcp; connect c 10.0.0.1:8000", "10.0.0.1:10008", "10.0.0.1:10008"),
+    ("which-listener", "source", "s = socket tcp; t = socket tcp6; set t IPV6_V6ONLY off; bind s 0.0.0.0:8000; bind t [::]:8000; listen s; listen t; c = socket tcp; connect c 127.0.0.1:8000; a = accept s", "127.0.0.1:8000", "EAGAIN"),
+    ("which-listener", "source", "s = socket tcp; t = socket tcp6; set t IPV6_V6ONLY off; bind s 0.0.0.0:8000; bind t [::]:8000; listen s; listen t; c = socket tcp; connect c 127.0.0.1:8000; a = accept t", "EAGAIN", "[::ffff:127.0.0.1]:8000"),
+    ("reuseport-lb-group", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT_LB on; set t SO_REUSEPORT_LB on; bind s 127.0.0.1:8000; bind t 127.0.0.1:8000; listen s; listen t; c = socket tcp; connect c 127.0.0.1:8000", "127.0.0.1:10009", "unknown"),
+    ("raw-connect", "source", "r = socket raw; connect r 127.0.0.1:0", "0.0.0.0:0", "0.0.0.0:0"),
+    ("raw-connect", "source", "r = socket raw; connect r 127.0.0.1:0; connect r [::1]:0", "EINVAL", "EINVAL"),
+    ("raw-connect", "source", "r = socket raw6; connect r [fd00::1]:0", "[fd00::1]:0", "[fd00::1]:0"),
+    ("raw-connect", "source", "r = socket raw6; connect r [fd00::1]:0; connect r [::1]:0; shutdown r both", "[fd00::1]:0", "[fd00::1]:0"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c unix:/s", "unix:auto", "unix:auto"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c unix:/s; a = accept s", "unix:/s", "unix:/s"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c unix:/s; connect c unix:/s", "EISCONN", "EISCONN"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c unix:/t", "ENOENT", "ENOENT"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c unix:@t", "ENOENT", "ENOENT"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; close s; connect c unix:/s", "ECONNREFUSED", "ECONNREFUSED"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; c = socket unix; connect c unix:/s", "ECONNREFUSED", "ECONNREFUSED"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; d = socket unix-dgram; connect d unix:/s", "EPROTOTYPE", "EPROTOTYPE"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c 127.0.0.1:80", "ENOENT", "EAFNOSUPPORT"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect s unix:/s", "EOPNOTSUPP", "unknown"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c unix:/s; close s; connect c unix:/s", "unknown", "unknown"),
+    ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c unix:/s; listen c", "EINVAL", "EINVAL"),
+    ("unix-connect", "source", "d = socket unix-dgram; bind d unix:/d; e = socket unix-dgram; connect e unix:/d; connect e unix:/d", "unix:auto", "unix:auto"),
+    ("unix-connect", "source", "d = socket unix-dgram; bind d unix:/d; e = socket unix-dgram; connect e unix:/d; close d; connect e unix:/d", "ECONNREFUSED", "ECONNREFUSED"),
     ("udplite", "source", "s = socket udplite", "EPROTONOSUPPORT", "0.0.0.0:0"),
     ("unix-family", "source", "s = socket unix; bind s hex:00002f746d702f73", "unix:/tmp/s", "EAFNOSUPPORT"),
 ];
+
+/// Whole scripts with what 14.3 answers to each call, by reading its source.
+const SCRIPTS: &[(&str, &str)] = &[
+    (
+        "fblen",
+        "\
+host kernel freebsd 14.3
+s = socket tcp
+bind s 127.0.0.1:8080 len 129            expect EINVAL
+bind s 127.0.0.1:8080 len 255            expect EINVAL
+bind s 127.0.0.1:8080 len 256            expect ENAMETOOLONG
+bind s nowhere len 255                   expect EFAULT
+bind s nowhere len 256                   expect ENAMETOOLONG
+",
+    ),
+    (
+        "shutdown-listener",
+        "\
+host kernel freebsd 14.3
+host address 10.0.0.1/24 10.0.0.2/24 [fd00::1/64] [fe80::1/64]
+process a uid 1000
+process b uid 1001
+a: s = socket tcp
+a: bind s 127.0.0.1:8080
+a: listen s
+a: shutdown s read                    expect ENOTCONN
+a: t = socket tcp
+a: bind t 127.0.0.1:8080              expect EADDRINUSE
+a: shutdown s write                   expect ENOTCONN
+a: bind t 127.0.0.1:8080              expect EADDRINUSE
+",
+    ),
+    (
+        "listen-low-nonroot",
+        "\
+host kernel freebsd 14.3
+host address 10.0.0.1/24 10.0.0.2/24 [fd00::1/64] [fe80::1/64]
+process a uid 1000
+process b uid 1001
+a: s = socket tcp
+a: set s IP_PORTRANGE low
+a: listen s                           expect EPERM
+s2 = socket tcp
+set s2 IP_PORTRANGE low
+a: listen s2                          expect EPERM
+listen s                              expect ok
+",
+    ),
+    (
+        "raw",
+        "\
+host kernel freebsd 14.3
+host address 10.0.0.1/24 10.0.0.2/24 [fd00::1/64] [fe80::1/64]
+process a uid 1000
+process b uid 1001
+r = socket raw
+bind r hex:1c000000000000000000000000000000 expect EAFNOSUPPORT
+bind r hex:00000000000000000000000000000000 expect EAFNOSUPPORT
+bind r [::1]:0                        expect EAFNOSUPPORT
+bind r 127.0.0.1:0 len 15             expect EINVAL
+bind r 10.0.0.77:5                    expect EADDRNOTAVAIL
+bind r 10.0.0.1:5                     expect ok
+bind r 10.0.0.2:5                     expect ok
+bind r 224.0.0.1:5                    expect EADDRNOTAVAIL
+bind r 0.0.0.0:5                      expect ok
+a: q = socket raw                     expect EPERM
+a: q = socket 2 3 300                 expect EPERM
+q = socket 2 3 300                    expect EPROTONOSUPPORT
+q = socket 2 3 0                      expect ok
+listen q                              expect EOPNOTSUPP
+",
+    ),
+    (
+        "accept-errors",
+        "\
+host kernel freebsd 14.3
+host address 10.0.0.1/24 10.0.0.2/24 [fd00::1/64] [fe80::1/64]
+process a uid 1000
+process b uid 1001
+a: s = socket tcp
+a: k = accept s                       expect EINVAL
+a: u = socket udp
+a: k = accept u                       expect EINVAL
+a: x = socket unix-dgram
+a: k = accept x                       expect EINVAL
+a: listen s
+a: k = accept s                       expect EAGAIN
+",
+    ),
+    (
+        "bindany",
+        "\
+host kernel freebsd 14.3
+host address 10.0.0.1/24 10.0.0.2/24 [fd00::1/64] [fe80::1/64]
+process a uid 1000
+process b uid 1001
+a: s = socket tcp
+a: set s IP_BINDANY on                expect EPERM
+a: set s IP_BINDANY off               expect EPERM
+r = socket tcp
+set r IP_BINDANY on                   expect ok
+a: bind r 8.8.8.8:8080                expect ok
+r2 = socket tcp
+set r2 IP_BINDANY on
+a: bind r2 8.8.8.8:80                 expect EACCES
+set r2 IP_BINDANY off                 expect ok
+bind r2 8.8.8.8:80                    expect EADDRNOTAVAIL
+",
+    ),
+    (
+        "jail-caller-host",
+        "\
+host kernel freebsd 14.3
+host address 10.0.0.1/24 10.0.0.2/24 [fd00::1/64] [fe80::1/64]
+process a uid 1000
+process b uid 1001
+jail J 10.0.0.2
+process j uid 0 jail J
+h = socket tcp
+bind h 10.0.0.2:8080                  expect ok
+j: s = socket tcp
+bind s 10.0.0.2:8080                  expect EADDRINUSE
+bind s 10.0.0.1:8080                  expect ok
+",
+    ),
+];
+
+#[test]
+fn scripts_meet_their_expectations() {
+    let mut wrong = Vec::new();
+    for (name, text) in SCRIPTS {
+        let script = parse(text, Host::loopback(Generation::FreeBsd14_3)).expect(name);
+        let mut player = Player::new(&script, 64);
+        for line in &script.lines {
+            let got = player.play(&script, line, Pick::Random(7)).result;
+            let met = match &line.expect {
+                None | Some(Expect::Ok) => got.is_ok(),
+                Some(Expect::Fails(e)) => got == Err((*e).into()),
+                Some(Expect::Name(_)) => false,
+            };
+            if !met {
+                wrong.push(format!(
+                    "{name}:{}: {got:?}, not {:?}",
+                    line.at, line.expect
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
 
 /// Hosts that lack something: what their last call gives on 9.1 and 14.3.
 #[test]

@@ -10,7 +10,7 @@
 
 use crate::addr::af;
 use crate::model::host::{Host, Jail};
-use crate::model::net::{Ctx, Net};
+use crate::model::net::{Ctx, Net, unmapped};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, No};
 
@@ -109,6 +109,52 @@ impl Net<'_> {
             None => Ok(()),
             Some(j) => check(j.v6.as_slice(), ip, cx),
         }
+    }
+}
+
+impl Net<'_> {
+    /// `prison_remote_ip4`: a jail's own address for the loopback one.
+    pub(super) fn prison_remote_ip4(&self, ip: u32, cred: &Cred, cx: &mut Ctx) -> Result<u32, No> {
+        match jail(self.host, cred.jail).map(|j| j.v4.as_slice()) {
+            Some([]) => cx.fail(Step::BsdJailFamily, Errno::EAFNOSUPPORT),
+            Some([first, ..]) if ip == INADDR_LOOPBACK => Ok(*first),
+            _ => Ok(ip),
+        }
+    }
+
+    /// `prison_remote_ip6`
+    pub(super) fn prison_remote_ip6(
+        &self,
+        ip: [u8; 16],
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<[u8; 16], No> {
+        match jail(self.host, cred.jail).map(|j| j.v6.as_slice()) {
+            Some([]) => cx.fail(Step::BsdJailFamily, Errno::EAFNOSUPPORT),
+            Some([first, ..]) if ip == IN6ADDR_LOOPBACK => Ok(*first),
+            _ => Ok(ip),
+        }
+    }
+
+    /// `prison_get_ip4`, `prison_saddrsel_ip4`: the jail's first address.
+    pub(super) fn prison_first_ip4(&self, without: u32, cred: &Cred) -> u32 {
+        let first = jail(self.host, cred.jail).and_then(|j| j.v4.as_slice().first());
+        first.copied().unwrap_or(without)
+    }
+
+    /// `prison_saddrsel_ip6`
+    pub(super) fn prison_first_ip6(&self, without: [u8; 16], cred: &Cred) -> [u8; 16] {
+        let first = jail(self.host, cred.jail).and_then(|j| j.v6.as_slice().first());
+        first.copied().unwrap_or(without)
+    }
+
+    /// Is the address one of the jail that the tables call so?
+    pub(super) fn jail_has(&self, number: u32, addr: &[u8; 16]) -> bool {
+        let j = number.checked_sub(1).and_then(|n| jail(self.host, n));
+        j.is_some_and(|j| match unmapped(addr) {
+            Some(ip) => j.v4.as_slice().contains(&ip),
+            None => j.v6.as_slice().contains(addr),
+        })
     }
 }
 

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod by_class_tests;
 mod class;
+mod close;
+mod connect;
 mod jail;
 mod pcb;
 pub mod quirks;
@@ -14,7 +16,7 @@ mod socket;
 
 pub(super) use class::class_of;
 
-use super::linux::{PathState, needs_scope};
+use super::linux::{PATH, PathState, needs_scope};
 use super::net::{Ctx, MAPPED_ANY, Net, Sock, SockId, State, Table, mapped, unmapped};
 use super::step::Step;
 use super::{Cred, Errno, Fd, No, Opt, Pointer};
@@ -212,18 +214,10 @@ impl Net<'_> {
 
     /// `uipc_bindat`: bound before path, path before anything is made.
     fn uipc_bind(&mut self, id: SockId, addr: &[u8], cx: &mut Ctx) -> Result<(), No> {
-        let looks = quirks::looks_at_family(self.host.generation);
-        if looks && pcb::family_of(addr) != af::UNIX {
-            return cx.fail(Step::BsdUnixFamily, Errno::EAFNOSUPPORT);
-        }
-        if addr.len() > 106 || addr.len() <= 2 {
-            return cx.fail(Step::BsdUnixLength, Errno::EINVAL);
-        }
+        let path = self.unix_path(addr, cx)?;
         if self.get(id).has_name() {
             return cx.fail(Step::BsdUnixBound, Errno::EINVAL);
         }
-        let name = addr.get(2..).unwrap_or(&[]);
-        let path = name.split(|&b| b == 0).next().unwrap_or(&[]);
         if path.is_empty() {
             return cx.fail(Step::BsdUnixEmpty, Errno::ENOENT);
         }
@@ -232,29 +226,47 @@ impl Net<'_> {
             PathState::Refused(e) => return cx.fail(Step::BsdUnixPath, e),
             PathState::Free | PathState::Elsewhere => {}
         }
-        let name = UnixName::path(path);
-        self.edit(id, |s| {
-            s.set_unix_name(name);
-        });
+        self.unix_name(id, PATH, UnixName::path(path), path);
         cx.pass(Step::UnixBound);
         Ok(())
+    }
+
+    /// The path in a `sockaddr_un`.
+    fn unix_path<'a>(&self, addr: &'a [u8], cx: &mut Ctx) -> Result<&'a [u8], No> {
+        let looks = quirks::looks_at_family(self.host.generation);
+        if looks && pcb::family_of(addr) != af::UNIX {
+            return cx.fail(Step::BsdUnixFamily, Errno::EAFNOSUPPORT);
+        }
+        if addr.len() > 106 || addr.len() <= 2 {
+            return cx.fail(Step::BsdUnixLength, Errno::EINVAL);
+        }
+        let name = addr.get(2..).unwrap_or(&[]);
+        Ok(name.split(|&b| b == 0).next().unwrap_or(&[]))
     }
 
     /// `solisten`: no second look at the port.
     pub(super) fn solisten(&mut self, id: SockId, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
         let s = *self.get(id);
-        let connected = matches!(
-            s.state,
-            State::SynSent | State::Established | State::FinWait2 | State::CloseWait
-        );
+        let connected = connect::is_connected(&s);
         match (s.kind.domain, s.kind.ty) {
             (af::INET | af::INET6, ty::STREAM) => {
                 if pcb::over(&s) || connected {
                     return cx.fail(Step::BsdListenState, Errno::EINVAL);
                 }
                 if pcb::lport(&s) == 0 {
+                    let vflag = if s.kind.domain == af::INET {
+                        INP_IPV4
+                    } else if s.bsd & INP_IPV6 == 0 {
+                        // Only a refused bind of 9.1 leaves that: in_pcb_lport
+                        // follows a null pointer.
+                        return cx.unknown(Step::BsdPanic);
+                    } else if s.v6only() {
+                        INP_IPV6
+                    } else {
+                        INP_IPV4 | INP_IPV6
+                    };
                     // As who calls, not as the socket's creator.
-                    self.bsd_bind_any(id, cred, cx)?;
+                    self.bsd_bind_any(id, vflag, cred, cx)?;
                 }
             }
             (af::UNIX, ty::STREAM | ty::SEQPACKET) => {

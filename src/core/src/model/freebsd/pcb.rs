@@ -312,24 +312,22 @@ impl Net<'_> {
     /// `in_pcbbind` and `in6_pcbbind` without an address, for a listen(2) or,
     /// in 9.1, a connect(2): the wildcard, as the caller's jail sees it, and an
     /// automatic port.
-    pub(super) fn bsd_bind_any(&mut self, id: SockId, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
+    pub(super) fn bsd_bind_any(
+        &mut self,
+        id: SockId,
+        vflag: u8,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), No> {
         let s = *self.get(id);
-        let g = self.host.generation;
-        let six = s.kind.domain == af::INET6;
-        if quirks::needs_an_address(g) && self.lacks_an_address(six) {
+        let six = vflag & INP_IPV6 != 0;
+        if quirks::needs_an_address(self.host.generation) && self.lacks_an_address(six) {
             return cx.fail(Step::BsdNoAddress, Errno::EADDRNOTAVAIL);
         }
-        let (addr, vflag) = if six {
-            if s.bsd & INP_IPV6 == 0 {
-                // Only a refused bind of 9.1 leaves that: in_pcb_lport follows
-                // a null pointer.
-                return cx.unknown(Step::BsdPanic);
-            }
-            let addr = self.prison_local_ip6(s.rcv6, s.v6only(), cred, cx)?;
-            let four = if s.v6only() { 0 } else { INP_IPV4 };
-            (addr, INP_IPV6 | four)
+        let addr = if six {
+            self.prison_local_ip6(s.rcv6, s.v6only(), cred, cx)?
         } else {
-            (mapped(self.prison_local_ip4(s.rcv4, cred, cx)?), INP_IPV4)
+            mapped(self.prison_local_ip4(s.rcv4, cred, cx)?)
         };
         let port = 0;
         self.in_pcbinshash(id, &Bound { addr, port, vflag }, cred, cx)
@@ -384,9 +382,13 @@ impl Net<'_> {
     /// What of a `sockaddr_in6` a socket's `inp_vflag` follows from, before
     /// anything is checked; 9.1 does not take that back when the bind fails.
     fn keeps_vflag(&mut self, id: SockId, vflag: u8) {
-        if !quirks::failed_bind_keeps_vflag(self.host.generation) {
-            return;
+        if quirks::failed_bind_keeps_vflag(self.host.generation) {
+            self.change_vflag(id, vflag);
         }
+    }
+
+    /// Another `inp_vflag`, and the same bytes of an address.
+    pub(super) fn change_vflag(&mut self, id: SockId, vflag: u8) {
         let s = *self.get(id);
         let addr = match (unmapped(&s.rcv6), vflag & INP_IPV6) {
             // The address of IPv4 is the last word of the other.
@@ -575,7 +577,7 @@ impl Net<'_> {
     }
 
     /// `in_pcb_lport_dest`: an automatic port for an address.
-    fn in_pcb_lport(
+    pub(super) fn in_pcb_lport(
         &mut self,
         id: SockId,
         asker: &Asker,

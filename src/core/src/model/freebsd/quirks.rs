@@ -89,3 +89,46 @@ pub fn shutdown_wants_a_connection(g: Generation) -> bool {
 pub fn has_udplite(g: Generation) -> bool {
     g > Generation::FreeBsd9_1
 }
+
+/// Do the protocols refuse to connect a listener? `tcp_usr_connect` since 13;
+/// before that `soconnect` does, for every protocol and before anything else.
+#[must_use]
+pub fn protocols_refuse_listeners(g: Generation) -> bool {
+    g > Generation::FreeBsd9_1
+}
+
+/// Does a UDP socket stay in the tables when it is disconnected? Since 14
+/// `in_pcbdisconnect` takes it out until it is connected again.
+#[must_use]
+pub fn disconnected_stay(g: Generation) -> bool {
+    g <= Generation::FreeBsd9_1
+}
+
+/// Does connect(2) look for a port that its peer's connections leave free?
+/// `in_pcb_lport_dest`, since 13; before that it asks as bind(2) does.
+#[must_use]
+pub fn automatic_ports_by_peer(g: Generation) -> bool {
+    g > Generation::FreeBsd9_1
+}
+
+/// Which of several equal sockets at the wildcard gets a packet: the last of
+/// the hash chain? `in_pcblookup_hash_locked` of 9.1; since 14
+/// `in_pcblookup_hash_wild_smr` takes the first.
+#[must_use]
+pub fn last_wildcard_wins(g: Generation) -> bool {
+    g <= Generation::FreeBsd9_1
+}
+
+/// Does a listener's child have none of the options by which ports are shared?
+/// `solisten_clone`, since 12.
+#[must_use]
+pub fn children_are_plain(g: Generation) -> bool {
+    g > Generation::FreeBsd9_1
+}
+
+/// Do connections within the host end in TIME_WAIT? Until
+/// `net.inet.tcp.nolocaltimewait` became 1 (14).
+#[must_use]
+pub fn local_time_wait(g: Generation) -> bool {
+    g <= Generation::FreeBsd9_1
+}

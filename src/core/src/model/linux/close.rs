@@ -21,6 +21,9 @@ impl Net<'_> {
         let result = if self.get(id).refs > 0 {
             cx.pass(Step::CloseShared);
             Ok(())
+        } else if self.host.generation.is_freebsd() {
+            self.soclose(id, &mut cx);
+            Ok(())
         } else if self.get(id).table == Table::Unix {
             self.unix_release_sock(id, &mut cx);
             Ok(())
@@ -84,7 +87,11 @@ impl Net<'_> {
     /// shutdown(2): `inet_shutdown`.
     pub fn shutdown(&mut self, id: SockId, how: u8) -> Answer<()> {
         let mut cx = Ctx::new(Pick::Random(0));
-        let result = self.inet_shutdown(id, how, &mut cx);
+        let result = if self.host.generation.is_freebsd() {
+            self.soshutdown(id, how, &mut cx)
+        } else {
+            self.inet_shutdown(id, how, &mut cx)
+        };
         Answer::of(result, &cx)
     }
 

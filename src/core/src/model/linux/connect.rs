@@ -45,7 +45,7 @@ impl Net<'_> {
         let mut cx = Ctx::new(pick);
         let s = self.get(id);
         let result = match (s.kind.domain, s.table) {
-            _ if self.host.generation.is_freebsd() => not_modelled(&mut cx),
+            _ if self.host.generation.is_freebsd() => self.kern_connectat(id, addr, cred, &mut cx),
             (af::INET | af::INET6, Table::Tcp) => self.inet_stream_connect(id, addr, &mut cx),
             (af::INET | af::INET6, _) => self.inet_dgram_connect(id, addr, &mut cx),
             // mutants: machine: nobody is asked by vsock
@@ -421,7 +421,7 @@ impl Net<'_> {
     }
 
     /// `inet_csk_reqsk_queue_add`
-    pub(super) fn reqsk_queue_add(&mut self, listener: SockId, child: SockId) {
+    pub(in crate::model) fn reqsk_queue_add(&mut self, listener: SockId, child: SockId) {
         let last = SockId(self.get(listener).queue.last);
         self.edit(last, |c| c.queue_next = child.0);
         self.edit(listener, |l| {
@@ -434,7 +434,7 @@ impl Net<'_> {
     }
 
     /// `reqsk_queue_remove`
-    pub(super) fn reqsk_queue_remove(&mut self, listener: SockId) -> Option<SockId> {
+    pub(in crate::model) fn reqsk_queue_remove(&mut self, listener: SockId) -> Option<SockId> {
         let first = self.get(listener).queue.first;
         if first == NONE {
             return None;
@@ -463,7 +463,11 @@ impl Net<'_> {
     /// caller's.
     pub fn accept(&mut self, listener: SockId, cred: &Cred) -> Answer<SockId> {
         let mut cx = Ctx::new(Pick::Random(0));
-        let result = self.inet_csk_accept(listener, cred, &mut cx);
+        let result = if self.host.generation.is_freebsd() {
+            self.kern_accept(listener, &mut cx)
+        } else {
+            self.inet_csk_accept(listener, cred, &mut cx)
+        };
         Answer::of(result, &cx)
     }
 

@@ -30,6 +30,7 @@ mod vsock_connect;
 pub(super) use inet::needs_scope;
 pub use pair::Claim;
 pub(super) use tcp::inet_rcv_saddr_equal;
+pub(super) use unix::PATH;
 pub use unix::PathState;
 
 use super::net::{Ctx, Net, SockId, State, Table};

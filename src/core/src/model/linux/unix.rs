@@ -26,7 +26,7 @@ pub enum PathState {
 }
 
 /// In the place of a type: a path, which all types share.
-const PATH: u16 = 0;
+pub(in crate::model) const PATH: u16 = 0;
 
 /// A name that the hash chains know: 16 bytes of type and length, and a hash.
 fn key(kind: u16, name: &[u8]) -> (u32, [u8; 16]) {
@@ -155,7 +155,13 @@ impl Net<'_> {
             .map(|(id, _)| id)
     }
 
-    fn unix_name(&mut self, id: SockId, kind: u16, name: Option<UnixName>, bytes: &[u8]) {
+    pub(in crate::model) fn unix_name(
+        &mut self,
+        id: SockId,
+        kind: u16,
+        name: Option<UnixName>,
+        bytes: &[u8],
+    ) {
         let (hash, addr) = key(kind, bytes);
         self.edit(id, |s| {
             s.set_unix_name(name);
