@@ -719,7 +719,7 @@ fn jails_answer_as_their_source_says() {
                 let steps = last.trail.steps();
                 wrong.push(format!(
                     "{}: {function}: {calls}\n  {got}, not {wanted}; {steps:?}",
-                    generation.name()
+                    generation
                 ));
             }
         }

@@ -188,18 +188,47 @@ fn the_last_automatic_vsock_port() {
 }
 
 #[test]
-fn a_release_belongs_to_the_newest_generation_that_is_not_newer() {
+fn a_release_is_the_kernel_that_it_names() {
     for (release, name) in [
         ("2.6.27.62", "linux 2.6"),
-        ("2.6.32-754.el6.x86_64", "linux 6.1"),
-        ("5.15.0-91-generic", "linux 6.1"),
+        ("2.6.32-754.el6.x86_64", "linux 2.6.32"),
+        ("5.15.0-91-generic", "linux 5.15"),
+        ("5.15.131", "linux 5.15.131"),
         ("6.1.0-37-amd64", "linux 6.1"),
-        ("6.12.48+deb13-amd64", "linux 6.12"),
-        ("6.17.9", "linux 6.12"),
-        ("6.18.0-rc1", "linux 6.18"),
-        ("7.0", "linux 6.18"),
+        ("6.1.192-3", "linux 6.1.192"),
+        ("6.12.48+deb13-amd64", "linux 6.12.48"),
+        ("6.17.9", "linux 6.17.9"),
+        ("6.18.0", "linux 6.18.0"),
+        ("6.18.0-rc1", "linux 6.18.0"),
+        ("7.0", "linux 7.0.0"),
         ("", "linux 6.1"),
     ] {
-        assert_eq!(Generation::of_release(release).name(), name, "{release}");
+        let is = Generation::of_release(release);
+        assert_eq!(is.to_string(), name, "{release}");
+        assert_eq!(Generation::of_name(name), Some(is), "{name}");
     }
+}
+
+/// What no other release has is no release.
+#[test]
+fn names_of_kernels() {
+    for name in [
+        "linux",
+        "linux 6",
+        "linux 2.4",
+        "linux 1.7",
+        "linux 6.x",
+        "linux 6.18.1.2",
+        "linux 6.18-rc1",
+        "linux 6.18.",
+        "linux 70000.1",
+        "linux  6.18",
+        "freebsd 14.2",
+        "6.18",
+    ] {
+        assert_eq!(Generation::of_name(name), None, "{name}");
+    }
+    let of = |name| Generation::of_name(name).expect(name);
+    assert!(of("linux 6.18.15") < of("linux 6.18"));
+    assert!(of("linux 6.17.13") < of("linux 6.18.0"));
 }

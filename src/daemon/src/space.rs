@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
-use bindgate_core::model::{Generation, Host, table_of};
+use bindgate_core::model::{Host, table_of};
 use bindgate_core::socket::SocketType;
 use bindgate_core::uapi::inet_diag::Socket;
 use bindgate_host_live::machine::{self, LeftOut};
@@ -185,8 +185,7 @@ impl Space {
 
     /// Does sock_diag list TCP sockets that are bound and no more than that?
     pub fn lists_bound(&self) -> bool {
-        // Since 6.8.
-        machine::running() >= Generation::Linux6_12
+        machine::running().since(6, 8)
     }
 
     /// Is the socket with this cookie still where it was redirected to?

@@ -130,9 +130,21 @@ fn at_once(path: &str) -> String {
     String::from_utf8(buffer).unwrap_or_default()
 }
 
-/// The running kernel's generation.
+/// The running kernel. Distributions that leave the third number of the release
+/// at 0 tell it elsewhere.
 pub fn running() -> Generation {
-    Generation::of_release(&text("/proc/sys/kernel/osrelease"))
+    let ubuntu = text("/proc/version_signature");
+    let version = text("/proc/sys/kernel/version");
+    let release = text("/proc/sys/kernel/osrelease");
+    Generation::of_release(told_release(&ubuntu, &version).unwrap_or(&release))
+}
+
+/// Ubuntu: `Ubuntu 5.15.0-91.101-generic 5.15.131`; Debian, among other words:
+/// `Debian 6.1.192-3`.
+fn told_release<'a>(ubuntu: &'a str, version: &'a str) -> Option<&'a str> {
+    let mut words = version.split_whitespace();
+    let debian = words.find(|word| *word == "Debian").and(words.next());
+    ubuntu.split_whitespace().nth(2).or(debian)
 }
 
 /// Addresses and settings, and what of them the model has no room for.

@@ -3,6 +3,8 @@
 //! [`Host`] is filled by the caller from `/proc/sys`, rtnetlink and the
 //! policy's `host` lines; the model never asks and never guesses.
 
+use core::fmt;
+
 use super::linux::quirks;
 use super::net::mapped;
 
@@ -47,67 +49,157 @@ impl<T: Copy, const N: usize> List<T, N> {
     }
 }
 
-/// Which kernel answers.
+/// Which kernel answers: a system and its release. Of two releases of one system
+/// the newer one is greater.
+///
+/// The third number counts where a stable release changed an answer. Whoever
+/// leaves it out means the last one of a Linux release.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
-pub enum Generation {
-    /// Linux 2.6.
-    Linux2_6,
+pub struct Generation {
+    freebsd: bool,
+    release: [u16; 3],
+}
+
+/// The third number of a Linux release that has none.
+const LAST: u16 = u16::MAX;
+
+// Named as releases are written.
+#[allow(non_upper_case_globals)]
+impl Generation {
+    /// Linux 2.6: what came before 2.6.28.
+    pub const Linux2_6: Generation = Generation::linux(2, 6, 27);
+    /// Linux 5.10.
+    pub const Linux5_10: Generation = Generation::linux(5, 10, LAST);
     /// Linux 6.1.
-    Linux6_1,
+    pub const Linux6_1: Generation = Generation::linux(6, 1, LAST);
     /// Linux 6.12.
-    Linux6_12,
+    pub const Linux6_12: Generation = Generation::linux(6, 12, LAST);
+    /// Linux 6.16.
+    pub const Linux6_16: Generation = Generation::linux(6, 16, LAST);
     /// Linux 6.18.
-    Linux6_18,
+    pub const Linux6_18: Generation = Generation::linux(6, 18, LAST);
+    /// Linux 7.3.
+    pub const Linux7_3: Generation = Generation::linux(7, 3, LAST);
     /// FreeBSD 9.1.
-    FreeBsd9_1,
+    pub const FreeBsd9_1: Generation = Generation::freebsd(9, 1);
     /// FreeBSD 14.3.
-    FreeBsd14_3,
+    pub const FreeBsd14_3: Generation = Generation::freebsd(14, 3);
 }
 
 impl Generation {
-    /// Every generation with the words for it.
-    pub const ALL: [(&'static str, Generation); 6] = [
+    /// The generations that the model was compared with, with the words for them.
+    pub const ALL: [(&'static str, Generation); 9] = [
         ("linux 2.6", Generation::Linux2_6),
+        ("linux 5.10", Generation::Linux5_10),
         ("linux 6.1", Generation::Linux6_1),
         ("linux 6.12", Generation::Linux6_12),
+        ("linux 6.16", Generation::Linux6_16),
         ("linux 6.18", Generation::Linux6_18),
+        ("linux 7.3", Generation::Linux7_3),
         ("freebsd 9.1", Generation::FreeBsd9_1),
         ("freebsd 14.3", Generation::FreeBsd14_3),
     ];
 
-    /// `linux 6.18`
-    // mutants: generation: its name decides nothing
+    /// A Linux release.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(_, g)| *g == self)
-            .map_or("?", |(n, _)| n)
+    pub const fn linux(major: u16, minor: u16, patch: u16) -> Generation {
+        Generation {
+            freebsd: false,
+            release: [major, minor, patch],
+        }
+    }
+
+    /// A FreeBSD release.
+    #[must_use]
+    pub const fn freebsd(major: u16, minor: u16) -> Generation {
+        Generation {
+            freebsd: true,
+            release: [major, minor, 0],
+        }
+    }
+
+    // mutants: generation: its name decides nothing
+    /// As scripts write it: `linux 6.18` or `linux 6.18.15`, any release since
+    /// 2.6; of FreeBSD only what the model knows.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Generation> {
+        let known = Self::ALL.iter().find(|(n, _)| *n == name);
+        if let Some((_, generation)) = known {
+            return Some(*generation);
+        }
+        let mut numbers = name.strip_prefix("linux ")?.split('.').map(str::parse);
+        let mut next = || numbers.next();
+        let (major, minor) = (next()?.ok()?, next()?.ok()?);
+        let patch = match next() {
+            Some(patch) => patch.ok()?,
+            None => LAST,
+        };
+        let is = Generation::linux(major, minor, patch);
+        (next().is_none() && (major, minor) >= (2, 6)).then_some(is)
     }
 
     // mutants: generation: the running kernel is of one
-    /// The generation that a Linux release belongs to, as uname(2) and
-    /// `/proc/sys/kernel/osrelease` write it (`6.12.48-amd64`): the newest that
-    /// is not newer. Releases from 2.6.28 on, where the first of the changes
-    /// since 2.6 came, count as 6.1; so does what is not understood.
+    /// The Linux release that uname(2) and `/proc/sys/kernel/osrelease` tell of
+    /// (`6.12.48-amd64`). A distribution that counts its own builds leaves the
+    /// third number at 0 (`6.1.0-37-amd64`): that is taken for the last one. What
+    /// is not understood counts as 6.1.
     #[must_use]
     pub fn of_release(release: &str) -> Generation {
         let mut numbers = release
             .split(|c: char| !c.is_ascii_digit())
-            .map(|n| n.parse().unwrap_or(0u32));
+            .map(|n| n.parse().unwrap_or(0u16));
         let mut next = || numbers.next().unwrap_or(0);
-        match (next(), next(), next()) {
-            (2, ..=5, _) | (2, 6, ..=27) => Generation::Linux2_6,
-            (6, 18.., _) | (7.., _, _) => Generation::Linux6_18,
-            (6, 12.., _) => Generation::Linux6_12,
-            _ => Generation::Linux6_1,
+        let (major, minor, patch) = (next(), next(), next());
+        let counts_builds = || {
+            let mut parts = release.splitn(2, '-');
+            let (_, build) = (parts.next(), parts.next().unwrap_or(""));
+            patch == 0 && !build.is_empty() && !build.starts_with("rc")
+        };
+        match (major, minor) {
+            (0..=1, _) => Generation::Linux6_1,
+            _ if counts_builds() => Generation::linux(major, minor, LAST),
+            _ => Generation::linux(major, minor, patch),
         }
     }
 
     /// Is it a FreeBSD?
     #[must_use]
     pub const fn is_freebsd(self) -> bool {
-        matches!(self, Generation::FreeBsd9_1 | Generation::FreeBsd14_3)
+        self.freebsd
+    }
+
+    /// Has this Linux what came with `major.minor`?
+    #[must_use]
+    pub fn since(self, major: u16, minor: u16) -> bool {
+        self.taken_over(major, minor, &[])
+    }
+
+    /// Has it what came with `major.minor`, and what these stable releases, and
+    /// those that follow them, took over?
+    #[must_use]
+    pub fn taken_over(self, major: u16, minor: u16, stable: &[[u16; 3]]) -> bool {
+        let [a, b, patch] = self.release;
+        (a, b) >= (major, minor)
+            || stable
+                .iter()
+                .any(|&[x, y, first]| (a, b) == (x, y) && patch >= first)
+    }
+}
+
+impl fmt::Display for Generation {
+    // mutants: generation: its name decides nothing
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((name, _)) = Self::ALL.iter().find(|(_, g)| g == self) {
+            return f.write_str(name);
+        }
+        let [major, minor, patch] = self.release;
+        let system = if self.freebsd { "freebsd" } else { "linux" };
+        write!(f, "{system} {major}.{minor}")?;
+        match patch {
+            LAST => Ok(()),
+            _ if self.freebsd => Ok(()),
+            patch => write!(f, ".{patch}"),
+        }
     }
 }
 
@@ -486,10 +578,14 @@ impl Host {
         for a in self.v4.as_slice() {
             let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
             let within = addr & mask == a.addr & mask;
+            // mutants: generation: until 5.14
+            let lowest = |host: u32| {
+                within && host == 0 && quirks::lowest_address_is_broadcast(self.generation)
+            };
             let loopback = self.is_loopback(a.dev);
             let found = if addr == a.addr {
                 Some((32, AddrType::Local))
-            } else if a.prefix < 31 && addr == a.addr | !mask {
+            } else if a.prefix < 31 && (addr == a.addr | !mask || lowest(addr & !mask)) {
                 Some((32, AddrType::Broadcast))
             } else if within && loopback {
                 Some((a.prefix, AddrType::Local))

@@ -184,15 +184,28 @@ pub fn describe(host: &bindgate_core::model::Host) -> io::Result<()> {
     Ok(())
 }
 
-/// The machine's own vsock context id, if it is a guest.
-#[allow(dead_code)]
-pub fn vsock_cid() -> Option<u32> {
+/// The machine's own vsock context id, if it is a guest. A kernel without a
+/// transport to a hypervisor answers with `VMADDR_CID_ANY`, or with
+/// `VMADDR_CID_LOCAL` where vsock_loopback is loaded.
+fn vsock_cid() -> Option<u32> {
     use std::os::fd::AsRawFd;
     let file = std::fs::File::open("/dev/vsock").ok()?;
     let mut cid = 0u32;
     // SAFETY: IOCTL_VM_SOCKETS_GET_LOCAL_CID writes a u32.
     let ret = unsafe { libc::ioctl(file.as_raw_fd(), 0x7b9, &raw mut cid) };
-    (ret == 0).then_some(cid)
+    (ret == 0 && cid > libc::VMADDR_CID_HOST && cid != libc::VMADDR_CID_ANY).then_some(cid)
+}
+
+/// Which vsock transports the kernel has: asked by binding to their addresses.
+#[allow(dead_code)]
+pub fn vsock_host() -> bindgate_core::model::host::VsockHost {
+    let _alone = super::vsock_lock();
+    bindgate_core::model::host::VsockHost {
+        cid: vsock_cid(),
+        host: vsock_bound(libc::VMADDR_CID_HOST).is_some(),
+        local: vsock_bound(libc::VMADDR_CID_LOCAL).is_some(),
+        datagram: false,
+    }
 }
 
 /// Keeps this process, and those that it makes, on the processor where it is:
@@ -215,6 +228,11 @@ pub fn stay_on_one_processor() {
 /// kernel shares, is one further.
 #[allow(dead_code)]
 pub fn vsock_probe() -> Option<u32> {
+    vsock_bound(libc::VMADDR_CID_ANY)
+}
+
+/// The automatic port at an address, where it can be bound.
+fn vsock_bound(cid: u32) -> Option<u32> {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
     let ty = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
     // SAFETY: no memory is passed.
@@ -227,7 +245,7 @@ pub fn vsock_probe() -> Option<u32> {
     // SAFETY: an all-zero sockaddr_vm is valid.
     let mut addr: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
     addr.svm_family = libc::AF_VSOCK as u16;
-    addr.svm_cid = libc::VMADDR_CID_ANY;
+    addr.svm_cid = cid;
     addr.svm_port = libc::VMADDR_PORT_ANY;
     let mut len = size_of_val(&addr) as libc::socklen_t;
     let at = (&raw mut addr).cast::<libc::sockaddr>();

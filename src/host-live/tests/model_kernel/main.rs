@@ -10,7 +10,8 @@ mod cover;
 mod diag;
 mod draw;
 
-use bindgate_host_live::kernel;
+use bindgate_core::model::Generation;
+use bindgate_host_live::{kernel, machine};
 #[cfg(feature = "mutants")]
 mod mutate;
 mod world;
@@ -24,6 +25,8 @@ use draw::Rng;
 const HELP: &str = "\
 model_kernel [OPTION VALUE]...
     --seed N          the first sequence's seed; each next one is one more
+    --kernel RELEASE  the rules to compare with, instead of the running kernel's
+                      (6.12, 6.18.15)
     --sequences N     so many sequences (4000)
     --seconds N       at most so long
     --differences N   how many differences end it (1)
@@ -35,6 +38,7 @@ model_kernel [OPTION VALUE]...
 
 struct Arguments {
     seed: u64,
+    kernel: Generation,
     sequences: u64,
     seconds: Option<u64>,
     differences: u64,
@@ -49,6 +53,7 @@ struct Arguments {
 fn arguments() -> Result<Option<Arguments>, String> {
     let mut a = Arguments {
         seed: 0x0b1d_6a7e,
+        kernel: machine::running(),
         sequences: 4000,
         seconds: None,
         differences: 1,
@@ -59,6 +64,12 @@ fn arguments() -> Result<Option<Arguments>, String> {
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
+        if word == "--kernel" {
+            let release = words.next().unwrap_or_default();
+            a.kernel = Generation::of_name(&format!("linux {release}"))
+                .ok_or_else(|| format!("no release of Linux: {release}\n"))?;
+            continue;
+        }
         let mut number = || {
             let value = words.next().unwrap_or_default();
             value.parse().map_err(|_| format!("{word} takes a number"))
@@ -96,7 +107,7 @@ fn main() -> ExitCode {
 
 fn run(a: &Arguments) -> ExitCode {
     kernel::stay_on_one_processor();
-    let world = match world::World::new() {
+    let world = match world::World::new(a.kernel) {
         Ok(world) => world,
         Err(e) => {
             eprintln!("no network namespace here ({e}): nothing compared");
@@ -144,8 +155,8 @@ fn run(a: &Arguments) -> ExitCode {
         }
     }
     println!(
-        "{n} sequences from seed {} on, {differences} differences",
-        a.seed
+        "{n} sequences from seed {} on, {differences} differences from {}",
+        a.seed, a.kernel
     );
     println!("{}", bench.summary());
     if a.report || differences > 0 {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::OnceLock;
 
-use bindgate_core::model::host::{Route, V4, V6};
+use bindgate_core::model::host::{Route, V4, V6, VsockHost};
 use bindgate_core::model::{Generation, Host};
 
 use crate::diag::Diag;
@@ -36,17 +36,31 @@ fn sysctl(name: &str, value: &str) -> io::Result<()> {
     std::fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)
 }
 
+/// Sets one that older kernels do not have.
+fn newer_sysctl(name: &str, value: &str) -> io::Result<()> {
+    match sysctl(name, value) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 impl World {
-    /// Makes one and moves this thread into it.
-    pub fn new() -> io::Result<World> {
+    /// Makes one and moves this thread into it. The model's rules are those of
+    /// `generation`.
+    pub fn new(generation: Generation) -> io::Result<World> {
+        World::with(generation, kernel::vsock_host())
+    }
+
+    fn with(generation: Generation, vsock: VsockHost) -> io::Result<World> {
         kernel::enter_namespace()?;
         // A small table of connections of its own is dumped faster. What it
-        // is set to counts for the namespaces made below this one.
-        sysctl("net.ipv4.tcp_child_ehash_entries", "64")?;
+        // is set to counts for the namespaces made below this one. Since 6.1.
+        newer_sysctl("net.ipv4.tcp_child_ehash_entries", "64")?;
         // The UDP table is shared with other namespaces otherwise: how many
         // sockets a slot has, which decides how conflicts are looked for, would
-        // be theirs, too. As large as the model takes it to be.
-        sysctl("net.ipv4.udp_child_hash_entries", "16384")?;
+        // be theirs, too. As large as the model takes it to be. Since 6.2; an older
+        // kernel has to be started with uhash_entries=16384.
+        newer_sysctl("net.ipv4.udp_child_hash_entries", "16384")?;
         kernel::enter_namespace()?;
         kernel::add_bridge("br0")?;
         let bridge = kernel::device_index("br0")?;
@@ -64,7 +78,7 @@ impl World {
         sysctl("net.ipv4.tcp_tw_reuse", "0")?;
         // Nobody but the tests may hold a privileged port or a ping socket.
         sysctl("net.ipv4.ping_group_range", "0 1001")?;
-        let mut host = Host::loopback(Generation::Linux6_18);
+        let mut host = Host::loopback(generation);
         host.sysctl.ping_groups = Sysctls::DEFAULT.ping_groups;
         host.add_device(bridge, b"br0", false);
         let four = V4 {
@@ -104,7 +118,7 @@ impl World {
                 host.routes.push(Route::connected6(&six, 64));
             }
         }
-        host.vsock.cid = kernel::vsock_cid();
+        host.vsock = vsock;
         std::fs::create_dir_all(dir())?;
         let diag = Diag::new()?;
         Ok(World {
@@ -113,6 +127,15 @@ impl World {
             diag,
             unsure: false,
         })
+    }
+
+    /// Moves to another one like it: what is in TIME_WAIT here stays for its
+    /// minute.
+    pub fn renew(&mut self) -> io::Result<()> {
+        let other = World::with(self.host.generation, self.host.vsock)?;
+        // The old one takes the directory with it.
+        drop(std::mem::replace(self, other));
+        std::fs::create_dir_all(dir())
     }
 
     /// Empties the directory of Unix paths: a subdirectory, one that nobody

@@ -183,7 +183,7 @@ fn play_both(script: &Script) -> Result<Vec<(Outcome, Told)>, Failure> {
     let mut player = Player::new(script, SOCKETS);
     player.pids = players.iter().map(|p| real.pid(*p)).collect();
     player.in_user_namespace = in_user;
-    player.net.host.vsock.cid = kernel::vsock_cid();
+    player.net.host.vsock = kernel::vsock_host();
     let mut rows = Vec::new();
     for line in &script.lines {
         player.path = real.path_state(line);

@@ -7,6 +7,7 @@
 //! owner of the port without descriptors, until its minute is over
 //! ([`Net::forget`]).
 
+use super::quirks;
 use crate::addr::af;
 use crate::model::net::{Ctx, NONE, Net, SockId, State, Table, mapped};
 use crate::model::step::Step;
@@ -45,6 +46,10 @@ impl Net<'_> {
             self.tcp_send_fin(id, cx);
             if self.get(id).state == State::FinWait2 {
                 if s.is_mptcp() {
+                    // mutants: generation: until 6.17
+                    if quirks::without_socket_is_roots(self.host.generation) {
+                        self.edit(id, |s| s.uid = 0);
+                    }
                     cx.pass(Step::MptcpLingers);
                     return;
                 }

@@ -6,6 +6,7 @@
 //! never answered: that is for the other host to say.
 
 use super::inet::{array, is_multicast, needs_scope};
+use super::quirks;
 use super::route::{Flow, LOOPBACK4, LOOPBACK6, Unrouted, Way, ip_route_connect, ip6_dst_lookup};
 use crate::addr::af;
 use crate::model::host::AddrType;
@@ -386,6 +387,10 @@ impl Net<'_> {
         child.num = u32::from(route.port);
         child.set_connected(true);
         child.set_accepted(true);
+        // mutants: generation: until 6.17
+        if quirks::without_socket_is_roots(self.host.generation) {
+            child.uid = 0;
+        }
         child.set_group(false);
         child.set_hashed(false);
         child.set_port_lock(false);

@@ -3,6 +3,7 @@
 
 use super::connect::routed;
 use super::inet::{array, is_multicast, needs_scope};
+use super::quirks;
 use super::route::{Flow, Way, ip_route_connect, ip6_dst_lookup};
 use crate::addr::af;
 use crate::model::host::AddrType;
@@ -44,12 +45,13 @@ impl Net<'_> {
             // udp_lib_rehash
             self.edit(id, |s| s.set_group(s.group() && !udp));
         }
+        let leaves = quirks::connected_udp_leaves_group(self.host.generation);
         self.edit(id, |s| {
             s.state = State::Established;
             s.daddr = flow.dst;
             s.dport = u16::from_be_bytes(array(addr, 2));
             // udp_lib_hash4, which UDP-Lite has not.
-            s.set_group(s.group() && s.table != Table::Udp);
+            s.set_group(s.group() && !(leaves && s.table == Table::Udp));
         });
         cx.pass(Step::UdpConnected);
         Ok(())

@@ -4,9 +4,10 @@
 //! that nobody has bound, even offsets first, then odd ones: the opposite of
 //! `inet_csk_find_open_port`. In a range with an odd number of ports the even
 //! stage misses one port, which one depends on the draw. A range of the
-//! socket's own is walked port by port.
+//! socket's own is walked port by port since 6.8.
 
 use super::connect::Route;
+use super::quirks;
 use crate::model::net::{Ctx, NONE, Net, Sock, SockId, State, Table};
 use crate::model::step::Step;
 use crate::model::{Errno, No, Pick};
@@ -109,7 +110,8 @@ impl Net<'_> {
             ),
             Pick::Random(_) => None,
         };
-        if self.get(id).range != [0, 0] {
+        // mutants: generation `quirks::own_range_is_walked(self.host.generation)`: since 6.8
+        if self.get(id).range != [0, 0] && quirks::own_range_is_walked(self.host.generation) {
             if let Some(offset) = asked.flatten().filter(|o| open(*o)) {
                 return Some(port(offset));
             }

@@ -8,6 +8,7 @@
 //! other end is TCP (fallback) closes like TCP. How it ends by a reset is not
 //! modelled: the outer socket outlives the inner one for a time.
 
+use super::quirks;
 use crate::model::net::{NONE, Net, SockId, State};
 
 impl Net<'_> {
@@ -39,7 +40,11 @@ impl Net<'_> {
     /// `__mptcp_nmpc_sk`: is the outer socket neither closed nor listening?
     pub(super) fn is_mptcp_busy(&self, id: SockId) -> bool {
         let s = self.get(id);
-        s.is_mptcp() && !matches!(s.state, State::Close | State::Listen)
+        // mutants: generation: until 6.5
+        let has_subflow = || {
+            quirks::mptcp_fallback_has_subflow(self.host.generation) && self.is_mptcp_fallback(id)
+        };
+        s.is_mptcp() && !matches!(s.state, State::Close | State::Listen) && !has_subflow()
     }
 
     /// An MPTCP socket whose connection is over: when the outer socket comes

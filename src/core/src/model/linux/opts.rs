@@ -42,6 +42,18 @@ impl Net<'_> {
         if self.is_mptcp_over(id) {
             return cx.unknown(Step::UnknownMptcp);
         }
+        // mutants: generation: until 6.8
+        if s.is_mptcp() && !quirks::mptcp_has_port_options(generation) {
+            let connected = !matches!(s.state, State::Close | State::Listen);
+            match opt {
+                // mptcp_supported_sockopt, mptcp_setsockopt_v4
+                Opt::PortRange(..) => return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT),
+                Opt::NoPort(_) if !(connected && self.is_mptcp_fallback(id)) => {
+                    return cx.fail(Step::OptUnknown, Errno::EOPNOTSUPP);
+                }
+                _ => {}
+            }
+        }
         if self.is_mptcp_busy(id) {
             let of_socket = matches!(
                 opt,
@@ -55,12 +67,13 @@ impl Net<'_> {
                 return cx.fail(Step::MptcpBusy, Errno::EINVAL);
             }
         }
+        let restricted = quirks::pass_is_restricted(generation);
         match opt {
             Opt::ReuseAddr(on) => self.edit(id, |s| s.reuse = u8::from(on)),
             Opt::ReusePort(_) if !quirks::has_reuseport(generation) => {
                 return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT);
             }
-            Opt::ReusePort(true) if !inet => {
+            Opt::ReusePort(true) if !inet && quirks::reuseport_is_inet_only(generation) => {
                 return cx.fail(Step::OptReuseportFamily, Errno::EOPNOTSUPP);
             }
             Opt::ReusePort(on) => self.edit(id, |s| s.set_reuseport(on)),
@@ -114,12 +127,15 @@ impl Net<'_> {
                     s.reuse = if on { 2 } else { 0 };
                 });
             }
+            Opt::PassPidfd(_) if !quirks::has_pass_pidfd(generation) => {
+                return cx.fail(Step::OptUnknown, Errno::ENOPROTOOPT);
+            }
             // sk_may_scm_recv
-            Opt::PassCred(_) if !matches!(s.kind.domain, af::UNIX | af::NETLINK) => {
+            Opt::PassCred(_) if restricted && !matches!(s.kind.domain, af::UNIX | af::NETLINK) => {
                 return cx.fail(Step::OptPassFamily, Errno::EOPNOTSUPP);
             }
             Opt::PassCred(on) => self.edit(id, |s| s.set_pass_cred(on)),
-            Opt::PassPidfd(_) if s.kind.domain != af::UNIX => {
+            Opt::PassPidfd(_) if restricted && s.kind.domain != af::UNIX => {
                 return cx.fail(Step::OptPassFamily, Errno::EOPNOTSUPP);
             }
             Opt::PassPidfd(on) => self.edit(id, |s| s.set_pass_pidfd(on)),

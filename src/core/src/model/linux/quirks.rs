@@ -3,7 +3,8 @@
 //!
 //! mutants: generation: the running kernel is of one
 //!
-//! `linux 2.6` stands for what came before 2.6.28.
+//! `linux 2.6` stands for what came before 2.6.28. What a stable release took
+//! over is told by Debian's changelogs, which list each stable release's changes.
 
 use crate::model::Generation;
 
@@ -11,14 +12,14 @@ use crate::model::Generation;
 /// Until 5.3 (96125bf9985a, "Allow 0.0.0.0/8 as a valid address range").
 #[must_use]
 pub fn zero_network_is_broadcast(g: Generation) -> bool {
-    g <= Generation::Linux2_6
+    !g.since(5, 3)
 }
 
 /// Is there a `SO_REUSEPORT`, and with it the fastreuseport cache? Since 3.9
 /// (c617f398edd4, "soreuseport: infrastructure").
 #[must_use]
 pub fn has_reuseport(g: Generation) -> bool {
-    g >= Generation::Linux6_1
+    g.since(3, 9)
 }
 
 /// Does the bucket remember that all its owners had `SO_REUSEADDR`? Until 6.8,
@@ -27,7 +28,7 @@ pub fn has_reuseport(g: Generation) -> bool {
 /// address group.
 #[must_use]
 pub fn fastreuse_lives(g: Generation) -> bool {
-    g <= Generation::Linux6_1
+    !g.since(6, 8)
 }
 
 /// Does `IP_TRANSPARENT` let foreign addresses pass? Since 2.6.28
@@ -35,21 +36,21 @@ pub fn fastreuse_lives(g: Generation) -> bool {
 /// IP_TRANSPARENT is set").
 #[must_use]
 pub fn transparent_binds(g: Generation) -> bool {
-    g >= Generation::Linux6_1
+    g.taken_over(3, 0, &[[2, 6, 28]])
 }
 
 /// Is there a sysctl for the first unprivileged port? Since 4.11
 /// (4548b683b781, "Introduce a sysctl that modifies the value of PROT_SOCK").
 #[must_use]
 pub fn has_unprivileged_start(g: Generation) -> bool {
-    g >= Generation::Linux6_1
+    g.since(4, 11)
 }
 
 /// Is there `IP_LOCAL_PORT_RANGE`? Since 6.3 (91d0b78c5177, "inet: Add
-/// IP_LOCAL_PORT_RANGE socket option"); 6.1 has it by backport.
+/// IP_LOCAL_PORT_RANGE socket option") and 6.1.32.
 #[must_use]
 pub fn has_port_range(g: Generation) -> bool {
-    g >= Generation::Linux6_1
+    g.taken_over(6, 3, &[[6, 1, 32]])
 }
 
 /// May an automatic TCP port have owners at other addresses, and does the
@@ -58,26 +59,158 @@ pub fn has_port_range(g: Generation) -> bool {
 /// has.
 #[must_use]
 pub fn automatic_ports_are_shared(g: Generation) -> bool {
-    g >= Generation::Linux6_1
+    g.since(4, 6)
 }
 
 /// May connect() use a port again once its last bound owner has left? Since
-/// 6.18 ("tcp: Update bind bucket state on port release").
+/// 6.18 ("tcp: Update bind bucket state on port release") and 6.17.8.
 #[must_use]
 pub fn port_becomes_connectable(g: Generation) -> bool {
-    g >= Generation::Linux6_18
+    g.taken_over(6, 18, &[[6, 17, 8]])
 }
 
 /// Are there ping sockets? Since 3.0 (c319b4d76b9e, "net: ipv4: add
 /// IPPROTO_ICMP socket kind").
 #[must_use]
 pub fn has_ping(g: Generation) -> bool {
-    g >= Generation::Linux6_1
+    g.since(3, 0)
 }
 
-/// Can the automatic vsock port be `VMADDR_PORT_ANY` itself? In the module of
-/// 2.6's time, whose counter starts at 1024 and looks at the low end only.
+/// Can the automatic vsock port be `VMADDR_PORT_ANY` itself? Until 6.17 and the
+/// stable releases of its time ("vsock: Do not allow binding to VMADDR_PORT_ANY").
 #[must_use]
 pub fn vsock_may_draw_any(g: Generation) -> bool {
-    g <= Generation::Linux2_6
+    !g.taken_over(6, 17, &[[5, 10, 241], [6, 1, 148], [6, 12, 42], [6, 16, 1]])
+}
+
+/// Does the counter of automatic vsock ports start at 1024? Until 5.0
+/// (8236b08cf50f, "VSOCK: bind to random port for VMADDR_PORT_ANY").
+#[must_use]
+pub fn vsock_starts_at_1024(g: Generation) -> bool {
+    !g.since(5, 0)
+}
+
+/// Is there MPTCP? Since 5.6; Debian builds it since 5.13 ("net: Enable MPTCP").
+#[must_use]
+pub fn has_mptcp(g: Generation) -> bool {
+    g.since(5, 13)
+}
+
+/// Is there UDP-Lite? Until 7.1 ("udp: Remove UDP-Lite").
+#[must_use]
+pub fn has_udplite(g: Generation) -> bool {
+    !g.since(7, 1)
+}
+
+/// Do only sockets of the internet families take `SO_REUSEPORT`? Since 6.13
+/// (5b0af621c3f6, "net: restrict SO_REUSEPORT to inet sockets"), 6.12.9 and
+/// 6.1.124.
+#[must_use]
+pub fn reuseport_is_inet_only(g: Generation) -> bool {
+    g.taken_over(6, 13, &[[6, 12, 9], [6, 1, 124]])
+}
+
+/// Is there `SO_PASSPIDFD`? Since 6.5 (5e2ff6704a27, "scm: add SO_PASSPIDFD and
+/// SCM_PIDFD").
+#[must_use]
+pub fn has_pass_pidfd(g: Generation) -> bool {
+    g.since(6, 5)
+}
+
+/// Do only sockets that can be passed credentials take `SO_PASSCRED` and
+/// `SO_PASSPIDFD`? Since 6.16 (7d8d93fdde50, "net: Restrict
+/// SO_PASS{CRED,PIDFD,SEC} to AF_{UNIX,NETLINK,BLUETOOTH}").
+#[must_use]
+pub fn pass_is_restricted(g: Generation) -> bool {
+    g.since(6, 16)
+}
+
+/// Does connect() take a UDP socket out of its reuseport group even if it was
+/// bound to an address? Since 6.13 (78c91ae2c6de, "ipv4/udp: Add 4-tuple hash for
+/// connected socket": `udp_lib_hash4`).
+#[must_use]
+pub fn connected_udp_leaves_group(g: Generation) -> bool {
+    g.since(6, 13)
+}
+
+/// Can an address of vsock have `VMADDR_FLAG_TO_HOST`? Since 5.11 (dc8eeef73b63,
+/// "vm_sockets: Add VMADDR_FLAG_TO_HOST vsock flag"); before it the place of
+/// the flags had to be zero.
+#[must_use]
+pub fn has_vsock_flags(g: Generation) -> bool {
+    g.since(5, 11)
+}
+
+/// Is a TCP socket that nobody has a descriptor of, waiting to be accepted or
+/// closed, taken for root's? So says `sock_i_uid` until 6.17 ("net: remove
+/// sock_i_uid()") and 6.16.6.
+#[must_use]
+pub fn without_socket_is_roots(g: Generation) -> bool {
+    !g.taken_over(6, 17, &[[6, 16, 6]])
+}
+
+/// Does listen() on a connected Unix socket with a name return 0 and do
+/// nothing? Since 6.16 (fd0a109a0f6b, "net, pidfs: prepare for handing out
+/// pidfds for reaped sk->sk_peer_pid": `unix_listen` leaves with the 0 of
+/// `prepare_peercred`). Seen in 6.18.15 and no more in 6.18.44; which release
+/// between them mended it is not known.
+#[must_use]
+pub fn connected_unix_listens(g: Generation) -> bool {
+    g.since(6, 16) && !g.taken_over(7, 0, &[[6, 18, 44]])
+}
+
+/// Does a UDP bind to the wildcard look only at the wildcard's chain, if the
+/// port's has more than ten sockets? Until 7.0 ("udp: Fix wildcard bind conflict
+/// check when using hash2"), 6.1.168, 6.12.80, and one of 6.18 between 6.18.15
+/// and 6.18.44: 6.18.21 by its date.
+#[must_use]
+pub fn udp_wildcard_by_address(g: Generation) -> bool {
+    !g.taken_over(7, 0, &[[6, 1, 168], [6, 12, 80], [6, 18, 21]])
+}
+
+/// Does an IPv6 socket that is bound to an IPv4-mapped address not see one at
+/// `::ffff:0.0.0.0`? In 6.1 since 6.1.168 ("tcp: Use bhash2 for v4-mapped-v6
+/// non-wildcard address."): `inet_bind2_bucket_match_addr_any` asks for `::` only.
+#[must_use]
+pub fn mapped_any_is_not_seen(g: Generation) -> bool {
+    g.taken_over(6, 2, &[[6, 1, 168]]) && !g.since(6, 2)
+}
+
+/// Does an MPTCP socket take `IP_BIND_ADDRESS_NO_PORT` and
+/// `IP_LOCAL_PORT_RANGE`? Since 6.8 (c85636a29259, "mptcp: sockopt: support
+/// IP_LOCAL_PORT_RANGE and IP_BIND_ADDRESS_NO_PORT").
+#[must_use]
+pub fn mptcp_has_port_options(g: Generation) -> bool {
+    g.since(6, 8)
+}
+
+/// Is an MPTCP socket that has fallen back to TCP still asked by its subflow,
+/// for bind() and the options of the socket level? So in 6.1, where
+/// `__mptcp_nmpc_socket` refuses only what MPTCP has been acknowledged for. In
+/// 6.12 `__mptcp_nmpc_sk` asks for the state; since 6.5, by the sources alone.
+#[must_use]
+pub fn mptcp_fallback_has_subflow(g: Generation) -> bool {
+    !g.since(6, 5)
+}
+
+/// Is the lowest address of a network broadcast, as the highest is? Until 5.14
+/// ("ip: Treat IPv4 segment's lowest address as unicast").
+#[must_use]
+pub fn lowest_address_is_broadcast(g: Generation) -> bool {
+    !g.since(5, 14)
+}
+
+/// Are there vsock sockets of `SOCK_SEQPACKET`? Since 5.14 (a9e29e5511b9,
+/// "af_vsock: update functions for connectible socket").
+#[must_use]
+pub fn has_vsock_seqpacket(g: Generation) -> bool {
+    g.since(5, 14)
+}
+
+/// Does connect() walk a socket's own `IP_LOCAL_PORT_RANGE` port by port, not the
+/// even offsets first? Since 6.8 (207184853dbd, "tcp/dccp: change source port
+/// selection at connect() time").
+#[must_use]
+pub fn own_range_is_walked(g: Generation) -> bool {
+    g.since(6, 8)
 }

@@ -126,11 +126,15 @@ impl Net<'_> {
         } else {
             proto::ICMPV6
         };
+        let generation = self.host.generation;
         match (made.ty, made.protocol) {
-            (ty::STREAM, proto::TCP | proto::MPTCP) => Ok(Table::Tcp),
+            (ty::STREAM, proto::TCP) => Ok(Table::Tcp),
+            // mutants: generation `quirks::has_mptcp(generation)`: since 5.13
+            (ty::STREAM, proto::MPTCP) if quirks::has_mptcp(generation) => Ok(Table::Tcp),
             (ty::DGRAM, proto::UDP) => Ok(Table::Udp),
-            (ty::DGRAM, proto::UDPLITE) => Ok(Table::UdpLite),
-            (ty::DGRAM, p) if p == ping && quirks::has_ping(self.host.generation) => {
+            // mutants: generation `quirks::has_udplite(generation)`: until 7.1
+            (ty::DGRAM, proto::UDPLITE) if quirks::has_udplite(generation) => Ok(Table::UdpLite),
+            (ty::DGRAM, p) if p == ping && quirks::has_ping(generation) => {
                 let (lo, hi) = self.host.sysctl.ping_groups;
                 if !(lo..=hi).contains(&cred.gid) {
                     return cx.fail(Step::PingInitGroups, Errno::EACCES);
@@ -156,7 +160,9 @@ impl Net<'_> {
             return cx.fail(Step::VsockCreateProtocol, Errno::EPROTONOSUPPORT);
         }
         match kind {
-            ty::STREAM | ty::SEQPACKET => Ok(Table::Vsock),
+            ty::STREAM => Ok(Table::Vsock),
+            // mutants: generation `quirks::has_vsock_seqpacket(self.host.generation)`: since 5.14
+            ty::SEQPACKET if quirks::has_vsock_seqpacket(self.host.generation) => Ok(Table::Vsock),
             ty::DGRAM if self.host.vsock.datagram => Ok(Table::Vsock),
             ty::DGRAM => cx.fail(Step::VsockCreateDgram, Errno::ENODEV),
             _ => cx.fail(Step::VsockCreateType, Errno::ESOCKTNOSUPPORT),

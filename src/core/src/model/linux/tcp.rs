@@ -194,6 +194,7 @@ impl Net<'_> {
         let four = a.is_four();
         let within = if four { ALL & !V6ONLY } else { ALL };
         let mapped_any = four.then_some((Step::CskAnyConflict, MAPPED_ANY));
+        let blind = a.is_v6() && quirks::mapped_any_is_not_seen(self.host.generation);
         [
             Some((Step::CskAnyConflict, [0; 16])),
             mapped_any,
@@ -203,7 +204,16 @@ impl Net<'_> {
         .flatten()
         .find_map(|(step, addr)| {
             let group = self.group(Table::Tcp, port, &addr)?;
-            let classes = self.colliding(Scope::Group(group), within, a, port, look);
+            // mutants: generation: of 6.1 alone
+            let classes = if addr == MAPPED_ANY && blind {
+                let stands = |(o, s): (SockId, &Sock)| {
+                    !s.is_v6() && !a.is(o) && inet_bind_conflict(a, s, look)
+                };
+                let found = self.at_addr(Table::Tcp, port, addr).any(stands);
+                if found { within } else { 0 }
+            } else {
+                self.colliding(Scope::Group(group), within, a, port, look)
+            };
             (classes != 0).then_some(Found {
                 step,
                 classes,

@@ -1,5 +1,6 @@
 //! UDP's bind table: `udp_lib_get_port`.
 
+use super::quirks;
 use super::tcp::inet_rcv_saddr_equal;
 use crate::model::net::{
     ALL, Asker, Classes, Ctx, MAPPED_ANY, NAMED, Net, REUSE, REUSEPORT, Scope, Sock, SockId,
@@ -9,7 +10,7 @@ use crate::model::step::Step;
 use crate::model::{Errno, No, Pick};
 
 /// Sockets on a hash slot above which a specific address looks only at its
-/// own and the wildcard's chain.
+/// own and the wildcard's chain (until 7.0 the wildcard at its own as well).
 const MANY: u32 = 10;
 /// Slots of the kernel's table: ports that share one are this far apart.
 const SLOTS: u32 = 16384;
@@ -122,7 +123,8 @@ impl Net<'_> {
             .map(|k| self.bucket(table, (port + k * SLOTS) & 0xffff).count)
             .fold(0, u32::saturating_add);
         let specific = asker.is_specific();
-        let (met, busy, shared) = if on_slot > MANY && specific {
+        let by_address = specific || quirks::udp_wildcard_by_address(self.host.generation);
+        let (met, busy, shared) = if on_slot > MANY && by_address {
             (
                 self.udp_lib_lport_inuse2(&asker, port),
                 Step::UdpInuse2,
@@ -155,11 +157,15 @@ impl Net<'_> {
         }
     }
 
-    /// The owners at one address that meet an asker with a specific one.
+    /// The owners at one address that meet an asker.
     fn udp_weigh_at(&self, s: &Asker, port: u32, addr: &[u8; 16]) -> Weight {
-        let within = if s.is_four() { ALL & !V6ONLY } else { ALL };
+        let within = match () {
+            () if !s.is_specific() => s.overlapped(),
+            () if s.is_four() => ALL & !V6ONLY,
+            () => ALL,
+        };
         // IPv4's wildcard is nothing to a true IPv6 address.
-        if !s.is_four() && *addr == MAPPED_ANY {
+        if s.is_specific() && !s.is_four() && *addr == MAPPED_ANY {
             return Weight::default();
         }
         self.group(s.table, port, addr)
@@ -171,9 +177,14 @@ impl Net<'_> {
     /// `udp_lib_lport_inuse2` for the own address, then for the wildcards.
     /// IPv4's and IPv6's wildcard share a chain.
     fn udp_lib_lport_inuse2(&self, s: &Asker, port: u32) -> Met {
-        let own = self.udp_first_met(s, self.udp_weigh_at(s, port, &s.rcv6), || {
-            self.at_addr(s.table, port, s.rcv6)
-        });
+        // mutants: generation: a wildcard asks this until 7.0
+        let own = if s.is_specific() {
+            self.udp_first_met(s, self.udp_weigh_at(s, port, &s.rcv6), || {
+                self.at_addr(s.table, port, s.rcv6)
+            })
+        } else {
+            Met::Nothing
+        };
         if let Met::Conflict(_) = own {
             return own;
         }

@@ -56,6 +56,10 @@ impl Net<'_> {
         cx: &mut Ctx,
     ) -> Result<(), No> {
         let addr = vsock_addr_cast(addr, cx)?;
+        // mutants: generation: until 5.11
+        if addr.flags != 0 && !quirks::has_vsock_flags(self.host.generation) {
+            return cx.fail(Step::VsockMalformed, Errno::EINVAL);
+        }
         self.__vsock_bind(id, addr.cid, addr.port, cred, cx)
     }
 
@@ -161,7 +165,7 @@ impl Net<'_> {
             }
             // mutants: generation: where the counter begins
             Pick::Random(r) if self.core.vsock_next == 0 => {
-                self.core.vsock_next = if old {
+                self.core.vsock_next = if quirks::vsock_starts_at_1024(self.host.generation) {
                     LAST_RESERVED_PORT + 1
                 } else {
                     r.max(LAST_RESERVED_PORT + 1)

@@ -134,11 +134,13 @@ impl Reader {
     }
 
     fn kernel(&mut self, name: &str) -> Result<(), String> {
-        let Some((_, generation)) = Generation::ALL.iter().find(|(n, _)| *n == name) else {
+        let Some(generation) = Generation::of_name(name) else {
             let all = Generation::ALL.map(|(name, _)| name).join(", ");
-            return Err(format!("unknown kernel '{name}'; known are: {all}"));
+            return Err(format!(
+                "unknown kernel '{name}'; known are: {all}, and any other release of Linux"
+            ));
         };
-        self.script.host.generation = *generation;
+        self.script.host.generation = generation;
         Ok(())
     }
 
