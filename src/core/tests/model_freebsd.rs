@@ -375,6 +375,26 @@ const KERNELS: &[(&str, &str, &str, &str, &str)] = &[
     ("unix-connect", "source", "s = socket unix; bind s unix:/s; listen s; c = socket unix; connect c unix:/s; listen c", "EINVAL", "EINVAL"),
     ("unix-connect", "source", "d = socket unix-dgram; bind d unix:/d; e = socket unix-dgram; connect e unix:/d; connect e unix:/d", "unix:auto", "unix:auto"),
     ("unix-connect", "source", "d = socket unix-dgram; bind d unix:/d; e = socket unix-dgram; connect e unix:/d; close d; connect e unix:/d", "ECONNREFUSED", "ECONNREFUSED"),
+    // Routing tables: a bind looks at none.
+    ("fib", "source", "s = socket tcp; set s SO_SETFIB 1", "EINVAL", "EINVAL"),
+    ("fib", "source", "s = socket tcp; set s SO_SETFIB -1", "EINVAL", "EINVAL"),
+    ("fib", "source", "s = socket tcp; set s SO_SETFIB 0", "0.0.0.0:0", "0.0.0.0:0"),
+    ("fib", "source", "s = socket unix; set s SO_SETFIB 1", "EINVAL", "EINVAL"),
+    ("fib", "source", "sysctl net.fibs = 2; s = socket tcp; set s SO_SETFIB 1; t = socket tcp; bind t 0.0.0.0:8000; bind s 0.0.0.0:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("fib", "source", "sysctl net.fibs = 2; s = socket tcp; set s SO_SETFIB 1; connect s 127.0.0.1:8000", "unknown", "unknown"),
+    ("fib", "source", "sysctl net.fibs = 2; s = socket tcp; set s SO_SETFIB 1; set s SO_SETFIB 0; connect s 127.0.0.1:8000", "ECONNREFUSED", "ECONNREFUSED"),
+    ("fib", "source", "sysctl net.fibs = 2; s = socket unix; set s SO_SETFIB 1; connect s unix:/a", "ENOENT", "ENOENT"),
+    // SO_REUSEPORT_LB: whoever is bound joins the group of its address.
+    ("reuseport-lb", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT_LB on; set t SO_REUSEPORT_LB on; bind s 127.0.0.1:8000; bind t 127.0.0.1:8000", "EADDRINUSE", "127.0.0.1:8000"),
+    ("reuseport-lb", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT on; set t SO_REUSEPORT_LB on; bind s 127.0.0.1:8000; bind t 127.0.0.1:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("reuseport-lb", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT_LB on; set t SO_REUSEPORT on; bind s 127.0.0.1:8000; bind t 127.0.0.1:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("reuseport-lb", "source", "s = socket tcp; t = socket tcp; set s SO_REUSEPORT_LB on; set s SO_REUSEPORT on; set t SO_REUSEPORT on; bind s 127.0.0.1:8000; bind t 127.0.0.1:8000", "127.0.0.1:8000", "127.0.0.1:8000"),
+    ("reuseport-lb", "source", "s = socket tcp; t = socket tcp; set t SO_REUSEPORT_LB on; bind s 0.0.0.0:8000; bind t 127.0.0.1:8000", "EADDRINUSE", "127.0.0.1:8000"),
+    ("reuseport-lb", "source", "alice: s = socket tcp; bob: t = socket tcp; set s SO_REUSEPORT_LB on; set t SO_REUSEPORT_LB on; alice: bind s 127.0.0.1:8000; bob: bind t 127.0.0.1:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("reuseport-lb", "kernel", "alice: s = socket tcp; bob: t = socket tcp; set s SO_REUSEPORT_LB on; set t SO_REUSEPORT_LB on; alice: bind s 0.0.0.0:8000; bob: bind t 0.0.0.0:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("reuseport-lb", "kernel", "alice: s = socket tcp6; bob: t = socket tcp6; set s SO_REUSEPORT_LB on; set t SO_REUSEPORT_LB on; alice: bind s [::]:8000; bob: bind t [::]:8000", "EADDRINUSE", "EADDRINUSE"),
+    ("reuseport-lb", "source", "s = socket udp; t = socket udp; set s SO_REUSEPORT_LB on; set t SO_REUSEPORT_LB on; bind s 224.0.0.1:8000; bind t 224.0.0.1:8000", "EADDRINUSE", "224.0.0.1:8000"),
+    ("reuseport-lb-group", "source", "s = socket tcp; set s SO_REUSEPORT_LB on; bind s 127.0.0.1:8000; listen s; c = socket tcp; connect c 127.0.0.1:8000", "127.0.0.1:10008", "127.0.0.1:10008"),
     ("udplite", "source", "s = socket udplite", "EPROTONOSUPPORT", "0.0.0.0:0"),
     ("unix-family", "source", "s = socket unix; bind s hex:00002f746d702f73", "unix:/tmp/s", "EAFNOSUPPORT"),
 ];
@@ -684,6 +704,16 @@ const JAILED: &[(&str, &str, &str)] = &[
     ("prison_equal_ip4", "s = socket tcp; bind s 10.0.0.2:8000; in-two: t = socket tcp; bind t 10.0.0.2:8000", "EADDRINUSE"),
     ("prison_equal_ip4", "s = socket tcp; listen s; in-two: t = socket tcp; in-two: bind t 10.0.0.3:8000; low: u = socket tcp; u = socket tcp; bind u 0.0.0.0:8000", "0.0.0.0:8000"),
     ("in_pcb_lport_dest", "host automatic-ports 40000-40001; s = socket tcp; in-two: bind s 0.0.0.0:40001; in-two: t = socket tcp; bind t 0.0.0.0:0", "0.0.0.0:40000"),
+    ("prison_remote_ip4", "in-one: s = socket tcp; in-one: bind s 0.0.0.0:8000; in-one: listen s; in-one: c = socket tcp; in-one: connect c 127.0.0.1:8000", "10.0.0.1:10008"),
+    ("prison_get_ip4", "in-two: s = socket tcp; in-two: bind s 0.0.0.0:8000; in-two: listen s; in-two: c = socket tcp; in-two: connect c 0.0.0.0:8000", "10.0.0.2:10008"),
+    ("prison_saddrsel_ip4", "in-two: s = socket tcp; in-two: bind s 0.0.0.0:8000; in-two: listen s; in-two: c = socket tcp; in-two: connect c 10.0.0.3:8000", "10.0.0.2:10008"),
+    ("prison_remote_ip4", "u = socket udp; in-two: connect u 10.0.0.9:53", "10.0.0.2:10008"),
+    ("prison_remote_ip6", "c = socket tcp6; in-two: connect c [::1]:8000", "EAFNOSUPPORT"),
+    ("prison_remote_ip6", "u = socket udp6; in-one: connect u [::1]:53", "[fd00::1]:10008"),
+    ("in_pcblookup", "in-one: s = socket tcp; in-one: bind s 0.0.0.0:8000; in-one: listen s; c = socket tcp; connect c 127.0.0.1:8000", "ECONNREFUSED"),
+    ("in_pcblookup", "in-two: s = socket tcp; in-two: bind s 0.0.0.0:8000; in-two: listen s; c = socket tcp; connect c 10.0.0.1:8000", "ECONNREFUSED"),
+    ("in_pcblookup", "in-two: t = socket tcp; in-two: bind t 0.0.0.0:8000; in-two: listen t; s = socket tcp; bind s 10.0.0.2:8000; listen s; c = socket tcp; connect c 10.0.0.2:8000; a = accept t", "10.0.0.2:8000"),
+    ("in_pcblookup", "in-two: t = socket tcp; in-two: bind t 10.0.0.2:8000; in-two: listen t; in-two: u = socket tcp; in-two: set u SO_REUSEADDR on; in-two: bind u 0.0.0.0:8000; in-two: listen u; c = socket tcp; connect c 10.0.0.2:8000; a = accept t", "10.0.0.2:8000"),
     ("prison_check_ip4", "r = socket raw; in-two: bind r 10.0.0.1:0", "EADDRNOTAVAIL"),
     ("prison_check_ip4", "r = socket raw; in-two: bind r 0.0.0.0:0", "EADDRNOTAVAIL"),
     ("prison_check_ip4", "r = socket raw; in-two: bind r 10.0.0.2:0", "10.0.0.2:0"),
@@ -725,4 +755,41 @@ fn jails_answer_as_their_source_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// docs/model.md counts the facts of each name by who says so.
+#[test]
+fn the_document_says_who_says_so() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/model.md");
+    let text = std::fs::read_to_string(path).expect("docs/model.md");
+    let (_, text) = text
+        .split_once("## What says so of FreeBSD")
+        .expect("the chapter");
+    let written: Vec<(&str, [usize; 2])> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| fact |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let number = |i: usize| cells[i].parse().expect(line);
+            (cells[1].trim_matches('`'), [number(3), number(4)])
+        })
+        .collect();
+    let mut counted: Vec<(&str, [usize; 2])> = Vec::new();
+    for (name, origin, ..) in KERNELS {
+        let place = match counted.iter().position(|(n, _)| n == name) {
+            Some(place) => place,
+            None => {
+                counted.push((name, [0, 0]));
+                counted.len() - 1
+            }
+        };
+        match *origin {
+            "kernel" => counted[place].1[0] += 1,
+            "source" => counted[place].1[1] += 1,
+            other => panic!("{name}: {other}"),
+        }
+    }
+    assert_eq!(written, counted);
 }

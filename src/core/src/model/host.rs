@@ -380,6 +380,8 @@ pub struct Sysctls {
     pub bindv6only: bool,
     /// `net.ipv4.ping_group_range`
     pub ping_groups: (u32, u32),
+    /// FreeBSD's `net.fibs`: how many routing tables there are.
+    pub fibs: u32,
 }
 
 impl Sysctls {
@@ -393,6 +395,7 @@ impl Sysctls {
         autobind_reuse: false,
         bindv6only: false,
         ping_groups: (1, 0),
+        fibs: 1,
     };
 
     /// `inet_is_local_reserved_port`

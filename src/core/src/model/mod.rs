@@ -183,4 +183,6 @@ pub enum Opt {
     BsdBindAny(bool),
     /// FreeBSD's `IPV6_BINDANY`
     BsdBindAny6(bool),
+    /// FreeBSD's `SO_SETFIB`
+    BsdSetFib(i32),
 }

@@ -284,6 +284,8 @@ steps! {
     BsdAuto = "in_pcb_lport_dest", "automatic port";
     BsdNoPort = "in_pcb_lport_dest", "no port left";
     LeftOut = "bindgate", "the address is one that the model has no room for";
+    BsdNoFib = "sosetopt", "no such routing table";
+    BsdOtherFib = "fib4_lookup", "the routes of another table than the first are not known";
     BsdConnectCapability = "kern_connectat", "capability mode";
     BsdConnectListener = "tcp_usr_connect", "a listener cannot connect";
     BsdConnectListener6 = "tcp6_usr_connect", "a listener cannot connect";

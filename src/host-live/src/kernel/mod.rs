@@ -498,7 +498,8 @@ fn set(hand: &mut Hand, fd: u64, opt: Opt) -> u64 {
         | Opt::BsdPortRange(_)
         | Opt::BsdPortRange6(_)
         | Opt::BsdBindAny(_)
-        | Opt::BsdBindAny6(_) => (libc::SOL_SOCKET, 0x7fff, 0),
+        | Opt::BsdBindAny6(_)
+        | Opt::BsdSetFib(_) => (libc::SOL_SOCKET, 0x7fff, 0),
     };
     set_bytes(hand, fd, level, name, &value.to_ne_bytes())
 }

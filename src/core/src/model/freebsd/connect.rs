@@ -72,6 +72,10 @@ impl Net<'_> {
             // Another peer, or none: sodisconnect comes first, whatever follows.
             self.sodisconnect(id, cx);
         }
+        if s.other_fib() && s.table != Table::Other {
+            // Whatever the routes of that table are.
+            return cx.unknown(Step::BsdOtherFib);
+        }
         match (s.kind.domain, s.table) {
             (af::INET, Table::Tcp) => self.tcp_usr_connect(id, addr, cred, cx),
             (af::INET6, Table::Tcp) => self.tcp6_usr_connect(id, addr, cred, cx),

@@ -28,12 +28,19 @@ const IN6ADDR_ANY: [u8; 16] = [0; 16];
 /// Bits of [`Sock::bsd`]: of `inp_vflag`, which addresses a socket speaks …
 const INP_IPV4: u8 = 1;
 const INP_IPV6: u8 = 2;
-/// … and of `inp_flags2`: `SO_REUSEPORT` as others see it.
+/// … of `inp_flags2`: `SO_REUSEPORT` as others see it …
 const INP_REUSEPORT: u8 = 4;
+/// … and whether `so_fibnum` is another than 0.
+const OTHER_FIB: u8 = 8;
 
 impl Sock {
     fn set_vflag(&mut self, vflag: u8) {
         self.bsd = (self.bsd & !(INP_IPV4 | INP_IPV6)) | vflag;
+    }
+
+    /// Has it another routing table than the first?
+    fn other_fib(&self) -> bool {
+        self.bsd & OTHER_FIB != 0
     }
 
     fn set_seen_reuseport(&mut self, on: bool) {
@@ -356,6 +363,19 @@ impl Net<'_> {
                 self.edit(id, |s| s.set_reuseport_lb(on));
             }
             Opt::LingerZero(on) => self.edit(id, |s| s.set_linger_zero(on)),
+            Opt::BsdSetFib(fib) => {
+                let known = u32::try_from(fib).is_ok_and(|fib| fib < self.host.sysctl.fibs);
+                if !known {
+                    return cx.fail(Step::BsdNoFib, Errno::EINVAL);
+                }
+                // Only routes depend on it, while net.inet.tcp.bind_all_fibs
+                // and net.inet.udp.bind_all_fibs (14.3) are 1. Other families
+                // have the first.
+                let other = fib != 0 && self.get(id).kind.domain != af::UNIX;
+                self.edit(id, |s| {
+                    s.bsd = (s.bsd & !OTHER_FIB) | (u8::from(other) * OTHER_FIB);
+                });
+            }
             _ => return cx.fail(Step::BsdNoOption, Errno::ENOPROTOOPT),
         }
         Ok(())

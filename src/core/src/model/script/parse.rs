@@ -393,6 +393,7 @@ fn option(words: &[&str]) -> Result<Opt, String> {
         "IPV6_PORTRANGE" => Opt::BsdPortRange6(port_range(value)?),
         "IP_BINDANY" => Opt::BsdBindAny(on_off(value)?),
         "IPV6_BINDANY" => Opt::BsdBindAny6(on_off(value)?),
+        "SO_SETFIB" => Opt::BsdSetFib(number(value, "routing table")?),
         _ => return Err(format!("the model has no option '{name}'")),
     })
 }
@@ -606,6 +607,7 @@ fn sysctl(host: &mut Host, name: &str, value: &str) -> Result<(), String> {
             let (a, b) = pair()?;
             s.ping_groups = (number(&a, "group")?, number(&b, "group")?);
         }
+        "net.fibs" => s.fibs = number(value, "number of routing tables")?,
         _ => return Err(format!("the model does not know sysctl '{name}'")),
     }
     Ok(())

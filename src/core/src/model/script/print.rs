@@ -98,6 +98,7 @@ impl fmt::Display for Opt {
             Opt::BsdPortRange6(r) => write!(f, "IPV6_PORTRANGE {}", r.name()),
             Opt::BsdBindAny(b) => write!(f, "IP_BINDANY {}", on(b)),
             Opt::BsdBindAny6(b) => write!(f, "IPV6_BINDANY {}", on(b)),
+            Opt::BsdSetFib(n) => write!(f, "SO_SETFIB {n}"),
         }
     }
 }
