@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("explain: local routes of this machine", routes),
         Trial::test("no prediction of an address without room", predicted),
         Trial::test("more processes than the table holds", processes),
+        Trial::test("thousands that are woken at once lose no record", woken),
     ]
 }
 
@@ -44,6 +45,19 @@ fn processes() -> Result<(), Failed> {
         &named.to_string(),
         "binds with their program",
     )?)
+}
+
+/// More records at once than the ring holds. Whoever waits for room must leave
+/// the log process a turn: it had none for a minute, and records were lost.
+fn woken() -> Result<(), Failed> {
+    let program = compile("many_processes", &[])?;
+    let run = Run::new(&program).args(["4400", "at-once"]).way(Way::Run);
+    let run = run.logged().launcher_arg("--wait");
+    let outcome = in_net(|| run.spawn().wait());
+    same("stdout| 4400 processes\nexit 0\n", &outcome.seen(), "run")?;
+    let records = outcome.records();
+    let binds = records.iter().filter(|r| r.text("call") == "bind").count();
+    Ok(same("8800", &binds.to_string(), "binds")?)
 }
 
 /// 40 addresses of each family beside lo's own, 20 devices beside lo, 40 ranges

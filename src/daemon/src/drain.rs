@@ -143,7 +143,11 @@ impl Drainer {
             if self.totals.0.records != before {
                 self.settle();
                 header.room.fetch_add(1, Release);
-                sys::futex_wake(&header.room);
+                // As many as there is room for: the others would run in vain.
+                // Under SYNC they wait for their lines, and not for room.
+                let freed = self.totals.0.records - before;
+                let all = self.setup.options & option::SYNC != 0;
+                sys::futex_wake_some(&header.room, if all { u64::MAX } else { freed });
                 sleep = WAKEFUL;
             }
             if got == Got::More {

@@ -181,8 +181,14 @@ pub fn futex_wait(word: &AtomicU32, seen: u32, time: Duration) {
 
 /// Wakes everybody who waits for `word`.
 pub fn futex_wake(word: &AtomicU32) {
+    futex_wake_some(word, u64::MAX);
+}
+
+/// Wakes at most so many of them.
+pub fn futex_wake_some(word: &AtomicU32, most: u64) {
+    let most = i32::try_from(most).unwrap_or(i32::MAX);
     // SAFETY: `word` outlives the call.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, most) };
 }
 
 /// Time of `clock`.

@@ -19,6 +19,9 @@ const DRAINER_PATIENCE_MS: u64 = 2000;
 /// One that is neither, but gets no turn: schedulers have been seen to leave a
 /// runnable process alone for seconds behind a program of many threads.
 const STARVED_PATIENCE_MS: u64 = 60_000;
+/// How long a process that waits for room sleeps, at first and in the end.
+const SHORTEST_WAIT_MS: u64 = 5;
+const LONGEST_WAIT_MS: u64 = 200;
 
 /// Fills in who and when, and sends the record on its way.
 pub fn emit(run: &Run, record: &mut Record) {
@@ -127,6 +130,9 @@ fn push(allowed: Allowed, run: &Run, record: &Record) {
 #[inline(never)]
 fn wait_and_push(allowed: Allowed, run: &Run, owner: u32, words: &[u64], important: bool) {
     let (ring, header) = (&run.state.ring, &run.state.header);
+    // Whoever waits is woken when there is room, and looks by itself as well:
+    // thousands that look every few milliseconds leave the drainer no turn.
+    let mut wait = SHORTEST_WAIT_MS;
     loop {
         if let Push::Done(at) = ring.push(owner, words, important) {
             return settle(allowed, run, at);
@@ -143,7 +149,8 @@ fn wait_and_push(allowed: Allowed, run: &Run, owner: u32, words: &[u64], importa
         if let Push::Done(at) = ring.push(owner, words, important) {
             return settle(allowed, run, at);
         }
-        sys::futex_wait(allowed, &header.room, seen, 5);
+        sys::futex_wait(allowed, &header.room, seen, wait);
+        wait = (wait * 2).min(LONGEST_WAIT_MS + u64::from(owner % 64));
     }
 }
 
@@ -211,7 +218,7 @@ fn settle(allowed: Allowed, run: &Run, at: u64) {
     while header.settled.load(Acquire) <= at && is_drained(allowed, run) {
         let seen = wake_drainer(allowed, header);
         if header.settled.load(Acquire) <= at {
-            sys::futex_wait(allowed, &header.room, seen, 5);
+            sys::futex_wait(allowed, &header.room, seen, SHORTEST_WAIT_MS);
         }
     }
 }
