@@ -33,6 +33,7 @@ fn unmet(script: &Script) -> Vec<String> {
         let outcome = player.play(script, line, Pick::Random(7));
         let met = match &line.expect {
             None | Some(Expect::Ok) => outcome.result.is_ok(),
+            Some(Expect::Value(_, value)) => outcome.value.is_some_and(|v| v.1 == *value),
             Some(Expect::Fails(e)) => outcome.result == Err((*e).into()),
             Some(Expect::Name(name)) => {
                 outcome.result.is_ok() && outcome.name.is_some_and(|n| n.to_string() == *name)

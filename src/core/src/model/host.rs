@@ -236,6 +236,41 @@ pub struct Device {
     pub loopback: bool,
 }
 
+impl Device {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        of_name(&self.name)
+    }
+}
+
+fn of_name(name: &[u8; 16]) -> &str {
+    let name = name.split(|b| *b == 0).next().unwrap_or(&[]);
+    core::str::from_utf8(name).unwrap_or("")
+}
+
+/// The name of a device, which need not exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceName([u8; 16]);
+
+impl DeviceName {
+    /// A name of at most 15 bytes; what is longer is cut, as the kernel does it.
+    #[must_use]
+    pub fn new(name: &str) -> DeviceName {
+        let mut bytes = [0; 16];
+        for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
+            *to = from;
+        }
+        DeviceName(bytes)
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        of_name(&self.0)
+    }
+}
+
 /// A FreeBSD jail that shares the host's network stack (not vnet) and has
 /// addresses of its own: jail(8), `ip4.addr`, `ip6.addr`.
 #[derive(Clone, Copy, Debug)]
@@ -274,6 +309,8 @@ pub struct Cred {
     /// FreeBSD: the jail, as its place among [`Host::jails`] counted from 1; 0
     /// for none. Linux's rules take no notice.
     pub jail: u32,
+    /// FreeBSD: it is in capability mode (capsicum(4)).
+    pub capability_mode: bool,
 }
 
 impl Cred {
@@ -287,6 +324,7 @@ impl Cred {
         init_net_bind_service: true,
         tgid: 1,
         jail: 0,
+        capability_mode: false,
     };
 
     /// A user without any capability.
@@ -301,6 +339,7 @@ impl Cred {
             init_net_bind_service: false,
             tgid: 1,
             jail: 0,
+            capability_mode: false,
         }
     }
 }
@@ -449,6 +488,9 @@ pub struct Host {
     /// False for a namespace that has never had an IPv4 address: it has no
     /// local table, and every address counts as broadcast.
     pub has_local_table: bool,
+    /// `lo` is down: its addresses can be bound (IPv4's stay), and what a
+    /// connection sends there gets lost.
+    pub lo_is_down: bool,
     /// FreeBSD: the callers are in capability mode.
     pub capability_mode: bool,
     /// FreeBSD: jails, at most 8.
@@ -496,6 +538,7 @@ impl Host {
         }),
         has_routes: false,
         has_local_table: false,
+        lo_is_down: false,
         capability_mode: false,
         jails: List::new(Jail::EMPTY),
         sysctl: Sysctls::DEFAULT,
@@ -543,6 +586,15 @@ impl Host {
             *to = *from;
         }
         self.devices.push(device)
+    }
+
+    /// The index of the device with this name (`dev_get_by_name`).
+    #[must_use]
+    pub fn device_named(&self, name: &[u8]) -> Option<u32> {
+        let mut devices = self.devices.as_slice().iter();
+        devices
+            .find(|d| d.name().as_bytes() == name)
+            .map(|d| d.index)
     }
 
     /// Is there a device with this index (`dev_get_by_index`)?

@@ -31,7 +31,7 @@ mod step;
 
 pub use crate::errno::Errno;
 pub use follow::{Ask, conflict, overlapping, table_of};
-pub use host::{AddrType, Cred, Generation, Host, Jail};
+pub use host::{AddrType, Cred, DeviceName, Generation, Host, Jail};
 pub use linux::Claim;
 #[cfg(feature = "alloc")]
 pub use net::OwnedNet;
@@ -146,6 +146,52 @@ impl<T> Answer<T> {
     }
 }
 
+macro_rules! get_options {
+    ($($name:ident = $word:literal;)*) => {
+        /// An option that getsockopt(2) reads.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[allow(missing_docs)]
+        pub enum GetOpt { $($name),* }
+
+        impl GetOpt {
+            /// All of them, with their names.
+            pub const ALL: [(&'static str, GetOpt); [$($word),*].len()] =
+                [$(($word, GetOpt::$name)),*];
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(GetOpt::$name => $word),* }
+            }
+
+            /// The option of this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<GetOpt> {
+                Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, o)| *o)
+            }
+        }
+    };
+}
+
+get_options! {
+    ReuseAddr = "SO_REUSEADDR";
+    ReusePort = "SO_REUSEPORT";
+    ReusePortLb = "SO_REUSEPORT_LB";
+    V6Only = "IPV6_V6ONLY";
+    BindToIfIndex = "SO_BINDTOIFINDEX";
+    FreeBind = "IP_FREEBIND";
+    Transparent = "IP_TRANSPARENT";
+    NoPort = "IP_BIND_ADDRESS_NO_PORT";
+    PortRange = "IP_LOCAL_PORT_RANGE";
+    Repair = "TCP_REPAIR";
+    PassCred = "SO_PASSCRED";
+    PassPidfd = "SO_PASSPIDFD";
+    Type = "SO_TYPE";
+    Domain = "SO_DOMAIN";
+    Protocol = "SO_PROTOCOL";
+    AcceptConn = "SO_ACCEPTCONN";
+}
+
 /// An option with its value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
@@ -155,10 +201,10 @@ pub enum Opt {
     /// FreeBSD's `SO_REUSEPORT_LB`
     ReusePortLb(bool),
     V6Only(bool),
-    /// `SO_BINDTODEVICE`, `SO_BINDTOIFINDEX`: index, 0 for none.
+    /// `SO_BINDTOIFINDEX`: index, 0 for none.
     BindToIfIndex(i32),
-    /// `SO_BINDTODEVICE` with a name that no device has.
-    BindToNoDevice,
+    /// `SO_BINDTODEVICE`
+    BindToDevice(DeviceName),
     FreeBind(bool),
     Transparent(bool),
     /// `IP_BIND_ADDRESS_NO_PORT`

@@ -1,6 +1,8 @@
 //! Scripts of calls: what `bindgate simulate` reads, and what a difference
 //! between the model and a kernel shrinks to.
 
+mod change;
+mod files;
 mod parse;
 mod play;
 mod print;
@@ -8,12 +10,15 @@ mod print;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use parse::{ScriptError, address, apply, parse};
+pub use change::{Change, MOST_SPACES, Setting, apply};
+pub use files::{Directory, FileLine};
+pub use parse::{ScriptError, address, parse};
 pub use play::{Outcome, Player};
-pub use print::kind_of;
+pub use print::{Value, kind_of};
 
 use super::host::{Cred, Host};
-use super::{Errno, Opt};
+use super::{Errno, Generation, GetOpt, Opt};
+use crate::addr::af;
 
 /// The capabilities that decide binds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,6 +53,11 @@ pub struct Process {
     /// FreeBSD: its jail, as its place in [`Script::jails`] counted from 1; 0
     /// for none.
     pub jail: u32,
+    /// FreeBSD: it is in capability mode.
+    pub capability_mode: bool,
+    /// Its network namespace, as its place in [`Script::spaces`] counted from
+    /// 1; 0 for the first.
+    pub space: usize,
 }
 
 impl Process {
@@ -59,6 +69,8 @@ impl Process {
             uid,
             caps: Caps::of_user(uid),
             jail: 0,
+            capability_mode: false,
+            space: 0,
         }
     }
 
@@ -71,6 +83,7 @@ impl Process {
             net_admin: self.caps.net_admin,
             net_raw: self.caps.net_raw,
             jail: self.jail,
+            capability_mode: self.capability_mode,
             ..Cred::user(self.uid)
         }
     }
@@ -107,6 +120,9 @@ pub enum Call {
     },
     /// `SHUT_RD`, `SHUT_WR`, `SHUT_RDWR`
     Shutdown(u8),
+    Get(GetOpt),
+    GetSockName,
+    GetPeerName,
     /// This variable becomes another descriptor of the socket.
     Dup {
         of: usize,
@@ -119,8 +135,11 @@ pub enum Call {
 pub enum Expect {
     /// Success.
     Ok,
-    /// Success with this local address, as text.
+    /// Success with this address, as text: the local one, or what
+    /// getpeername() gives.
     Name(String),
+    /// Success of a getsockopt() with this value.
+    Value(GetOpt, u32),
     /// This error.
     Fails(Errno),
 }
@@ -138,21 +157,107 @@ pub struct Line {
     pub expect: Option<Expect>,
     /// Line of the file, from 1; 0 if there is none.
     pub at: u32,
+    /// How many of [`Script::changes`] stand before it.
+    pub after: usize,
+    /// `$NAME` in the address: its port is that of this variable's socket.
+    pub port_of: Option<usize>,
+}
+
+impl Line {
+    /// A call, without any more.
+    #[must_use]
+    pub fn new(process: usize, var: usize, call: Call) -> Line {
+        Line {
+            process,
+            var,
+            call,
+            expect: None,
+            at: 0,
+            after: 0,
+            port_of: None,
+        }
+    }
+
+    /// The line with this port in its address.
+    #[must_use]
+    pub fn with_port(&self, port: u32) -> Line {
+        let mut line = self.clone();
+        if let Call::Bind { bytes, .. } | Call::Connect { bytes } = &mut line.call {
+            let family = bytes.first().copied().map_or(0, u16::from);
+            let (at, number) = match family {
+                af::VSOCK | af::NETLINK => (4, port.to_ne_bytes()),
+                _ => {
+                    let [_, _, high, low] = port.to_be_bytes();
+                    (2, [high, low, 0, 0])
+                }
+            };
+            let len = if at == 4 { 4 } else { 2 };
+            for (to, from) in bytes.iter_mut().skip(at).zip(number.iter().take(len)) {
+                *to = *from;
+            }
+        }
+        line
+    }
 }
 
 /// A script.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// The host it plays on; the machine's own if it says nothing.
+    /// The host it plays on when the first call is made; the machine's own if it
+    /// says nothing.
     pub host: Host,
-    /// Sysctls that it sets, by name, for a real kernel.
-    pub sysctls: Vec<(String, String)>,
+    /// The other network namespaces, with their names.
+    pub spaces: Vec<(String, Host)>,
+    /// The lines that are not calls, in their order.
+    pub changes: Vec<Change>,
     /// Names of the jails, in the order of [`Host::jails`].
     pub jails: Vec<String>,
-    /// Processes; the first is root's.
+    /// Processes; the first is root's. A process that a script describes again
+    /// is another one here.
     pub processes: Vec<Process>,
     /// Names of the socket variables.
     pub vars: Vec<String>,
     /// The calls.
     pub lines: Vec<Line>,
 }
+
+impl Script {
+    /// A script without lines, on this host.
+    #[must_use]
+    pub fn new(host: Host) -> Script {
+        Script {
+            host,
+            spaces: Vec::new(),
+            changes: Vec::new(),
+            jails: Vec::new(),
+            processes: Vec::new(),
+            vars: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// It is played by the rules of this kernel.
+    pub fn set_generation(&mut self, generation: Generation) {
+        self.host.generation = generation;
+        for (_, host) in &mut self.spaces {
+            host.generation = generation;
+        }
+    }
+
+    /// More sockets than it can have at once, those without descriptors too.
+    #[must_use]
+    pub fn most_sockets(&self) -> u32 {
+        let makes = |line: &&Line| {
+            matches!(
+                line.call,
+                Call::Socket { .. } | Call::Connect { .. } | Call::Close | Call::Shutdown(_)
+            )
+        };
+        let made = self.lines.iter().filter(makes).count();
+        u32::try_from(made).map_or(MOST_SOCKETS, |n| n.saturating_add(1).min(MOST_SOCKETS))
+    }
+}
+
+/// Sockets that a script may have at once: those that connections leave in
+/// TIME_WAIT, and children that nobody has accepted, count as well.
+pub const MOST_SOCKETS: u32 = 1 << 21;

@@ -283,6 +283,10 @@ steps! {
     BsdLowPerm = "in_pcb_lport_dest", "the low range needs privilege";
     BsdAuto = "in_pcb_lport_dest", "automatic port";
     BsdNoPort = "in_pcb_lport_dest", "no port left";
+    GetOk = "sk_getsockopt", "read";
+    GetUnknown = "do_sock_getsockopt", "the socket has no such option";
+    PeerOk = "__sys_getpeername", "connected";
+    PeerNone = "__sys_getpeername", "not connected";
     LeftOut = "bindgate", "the address is one that the model has no room for";
     BsdNoFib = "sosetopt", "no such routing table";
     BsdOtherFib = "fib4_lookup", "the routes of another table than the first are not known";
@@ -332,6 +336,7 @@ steps! {
     BsdOnePort = "in_pcb_lport_dest", "one automatic port: the kernel divides by zero and panics";
     BsdPanic = "in_pcb_lport", "a refused bind has left the socket without IPv6: the kernel panics";
     BsdNotGiven = "udp6_bind", "reads more of the address than it was given";
+    NoPortOf = "bindgate", "the socket after $ has no port";
     NoRoom = "bindgate", "the model's table is full";
     NotModelled = "bindgate", "the model does not know this family";
 }

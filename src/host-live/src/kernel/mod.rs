@@ -8,11 +8,12 @@ mod hands;
 pub mod path;
 mod setup;
 
+use std::borrow::Cow;
 use std::io;
 
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::script::{Call, Line, Player, Process};
-use bindgate_core::model::{Opt, Pick, SockId, State, Table};
+use bindgate_core::model::{GetOpt, Opt, Pick, SockId, State, Table};
 use libc::c_int;
 
 pub use hands::{Hand, Identity};
@@ -36,6 +37,8 @@ pub struct Got {
     pub name: Option<Vec<u8>>,
     /// getpeername(2) likewise, if that is a connected Unix socket.
     pub peer: Option<Vec<u8>>,
+    /// What getsockopt(2) gave.
+    pub value: Option<u32>,
 }
 
 impl Got {
@@ -44,6 +47,7 @@ impl Got {
             result: Err(errno),
             name: None,
             peer: None,
+            value: None,
         }
     }
 }
@@ -51,29 +55,32 @@ impl Got {
 /// The kernel's choice, as far as a call leaves one to it.
 pub fn pick(got: &Got, line: &Line) -> Pick {
     let name = got.name.as_deref().unwrap_or(&[]);
-    let word = |at: usize| {
-        let bytes = name.get(at..at + 4).and_then(|b| b.try_into().ok());
-        bytes.map(u32::from_ne_bytes)
-    };
     let chosen = match (got.result, &line.call) {
         // No port for a connection.
         (Err(libc::EADDRNOTAVAIL), Call::Connect { .. }) => None,
         // A refused connect has chosen a port, too.
-        (Ok(()), Call::Bind { .. } | Call::Listen) | (_, Call::Connect { .. }) => {
-            match name.first() {
-                Some(1) => name
-                    .get(3..)
-                    .and_then(|n| u32::from_str_radix(std::str::from_utf8(n).ok()?, 16).ok()),
-                Some(16 | 40) => word(4),
-                _ => name
-                    .get(2..4)
-                    .and_then(|b| b.try_into().ok())
-                    .map(|b| u32::from(u16::from_be_bytes(b))),
-            }
-        }
+        (Ok(()), Call::Bind { .. } | Call::Listen) | (_, Call::Connect { .. }) => port_of(name),
         _ => None,
     };
     Pick::Observed(chosen)
+}
+
+/// The port of an address; for an abstract Unix name that the kernel chose, its
+/// number.
+fn port_of(name: &[u8]) -> Option<u32> {
+    match name.first() {
+        Some(1) => name
+            .get(3..)
+            .and_then(|n| u32::from_str_radix(std::str::from_utf8(n).ok()?, 16).ok()),
+        Some(16 | 40) => name
+            .get(4..8)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_ne_bytes),
+        _ => name
+            .get(2..4)
+            .and_then(|b| b.try_into().ok())
+            .map(|b| u32::from(u16::from_be_bytes(b))),
+    }
 }
 
 /// The rights of a script's process.
@@ -119,9 +126,21 @@ pub struct Kernel {
 impl Kernel {
     /// Makes a process for each of these. The caller has no threads.
     pub fn new(identities: &[Identity]) -> io::Result<Kernel> {
+        Kernel::in_spaces(identities, |_| Ok(()))
+    }
+
+    /// The same, after `enter` for each of them.
+    pub fn in_spaces(
+        identities: &[Identity],
+        enter: impl Fn(usize) -> io::Result<()>,
+    ) -> io::Result<Kernel> {
         let door = hands::door()?;
-        let hand = |i| Hand::new(i, door).map_err(|e| e.raw_os_error().unwrap_or(libc::EPERM));
-        let hands = identities.iter().map(hand).collect();
+        let mut hands = Vec::new();
+        for (i, identity) in identities.iter().enumerate() {
+            enter(i)?;
+            let hand = Hand::new(identity, door);
+            hands.push(hand.map_err(|e| e.raw_os_error().unwrap_or(libc::EPERM)));
+        }
         // Only the hands pass descriptors.
         for fd in door {
             // SAFETY: ours, and not used any more here.
@@ -214,6 +233,20 @@ impl Kernel {
         listeners.into_iter().find(more).map(|(_, id, _)| id)
     }
 
+    /// The line with the port that its address takes from a variable; `None` if
+    /// that has none.
+    pub fn resolved<'l>(&mut self, line: &'l Line) -> Option<Cow<'l, Line>> {
+        let Some(var) = line.port_of else {
+            return Some(Cow::Borrowed(line));
+        };
+        let place = self.vars.get(var).copied().flatten()?;
+        let hand = self.hands.get_mut(place.hand)?.as_mut().ok()?;
+        let name = Name::of(hand, place.fd as u64, libc::SYS_getsockname);
+        hand.go();
+        let port = port_of(&name.read(hand)?).filter(|port| *port != 0)?;
+        Some(Cow::Owned(line.with_port(port)))
+    }
+
     /// Makes the call of a line.
     pub fn play(&mut self, line: &Line) -> Got {
         let player = self.players.get(line.process).copied().unwrap_or(0);
@@ -257,6 +290,7 @@ impl Kernel {
                 result: self.close(line.var),
                 name: None,
                 peer: None,
+                value: None,
             };
         }
         let (Call::Dup { of: subject } | Call::Accept { from: subject }) = line.call else {
@@ -292,17 +326,36 @@ impl Kernel {
                 return Got::fails(libc::ESRCH);
             };
             let wait = if self.hopeless { 1000 } else { 300_000 };
-            let made = on_socket(hand, fd as u64, &line.call, wait);
+            let asks = Asked::of(hand, fd as u64, &line.call);
+            let made = match &asks {
+                Some(asked) => asked.call,
+                None => on_socket(hand, fd as u64, &line.call, wait),
+            };
             let names = Names::of(hand, fd as u64);
             if lent {
                 hand.call(libc::SYS_close, &[fd as u64]);
             }
             hand.go();
-            let (name, peer) = names.read(hand);
+            let (mut name, mut peer) = names.read(hand);
+            let mut value = None;
+            if let Some(asked) = asks {
+                let memory = hand.read(asked.at, 4).try_into().ok();
+                let given = memory.map(u32::from_ne_bytes);
+                value = given.filter(|_| asked.is_option && hand.result(made).is_ok());
+                if line.call == Call::GetPeerName {
+                    let of = Name {
+                        call: asked.call,
+                        at: asked.at,
+                        len: asked.len,
+                    };
+                    (name, peer) = (of.read(hand), None);
+                }
+            }
             return Got {
                 result: hand.result(made).map(drop),
                 name,
                 peer,
+                value,
             };
         };
         let (fd, lent) = match self.lend(player, subject) {
@@ -344,6 +397,7 @@ impl Kernel {
             result: fd.map(drop),
             name,
             peer,
+            value: None,
         }
     }
 }
@@ -374,6 +428,38 @@ impl Names {
         let unix = own.as_ref().is_some_and(|n| n.first() == Some(&1));
         let peer = self.peer.read(hand).filter(|_| unix);
         (own, peer)
+    }
+}
+
+/// A question about a socket, as part of a request.
+struct Asked {
+    call: u64,
+    at: u64,
+    len: u64,
+    is_option: bool,
+}
+
+impl Asked {
+    fn of(hand: &mut Hand, fd: u64, call: &Call) -> Option<Asked> {
+        let (number, option) = match call {
+            Call::Get(option) => (libc::SYS_getsockopt, Some(number_of(*option))),
+            Call::GetSockName => (libc::SYS_getsockname, None),
+            Call::GetPeerName => (libc::SYS_getpeername, None),
+            _ => return None,
+        };
+        let at = hand.memory(&[0; 128]);
+        let size = if option.is_some() { 4u32 } else { 128 };
+        let len = hand.memory(&size.to_ne_bytes());
+        let call = match option {
+            Some((level, name)) => hand.call(number, &[fd, level as u64, name as u64, at, len]),
+            None => hand.call(number, &[fd, at, len]),
+        };
+        Some(Asked {
+            call,
+            at,
+            len,
+            is_option: option.is_some(),
+        })
     }
 }
 
@@ -418,7 +504,9 @@ fn on_socket(hand: &mut Hand, fd: u64, call: &Call, wait: i64) -> u64 {
         Call::Set(opt) => set(hand, fd, *opt),
         Call::Bind { bytes, len } => {
             let mut memory = [0u8; 256];
-            memory[..bytes.len()].copy_from_slice(bytes);
+            for (to, from) in memory.iter_mut().zip(bytes) {
+                *to = *from;
+            }
             let at = hand.memory(&memory);
             let len = len.unwrap_or(bytes.len() as i32);
             hand.call(libc::SYS_bind, &[fd, at, len as u64])
@@ -430,7 +518,8 @@ fn on_socket(hand: &mut Hand, fd: u64, call: &Call, wait: i64) -> u64 {
             // A peer that never answers: EINPROGRESS after a while.
             let wait = [0i64.to_ne_bytes(), wait.to_ne_bytes()].concat();
             set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &wait);
-            let at = hand.memory(bytes);
+            // More than any length that the kernel takes.
+            let at = hand.memory(bytes.get(..256).unwrap_or(bytes));
             // A Unix listener whose queue is full: EAGAIN at once.
             let unix = bytes.first() == Some(&1);
             let how = libc::F_SETFL as u64;
@@ -445,9 +534,39 @@ fn on_socket(hand: &mut Hand, fd: u64, call: &Call, wait: i64) -> u64 {
         }
         Call::Shutdown(how) => hand.call(libc::SYS_shutdown, &[fd, u64::from(*how)]),
         // Made elsewhere.
-        Call::Socket { .. } | Call::File | Call::Accept { .. } | Call::Dup { .. } | Call::Close => {
-            hand.call(libc::SYS_close, &[u64::MAX])
-        }
+        Call::Get(_)
+        | Call::GetSockName
+        | Call::GetPeerName
+        | Call::Socket { .. }
+        | Call::File
+        | Call::Accept { .. }
+        | Call::Dup { .. }
+        | Call::Close => hand.call(libc::SYS_close, &[u64::MAX]),
+    }
+}
+
+/// Level and number of an option that can be read.
+fn number_of(option: GetOpt) -> (c_int, c_int) {
+    let socket = |name| (libc::SOL_SOCKET, name);
+    let ip = |name| (libc::IPPROTO_IP, name);
+    match option {
+        GetOpt::ReuseAddr => socket(libc::SO_REUSEADDR),
+        GetOpt::ReusePort => socket(libc::SO_REUSEPORT),
+        // FreeBSD's; no option of the socket level has this number.
+        GetOpt::ReusePortLb => socket(-1),
+        GetOpt::V6Only => (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+        GetOpt::BindToIfIndex => socket(SO_BINDTOIFINDEX),
+        GetOpt::FreeBind => ip(libc::IP_FREEBIND),
+        GetOpt::Transparent => ip(libc::IP_TRANSPARENT),
+        GetOpt::NoPort => ip(libc::IP_BIND_ADDRESS_NO_PORT),
+        GetOpt::PortRange => ip(IP_LOCAL_PORT_RANGE),
+        GetOpt::Repair => (libc::IPPROTO_TCP, libc::TCP_REPAIR),
+        GetOpt::PassCred => socket(libc::SO_PASSCRED),
+        GetOpt::PassPidfd => socket(SO_PASSPIDFD),
+        GetOpt::Type => socket(libc::SO_TYPE),
+        GetOpt::Domain => socket(libc::SO_DOMAIN),
+        GetOpt::Protocol => socket(libc::SO_PROTOCOL),
+        GetOpt::AcceptConn => socket(libc::SO_ACCEPTCONN),
     }
 }
 
@@ -475,9 +594,9 @@ fn set(hand: &mut Hand, fd: u64, opt: Opt) -> u64 {
         Opt::PassCred(b) => (libc::SOL_SOCKET, libc::SO_PASSCRED, on(b)),
         Opt::PassPidfd(b) => (libc::SOL_SOCKET, SO_PASSPIDFD, on(b)),
         Opt::Repair(b) => (libc::IPPROTO_TCP, libc::TCP_REPAIR, on(b)),
-        Opt::BindToNoDevice => {
-            let name = b"no-such-device\0";
-            return set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name);
+        Opt::BindToDevice(name) => {
+            let name = [name.as_str().as_bytes(), b"\0"].concat();
+            return set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name);
         }
         Opt::LingerZero(b) => {
             let value = [on(b).to_ne_bytes(), [0; 4]].concat();

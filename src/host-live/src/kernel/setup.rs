@@ -1,11 +1,25 @@
 //! The network namespace that scripts run in, its devices and addresses.
 
+use std::fs::File;
 use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use bindgate_core::model::Host;
+use bindgate_core::model::host::V4;
+use bindgate_core::model::script::{Change, Setting};
+use bindgate_core::policy::HostSetting;
 
 /// Moves this thread into a new network namespace, in a new user namespace if
 /// it has no right to one otherwise, and brings `lo` up there. Is it in a new
 /// user namespace?
 pub fn enter_namespace() -> io::Result<bool> {
+    let in_user = enter_bare_namespace()?;
+    device_up("lo").map(|()| in_user)
+}
+
+/// The same, where `lo` has never been up.
+pub fn enter_bare_namespace() -> io::Result<bool> {
     let mut in_user = false;
     // SAFETY: no memory is passed.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
@@ -20,7 +34,7 @@ pub fn enter_namespace() -> io::Result<bool> {
         std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
         in_user = true;
     }
-    device_up("lo").map(|()| in_user)
+    Ok(in_user)
 }
 
 fn with_ifreq(
@@ -59,7 +73,6 @@ pub fn device_up(name: &str) -> io::Result<()> {
 
 /// Brings a device up that asks nobody for addresses: what is sent there is lost
 /// and nobody hears so.
-#[allow(dead_code)]
 pub fn device_up_without_arp(name: &str) -> io::Result<()> {
     with_ifreq(
         name,
@@ -72,29 +85,32 @@ pub fn device_up_without_arp(name: &str) -> io::Result<()> {
     .map(drop)
 }
 
+/// Takes a device down.
+fn device_down(name: &str) -> io::Result<()> {
+    let down = |ifr: &mut libc::ifreq| ifr.ifr_ifru.ifru_flags = 0;
+    with_ifreq(name, down, u64::from(libc::SIOCSIFFLAGS as u32)).map(drop)
+}
+
 /// Gives a device an IPv4 address and a mask.
-#[allow(dead_code)]
 pub fn device_addr(name: &str, addr: [u8; 4], mask: [u8; 4]) -> io::Result<()> {
-    for (value, request) in [(addr, libc::SIOCSIFADDR), (mask, libc::SIOCSIFNETMASK)] {
-        with_ifreq(
-            name,
-            |ifr| {
-                // SAFETY: an all-zero sockaddr is valid.
-                let mut sa: libc::sockaddr = unsafe { std::mem::zeroed() };
-                sa.sa_family = libc::AF_INET as u16;
-                for (to, from) in sa.sa_data.iter_mut().skip(2).zip(value) {
-                    *to = from as libc::c_char;
-                }
-                ifr.ifr_ifru.ifru_addr = sa;
-            },
-            u64::from(request as u32),
-        )?;
-    }
-    Ok(())
+    set_ipv4(name, addr, libc::SIOCSIFADDR)?;
+    set_ipv4(name, mask, libc::SIOCSIFNETMASK)
+}
+
+fn set_ipv4(name: &str, value: [u8; 4], request: libc::Ioctl) -> io::Result<()> {
+    let fill = |ifr: &mut libc::ifreq| {
+        // SAFETY: an all-zero sockaddr is valid.
+        let mut sa: libc::sockaddr = unsafe { std::mem::zeroed() };
+        sa.sa_family = libc::AF_INET as u16;
+        for (to, from) in sa.sa_data.iter_mut().skip(2).zip(value) {
+            *to = from as libc::c_char;
+        }
+        ifr.ifr_ifru.ifru_addr = sa;
+    };
+    with_ifreq(name, fill, u64::from(request as u32)).map(drop)
 }
 
 /// The index of a device.
-#[allow(dead_code)]
 pub fn device_index(name: &str) -> io::Result<u32> {
     let ifr = with_ifreq(name, |_| {}, u64::from(libc::SIOCGIFINDEX as u32))?;
     // SAFETY: the call filled in the index.
@@ -102,7 +118,6 @@ pub fn device_index(name: &str) -> io::Result<u32> {
 }
 
 /// Makes a bridge without ports: a device that exists everywhere.
-#[allow(dead_code)]
 pub fn add_bridge(name: &str) -> io::Result<()> {
     let mut c_name = [0u8; 16];
     for (to, from) in c_name.iter_mut().zip(name.bytes()) {
@@ -118,12 +133,11 @@ pub fn add_bridge(name: &str) -> io::Result<()> {
     if ret < 0 { Err(error) } else { Ok(()) }
 }
 
-/// Gives a device an IPv6 address with a prefix of 64 bits.
-#[allow(dead_code)]
-pub fn device_addr6(index: u32, addr: [u8; 16]) -> io::Result<()> {
+/// Gives a device an IPv6 address with a prefix of so many bits.
+pub fn device_addr6(index: u32, addr: [u8; 16], prefix: u8) -> io::Result<()> {
     let mut request = [0u8; 24];
     request[..16].copy_from_slice(&addr);
-    request[16..20].copy_from_slice(&64u32.to_ne_bytes());
+    request[16..20].copy_from_slice(&u32::from(prefix).to_ne_bytes());
     request[20..].copy_from_slice(&index.to_ne_bytes());
     // SAFETY: no memory is passed.
     let fd = unsafe { libc::socket(libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -135,43 +149,111 @@ pub fn device_addr6(index: u32, addr: [u8; 16]) -> io::Result<()> {
     if ret < 0 { Err(error) } else { Ok(()) }
 }
 
-/// Gives this namespace what a script says of its host: settings, and
-/// addresses on a bridge.
-#[allow(dead_code)]
-pub fn describe(host: &bindgate_core::model::Host) -> io::Result<()> {
-    let set = |name: &str, value: String| std::fs::write(format!("/proc/sys/net/{name}"), value);
-    let s = &host.sysctl;
-    let (lo, hi) = s.local_port_range;
-    set("ipv4/ip_local_port_range", format!("{lo} {hi}"))?;
-    set(
-        "ipv4/ip_unprivileged_port_start",
-        s.unprivileged_start.to_string(),
-    )?;
-    let away = |dev: &u32| *dev != 1;
-    let four: Vec<_> = host.v4.as_slice().iter().filter(|a| away(&a.dev)).collect();
-    let six: Vec<_> = host.v6.as_slice().iter().filter(|a| away(&a.dev)).collect();
-    if four.is_empty() && six.is_empty() {
-        return Ok(());
+/// A network namespace, to be entered again.
+#[derive(Debug)]
+pub struct Namespace(File);
+
+impl Namespace {
+    /// The one that this thread is in.
+    pub fn here() -> io::Result<Namespace> {
+        File::open("/proc/thread-self/ns/net").map(Namespace)
     }
-    add_bridge("eth0")?;
-    for name in ["all", "eth0"] {
-        set(&format!("ipv6/conf/{name}/accept_dad"), "0".into())?;
+
+    /// A new one, where this thread is from now on, with `lo` up or never up.
+    pub fn new(lo: bool) -> io::Result<Namespace> {
+        // SAFETY: no memory is passed.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if lo {
+            device_up("lo")?;
+        }
+        Namespace::here()
     }
-    for (i, a) in four.iter().enumerate() {
-        let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
-        let name = if i == 0 {
-            "eth0".into()
-        } else {
-            format!("eth0:{i}")
-        };
-        device_addr(&name, a.addr.to_be_bytes(), mask.to_be_bytes())?;
+
+    /// Takes this thread there.
+    pub fn enter(&self) -> io::Result<()> {
+        // SAFETY: no memory is passed.
+        let ret = unsafe { libc::setns(self.0.as_raw_fd(), libc::CLONE_NEWNET) };
+        if ret < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
-    device_up("eth0")?;
-    let index = device_index("eth0")?;
-    for a in &six {
-        device_addr6(index, a.addr)?;
+}
+
+/// Gives the network namespace that this thread is in what a line of a script
+/// says; `host` is what it is afterwards.
+pub fn change(change: &Change, host: &Host) -> io::Result<()> {
+    let set = |name: &str, value: &str| {
+        std::fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)
+    };
+    match &change.what {
+        Setting::Sysctl(name, value) => set(name, value),
+        Setting::Lo(true) => device_up("lo"),
+        Setting::Lo(false) => device_down("lo"),
+        Setting::Device(name, addresses) => add_addresses(name, addresses, host),
+        Setting::Host(settings) => settings.iter().try_for_each(|setting| match setting {
+            HostSetting::Addresses(list) => {
+                let first = host.devices.as_slice().iter().find(|d| !d.loopback);
+                add_addresses(first.map_or("eth0", |d| d.name()), list, host)
+            }
+            HostSetting::UnprivilegedStart(n) => {
+                set("net.ipv4.ip_unprivileged_port_start", &n.to_string())
+            }
+            HostSetting::AutomaticPorts(lo, hi) => {
+                set("net.ipv4.ip_local_port_range", &format!("{lo} {hi}"))
+            }
+            HostSetting::Cid(_) | HostSetting::Personality(_) | HostSetting::Privileged(_) => {
+                Ok(())
+            }
+        }),
+        Setting::File(_) => Err(io::Error::other(
+            "with --kernel the file system is the machine's own",
+        )),
+        Setting::Kernel(_) | Setting::LoNeverUp | Setting::Declared => Ok(()),
     }
-    while std::fs::read_to_string("/proc/thread-self/net/if_inet6")?
+}
+
+/// Adds addresses to a device, which is a bridge and is made if need be.
+fn add_addresses(name: &str, addresses: &[(IpAddr, u8)], host: &Host) -> io::Result<()> {
+    if device_index(name).is_err() {
+        add_bridge(name)?;
+        for of in ["all", name] {
+            let path = format!("/proc/sys/net/ipv6/conf/{of}/accept_dad");
+            // A kernel without IPv6 has none.
+            let _ = std::fs::write(path, "0");
+        }
+        device_up(name)?;
+    }
+    let index = device_index(name)?;
+    if host.device_named(name.as_bytes()) != Some(index) {
+        let here = format!("device {name} has the index {index} here, not the script's");
+        return Err(io::Error::other(here));
+    }
+    for (ip, prefix) in addresses {
+        match ip {
+            IpAddr::V4(ip) => {
+                let of_device = |a: &&V4| a.dev == index;
+                let there = host.v4.as_slice().iter().filter(of_device);
+                let place = there.take_while(|a| a.addr != ip.to_bits()).count();
+                let label = match place {
+                    0 => name.to_owned(),
+                    n => format!("{name}:{n}"),
+                };
+                let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
+                device_addr(&label, ip.octets(), mask.to_be_bytes())?;
+                if *prefix >= 31 {
+                    // inet_set_ifa gave it that of its class.
+                    set_ipv4(&label, [0; 4], libc::SIOCSIFBRDADDR)?;
+                }
+            }
+            IpAddr::V6(ip) => device_addr6(index, ip.octets(), *prefix)?,
+        }
+    }
+    // Until duplicate address detection has ended everywhere.
+    while std::fs::read_to_string("/proc/thread-self/net/if_inet6")
+        .unwrap_or_default()
         .lines()
         .any(|l| {
             l.split_whitespace()
@@ -188,8 +270,7 @@ pub fn describe(host: &bindgate_core::model::Host) -> io::Result<()> {
 /// transport to a hypervisor answers with `VMADDR_CID_ANY`, or with
 /// `VMADDR_CID_LOCAL` where vsock_loopback is loaded.
 fn vsock_cid() -> Option<u32> {
-    use std::os::fd::AsRawFd;
-    let file = std::fs::File::open("/dev/vsock").ok()?;
+    let file = File::open("/dev/vsock").ok()?;
     let mut cid = 0u32;
     // SAFETY: IOCTL_VM_SOCKETS_GET_LOCAL_CID writes a u32.
     let ret = unsafe { libc::ioctl(file.as_raw_fd(), 0x7b9, &raw mut cid) };
@@ -210,7 +291,6 @@ pub fn vsock_host() -> bindgate_core::model::host::VsockHost {
 
 /// Keeps this process, and those that it makes, on the processor where it is:
 /// they take turns, and a turn costs more between processors.
-#[allow(dead_code)]
 pub fn stay_on_one_processor() {
     // SAFETY: no memory is passed.
     let cpu = unsafe { libc::sched_getcpu() };
@@ -226,14 +306,13 @@ pub fn stay_on_one_processor() {
 
 /// The automatic vsock port that a bind gets now: the counter, which the whole
 /// kernel shares, is one further.
-#[allow(dead_code)]
 pub fn vsock_probe() -> Option<u32> {
     vsock_bound(libc::VMADDR_CID_ANY)
 }
 
 /// The automatic port at an address, where it can be bound.
 fn vsock_bound(cid: u32) -> Option<u32> {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::os::fd::{FromRawFd, OwnedFd};
     let ty = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
     // SAFETY: no memory is passed.
     let fd = unsafe { libc::socket(libc::AF_VSOCK, ty, 0) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, VMADDR_ANY};
 use bindgate_core::model::host::AddrType;
-use bindgate_core::model::script::{Call, Line, Outcome, Script};
+use bindgate_core::model::script::{Call, Line, Outcome, Script, Setting};
 use bindgate_core::model::{Host, No, Step};
 
 use crate::draw::Plan;
@@ -107,7 +107,10 @@ impl Cover {
     pub fn plan(&mut self, plan: &Plan) {
         self.sequences += 1;
         self.add("themes", format!("{:?}", plan.theme));
-        for (name, value) in &plan.script.sysctls {
+        for change in &plan.script.changes {
+            let Setting::Sysctl(name, value) = &change.what else {
+                continue;
+            };
             let value = match name.as_str() {
                 "net.ipv4.ip_local_port_range" => "other ranges",
                 "net.ipv4.ip_local_reserved_ports" => "set",
@@ -168,6 +171,7 @@ impl Cover {
                 }
                 "bind"
             }
+            Call::Get(_) | Call::GetSockName | Call::GetPeerName => "get",
             Call::Listen => "listen",
             Call::Connect { bytes } => {
                 self.add("addresses of connect", class(&script.host, bytes));

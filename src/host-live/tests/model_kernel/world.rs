@@ -4,6 +4,7 @@ use std::io;
 use std::sync::OnceLock;
 
 use bindgate_core::model::host::{Route, V4, V6, VsockHost};
+use bindgate_core::model::script::Change;
 use bindgate_core::model::{Generation, Host};
 
 use crate::diag::Diag;
@@ -71,8 +72,8 @@ impl World {
         sysctl("net.ipv6.conf.br0.addr_gen_mode", "1")?;
         kernel::device_addr("br0", [10, 1, 1, 1], [255, 255, 255, 0])?;
         kernel::device_up_without_arp("br0")?;
-        kernel::device_addr6(bridge, BRIDGE6)?;
-        kernel::device_addr6(bridge, LINK6)?;
+        kernel::device_addr6(bridge, BRIDGE6, 64)?;
+        kernel::device_addr6(bridge, LINK6, 64)?;
         // A port in TIME_WAIT is not used again for connections, not after a
         // second either.
         sysctl("net.ipv4.tcp_tw_reuse", "0")?;
@@ -250,12 +251,12 @@ impl Sysctls {
     };
 
     /// As a script writes them, those that differ from the default.
-    pub fn lines(&self) -> Vec<(String, String)> {
+    pub fn lines(&self) -> Vec<Change> {
         let d = Sysctls::DEFAULT;
         let mut lines = Vec::new();
         let mut say = |differs: bool, name: &str, value: String| {
             if differs {
-                lines.push((name.to_owned(), value));
+                lines.push(Change::sysctl(name, &value));
             }
         };
         say(

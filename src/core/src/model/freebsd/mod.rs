@@ -9,6 +9,7 @@ mod by_class_tests;
 mod class;
 mod close;
 mod connect;
+mod get;
 mod jail;
 mod pcb;
 pub mod quirks;
@@ -150,7 +151,8 @@ impl Net<'_> {
     /// `kern_bindat`, in 9.1 `kern_bind`: capability mode, descriptor; the MAC
     /// framework's check stands here, and so does the policy.
     fn kern_bindat(&mut self, fd: Fd, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
-        if self.host.capability_mode && quirks::capability_mode_refuses(self.host.generation) {
+        let in_capability_mode = self.host.capability_mode || cred.capability_mode;
+        if in_capability_mode && quirks::capability_mode_refuses(self.host.generation) {
             return cx.fail(Step::BsdCapabilityMode, Errno::ECAPMODE);
         }
         let id = match fd {

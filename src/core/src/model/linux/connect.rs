@@ -76,6 +76,9 @@ impl Net<'_> {
         if is_multicast(&dst) {
             return cx.fail(Step::ConnectMany, Errno::ENETUNREACH);
         }
+        if self.host.lo_is_down {
+            return Ok(None);
+        }
         if needs_scope(&dst) {
             self.take_scope(id, addr, cx)?;
         }

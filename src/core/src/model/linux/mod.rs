@@ -9,6 +9,7 @@ mod by_class_tests;
 mod close;
 mod connect;
 mod dgram_connect;
+mod get;
 mod hash_connect;
 mod inet;
 mod listen;

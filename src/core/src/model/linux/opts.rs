@@ -57,7 +57,10 @@ impl Net<'_> {
         if self.is_mptcp_busy(id) {
             let of_socket = matches!(
                 opt,
-                Opt::ReuseAddr(_) | Opt::ReusePort(_) | Opt::BindToIfIndex(_) | Opt::BindToNoDevice
+                Opt::ReuseAddr(_)
+                    | Opt::ReusePort(_)
+                    | Opt::BindToIfIndex(_)
+                    | Opt::BindToDevice(_)
             );
             // mptcp_setsockopt_sol_ip_set: the right to it comes first. What
             // is not the socket level's goes straight to a fallback's subflow.
@@ -68,6 +71,15 @@ impl Net<'_> {
             }
         }
         let restricted = quirks::pass_is_restricted(generation);
+        // sock_setbindtodevice: the device is found before anything else.
+        let opt = match opt {
+            Opt::BindToDevice(name) if name.as_str().is_empty() => Opt::BindToIfIndex(0),
+            Opt::BindToDevice(name) => match self.host.device_named(name.as_str().as_bytes()) {
+                Some(index) => Opt::BindToIfIndex(index.cast_signed()),
+                None => return cx.fail(Step::OptDeviceName, Errno::ENODEV),
+            },
+            opt => opt,
+        };
         match opt {
             Opt::ReuseAddr(on) => self.edit(id, |s| s.reuse = u8::from(on)),
             Opt::ReusePort(_) if !quirks::has_reuseport(generation) => {
@@ -86,7 +98,6 @@ impl Net<'_> {
                 }
                 self.edit(id, |s| s.set_v6only(on));
             }
-            Opt::BindToNoDevice => return cx.fail(Step::OptDeviceName, Errno::ENODEV),
             Opt::BindToIfIndex(index) => {
                 if s.dev != 0 && !cred.net_raw {
                     return cx.fail(Step::OptDevicePerm, Errno::EPERM);

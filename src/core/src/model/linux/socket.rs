@@ -53,7 +53,8 @@ impl Net<'_> {
         if kind.domain == af::INET6 {
             sock.set_v6only(self.host.sysctl.bindv6only || table == Table::Ping);
         }
-        if table == Table::Ping || kind.ty == ty::RAW {
+        let inet = matches!(kind.domain, af::INET | af::INET6);
+        if table == Table::Ping || (inet && kind.ty == ty::RAW) {
             sock.reuse = 1;
         }
         match self.alloc(sock) {

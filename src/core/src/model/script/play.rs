@@ -1,15 +1,14 @@
 //! A script on the model.
 
-use alloc::vec;
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Call, Line, Script};
-use crate::addr::{Addr, UnixName, af};
+use super::files::Files;
+use super::{Call, Line, Script, Setting, Value};
+use crate::addr::{Addr, UnixName, VMADDR_ANY, af};
 use crate::model::linux::PathState;
-use crate::model::{Answer, Errno, Fd, No, OwnedNet, Pick, Pointer, SockId, Step, Trail};
-
-/// As much as FreeBSD reads of an address; Linux reads less.
-const MEMORY: usize = 255;
+use crate::model::{Answer, Errno, Fd, Net, No, OwnedNet, Pick, Pointer, SockId, Step, Trail};
 
 /// What a call gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +19,8 @@ pub struct Outcome {
     pub name: Option<Addr>,
     /// The name of a Unix socket's peer, if it has one.
     pub peer: Option<UnixName>,
+    /// What getsockopt() gave.
+    pub value: Option<Value>,
     /// The checks passed.
     pub trail: Trail,
     /// The variable of the socket that was in the way.
@@ -43,6 +44,14 @@ impl Outcome {
 pub struct Player {
     /// The network.
     pub net: OwnedNet,
+    /// Those of the other network namespaces.
+    others: Vec<OwnedNet>,
+    /// In which of them the variables' sockets are; 0 for the first.
+    homes: Vec<u32>,
+    /// The one that the call at hand is made in.
+    home: u32,
+    /// How many sockets a network has room for.
+    sockets: u32,
     /// The process ids, for netlink; 1 where there is none.
     pub pids: Vec<u32>,
     /// The initial user namespace grants root nothing.
@@ -52,11 +61,14 @@ pub struct Player {
     pub path: Option<PathState>,
     /// The listener that the next connect has come to, if somebody has seen it.
     pub chosen: Option<SockId>,
-    /// What was bound to, and by which user.
-    paths: Vec<(Vec<u8>, u32)>,
+    files: Files,
+    /// How many changes of the script have been made.
+    applied: usize,
     vars: Vec<Option<SockId>>,
+    /// The first variables that hold the sockets, by network and socket.
+    holders: BTreeMap<(u32, SockId), usize>,
     /// Variables that hold a descriptor of something else than a socket.
-    files: Vec<bool>,
+    is_file: Vec<bool>,
     /// The model lost track in this call.
     lost: bool,
 }
@@ -65,17 +77,25 @@ impl Player {
     /// An empty network on the script's host.
     #[must_use]
     pub fn new(script: &Script, sockets: usize) -> Player {
-        Player {
+        let mut player = Player {
             net: OwnedNet::new(script.host, sockets as u32),
+            others: Vec::new(),
+            homes: Vec::new(),
+            home: 0,
+            sockets: sockets as u32,
             pids: Vec::new(),
             in_user_namespace: false,
             path: None,
             chosen: None,
-            paths: Vec::new(),
-            vars: vec![None; script.vars.len()],
-            files: vec![false; script.vars.len()],
+            files: Files::default(),
+            applied: 0,
+            vars: Vec::new(),
+            holders: BTreeMap::new(),
+            is_file: Vec::new(),
             lost: false,
-        }
+        };
+        player.begin(script);
+        player
     }
 
     /// Another script on the same network, whose sockets are all closed.
@@ -84,24 +104,94 @@ impl Player {
             self.close(i);
         }
         self.vars.clear();
+        self.is_file.clear();
+        self.homes.clear();
+        self.holders.clear();
+        self.others.clear();
         self.files.clear();
-        self.paths.clear();
         // What lingers after its last descriptor.
         self.net.net().clear();
-        self.vars.resize(script.vars.len(), None);
-        self.files.resize(script.vars.len(), false);
         self.net.host = script.host;
+        self.begin(script);
+    }
+
+    fn begin(&mut self, script: &Script) {
+        self.vars.resize(script.vars.len(), None);
+        self.is_file.resize(script.vars.len(), false);
+        self.homes.resize(script.vars.len(), 0);
+        for (_, host) in &script.spaces {
+            self.others.push(OwnedNet::new(*host, self.sockets));
+        }
+        // What stands before the first call is in the hosts.
+        let first = script.lines.first();
+        self.applied = first.map_or(script.changes.len(), |line| line.after);
+        for change in script.changes.iter().take(self.applied) {
+            if let Setting::File(line) = &change.what {
+                self.files.apply(line);
+            }
+        }
+    }
+
+    /// Makes the changes that stand before a line.
+    fn apply(&mut self, script: &Script, line: &Line) {
+        while self.applied < line.after {
+            let Some(change) = script.changes.get(self.applied) else {
+                return;
+            };
+            self.applied += 1;
+            if let Setting::File(line) = &change.what {
+                self.files.apply(line);
+            }
+            let net = match change.space.checked_sub(1) {
+                None => Some(&mut self.net),
+                Some(other) => self.others.get_mut(other),
+            };
+            // Whoever read the script has seen that it can be made.
+            let _ = net.map(|net| change.apply(&mut net.host));
+        }
     }
 
     /// Closes whatever the variable holds. False if the model does not know
     /// what becomes of it.
     pub fn close(&mut self, var: usize) -> bool {
-        if let Some(file) = self.files.get_mut(var) {
+        let Some(id) = self.let_go(var) else {
+            return true;
+        };
+        let home = self.home_of(var);
+        let closed = net_in(&mut self.net, &mut self.others, home).close(id);
+        !matches!(closed.result, Err(No::Unknown(_)))
+    }
+
+    /// The variable holds nothing from now on. Gives the socket that it held.
+    fn let_go(&mut self, var: usize) -> Option<SockId> {
+        if let Some(file) = self.is_file.get_mut(var) {
             *file = false;
         }
-        match self.vars.get_mut(var).and_then(Option::take) {
-            Some(id) => !matches!(self.net.net().close(id).result, Err(No::Unknown(_))),
-            None => true,
+        let id = self.vars.get_mut(var).and_then(Option::take)?;
+        let home = self.home_of(var);
+        if self.holders.get(&(home, id)) == Some(&var) {
+            self.holders.remove(&(home, id));
+            let net = net_in(&mut self.net, &mut self.others, home);
+            if net.get(id).refs > 1 {
+                // Another descriptor of it: the first variable that has one.
+                let mut vars = self.vars.iter().zip(&self.homes);
+                let other = vars.position(|(v, of)| *v == Some(id) && *of == home);
+                other.map(|other| self.holders.insert((home, id), other));
+            }
+        }
+        Some(id)
+    }
+
+    /// The variable holds this from now on.
+    fn take(&mut self, var: usize, id: Option<SockId>) {
+        let (Some(v), Some(home)) = (self.vars.get_mut(var), self.homes.get_mut(var)) else {
+            return;
+        };
+        *v = id;
+        *home = self.home;
+        if let Some(id) = id {
+            let first = self.holders.entry((self.home, id)).or_insert(var);
+            *first = var.min(*first);
         }
     }
 
@@ -117,22 +207,57 @@ impl Player {
         self.vars.get(var).copied().flatten()
     }
 
+    /// The port of a variable's socket, if it has one.
+    fn port(&mut self, var: usize) -> Option<u32> {
+        let id = self.id(var)?;
+        let home = self.home_of(var);
+        let net = net_in(&mut self.net, &mut self.others, home);
+        let port = match net.getsockname(id) {
+            Addr::Inet { port, .. } | Addr::Inet6 { port, .. } => port.into(),
+            Addr::Vsock { port, .. } if port != VMADDR_ANY => port,
+            Addr::Netlink { pid, .. } => pid,
+            _ => 0,
+        };
+        (port != 0).then_some(port)
+    }
+
     fn done<T>(&self, answer: Answer<T>) -> Outcome {
         Outcome {
             result: answer.result.map(|_| ()),
             name: None,
             peer: None,
+            value: None,
             trail: answer.trail,
             holder: answer
                 .holder
-                .and_then(|h| self.vars.iter().position(|v| *v == Some(h))),
+                .and_then(|h| self.holders.get(&(self.home, h)).copied()),
         }
     }
 
-    /// Makes the call of a line.
+    fn home_of(&self, var: usize) -> u32 {
+        self.homes.get(var).copied().unwrap_or(0)
+    }
+
+    /// Which network's sockets a call is about.
+    fn find_home(&self, line: &Line, space: usize) -> u32 {
+        match line.call {
+            // AF_VSOCK's ports are the machine's.
+            Call::Socket { domain, .. } if domain == i32::from(af::VSOCK) => 0,
+            Call::Socket { .. } => space as u32,
+            Call::Accept { from } => self.home_of(from),
+            Call::Dup { of } => self.home_of(of),
+            _ => self.home_of(line.var),
+        }
+    }
+
+    /// Makes the call of a line, after the changes that stand before it.
     pub fn play(&mut self, script: &Script, line: &Line, pick: Pick) -> Outcome {
+        self.apply(script, line);
         self.lost = false;
-        let mut outcome = self.call(script, line, pick);
+        let mut outcome = match self.resolved(line) {
+            Some(line) => self.call(script, &line, pick),
+            None => unknown(Step::NoPortOf),
+        };
         if self.lost {
             // What the variable held before.
             outcome.result = Err(No::Unknown(Step::ConnectNotModelled));
@@ -141,20 +266,27 @@ impl Player {
         outcome
     }
 
+    /// The line with the port that its address takes from a variable; `None` if
+    /// that has none.
+    fn resolved<'l>(&mut self, line: &'l Line) -> Option<Cow<'l, Line>> {
+        match line.port_of {
+            None => Some(Cow::Borrowed(line)),
+            Some(var) => Some(Cow::Owned(line.with_port(self.port(var)?))),
+        }
+    }
+
     /// The variable is about to hold something else.
     fn replace(&mut self, var: usize) {
         self.lost |= !self.close(var);
     }
 
     fn call(&mut self, script: &Script, line: &Line, pick: Pick) -> Outcome {
-        let mut cred = script
-            .processes
-            .get(line.process)
-            .map_or(crate::model::Cred::ROOT, super::Process::cred);
+        let process = script.processes.get(line.process);
+        let mut cred = process.map_or(crate::model::Cred::ROOT, super::Process::cred);
         cred.tgid = self.pids.get(line.process).copied().unwrap_or(1);
         cred.init_net_bind_service &= !self.in_user_namespace;
         let id = self.id(line.var);
-        let is_file = |var: usize| self.files.get(var) == Some(&true);
+        let is_file = |var: usize| self.is_file.get(var) == Some(&true);
         let fd = match id {
             Some(id) => Fd::Socket(id),
             None if is_file(line.var) => Fd::NotSocket,
@@ -170,19 +302,18 @@ impl Player {
                 | Call::Dup { .. }
                 | Call::Accept { .. }
         );
-        let fails = |errno, step| Outcome {
-            result: Err(No::Errno(errno)),
-            name: None,
-            peer: None,
-            trail: Trail::one(step),
-            holder: None,
-        };
         let done = Outcome {
             result: Ok(()),
             name: None,
             peer: None,
+            value: None,
             trail: Trail::new(),
             holder: None,
+        };
+        let fails = |errno, step| Outcome {
+            result: Err(No::Errno(errno)),
+            trail: Trail::one(step),
+            ..done
         };
         let bad = fails(Errno::EBADF, Step::SysBindBadFd);
         let not_socket = fails(Errno::ENOTSOCK, Step::SysBindNotSocket);
@@ -200,7 +331,9 @@ impl Player {
             }
             _ => {}
         }
-        let mut net = self.net.net();
+        let home = self.find_home(line, process.map_or(0, |p| p.space));
+        self.home = home;
+        let mut net = net_in(&mut self.net, &mut self.others, home);
         let outcome = match &line.call {
             Call::Socket {
                 domain,
@@ -209,14 +342,12 @@ impl Player {
             } => {
                 let answer = net.socket(*domain, *ty, *protocol, &cred);
                 self.replace(line.var);
-                if let Some(v) = self.vars.get_mut(line.var) {
-                    *v = answer.result.ok();
-                }
+                self.take(line.var, answer.result.ok());
                 self.done(answer)
             }
             Call::File => {
                 self.replace(line.var);
-                if let Some(file) = self.files.get_mut(line.var) {
+                if let Some(file) = self.is_file.get_mut(line.var) {
                     *file = true;
                 }
                 done
@@ -233,6 +364,21 @@ impl Player {
                 let answer = net.setsockopt(known, *opt, &cred);
                 self.done(answer)
             }
+            Call::Get(option) => {
+                let answer = net.getsockopt(known, *option);
+                Outcome {
+                    value: answer.result.ok().map(|value| Value(*option, value)),
+                    ..self.done(answer)
+                }
+            }
+            Call::GetSockName => done,
+            Call::GetPeerName => {
+                let answer = net.getpeername(known);
+                return Outcome {
+                    name: answer.result.ok(),
+                    ..self.done(answer)
+                };
+            }
             Call::Bind { bytes, len } => {
                 // What a caller would have there: zeroes behind the address.
                 let mut memory = [0u8; MEMORY];
@@ -244,17 +390,13 @@ impl Player {
                     len: len.unwrap_or(bytes.len() as i32),
                 };
                 let path = path_of(bytes);
-                let known = path.is_some_and(|path| self.paths.iter().any(|(p, _)| p == path));
-                net.path = self.path.unwrap_or(if known {
-                    PathState::Exists
-                } else {
-                    PathState::Free
-                });
+                let to_bind = |path| self.files.to_bind(path, cred.uid);
+                net.path = self.path.or(path.map(to_bind)).unwrap_or(PathState::Free);
                 let answer = net.bind(fd, addr, &cred, pick);
                 if let Some(path) = path
                     && answer.trail.last() == Some(Step::UnixBound)
                 {
-                    self.paths.push((path.to_vec(), cred.uid));
+                    self.files.bound(path, cred.uid, home);
                 }
                 self.done(answer)
             }
@@ -263,18 +405,9 @@ impl Player {
                 self.done(answer)
             }
             Call::Connect { bytes } => {
-                let owner = path_of(bytes).and_then(|path| {
-                    let known = self.paths.iter().find(|(p, _)| p == path);
-                    known.map(|(_, owner)| *owner)
-                });
-                net.path = self.path.unwrap_or(match owner {
-                    None => PathState::Free,
-                    // Mode 0755, as most umasks make it.
-                    Some(owner) if cred.uid != 0 && cred.uid != owner => {
-                        PathState::Refused(Errno::EACCES)
-                    }
-                    Some(_) => PathState::Exists,
-                });
+                let to_connect = |path| self.files.to_connect(path, cred.uid, home);
+                let path = path_of(bytes).map(to_connect);
+                net.path = self.path.or(path).unwrap_or(PathState::Free);
                 net.chosen = self.chosen;
                 let answer = net.connect(known, bytes, &cred, pick);
                 self.done(answer)
@@ -283,9 +416,7 @@ impl Player {
                 let from = self.vars.get(*from).copied().flatten();
                 let answer = net.accept(from.unwrap_or(SockId(u32::MAX)), &cred);
                 self.replace(line.var);
-                if let Some(v) = self.vars.get_mut(line.var) {
-                    *v = answer.result.ok();
-                }
+                self.take(line.var, answer.result.ok());
                 self.done(answer)
             }
             Call::Shutdown(how) => {
@@ -294,35 +425,52 @@ impl Player {
             }
             Call::Dup { of } => {
                 let from = self.vars.get(*of).copied().flatten();
-                let file = self.files.get(*of) == Some(&true);
+                let file = self.is_file.get(*of) == Some(&true);
                 if let Some(from) = from {
                     net.dup(from);
                 }
                 self.replace(line.var);
-                if let Some(v) = self.vars.get_mut(line.var) {
-                    *v = from;
-                }
-                if let Some(f) = self.files.get_mut(line.var) {
+                self.take(line.var, from);
+                if let Some(f) = self.is_file.get_mut(line.var) {
                     *f = file;
                 }
                 if from.is_none() && !file { bad } else { done }
             }
             Call::Close => {
-                let answer = net.close(known);
-                if let Some(v) = self.vars.get_mut(line.var) {
-                    *v = None;
-                }
+                self.let_go(line.var);
+                let answer = net_in(&mut self.net, &mut self.others, home).close(known);
                 self.done(answer)
             }
         };
-        let net = self.net.net();
-        let id = self.vars.get(line.var).copied().flatten();
+        let id = self.id(line.var);
+        let net = net_in(&mut self.net, &mut self.others, home);
         Outcome {
             name: id.map(|id| net.getsockname(id)),
             peer: id.and_then(|id| net.unix_peer_name(id)),
             ..outcome
         }
     }
+}
+
+/// The model does not know, for this reason.
+fn unknown(why: Step) -> Outcome {
+    Outcome {
+        result: Err(No::Unknown(why)),
+        name: None,
+        peer: None,
+        value: None,
+        trail: Trail::one(why),
+        holder: None,
+    }
+}
+
+/// As much as FreeBSD reads of an address; Linux reads less.
+const MEMORY: usize = 255;
+
+/// Another network than the first; 0 is that one.
+fn net_in<'a>(first: &'a mut OwnedNet, others: &'a mut [OwnedNet], home: u32) -> Net<'a> {
+    let other = home.checked_sub(1).and_then(|j| others.get_mut(j as usize));
+    other.unwrap_or(first).net()
 }
 
 /// The path in the bytes of an address, if it holds one.

@@ -1,11 +1,12 @@
 //! Scripts as text.
 
-use core::fmt::{self, Write as _};
-use core::net::{Ipv4Addr, Ipv6Addr};
-
-use super::{Call, Caps, Expect, Line, Script};
+use super::parse::address;
+use super::{Call, Caps, Expect, Line, Process, Script};
 use crate::addr::RawAddr;
-use crate::model::{Errno, Opt};
+use crate::model::{Errno, GetOpt, Opt};
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use core::fmt::{self, Write as _};
 
 /// Socket types by the names that scripts use.
 pub(super) const KINDS: [(&str, (i32, i32, i32)); 20] = [
@@ -41,11 +42,13 @@ struct Bytes<'a>(&'a [u8]);
 
 impl fmt::Display for Bytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The readable form, if nothing is lost by it.
-        if let Some(addr) = RawAddr::new(self.0).and_then(|raw| raw.read())
-            && addr.write().bytes() == self.0
-        {
-            return write!(f, "{addr}");
+        // The readable form, if it can be read and nothing is lost by it.
+        if let Some(addr) = RawAddr::new(self.0).and_then(|raw| raw.read()) {
+            let text = addr.to_string();
+            let is_word = !text.contains(char::is_whitespace);
+            if is_word && address(&text).as_deref() == Ok(self.0) {
+                return f.write_str(&text);
+            }
         }
         f.write_str("hex:")?;
         self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
@@ -84,7 +87,7 @@ impl fmt::Display for Opt {
             Opt::ReusePortLb(b) => write!(f, "SO_REUSEPORT_LB {}", on(b)),
             Opt::V6Only(b) => write!(f, "IPV6_V6ONLY {}", on(b)),
             Opt::BindToIfIndex(i) => write!(f, "SO_BINDTOIFINDEX {i}"),
-            Opt::BindToNoDevice => write!(f, "SO_BINDTODEVICE no-such-device"),
+            Opt::BindToDevice(name) => write!(f, "SO_BINDTODEVICE {}", name.as_str()),
             Opt::FreeBind(b) => write!(f, "IP_FREEBIND {}", on(b)),
             Opt::Transparent(b) => write!(f, "IP_TRANSPARENT {}", on(b)),
             Opt::NoPort(b) => write!(f, "IP_BIND_ADDRESS_NO_PORT {}", on(b)),
@@ -103,21 +106,52 @@ impl fmt::Display for Opt {
     }
 }
 
+/// What an option holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Value(pub GetOpt, pub u32);
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Value(option, value) = *self;
+        match option {
+            GetOpt::PortRange => write!(f, "{}-{}", value & 0xffff, value >> 16),
+            _ => write!(f, "{value}"),
+        }
+    }
+}
+
 impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Expect::Ok => f.write_str("ok"),
             Expect::Name(name) => f.write_str(name),
+            Expect::Value(option, value) => Value(*option, *value).fmt(f),
             Expect::Fails(e) => f.write_str(Errno::name(*e)),
         }
     }
 }
 
 impl Script {
+    /// The address of a call as a script writes it.
+    fn addressed(&self, line: &Line, bytes: &[u8]) -> String {
+        let text = Bytes(bytes).to_string();
+        let Some(var) = line.port_of.and_then(|var| self.vars.get(var)) else {
+            return text;
+        };
+        match text.strip_prefix("netlink:0:") {
+            Some(groups) => format!("netlink:${var}:{groups}"),
+            // The port is the last part.
+            None => {
+                let front = text.rsplit_once(':').map_or("", |(front, _)| front);
+                format!("{front}:${var}")
+            }
+        }
+    }
+
     /// A line as text, without its expectation.
     #[must_use]
-    pub fn line_text(&self, line: &Line) -> alloc::string::String {
-        let mut text = alloc::string::String::new();
+    pub fn line_text(&self, line: &Line) -> String {
+        let mut text = String::new();
         let name = |var: usize| self.vars.get(var).map_or("?", |v| v);
         let process = self.processes.get(line.process).map_or("?", |p| &p.name);
         let v = name(line.var);
@@ -132,17 +166,22 @@ impl Script {
                 None => write!(text, "{v} = socket {domain} {ty} {protocol}"),
             },
             Call::File => write!(text, "{v} = file"),
+            Call::Get(option) => write!(text, "getsockopt {v} {}", option.name()),
+            Call::GetSockName => write!(text, "getsockname {v}"),
+            Call::GetPeerName => write!(text, "getpeername {v}"),
             Call::BindNowhere { len } => write!(text, "bind {v} nowhere len {len}"),
             Call::Set(opt) => write!(text, "set {v} {opt}"),
             Call::Bind { bytes, len } => {
-                let _ = write!(text, "bind {v} {}", Bytes(bytes));
+                let _ = write!(text, "bind {v} {}", self.addressed(line, bytes));
                 match len {
                     Some(len) => write!(text, " len {len}"),
                     None => Ok(()),
                 }
             }
             Call::Listen => write!(text, "listen {v}"),
-            Call::Connect { bytes } => write!(text, "connect {v} {}", Bytes(bytes)),
+            Call::Connect { bytes } => {
+                write!(text, "connect {v} {}", self.addressed(line, bytes))
+            }
             Call::Accept { from } => write!(text, "{v} = accept {}", name(*from)),
             Call::Shutdown(how) => {
                 let how = ["read", "write", "both"]
@@ -157,41 +196,49 @@ impl Script {
     }
 }
 
+impl Process {
+    /// The line that describes it.
+    fn write(&self, script: &Script, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} uid {}", self.name, self.uid)?;
+        if self.caps != Caps::of_user(self.uid) {
+            write!(f, " with {}", Names(self.caps))?;
+        }
+        let place = self.jail.checked_sub(1);
+        let jail = place.and_then(|j| script.jails.get(j as usize));
+        if let Some(jail) = jail {
+            write!(f, " jail {jail}")?;
+        }
+        f.write_char('\n')
+    }
+}
+
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value) in &self.sysctls {
-            writeln!(f, "sysctl {name} = {value}")?;
+        // Those that no line describes: all, if nobody has read the script.
+        let described = self.changes.iter().filter(|c| c.describes_process());
+        let others = self.processes.len() - described.count().min(self.processes.len());
+        for p in self.processes.iter().take(others) {
+            if *p != Process::new("root", 0) {
+                p.write(self, f)?;
+            }
         }
-        for (name, jail) in self.jails.iter().zip(self.host.jails.as_slice()) {
-            write!(f, "jail {name}")?;
-            for addr in jail.v4.as_slice() {
-                write!(f, " {}", Ipv4Addr::from_bits(*addr))?;
-            }
-            for addr in jail.v6.as_slice() {
-                write!(f, " [{}]", Ipv6Addr::from(*addr))?;
-            }
-            f.write_char('\n')?;
-        }
-        for p in &self.processes {
-            write!(f, "process {} uid {}", p.name, p.uid)?;
-            if p.caps != Caps::of_user(p.uid) {
-                write!(f, " with {}", Names(p.caps))?;
-            }
-            let jail = p
-                .jail
-                .checked_sub(1)
-                .and_then(|j| self.jails.get(j as usize));
-            if let Some(jail) = jail {
-                write!(f, " jail {jail}")?;
-            }
-            f.write_char('\n')?;
-        }
+        let mut changes = self.changes.iter();
+        let mut shown = 0;
         for line in &self.lines {
+            while shown < line.after {
+                shown += 1;
+                if let Some(change) = changes.next() {
+                    writeln!(f, "{}", change.text)?;
+                }
+            }
             write!(f, "{}", self.line_text(line))?;
             if let Some(expect) = &line.expect {
                 write!(f, "    expect {expect}")?;
             }
             f.write_char('\n')?;
+        }
+        for change in changes {
+            writeln!(f, "{}", change.text)?;
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Calls that are drawn one by one.
 
 use bindgate_core::addr::{Addr, RawAddr};
-use bindgate_core::model::Opt;
 use bindgate_core::model::script::Call;
+use bindgate_core::model::{DeviceName, Opt};
 
 use super::unix::UNIX;
 use super::{Drawer, Theme};
@@ -264,7 +264,7 @@ impl Drawer<'_> {
                 let dev = self.world.bridge as i32;
                 Opt::BindToIfIndex(self.rng.of(&[0, 1, dev, dev, 77, -1]))
             }
-            80..81 => Opt::BindToNoDevice,
+            80..81 => Opt::BindToDevice(DeviceName::new("no-such-device")),
             81..84 => Opt::FreeBind(on),
             84..86 => Opt::Transparent(on),
             86..92 => Opt::NoPort(on),

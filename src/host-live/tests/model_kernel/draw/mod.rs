@@ -202,12 +202,11 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
     let lines = (0..calls).map(|i| d.line(i)).collect();
     let again = d.repeated(again);
     let script = Script {
-        host: world.host,
-        sysctls: sysctls.lines(),
-        jails: Vec::new(),
+        changes: sysctls.lines(),
         processes: cast,
         vars: (0..vars).map(|i| format!("s{i}")).collect(),
         lines,
+        ..Script::new(world.host)
     };
     Plan {
         theme,
@@ -264,13 +263,7 @@ impl Drawer<'_> {
         ) {
             self.owners[var] = process;
         }
-        Line {
-            process,
-            var,
-            call,
-            expect: None,
-            at: 0,
-        }
+        self.new_line(process, var, call)
     }
 
     /// How a sequence of this theme begins, and what of it is repeated.
@@ -299,16 +292,17 @@ impl Drawer<'_> {
         again
     }
 
+    fn new_line(&self, process: usize, var: usize, call: Call) -> Line {
+        Line {
+            after: self.sysctls.lines().len(),
+            ..Line::new(process, var, call)
+        }
+    }
+
     /// The lines of what is repeated: one process makes all of its calls.
     fn repeated(&mut self, calls: Vec<(usize, Call)>) -> Vec<Line> {
         let process = self.rng.below(self.processes);
-        let line = |(var, call)| Line {
-            process,
-            var,
-            call,
-            expect: None,
-            at: 0,
-        };
+        let line = |(var, call)| self.new_line(process, var, call);
         calls.into_iter().map(line).collect()
     }
 }

@@ -33,12 +33,9 @@ impl Scene<'_> {
             return None;
         }
         let script = &Script {
-            host: self.host,
-            sysctls: Vec::new(),
-            jails: Vec::new(),
             processes: vec![self.caller.clone()],
             vars: vec!["s".into(), "holder".into()],
-            lines: Vec::new(),
+            ..Script::new(self.host)
         };
         let others = self.machine.map(|machine| Others::of(machine, call));
         let others = others.unwrap_or_default();
@@ -46,13 +43,7 @@ impl Scene<'_> {
         let mut player = Player::new(script, others.count() + 2);
         let at = bytes.as_deref().and_then(Addr::read);
         let beside = self.beside(&mut player, call, &others, at.as_ref());
-        let line_of = |var, call| Line {
-            process: 0,
-            var,
-            call,
-            expect: None,
-            at: 0,
-        };
+        let line_of = |var, call| Line::new(0, var, call);
         let line = |call| line_of(0, call);
         let mut lines = Vec::new();
         let taken = at.as_ref().and_then(|at| others.unix(at, ty));
