@@ -214,3 +214,10 @@ pub fn has_vsock_seqpacket(g: Generation) -> bool {
 pub fn own_range_is_walked(g: Generation) -> bool {
     g.since(6, 8)
 }
+
+/// Do `ip_nonlocal_bind`, `IP_FREEBIND` and `IP_TRANSPARENT` count for raw sockets?
+/// Since 5.17 (8ff978b8b222, "ipv4/raw: support binding to nonlocal addresses").
+#[must_use]
+pub fn raw_binds_nonlocal(g: Generation) -> bool {
+    g.since(5, 17)
+}

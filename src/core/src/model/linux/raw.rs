@@ -1,6 +1,7 @@
 //! Raw and ping sockets: `raw_bind`, `rawv6_bind`, `ping_bind`.
 
 use super::inet::{array, is_multicast, needs_scope};
+use super::quirks;
 use crate::addr::af;
 use crate::model::host::AddrType;
 use crate::model::net::{Ctx, Net, SockId, Table, mapped, unmapped};
@@ -15,7 +16,11 @@ impl Net<'_> {
         }
         let ip = u32::from_be_bytes(array(addr, 4));
         let s = *self.get(id);
-        if !self.inet_addr_valid_or_nonlocal(&s, ip, cx) {
+        // mutants: generation: until 5.17
+        let foreign = ip != 0
+            && self.host.addr_type(ip) == AddrType::Unicast
+            && !quirks::raw_binds_nonlocal(self.host.generation);
+        if foreign || !self.inet_addr_valid_or_nonlocal(&s, ip, cx) {
             return cx.fail(Step::RawBindNotLocal, Errno::EADDRNOTAVAIL);
         }
         self.edit(id, |s| s.set_rcv(mapped(ip)));
