@@ -42,7 +42,8 @@ impl Net<'_> {
         let s = self.get(id);
         // mutants: generation: until 6.5
         let has_subflow = || {
-            quirks::mptcp_fallback_has_subflow(self.host.generation) && self.is_mptcp_fallback(id)
+            quirks::mptcp_has_subflow(self.host.generation)
+                && (s.state == State::SynSent || self.is_mptcp_fallback(id))
         };
         s.is_mptcp() && !matches!(s.state, State::Close | State::Listen) && !has_subflow()
     }

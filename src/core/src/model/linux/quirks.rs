@@ -184,12 +184,12 @@ pub fn mptcp_has_port_options(g: Generation) -> bool {
     g.since(6, 8)
 }
 
-/// Is an MPTCP socket that has fallen back to TCP still asked by its subflow,
-/// for bind() and the options of the socket level? So in 6.1, where
+/// Does the subflow of an MPTCP socket that has fallen back to TCP, or has no
+/// answer yet, decide bind() and the options of the socket level? So in 6.1, where
 /// `__mptcp_nmpc_socket` refuses only what MPTCP has been acknowledged for. In
 /// 6.12 `__mptcp_nmpc_sk` asks for the state; since 6.5, by the sources alone.
 #[must_use]
-pub fn mptcp_fallback_has_subflow(g: Generation) -> bool {
+pub fn mptcp_has_subflow(g: Generation) -> bool {
     !g.since(6, 5)
 }
 
