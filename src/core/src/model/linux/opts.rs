@@ -162,7 +162,9 @@ impl Net<'_> {
                     Table::Tcp => s.state != State::Close,
                     _ => s.hashed(),
                 };
-                if (hashed && !s.group()) || (!hashed && !s.reuseport()) {
+                // mutants: generation: until 6.1
+                let again = s.group() && quirks::group_outlives_reuseport(self.host.generation);
+                if (hashed && !s.group()) || (!hashed && !s.reuseport() && !again) {
                     return cx.fail(Step::OptUnknown, Errno::EINVAL);
                 }
                 self.edit(id, |s| s.set_group(true));

@@ -221,3 +221,11 @@ pub fn own_range_is_walked(g: Generation) -> bool {
 pub fn raw_binds_nonlocal(g: Generation) -> bool {
     g.since(5, 17)
 }
+
+/// Can a program be attached to an unbound socket whose `SO_REUSEPORT` is off
+/// again, if it was attached to once? `reuseport_attach_prog` in 5.10 asks whether
+/// there is a group; in 6.1 no more. The release between them is not known.
+#[must_use]
+pub fn group_outlives_reuseport(g: Generation) -> bool {
+    !g.since(6, 1)
+}
