@@ -6,7 +6,7 @@
 
 use bindgate_core::model::host::VsockHost;
 use bindgate_core::model::script::{Player, parse};
-use bindgate_core::model::{Errno, Generation, Host, Pick, Step};
+use bindgate_core::model::{Errno, Generation, Host, No, Pick, Step};
 
 const NONE: VsockHost = VsockHost {
     cid: Some(3),
@@ -69,7 +69,29 @@ const FACTS: &[Fact] = &[
     ("vsock_loopback carries it", LOOPBACK, 8, "s = socket vsock-seqpacket; connect s vsock:3:80; bind s vsock:any:5000", "EINVAL", Step::VsockBound),
     ("no transport at all", NOTHING, 8, "s = socket vsock; connect s vsock:2:80", "ENODEV", Step::VsockNoTransport),
     ("no transport at all", NOTHING, 8, "s = socket vsock; connect s vsock:2:80; bind s vsock:any:5000", "ok", Step::VsockBoundNow),
-    ("vsock_loopback only: the host is here", LOOPBACK_ONLY, 8, "s = socket vsock; connect s vsock:2:80", "unknown", Step::UnknownVsock),
+    ("vsock_loopback only: nobody listens on the host's CID either", LOOPBACK_ONLY, 8, "s = socket vsock; connect s vsock:2:80", "ECONNRESET", Step::VsockRefused),
+    ("loopback: connected", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000", "ok", Step::VsockConnected),
+    ("loopback: the host's CID is here", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:2:5000", "ok", Step::VsockConnected),
+    ("loopback: another CID", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:1:5000; listen l; s = socket vsock; connect s vsock:2:5000", "ECONNRESET", Step::VsockRefused),
+    ("loopback: bound, not listening", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; s = socket vsock; connect s vsock:1:5000", "ECONNRESET", Step::VsockRefused),
+    ("loopback: another type", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock-seqpacket; connect s vsock:1:5000", "ECONNRESET", Step::VsockConnectType),
+    ("loopback: to itself", LOOPBACK_ONLY, 8, "s = socket vsock; bind s vsock:any:5000; connect s vsock:1:5000", "EPROTO", Step::VsockConnectSelf),
+    ("loopback: again", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000; connect s vsock:1:5000", "EISCONN", Step::VsockConnectConnected),
+    ("loopback: AF_UNSPEC", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000; connect s hex:00000000000000000000000000000000", "EISCONN", Step::VsockConnectConnected),
+    ("loopback: after a refusal", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; s = socket vsock; connect s vsock:1:5000; listen l; connect s vsock:1:5000", "ok", Step::VsockConnected),
+    ("loopback: after a shutdown", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000; shutdown s read; connect s vsock:1:5000", "EINVAL", Step::VsockConnectOver),
+    ("loopback: a connected one cannot listen", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000; listen s", "EINVAL", Step::ListenState),
+    ("loopback: one that was shut down cannot listen", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000; shutdown s write; listen s", "EINVAL", Step::ListenState),
+    ("loopback: a child", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000; c = accept l; connect c vsock:1:5000", "EISCONN", Step::VsockConnectConnected),
+    ("loopback: a child has no port of its own", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000; c = accept l; close l; t = socket vsock; bind t vsock:any:5000", "ok", Step::VsockBoundNow),
+    ("loopback: the client keeps its port", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; bind s vsock:any:6000; connect s vsock:1:5000; close l; t = socket vsock; bind t vsock:any:6000", "EADDRINUSE", Step::VsockInUse),
+    ("loopback: and gives it back", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; bind s vsock:any:6000; connect s vsock:1:5000; close s; t = socket vsock; bind t vsock:any:6000", "ok", Step::VsockBoundNow),
+    ("loopback: over, but a connection", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; connect s vsock:1:5000; close l; shutdown s both", "ok", Step::ShutdownOk),
+    ("loopback: the same ends once more", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; bind s vsock:any:6000; connect s vsock:1:5000; c = accept l; shutdown c both; close s; t = socket vsock; bind t vsock:any:6000; connect t vsock:1:5000", "unknown", Step::UnknownVsockMet),
+    ("loopback: a third", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:5000; listen l; s = socket vsock; bind s vsock:any:6000; connect s vsock:1:5000; t = socket vsock; connect t vsock:1:6000", "unknown", Step::UnknownVsockMet),
+    ("loopback: the error of a connect", LOOPBACK_ONLY, 8, "s = socket vsock; connect s vsock:1:5000; listen s; c = accept s", "ECONNRESET", Step::VsockAcceptError),
+    ("loopback: a child that an error loses", LOOPBACK_ONLY, 8, "s = socket vsock; bind s vsock:any:5000; connect s vsock:1:80; listen s; t = socket vsock; connect t vsock:1:5000; c = accept s", "unknown", Step::UnknownVsockError),
+    ("loopback: not connected", LOOPBACK_ONLY, 8, "s = socket vsock; shutdown s both", "ENOTCONN", Step::ShutdownNotConnected),
     ("vsock_loopback only", LOOPBACK_ONLY, 8, "s = socket vsock; connect s vsock:4:80", "ENODEV", Step::VsockNoTransport),
     ("vhost_vsock only: it leads to guests", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s vsock:4:80", "unknown", Step::UnknownVsock),
     ("vhost_vsock only: not to a host", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s vsock:2:80", "ENODEV", Step::VsockNoTransport),
@@ -96,6 +118,26 @@ fn no_port_for_a_vsock_connect() {
     let last = script.lines.iter().map(play).last().expect("lines");
     assert_eq!(last.result, Err(Errno::EADDRNOTAVAIL.into()));
     assert_eq!(last.trail.last(), Some(Step::VsockNoPort));
+}
+
+/// Seventeen children wait at a listener; the next one is refused.
+#[test]
+fn a_vsock_listener_is_full() {
+    let mut text = String::from("l = socket vsock\nbind l vsock:any:5000\nlisten l\n");
+    for i in 0..18 {
+        text += &format!("s{i} = socket vsock\nconnect s{i} vsock:1:5000\n");
+    }
+    let mut script = parse(&text, Host::loopback(Generation::Linux6_18)).expect("a script");
+    script.host.vsock = LOOPBACK_ONLY;
+    let mut player = Player::new(&script, 64);
+    let play = |line| player.play(&script, line, Pick::Random(7));
+    let last: Vec<_> = script.lines.iter().map(play).collect();
+    let [.., before, _, full] = last.as_slice() else {
+        panic!("lines");
+    };
+    assert_eq!(before.trail.last(), Some(Step::VsockConnected));
+    assert_eq!(full.result, Err(No::Errno(Errno::ECONNRESET)));
+    assert_eq!(full.trail.last(), Some(Step::VsockConnectFull));
 }
 
 #[test]

@@ -133,6 +133,15 @@ steps! {
     VsockBoundNow = "__vsock_bind_connectible", "bound";
     VsockConnectListener = "vsock_connect", "a listener cannot connect";
     VsockNoTransport = "vsock_assign_transport", "nothing carries connections to this CID";
+    VsockConnectConnected = "vsock_connect", "connected already";
+    VsockConnectOver = "vsock_connect", "was connected and is shut down";
+    VsockConnectType = "virtio_transport_recv_pkt", "the socket there is of another type";
+    VsockConnectSelf = "virtio_transport_recv_connecting", "a request comes where an answer should";
+    VsockConnectFull = "virtio_transport_recv_listen", "the listener's queue is full";
+    VsockRefused = "virtio_transport_reset_no_sock", "nobody listens there";
+    VsockConnected = "virtio_transport_recv_connecting", "connected";
+    VsockClosed = "virtio_transport_do_close", "the connection is over on both sides";
+    VsockAcceptError = "vsock_accept", "the error of an earlier connect";
     VsockListenUnbound = "vsock_listen", "has no port";
     RawBindLength = "raw_bind", "length, family or state";
     RawBindNotLocal = "raw_bind", "address is not local";
@@ -184,6 +193,7 @@ steps! {
     ConnectOneOf = "reuseport_select_sock", "one of several equal listeners";
     ConnectWaits = "tcp_connect", "SYN sent: nobody here answers";
     ConnectFull = "tcp_conn_request", "the listener's queue is full: nobody answers";
+    ConnectRepair = "tcp_finish_connect", "connected at once, in TCP_REPAIR";
     ConnectSelf = "tcp_rcv_synsent_state_process", "connected to itself";
     ConnectAborted = "__inet_stream_connect", "closed as soon as it was connected";
     ConnectChallenge = "tcp_challenge_ack", "the half closed connection of the same ends is reset";
@@ -201,11 +211,12 @@ steps! {
     UnknownServer = "bindgate", "the model does not know which of several listeners serves this";
     UnknownReturn = "bindgate", "the answer to this takes a way that the model does not know";
     UnknownFull = "bindgate", "a full queue beside TIME_WAIT of the same connection";
-    UnknownRepair = "bindgate", "the model does not know connections in TCP_REPAIR";
     UnknownCutOff = "bindgate", "an end of the connection is in TCP_REPAIR or takes packets of another device only";
     UnknownMptcp = "bindgate", "the model does not know how this MPTCP connection ends";
     UnknownSequence = "bindgate", "sequence numbers decide about the third connection of the same ends";
     UnknownVsock = "bindgate", "what answers by vsock outside this host";
+    UnknownVsockMet = "bindgate", "kernels differ in what a connected vsock socket does with a request";
+    UnknownVsockError = "bindgate", "a child is lost by the error of an earlier connect";
     UnknownPath = "bindgate", "the path leads to a socket that is bound to another one";
     UdpConnected = "__ip4_datagram_connect", "connected";
     UdpBroadcast = "__ip4_datagram_connect", "broadcast without SO_BROADCAST";

@@ -289,6 +289,21 @@ pub fn vsock_host() -> bindgate_core::model::host::VsockHost {
     }
 }
 
+/// Does vsock_loopback carry connections here, and nothing else? Then nobody
+/// outside can be asked by one.
+#[allow(dead_code)]
+pub fn vsock_is_loopback_only() -> bool {
+    let modules = std::fs::read_to_string("/proc/modules").unwrap_or_default();
+    let loaded = |name: &str| modules.lines().any(|l| l.split(' ').next() == Some(name));
+    let others = [
+        "vmw_vsock_virtio_transport",
+        "vmw_vsock_vmci_transport",
+        "hv_sock",
+        "vhost_vsock",
+    ];
+    loaded("vsock_loopback") && !others.iter().any(|m| loaded(m)) && vsock_cid().is_none()
+}
+
 /// Keeps this process, and those that it makes, on the processor where it is:
 /// they take turns, and a turn costs more between processors.
 pub fn stay_on_one_processor() {

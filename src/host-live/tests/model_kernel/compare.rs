@@ -316,7 +316,8 @@ impl Bench {
         // Nobody on the other side of a real vsock is to hear of this.
         let id = player.id(line.var);
         let vsock = id.is_some_and(|id| player.net.net().get(id).table == Table::Vsock);
-        if vsock && matches!(line.call, Call::Connect { .. }) {
+        let loopback = self.world.vsock_loopback;
+        if vsock && !loopback && matches!(line.call, Call::Connect { .. }) {
             return Ok(false);
         }
         player.path = self.kernel.path_state(line);
@@ -329,6 +330,10 @@ impl Bench {
         let mut pick = kernel::pick(&got, line);
         // The counter of vsock ports is known, unless somebody else moved it.
         let auto_vsock = got.result.is_ok() && asks_vsock_port(line);
+        if vsock && matches!(line.call, Call::Connect { .. }) {
+            // Nobody else moves the counter in a guest.
+            pick = Pick::Random(0);
+        }
         if auto_vsock && let Pick::Observed(Some(port)) = pick {
             let net = player.net.net();
             let mut next = net.core.vsock_next;
@@ -370,6 +375,9 @@ impl Bench {
     /// Waits until the kernel's connections are in the model's states: those
     /// without a descriptor as well, and as many children wait at listeners.
     fn settle(&mut self, line: &Line) -> Result<(), (String, String)> {
+        if self.world.vsock_loopback {
+            self.settle_vsock()?;
+        }
         let player = self.player.as_mut().expect("set by play");
         let moves = matches!(
             line.call,
@@ -389,7 +397,8 @@ impl Bench {
                 let mut state = number(if half { State::FinWait2 } else { s.state });
                 // Subflows are closed when both sides have been.
                 let peer = net.get(SockId(s.peer));
-                if s.kind.protocol == MPTCP && peer.kind.protocol == MPTCP {
+                let two = s.kind.protocol == MPTCP && peer.kind.protocol == MPTCP;
+                if two && s.peer != id.0 {
                     state = state.map(|_| 1);
                 }
                 wanted.extend(state.map(|state| (state, s.sport, s.dport)));
@@ -435,6 +444,47 @@ impl Bench {
         }
     }
 
+    /// Waits until the worker of vsock_loopback has handed on all packets: the
+    /// kernel's sockets are in the model's states.
+    fn settle_vsock(&mut self) -> Result<(), (String, String)> {
+        let player = self.player.as_mut().expect("set by play");
+        let net = player.net.net();
+        let all = net.ids().map(|id| *net.get(id));
+        let mut wanted = Vec::new();
+        for s in all.filter(|s| s.table == Table::Vsock) {
+            let state = match s.state {
+                State::Listen => LISTEN,
+                State::Established => 1,
+                // TCP_CLOSING, or TCP_CLOSE
+                State::CloseWait | State::FinWait2 => 11,
+                _ => 7,
+            };
+            // A child whose other side has shut down is in no table.
+            if s.hashed() || s.num == VMADDR_ANY || s.state != State::CloseWait {
+                wanted.push((state, s.num));
+            }
+        }
+        wanted.sort_unstable();
+        self.wait_for_vsock(&wanted)
+    }
+
+    fn wait_for_vsock(&self, wanted: &[(u8, u32)]) -> Result<(), (String, String)> {
+        let since = Instant::now();
+        loop {
+            let found = self.world.diag.vsock();
+            let mut is = found.map_err(|e| (String::new(), format!("sock_diag: {e}")))?;
+            is.sort_unstable();
+            if is == wanted {
+                return Ok(());
+            }
+            if since.elapsed() > PATIENCE {
+                let model = format!("vsock states and ports {wanted:?}");
+                return Err((model, format!("{is:?}")));
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until what is bound without a connection is what the model has: a
     /// subflow keeps its port until its outer socket's worker has run.
     fn settle_bound(&mut self, since: Instant) -> Result<(), (String, String)> {
@@ -465,6 +515,9 @@ impl Bench {
     /// after some more sequences.
     fn empty(&mut self, now: bool) -> Result<(), String> {
         let since = Instant::now();
+        if self.world.vsock_loopback {
+            self.wait_for_vsock(&[]).map_err(|(_, left)| left)?;
+        }
         self.since_dump += 1;
         let whole = now || self.mptcp || self.since_dump >= WHOLE_DUMP;
         let mut which = Which::Connections;

@@ -21,6 +21,9 @@ fn elsewhere(step: Step) -> Option<&'static str> {
         Step::LeftOut | Step::NoRoom | Step::NotModelled => {
             "none of a kernel's: model_elsewhere.rs"
         }
+        step if format!("{step:?}").starts_with("Vsock") => {
+            "by vsock_loopback, in a guest: --vsock-loopback, model_elsewhere.rs"
+        }
         step if format!("{step:?}").starts_with("Bsd") => "FreeBSD's: model_freebsd.rs",
         _ => return None,
     })

@@ -3,7 +3,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use bindgate_core::addr::af;
+use bindgate_core::socket::SocketType;
 use bindgate_core::uapi::inet_diag::{self, Message, Request, SockId, Socket, Verb};
+use bindgate_core::uapi::sock_diag::{self, Answer, Class};
 
 /// `TCPF_BOUND_INACTIVE`, `TCPF_LISTEN`: the kernel looks through other tables
 /// for them, which are large.
@@ -74,7 +77,10 @@ impl Diag {
     }
 
     fn ask(&self, request: &Request) -> io::Result<()> {
-        let message = request.to_bytes();
+        self.send(&request.to_bytes())
+    }
+
+    fn send(&self, message: &[u8]) -> io::Result<()> {
         // SAFETY: `message` is readable for its length.
         let ret = unsafe {
             libc::send(
@@ -90,23 +96,28 @@ impl Diag {
         Ok(())
     }
 
+    fn receive(&self, memory: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: the kernel writes at most the length of `memory`.
+        let n = unsafe {
+            libc::recv(
+                self.0.as_raw_fd(),
+                memory.as_mut_ptr().cast(),
+                memory.len(),
+                0,
+            )
+        };
+        if n < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(n as usize)
+    }
+
     /// Reads answers until the last one.
     fn answers(&self, mut each: impl FnMut(&Socket)) -> io::Result<()> {
         let mut memory = vec![0u8; 32768];
         loop {
-            // SAFETY: the kernel writes at most the length of `memory`.
-            let n = unsafe {
-                libc::recv(
-                    self.0.as_raw_fd(),
-                    memory.as_mut_ptr().cast(),
-                    memory.len(),
-                    0,
-                )
-            };
-            if n < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            for message in inet_diag::messages(&memory[..n as usize]) {
+            let n = self.receive(&mut memory)?;
+            for message in inet_diag::messages(&memory[..n]) {
                 match message {
                     Message::Socket(socket) => each(&socket),
                     Message::Done => return Ok(()),
@@ -148,6 +159,36 @@ impl Diag {
             }
         }
         Ok(found)
+    }
+
+    /// The state and local port of all vsock sockets, in no order: of this kernel's,
+    /// for AF_VSOCK has no namespaces.
+    pub fn vsock(&self) -> io::Result<Vec<(u8, u32)>> {
+        let class = Class::of(SocketType {
+            domain: af::VSOCK,
+            ty: 1,
+            protocol: 0,
+        });
+        let (message, len) = class.request(0);
+        self.send(&message[..len])?;
+        let mut found = Vec::new();
+        let mut memory = vec![0u8; 32768];
+        loop {
+            let n = self.receive(&mut memory)?;
+            for answer in sock_diag::answers(&memory[..n]) {
+                match answer {
+                    Answer::Socket([_, _, state, _, _, _, _, _, port @ ..]) => {
+                        let port = port.first_chunk().map_or(0, |p| u32::from_ne_bytes(*p));
+                        found.push((*state, port));
+                    }
+                    Answer::Socket(_) => {}
+                    Answer::Done => return Ok(found),
+                    Answer::Failed(errno) => {
+                        return Err(io::Error::from_raw_os_error(errno.into()));
+                    }
+                }
+            }
+        }
     }
 
     /// Ends a connection, or the rest of one, at once.

@@ -30,6 +30,8 @@ model_kernel [OPTION VALUE]...
     --sequences N     so many sequences (4000)
     --seconds N       at most so long
     --differences N   how many differences end it (1)
+    --vsock-loopback yes  connect by AF_VSOCK too: only in a guest that has
+                      vsock_loopback and no other transport
     --report          print what was drawn and reached
     --progress N      say every N sequences how far it is
     --mutants FILE    break each branch that FILE lists (scripts/mutate-model)
@@ -44,6 +46,7 @@ struct Arguments {
     differences: u64,
     progress: u64,
     report: bool,
+    vsock_loopback: bool,
     #[cfg_attr(not(feature = "mutants"), allow(dead_code))]
     mutants: Option<String>,
     #[cfg_attr(not(feature = "mutants"), allow(dead_code))]
@@ -59,6 +62,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
         differences: 1,
         progress: 0,
         report: false,
+        vsock_loopback: false,
         mutants: None,
         judges: Vec::new(),
     };
@@ -83,6 +87,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
             "--mutants" => a.mutants = words.next(),
             "--judge" => a.judges.extend(words.next()),
             "--report" => a.report = true,
+            "--vsock-loopback" => a.vsock_loopback = words.next().as_deref() == Some("yes"),
             "--help" => return Err(HELP.into()),
             // As `cargo test -- FILTER` calls every test.
             "--list" => return Ok(None),
@@ -107,13 +112,18 @@ fn main() -> ExitCode {
 
 fn run(a: &Arguments) -> ExitCode {
     kernel::stay_on_one_processor();
-    let world = match world::World::new(a.kernel) {
+    if a.vsock_loopback && !kernel::vsock_is_loopback_only() {
+        eprintln!("--vsock-loopback: there is another transport, or none");
+        return ExitCode::from(2);
+    }
+    let mut world = match world::World::new(a.kernel) {
         Ok(world) => world,
         Err(e) => {
             eprintln!("no network namespace here ({e}): nothing compared");
             return ExitCode::SUCCESS;
         }
     };
+    world.vsock_loopback = a.vsock_loopback;
     let mut bench = match Bench::new(world) {
         Ok(bench) => bench,
         Err(e) => {

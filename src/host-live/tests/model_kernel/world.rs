@@ -18,6 +18,9 @@ pub struct World {
     pub bridge: u32,
     /// What the kernel has here.
     pub diag: Diag,
+    /// Connections by AF_VSOCK come back to this kernel: a guest that has no
+    /// other transport than vsock_loopback.
+    pub vsock_loopback: bool,
     /// Somebody else may have changed the sysctls.
     pub unsure: bool,
 }
@@ -126,6 +129,7 @@ impl World {
             host,
             bridge,
             diag,
+            vsock_loopback: false,
             unsure: false,
         })
     }

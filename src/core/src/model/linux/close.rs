@@ -28,6 +28,9 @@ impl Net<'_> {
         } else if self.get(id).table == Table::Unix {
             self.unix_release_sock(id, &mut cx);
             Ok(())
+        } else if self.get(id).table == Table::Vsock {
+            self.vsock_release(id, &mut cx);
+            Ok(())
         } else if let Some(why) = self.unknown_close(id) {
             cx.unknown(why)
         } else {
@@ -86,7 +89,13 @@ impl Net<'_> {
 
     /// Does closing send a reset, if anything?
     fn resets(&self, id: SockId) -> bool {
-        self.get(id).linger_zero() || !self.is_connected(id)
+        self.get(id).linger_zero() || self.is_unheard(id) || !self.is_connected(id)
+    }
+
+    /// Connected in TCP_REPAIR: the other side has not heard of it, and does not
+    /// hear of its end (`tcp_disconnect`).
+    pub(super) fn is_unheard(&self, id: SockId) -> bool {
+        self.get(id).repair() && self.get(id).peer == NONE && self.is_connected(id)
     }
 
     /// shutdown(2): `inet_shutdown`.
@@ -111,12 +120,14 @@ impl Net<'_> {
                 cx.pass(Step::ShutdownOk);
                 return Ok(());
             }
-            af::VSOCK => return cx.fail(Step::ShutdownNotConnected, Errno::ENOTCONN),
+            af::VSOCK => return self.vsock_shutdown(id, how, cx),
             _ => return cx.fail(Step::ShutdownUnsupported, Errno::EOPNOTSUPP),
         }
         let write = how != 0;
         match s.state {
-            _ if self.is_cut_off(id) => return cx.unknown(Step::UnknownCutOff),
+            _ if self.is_cut_off(id) || self.is_unheard(id) => {
+                return cx.unknown(Step::UnknownCutOff);
+            }
             _ if self.is_mptcp_over(id) => return cx.unknown(Step::UnknownMptcp),
             State::Listen if self.reset_meets_mptcp(id) => return cx.unknown(Step::UnknownMptcp),
             State::Close => {

@@ -92,9 +92,18 @@ impl Net<'_> {
                 let from = s.saddr4(self.host);
                 ip_route_connect(self.host, from, v4, s.dev, s.transparent())
             }
-            // Once it has spoken IPv4, a TCP socket does not find back.
-            None if s.mapped_ops() => Err(None),
-            None => ip6_dst_lookup(self.host, s.rcv6, dst, self.get(id).dev),
+            None => {
+                let flow = ip6_dst_lookup(self.host, s.rcv6, dst, self.get(id).dev);
+                // Once it has spoken IPv4, a TCP socket does not find back: its
+                // packets are IPv4's (ipv6_mapped), whatever the address.
+                flow.map(|flow| match s.mapped_ops() {
+                    true => Flow {
+                        way: Way::Away,
+                        ..flow
+                    },
+                    false => flow,
+                })
+            }
         };
         let Some(flow) = routed(found, cx)? else {
             return Ok(None);
@@ -165,14 +174,12 @@ impl Net<'_> {
         };
         let s = *self.get(id);
         let four = unmapped(&route.dst).is_some();
-        if s.repair() {
-            return cx.unknown(Step::UnknownRepair);
-        }
         let itself = |num: u32| num == u32::from(route.port) && route.src == route.dst;
         // Nobody, where nothing comes back either.
         let mut listener = SockId(NONE);
         if let Way::Here(dif) = route.way
             && !itself(s.num)
+            && !s.repair()
         {
             match self.inet_lookup_listener(&route, dif, four) {
                 Server::Nobody => {}
@@ -203,7 +210,7 @@ impl Net<'_> {
                 .filter(|o| self.get(*o).awaits_fin()),
         };
         let half = half.map(|old| SockId(self.get(old).peer));
-        if half.is_some_and(|peer| self.get(peer).is_mptcp() || s.is_mptcp()) {
+        if half.is_some_and(|peer| self.get(peer).is_mptcp()) {
             return cx.unknown(Step::UnknownMptcp);
         }
         if let Err(e) = self.inet_hash_connect(id, &route, cx) {
@@ -225,6 +232,15 @@ impl Net<'_> {
             s.state = State::SynSent;
         });
         self.mptcp_copy_inaddrs(id);
+        if s.repair() {
+            // tcp_finish_connect: no packet at all.
+            self.edit(id, |s| {
+                s.state = State::Established;
+                s.set_connected(true);
+            });
+            cx.pass(Step::ConnectRepair);
+            return Ok(());
+        }
         if let Some(peer) = half {
             self.tcp_done(peer);
             cx.pass(Step::ConnectChallenge);
@@ -239,7 +255,7 @@ impl Net<'_> {
         }
         if itself(self.get(id).num) && (itself(s.num) || listener.0 == NONE) {
             if s.is_mptcp() {
-                return cx.unknown(Step::UnknownMptcp);
+                cx.pass(Step::MptcpFallback);
             }
             self.edit(id, |s| {
                 s.state = State::Established;
@@ -247,7 +263,8 @@ impl Net<'_> {
                 s.set_connected(true);
             });
             cx.pass(Step::ConnectSelf);
-            if s.send_shutdown() {
+            // Of MPTCP the outer socket is shut down, not the subflow.
+            if s.send_shutdown() && !s.is_mptcp() {
                 self.tcp_send_fin(id, cx);
                 self.tcp_disconnect(id);
                 return cx.fail(Step::ConnectAborted, Errno::ECONNABORTED);
@@ -496,6 +513,15 @@ impl Net<'_> {
         }
         if l.state != State::Listen {
             return cx.fail(Step::AcceptState, Errno::EINVAL);
+        }
+        // vsock_accept: what became of a connect() before it listened. A child
+        // would be lost by it.
+        if l.table == Table::Vsock && l.dport != 0 {
+            let error = Errno::from_linux(i32::from(l.dport));
+            return match error.filter(|_| l.queue.len == 0) {
+                Some(e) => cx.fail(Step::VsockAcceptError, e),
+                None => cx.unknown(Step::UnknownVsockError),
+            };
         }
         let Some(child) = self.reqsk_queue_remove(listener) else {
             return cx.fail(Step::AcceptEmpty, Errno::EAGAIN);

@@ -34,7 +34,8 @@ impl Net<'_> {
     /// `__mptcp_check_fallback`, of one that is connected.
     pub(super) fn is_mptcp_fallback(&self, id: SockId) -> bool {
         let s = self.get(id);
-        s.state != State::SynSent && !self.get(SockId(s.peer)).is_mptcp()
+        let itself = s.peer == id.0;
+        s.state != State::SynSent && (itself || !self.get(SockId(s.peer)).is_mptcp())
     }
 
     /// `__mptcp_nmpc_sk`: is the outer socket neither closed nor listening?

@@ -133,6 +133,10 @@ impl Net<'_> {
                 if !cred.net_admin || s.state == State::Listen {
                     return cx.fail(Step::OptRepairPerm, Errno::EPERM);
                 }
+                if !on && self.is_unheard(id) {
+                    // tcp_send_window_probe asks the other side.
+                    return cx.unknown(Step::UnknownCutOff);
+                }
                 self.edit(id, |s| {
                     s.set_repair(on);
                     s.reuse = if on { 2 } else { 0 };

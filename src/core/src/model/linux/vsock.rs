@@ -3,7 +3,7 @@
 use super::inet::array;
 use super::quirks;
 use crate::addr::{VMADDR_ANY, af};
-use crate::model::net::{Ctx, Net, SockId, State, Table};
+use crate::model::net::{Ctx, Net, Sock, SockId, State, Table};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, No, Pick};
 use crate::socket::ty;
@@ -36,6 +36,11 @@ pub(super) fn vsock_addr_cast(addr: &[u8], cx: &mut Ctx) -> Result<SockaddrVm, N
         port: word(4),
         flags,
     })
+}
+
+/// `SS_DISCONNECTING`
+pub(super) fn is_disconnecting(s: &Sock) -> bool {
+    s.recv_shutdown() || s.send_shutdown()
 }
 
 fn key(cid: u32) -> [u8; 16] {
@@ -99,7 +104,7 @@ impl Net<'_> {
     }
 
     /// `__vsock_find_bound_socket`: the port with this CID, or either any.
-    fn vsock_find_bound_socket(&self, cid: u32, port: u32) -> Option<SockId> {
+    pub(super) fn vsock_find_bound_socket(&self, cid: u32, port: u32) -> Option<SockId> {
         let at = |cid| {
             self.at_addr(Table::Vsock, port, key(cid))
                 .next()
@@ -192,6 +197,9 @@ impl Net<'_> {
         let s = self.get(id);
         if s.kind.ty == ty::DGRAM {
             return cx.fail(Step::ListenUnsupported, Errno::EOPNOTSUPP);
+        }
+        if s.connected() || is_disconnecting(s) {
+            return cx.fail(Step::ListenState, Errno::EINVAL);
         }
         if s.num == VMADDR_ANY {
             return cx.fail(Step::VsockListenUnbound, Errno::EINVAL);

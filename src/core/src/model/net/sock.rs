@@ -398,6 +398,16 @@ impl Sock {
         self.name_len = name.bytes().len() as u8;
     }
 
+    /// The other end of a vsock connection: CID and port.
+    pub(in crate::model) fn vsock_peer(&self) -> (u32, u32) {
+        let [cid, port, ..] = bytemuck::cast::<[u8; 16], [u32; 4]>(self.daddr);
+        (cid, port)
+    }
+
+    pub(in crate::model) fn set_vsock_peer(&mut self, cid: u32, port: u32) {
+        self.daddr = bytemuck::cast([cid, port, 0, 0]);
+    }
+
     pub(in crate::model) fn is_mptcp(&self) -> bool {
         self.kind.protocol == proto::MPTCP
     }

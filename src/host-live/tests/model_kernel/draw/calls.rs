@@ -5,6 +5,7 @@ use bindgate_core::model::script::Call;
 use bindgate_core::model::{DeviceName, Opt};
 
 use super::unix::UNIX;
+use super::vsock::VSOCK;
 use super::{Drawer, Theme};
 use crate::world::{BRIDGE6, LINK6};
 
@@ -72,6 +73,7 @@ impl Drawer<'_> {
                 .of(&[TCP[0], TCP[0], TCP[1], TCP[2], TCP[3], UDP[0], UDP[1]]),
             Theme::Others => self.rng.of(&OTHERS),
             Theme::Unix | Theme::UnixFull => self.rng.of(&UNIX),
+            Theme::Vsock => self.rng.of(&VSOCK),
             _ if self.rng.chance(20) => self.rng.of(&OTHERS),
             _ if self.rng.chance(3) => self.rng.of(&ODD),
             _ if self.rng.chance(60) => self.rng.of(&TCP),
@@ -199,7 +201,8 @@ impl Drawer<'_> {
 
     pub(super) fn call(&mut self, var: usize, kind: (i32, i32, i32)) -> Call {
         let special = self.connection(var, kind);
-        if let Some(call) = special.or_else(|| self.unix_connection(var, kind)) {
+        let special = special.or_else(|| self.unix_connection(var, kind));
+        if let Some(call) = special.or_else(|| self.vsock_connection(var, kind)) {
             return call;
         }
         match self.rng.below(100) {

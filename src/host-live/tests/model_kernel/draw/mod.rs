@@ -9,6 +9,7 @@ mod ordered;
 mod rng;
 mod scenes;
 mod unix;
+mod vsock;
 
 pub use addresses::may_answer;
 pub use cast::cast;
@@ -42,6 +43,8 @@ pub enum Theme {
     Cache,
     /// No automatic vsock port in all the tries.
     VsockFull,
+    /// Connections by vsock, where they come back.
+    Vsock,
     /// A few sockets and few calls that matter to each other.
     Narrow,
     /// One call that leaves the kernel a choice, again and again.
@@ -140,6 +143,11 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         114..170 => Theme::Lots,
         170..400 => Theme::Narrow,
         _ => theme,
+    };
+    let loopback = world.vsock_loopback;
+    let theme = match theme {
+        _ if loopback && rng.chance(35) => Theme::Vsock,
+        theme => theme,
     };
     let scene = rng.below(narrow::COUNT);
     let sysctls = sysctls(rng, theme, scene);
@@ -278,6 +286,7 @@ impl Drawer<'_> {
             Theme::Again => self.again(),
             Theme::Unix => self.serve_unix(),
             Theme::UnixFull => self.fill_unix(),
+            Theme::Vsock => self.serve_vsock(),
             Theme::VsockFull => scenes::fill_vsock(),
             Theme::Narrow => self.narrow(scene),
             Theme::Lots => {

@@ -101,7 +101,7 @@ struct Scene {
 
 /// How many there are, with those of `ordered.rs`.
 pub(super) const COUNT: usize = SCENES.len() + ORDERED;
-const ORDERED: usize = 7;
+const ORDERED: usize = 8;
 
 const SCENES: &[Scene] = &[
     // Which reuseport group a TCP socket is in.
@@ -281,6 +281,45 @@ const SCENES: &[Scene] = &[
         served: true,
         tiny: false,
     },
+    // Connections to themselves, and beside listeners.
+    Scene {
+        kinds: &[TCP[0], TCP[0], TCP[1], TCP[2]],
+        vars: 4,
+        at: &[At::Any, At::One],
+        to: &[At::One, At::One, At::Any],
+        ports: &[5000, 5000, 5001],
+        calls: &[
+            (Do::Bind, 6),
+            (Do::Connect, 7),
+            (Do::Shut, 3),
+            (Do::Leave, 2),
+            (Do::Linger, 1),
+            (Do::Listen, 1),
+            (Do::ReuseAddr, 2),
+            (Do::Anew, 4),
+        ],
+        served: false,
+        tiny: false,
+    },
+    // Connections through devices, and to link-local addresses.
+    Scene {
+        kinds: &[TCP[0], TCP[1], TCP[1], UDP[0], UDP[1]],
+        vars: 6,
+        at: &[At::Any, At::One, At::Link],
+        to: &[At::One, At::Any, At::Link, At::Link, At::Mapped],
+        ports: &[5000, 0],
+        calls: &[
+            (Do::Device, 3),
+            (Do::Bind, 2),
+            (Do::Connect, 8),
+            (Do::Listen, 1),
+            (Do::Accept, 3),
+            (Do::Shut, 2),
+            (Do::Anew, 4),
+        ],
+        served: true,
+        tiny: false,
+    },
     // Ping sockets, whose devices stay or not.
     Scene {
         kinds: &[(10, 2, 58), (10, 2, 58), (2, 2, 1)],
@@ -342,6 +381,7 @@ impl Drawer<'_> {
                 2 => self.servers(),
                 3 | 4 => self.cached(),
                 5 => self.ungrouped(),
+                8 => self.crowded(),
                 _ => self.late(),
             };
         };
@@ -407,7 +447,8 @@ impl Drawer<'_> {
                 } else {
                     5001
                 };
-                let bytes = self.rng.of(scene.to).write(kind, port, 0);
+                let scope = self.rng.of(&[0, self.world.bridge, self.world.bridge, 1]);
+                let bytes = self.rng.of(scene.to).write(kind, port, scope);
                 Call::Connect { bytes }
             }
             Do::Accept => {

@@ -130,6 +130,34 @@ impl Drawer<'_> {
         calls
     }
 
+    /// More clients than a listener's queue holds; then some are accepted.
+    pub(super) fn crowded(&mut self) -> Calls {
+        let kind = self.rng.of(&TCP);
+        let at = [At::Any, At::One];
+        let mut calls = vec![self.make(0, kind), (0, self.bind_at(&at, kind, 5000))];
+        calls.push((0, Call::Listen));
+        let connect = Call::Connect {
+            bytes: At::One.write(kind, 5000, 0),
+        };
+        // One variable for all: what it held waits on, closed by its client.
+        for i in 0..20 {
+            let var = 1 + i % 5;
+            calls.push(self.make(var, kind));
+            calls.push((var, connect.clone()));
+        }
+        for var in 1..6 {
+            let call = match self.rng.below(5) {
+                0 => Call::Listen,
+                1 => connect.clone(),
+                2 => Call::Shutdown(2),
+                3 => Call::Connect { bytes: vec![0; 16] },
+                _ => Call::Accept { from: 0 },
+            };
+            calls.push((var, call));
+        }
+        calls
+    }
+
     /// Sockets that got the same port and want the same connection.
     pub(super) fn one_port_for_two(&mut self) -> Calls {
         let kind = self.rng.of(&TCP[..2]);
