@@ -27,6 +27,10 @@ pub fn trials() -> Vec<Trial> {
             ),
             ITS_OWN,
         ),
+        outside(
+            Trial::test("simulate --kernel: the longest path", longest_path),
+            ITS_OWN,
+        ),
         Trial::test("simulate --kernel refuses jails", jailed),
         Trial::test("simulate: an expectation that is not met", unmet),
         Trial::test("simulate: what the model does not know", unknown),
@@ -185,6 +189,14 @@ fn marked() -> Result<(), Failed> {
     Ok(())
 }
 
+/// The kernel tells one byte more of a path than sun_path has room for.
+fn longest_path() -> Result<(), Failed> {
+    let script = format!("u = socket unix\nbind u hex:0100{}\n", "78".repeat(108));
+    let seen = simulate(&["--kernel"], &script, 0);
+    same("exit 0", &seen.status, &seen.seen())?;
+    Ok(())
+}
+
 fn differs() -> Result<(), Failed> {
     let script = "host kernel linux 2.6\ns = socket tcp\nset s SO_REUSEPORT on\n";
     let seen = simulate(&["--kernel"], script, 0);
@@ -272,8 +284,8 @@ fn broken() -> Result<(), Failed> {
             &["line 2: unknown host setting 'adress'; expected"],
         ),
         (
-            "host kernel linux 9.9\n",
-            &["line 1: unknown kernel 'linux 9.9'", "linux 6.18"],
+            "host kernel lunix 9.9\n",
+            &["line 1: unknown kernel 'lunix 9.9'", "linux 6.18"],
         ),
         (
             "s = socket tcp\nbind s 0.0.0.0:80 expect EADRINUSE\n",

@@ -107,7 +107,12 @@ impl Told {
                 Errno::from_linux(n).map_or_else(|| format!("errno {n}"), |e| e.name().to_owned())
             }
         };
-        let name = got.name.as_deref().and_then(RawAddr::of_name);
+        // unix_mkname_bsd: a path that fills sun_path gets a NUL behind it.
+        let name = got.name.as_deref().map(|name| match name {
+            [1, 0, path @ .., 0] if path.len() == 108 => name.get(..110).unwrap_or(name),
+            name => name,
+        });
+        let name = name.and_then(RawAddr::of_name);
         Told {
             result,
             name: name.map(|raw| format!("{raw:?}")),
