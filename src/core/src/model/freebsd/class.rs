@@ -102,7 +102,7 @@ impl View {
     }
 
     /// The classes of owners at the wildcard.
-    pub fn any(self) -> Classes {
+    pub fn wildcards(self) -> Classes {
         match self {
             View::Four(_) => ANY_OF_FOUR,
             View::Six(_) => ANY_OF_SIX,
@@ -119,7 +119,7 @@ impl View {
     /// Owners at the very address that is asked for.
     fn same(self) -> Classes {
         match self {
-            _ if self.is_any() => self.any(),
+            _ if self.is_any() => self.wildcards(),
             View::Four(_) => FOUR,
             View::Six(_) => SIX | BOTH,
         }

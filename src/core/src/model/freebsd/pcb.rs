@@ -152,7 +152,7 @@ impl Net<'_> {
         }
         // in6_pcbbind's look at IPv4 has no such exemption.
         if quirks::wildcards_of_users_share(self.host.generation) && view.is_any() && !second {
-            spared |= view.any() & with_options(PORT);
+            spared |= view.wildcards() & with_options(PORT);
         }
         let stopping = Stopping {
             classes: !spared,
