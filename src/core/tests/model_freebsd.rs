@@ -6,7 +6,7 @@
 
 use bindgate_core::model::host::V6;
 use bindgate_core::model::script::{Expect, Player, parse};
-use bindgate_core::model::{Generation, Host, Pick};
+use bindgate_core::model::{Generation, Host, Pick, State};
 
 const HEAD: &str = "\
 host address 10.0.0.1/24 [fd00::1/64]
@@ -755,6 +755,36 @@ fn jails_answer_as_their_source_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whatever was called, nothing is left once every descriptor is closed but, in
+/// 9.1, what is in TIME_WAIT.
+#[test]
+fn closing_leaves_no_place_taken() {
+    for generation in [Generation::FreeBsd9_1, Generation::FreeBsd14_3] {
+        let mut waiting = 0;
+        for (name, _, calls, ..) in KERNELS {
+            let text = format!("{HEAD}{}", calls.replace("; ", "\n"));
+            let script = parse(&text, Host::loopback(generation)).expect(calls);
+            for backwards in [false, true] {
+                let mut player = Player::new(&script, 64);
+                for line in &script.lines {
+                    player.play(&script, line, Pick::Random(7));
+                }
+                let vars = player.vars();
+                for i in 0..vars {
+                    player.close(if backwards { vars - 1 - i } else { i });
+                }
+                let net = player.net.net();
+                let left: Vec<State> = net.ids().map(|id| net.get(id).state).collect();
+                let none = generation == Generation::FreeBsd14_3 && !left.is_empty();
+                let odd = left.iter().any(|s| *s != State::TimeWait);
+                assert!(!none && !odd, "{name}: {calls}: {left:?}");
+                waiting += left.len();
+            }
+        }
+        assert_eq!(waiting != 0, generation == Generation::FreeBsd9_1);
+    }
 }
 
 /// docs/model.md counts the facts of each name by who says so.

@@ -244,9 +244,9 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<(), No> {
-        let s = *self.get(id);
+        let s = self.get(id);
+        let (stream, over) = (s.kind.ty == ty::STREAM, over(s));
         let sin = Sin::of(addr);
-        let stream = s.kind.ty == ty::STREAM;
         if !quirks::looks_at_family(self.host.generation) {
             // Nothing of that in udp_bind.
             if stream && !sin.whole {
@@ -255,12 +255,12 @@ impl Net<'_> {
             if stream && sin.inet && sin.is_multicast() {
                 return cx.fail(Step::BsdMulticast, Errno::EAFNOSUPPORT);
             }
-            if stream && over(&s) {
+            if stream && over {
                 return cx.fail(Step::BsdDropped, Errno::EINVAL);
             }
             return self.in_pcbbind(id, sin, cred, cx);
         }
-        if over(&s) {
+        if over {
             return cx.fail(Step::BsdDropped, Errno::EINVAL);
         }
         let unspec = family_of(addr) == af::UNSPEC && addr.len() >= 8 && sin.ip == 0;
@@ -278,10 +278,11 @@ impl Net<'_> {
 
     /// `in_pcbbind`, `in_pcbbind_setup`
     fn in_pcbbind(&mut self, id: SockId, sin: Sin, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
-        let s = *self.get(id);
+        let s = self.get(id);
+        let (taken, bindany) = (lport(s) != 0 || s.rcv4 != 0, s.bindany());
         let g = self.host.generation;
         let multicast = sin.is_multicast();
-        if lport(&s) != 0 || s.rcv4 != 0 {
+        if taken {
             return cx.fail(Step::BsdBound, Errno::EINVAL);
         }
         if quirks::needs_an_address(g) && self.host.v4.as_slice().is_empty() {
@@ -293,7 +294,7 @@ impl Net<'_> {
         let ip = self.prison_local_ip4(sin.ip, cred, cx)?;
         // ifa_ifwithaddr_check compares addresses of the family alone.
         let local = || sin.inet && self.bsd_is_local4(ip);
-        if !multicast && ip != 0 && !s.bindany() && !local() {
+        if !multicast && ip != 0 && !bindany && !local() {
             return cx.fail(Step::BsdNotLocal, Errno::EADDRNOTAVAIL);
         }
         self.reserved(sin.port, cred, cx)?;
@@ -584,9 +585,9 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<u16, No> {
-        let s = *self.get(id);
-        let (first, last) = self.port_range(&s, cred, cx)?;
-        let asker = asker.in_general_on_freebsd(options(&s) != 0);
+        let s = self.get(id);
+        let (first, last) = self.port_range(s, cred, cx)?;
+        let asker = asker.in_general_on_freebsd(options(s) != 0);
         let map = match self.cheap_view(&asker, false) {
             Some(map) => map,
             None => self.view(&asker, false),
