@@ -98,6 +98,21 @@ const FACTS: &[Fact] = &[
     ("vhost_vsock only: VMADDR_FLAG_TO_HOST", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s hex:28000000500000000400000001000000", "ENODEV", Step::VsockNoTransport),
     ("the hypervisor's table", VMCI, 8, "s = socket vsock-dgram; connect s vsock:2:80", "unknown", Step::UnknownVsock),
     ("a kernel draws the id", NONE, 8, "s = socket netlink; bind s netlink:0:0x0; t = socket netlink; bind t netlink:0:0x0; u = socket netlink; bind u netlink:0:0x0; v = socket netlink; bind v netlink:2147483649:0x0", "EADDRINUSE", Step::NetlinkInUse),
+    ("others have its module", NONE, 8, "s = socket 16 3 3", "EPROTONOSUPPORT", Step::NetlinkCreateProtocol),
+    ("others have its module", NONE, 8, "s = socket 16 3 20", "EPROTONOSUPPORT", Step::NetlinkCreateProtocol),
+    ("a kernel may lack SELinux", NONE, 8, "process u uid 7; u: s = socket 16 3 7; u: bind s netlink:5:0xffffffff", "ok", Step::NetlinkOk),
+    ("a kernel may lack XFRM", NONE, 8, "process u uid 7; u: s = socket 16 3 6; u: bind s netlink:5:0x1", "EPERM", Step::NetlinkAllowed),
+    ("a kernel may lack XFRM", NONE, 8, "process u uid 7 with CAP_NET_ADMIN; u: s = socket 16 3 6; u: bind s netlink:5:0x1", "ok", Step::NetlinkOk),
+    ("a kernel may lack audit", NONE, 8, "process u uid 7 with CAP_NET_ADMIN; u: s = socket 16 3 9; u: bind s netlink:5:0x1", "EPERM", Step::NetlinkAudit),
+    ("a kernel may lack audit", NONE, 8, "s = socket 16 3 9; bind s netlink:5:0x1", "ok", Step::NetlinkOk),
+    ("a kernel may lack audit", NONE, 8, "process u uid 7; u: s = socket 16 3 9; u: bind s netlink:5:0x0; u: bind s netlink:6:0x1", "EINVAL", Step::NetlinkBound),
+    ("a kernel may lack a connector", NONE, 8, "process u uid 7; u: s = socket 16 3 11; u: bind s netlink:5:0x5", "ok", Step::NetlinkOk),
+    ("a kernel may lack a connector", NONE, 8, "process u uid 7; u: s = socket 16 3 11; u: bind s netlink:5:0x2", "EPERM", Step::NetlinkConnector),
+    ("a kernel may lack a connector", NONE, 8, "s = socket 16 3 11; bind s netlink:5:0x2", "ok", Step::NetlinkOk),
+    ("groups of multicast routes", NONE, 8, "process u uid 7; u: s = socket netlink; u: bind s netlink:5:0x20000000", "EPERM", Step::NetlinkMroute),
+    ("groups of multicast routes", NONE, 8, "process u uid 7; u: s = socket netlink; u: bind s netlink:5:0x9fffffff", "ok", Step::NetlinkOk),
+    ("which families are loaded", NONE, 8, "process u uid 7; u: s = socket 16 3 16; u: bind s netlink:5:0x8001", "ok", Step::NetlinkOk),
+    ("which families are loaded", NONE, 8, "process u uid 7; u: s = socket 16 3 16; u: bind s netlink:5:0x2", "unknown", Step::UnknownGroup),
     ("a kernel has room", NONE, 1, "s = socket tcp; t = socket tcp", "unknown", Step::NoRoom),
     ("a kernel has room for TIME_WAIT", NONE, 3, "s = socket tcp; bind s 127.0.0.1:5000; listen s; t = socket tcp; connect t 127.0.0.1:5000; u = accept s; close t; shutdown u write; shutdown u write", "ENOTCONN", Step::ShutdownNotConnected),
 ];
@@ -118,6 +133,29 @@ fn no_port_for_a_vsock_connect() {
     let last = script.lines.iter().map(play).last().expect("lines");
     assert_eq!(last.result, Err(Errno::EADDRNOTAVAIL.into()));
     assert_eq!(last.trail.last(), Some(Step::VsockNoPort));
+}
+
+/// Who may join groups of which protocol, by generation.
+#[test]
+fn groups_of_netlink() {
+    let joined = |generation, protocol: i32| {
+        let text =
+            format!("process u uid 7\nu: s = socket 16 3 {protocol}\nu: bind s netlink:5:0x1\n");
+        let mut script = parse(&text, Host::loopback(generation)).expect("a script");
+        script.host.netlink = u32::MAX;
+        let mut player = Player::new(&script, 8);
+        let play = |line| player.play(&script, line, Pick::Random(7));
+        let last = script.lines.iter().map(play).last().expect("lines");
+        last.result.is_ok()
+    };
+    let open_to_all =
+        |generation| -> Vec<i32> { (0..32).filter(|p| joined(generation, *p)).collect() };
+    assert_eq!(open_to_all(Generation::Linux2_6), [0, 7, 15, 16]);
+    assert_eq!(open_to_all(Generation::Linux6_1), [0, 4, 7, 15, 16, 20]);
+    assert_eq!(
+        open_to_all(Generation::Linux6_18),
+        [0, 4, 7, 11, 15, 16, 20]
+    );
 }
 
 /// Seventeen children wait at a listener; the next one is refused.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindgate_core::addr::{Addr, UnixKind, af};
-use bindgate_core::errno::{EACCES, EADDRINUSE};
+use bindgate_core::errno::{EACCES, EADDRINUSE, EPERM};
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{Cred, Errno, No, Step, table_of};
 use bindgate_core::record::{Call, Record, Verdict, flag};
@@ -218,6 +218,7 @@ impl Predictor {
             let who = caller.unwrap_or(NOBODY);
             // What was not refused for want of it shows that it was there.
             let net_bind_service = who.net_bind_service || r.kernel != EACCES;
+            let net_admin = r.kernel != EPERM;
             Bind {
                 kind,
                 addr,
@@ -226,6 +227,8 @@ impl Predictor {
                 cred: Cred {
                     net_bind_service,
                     init_net_bind_service: net_bind_service,
+                    init_audit_read: net_admin,
+                    net_admin,
                     net_raw: true,
                     tgid: r.pid,
                     ..Cred::user(who.uid)

@@ -304,6 +304,8 @@ pub struct Cred {
     pub net_admin: bool,
     /// `CAP_NET_BIND_SERVICE` in the initial user namespace (vsock).
     pub init_net_bind_service: bool,
+    /// `CAP_AUDIT_READ` there (netlink).
+    pub init_audit_read: bool,
     /// Process id, for netlink.
     pub tgid: u32,
     /// FreeBSD: the jail, as its place among [`Host::jails`] counted from 1; 0
@@ -322,6 +324,7 @@ impl Cred {
         net_raw: true,
         net_admin: true,
         init_net_bind_service: true,
+        init_audit_read: true,
         tgid: 1,
         jail: 0,
         capability_mode: false,
@@ -337,6 +340,7 @@ impl Cred {
             net_raw: false,
             net_admin: false,
             init_net_bind_service: false,
+            init_audit_read: false,
             tgid: 1,
             jail: 0,
             capability_mode: false,
@@ -499,6 +503,8 @@ pub struct Host {
     pub sysctl: Sysctls,
     /// vsock.
     pub vsock: VsockHost,
+    /// Which netlink protocols there are, or can be loaded: bit N for protocol N.
+    pub netlink: u32,
 }
 
 /// What the IPv4 routing table says an address is.
@@ -548,7 +554,13 @@ impl Host {
             local: false,
             datagram: false,
         },
+        netlink: Host::NETLINK,
     };
+
+    /// The netlink protocols of a usual kernel before it has loaded a module:
+    /// ROUTE, USERSOCK, SOCK_DIAG, XFRM, SELINUX, AUDIT, FIB_LOOKUP, CONNECTOR,
+    /// NETFILTER, KOBJECT_UEVENT and GENERIC.
+    pub const NETLINK: u32 = 0x0001_9ed5;
 
     /// A host with `lo` up and nothing else: a fresh network namespace.
     #[must_use]

@@ -80,6 +80,8 @@ impl Process {
         Cred {
             net_bind_service: self.caps.net_bind_service,
             init_net_bind_service: self.caps.net_bind_service,
+            // `with` has no name for it, and takes none but its own from root.
+            init_audit_read: self.uid == 0,
             net_admin: self.caps.net_admin,
             net_raw: self.caps.net_raw,
             jail: self.jail,

@@ -157,6 +157,10 @@ steps! {
     PingOk = "ping_bind", "bound";
     NetlinkMalformed = "netlink_bind", "length or family";
     NetlinkBound = "netlink_bind", "bound to another port id";
+    NetlinkAllowed = "netlink_allowed", "to join its groups needs CAP_NET_ADMIN";
+    NetlinkAudit = "audit_multicast_bind", "to join its groups needs CAP_AUDIT_READ";
+    NetlinkConnector = "cn_bind", "an even group needs CAP_NET_ADMIN";
+    NetlinkMroute = "rtnetlink_bind", "groups of multicast routes need CAP_NET_ADMIN";
     NetlinkInUse = "netlink_insert", "the port id is used";
     NetlinkOk = "netlink_bind", "bound";
     PacketMalformed = "packet_bind", "length or family";
@@ -214,6 +218,7 @@ steps! {
     UnknownCutOff = "bindgate", "an end of the connection is in TCP_REPAIR or takes packets of another device only";
     UnknownMptcp = "bindgate", "the model does not know how this MPTCP connection ends";
     UnknownSequence = "bindgate", "sequence numbers decide about the third connection of the same ends";
+    UnknownGroup = "genl_bind", "which groups need a capability depends on the families that are loaded";
     UnknownVsock = "bindgate", "what answers by vsock outside this host";
     UnknownVsockMet = "bindgate", "kernels differ in what a connected vsock socket does with a request";
     UnknownVsockError = "bindgate", "a child is lost by the error of an earlier connect";

@@ -289,6 +289,14 @@ pub fn vsock_host() -> bindgate_core::model::host::VsockHost {
     }
 }
 
+/// Which netlink protocols there are. Modules are loaded for it, as they are for
+/// a program that asks for one.
+#[allow(dead_code)]
+pub fn netlink_protocols() -> u32 {
+    let made = |p: &i32| bindgate_os::refused(libc::AF_NETLINK, libc::SOCK_RAW, *p).is_none();
+    (0..32).filter(made).fold(0, |set, p| set | 1 << p)
+}
+
 /// Does vsock_loopback carry connections here, and nothing else? Then nobody
 /// outside can be asked by one.
 #[allow(dead_code)]

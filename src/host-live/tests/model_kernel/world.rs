@@ -123,6 +123,7 @@ impl World {
             }
         }
         host.vsock = vsock;
+        host.netlink = kernel::netlink_protocols();
         std::fs::create_dir_all(dir())?;
         let diag = Diag::new()?;
         Ok(World {

@@ -295,7 +295,10 @@ impl Machine {
         let player = &mut model.player;
         player.pids = players.iter().map(|p| machine.real.pid(*p)).collect();
         player.in_user_namespace = in_user;
-        player.net.host.vsock = kernel::vsock_host();
+        let (vsock, netlink) = (kernel::vsock_host(), kernel::netlink_protocols());
+        for net in player.networks() {
+            (net.host.vsock, net.host.netlink) = (vsock, netlink);
+        }
         Ok(machine)
     }
 

@@ -1,6 +1,7 @@
 //! AF_NETLINK and AF_PACKET, in outline: `netlink_bind`, `packet_bind`.
 
 use super::inet::array;
+use super::quirks;
 use crate::addr::af;
 use crate::model::net::{Ctx, Net, SockId, Table};
 use crate::model::step::Step;
@@ -12,8 +13,72 @@ fn key(protocol: u16) -> [u8; 16] {
     addr
 }
 
+/// The protocols (`NETLINK_…`).
+mod protocol {
+    pub const ROUTE: u16 = 0;
+    pub const SOCK_DIAG: u16 = 4;
+    pub const SELINUX: u16 = 7;
+    pub const AUDIT: u16 = 9;
+    pub const CONNECTOR: u16 = 11;
+    pub const KOBJECT_UEVENT: u16 = 15;
+    pub const GENERIC: u16 = 16;
+    pub const RDMA: u16 = 20;
+}
+
 impl Net<'_> {
-    /// `netlink_bind`, for protocols that let everybody join groups.
+    /// `netlink_allowed`: may everybody join groups of this protocol? Its kernel
+    /// socket has `NL_CFG_F_NONROOT_RECV`.
+    fn netlink_lets_join(&self, protocol: u16) -> bool {
+        use protocol::{
+            AUDIT, CONNECTOR, GENERIC, KOBJECT_UEVENT, RDMA, ROUTE, SELINUX, SOCK_DIAG,
+        };
+        let generation = self.host.generation;
+        match protocol {
+            ROUTE | SELINUX | KOBJECT_UEVENT | GENERIC => true,
+            // mutants: generation: since 3.16, 4.2, 4.12
+            AUDIT | SOCK_DIAG | RDMA => quirks::netlink_lets_more_join(generation),
+            CONNECTOR => quirks::connector_lets_join(generation),
+            _ => false,
+        }
+    }
+
+    /// The protocol's own look at the groups (`netlink_kernel_cfg.bind`).
+    fn netlink_join(
+        &self,
+        protocol: u16,
+        groups: u32,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), No> {
+        let generation = self.host.generation;
+        match protocol {
+            // RTNLGRP_IPV4_MROUTE_R and RTNLGRP_IPV6_MROUTE_R
+            // mutants: generation: since 4.18
+            protocol::ROUTE
+                if !cred.net_admin
+                    && groups & 3 << 29 != 0
+                    && quirks::netlink_lets_more_join(generation) =>
+            {
+                return cx.fail(Step::NetlinkMroute, Errno::EPERM);
+            }
+            protocol::AUDIT if !cred.init_audit_read => {
+                return cx.fail(Step::NetlinkAudit, Errno::EPERM);
+            }
+            // It takes the number of the group for a set of groups, and looks
+            // whether CN_IDX_PROC, the first one, is in it.
+            protocol::CONNECTOR if !cred.net_admin && groups & 0xaaaa_aaaa != 0 => {
+                return cx.fail(Step::NetlinkConnector, Errno::EPERM);
+            }
+            // All but the first, which nobody has, and that of `nlctrl`.
+            protocol::GENERIC if !cred.net_admin && groups & !0x8001 != 0 => {
+                return cx.unknown(Step::UnknownGroup);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `netlink_bind`
     pub(super) fn netlink_bind(
         &mut self,
         id: SockId,
@@ -27,12 +92,17 @@ impl Net<'_> {
         let pid = u32::from_ne_bytes(array(addr, 4));
         let groups = u32::from_ne_bytes(array(addr, 8));
         let s = *self.get(id);
-        if s.hashed() {
-            if pid != s.num {
-                return cx.fail(Step::NetlinkBound, Errno::EINVAL);
-            }
-        } else {
-            let protocol = s.kind.protocol;
+        let protocol = s.kind.protocol;
+        if groups != 0 && !cred.net_admin && !self.netlink_lets_join(protocol) {
+            return cx.fail(Step::NetlinkAllowed, Errno::EPERM);
+        }
+        if s.hashed() && pid != s.num {
+            return cx.fail(Step::NetlinkBound, Errno::EINVAL);
+        }
+        if groups != 0 {
+            self.netlink_join(protocol, groups, cred, cx)?;
+        }
+        if !s.hashed() {
             let taken = |n: u32| {
                 self.at_addr(Table::Netlink, n, key(protocol))
                     .next()

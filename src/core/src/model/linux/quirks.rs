@@ -46,6 +46,21 @@ pub fn has_unprivileged_start(g: Generation) -> bool {
     g.since(4, 11)
 }
 
+/// May everybody join groups of audit, sock_diag and RDMA, which have their own
+/// checks, and has rtnetlink one for those of multicast routes? Since 3.16, 4.2,
+/// 4.12 and 4.18; the model has no generation between 2.6 and those.
+#[must_use]
+pub fn netlink_lets_more_join(g: Generation) -> bool {
+    g.since(4, 18)
+}
+
+/// May everybody join groups of the connector? Since 6.6 (bfdfdc2f3b79,
+/// "connector/cn_proc: Allow non-root users access").
+#[must_use]
+pub fn connector_lets_join(g: Generation) -> bool {
+    g.since(6, 6)
+}
+
 /// Is there `IP_LOCAL_PORT_RANGE`? Since 6.3 (91d0b78c5177, "inet: Add
 /// IP_LOCAL_PORT_RANGE socket option") and 6.1.32.
 #[must_use]

@@ -94,7 +94,8 @@ impl Net<'_> {
                 (_, k) if k != ty::RAW && k != ty::DGRAM => {
                     return cx.fail(Step::NetlinkCreateType, Errno::ESOCKTNOSUPPORT);
                 }
-                (0..32, _) => Table::Netlink,
+                // Of a protocol that nobody has registered a module is asked for.
+                (0..32, _) if self.host.netlink >> protocol & 1 == 1 => Table::Netlink,
                 _ => return cx.fail(Step::NetlinkCreateProtocol, Errno::EPROTONOSUPPORT),
             },
             af::PACKET => {

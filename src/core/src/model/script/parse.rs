@@ -339,6 +339,7 @@ impl Reader {
         let of = self.now.first().copied().unwrap_or(self.script.host);
         let host = Host {
             vsock: of.vsock,
+            netlink: of.netlink,
             ..Host::loopback(of.generation)
         };
         self.script.spaces.push((word.to_owned(), host));

@@ -132,6 +132,11 @@ impl Player {
         }
     }
 
+    /// The network of each network namespace.
+    pub fn networks(&mut self) -> impl Iterator<Item = &mut OwnedNet> {
+        core::iter::once(&mut self.net).chain(&mut self.others)
+    }
+
     /// Makes the changes that stand before a line.
     fn apply(&mut self, script: &Script, line: &Line) {
         while self.applied < line.after {
@@ -285,6 +290,7 @@ impl Player {
         let mut cred = process.map_or(crate::model::Cred::ROOT, super::Process::cred);
         cred.tgid = self.pids.get(line.process).copied().unwrap_or(1);
         cred.init_net_bind_service &= !self.in_user_namespace;
+        cred.init_audit_read &= !self.in_user_namespace;
         let id = self.id(line.var);
         let is_file = |var: usize| self.is_file.get(var) == Some(&true);
         let fd = match id {

@@ -93,7 +93,7 @@ impl Drawer<'_> {
             }
             16 => Addr::Netlink {
                 pid: self.rng.of(&[0, 0, 7, 7, 8, u32::MAX - 5]),
-                groups: self.rng.of(&[0, 0, 0, 1]),
+                groups: self.rng.of(&[0, 0, 0, 1, 2, 1 << 29]),
             },
             17 => Addr::Packet {
                 protocol: self.rng.of(&[0, 3]),

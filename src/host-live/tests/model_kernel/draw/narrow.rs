@@ -354,7 +354,17 @@ const SCENES: &[Scene] = &[
     },
     // Netlink's and packet sockets' addresses.
     Scene {
-        kinds: &[(16, 3, 0), (16, 3, 0), (16, 2, 4), PACKET],
+        kinds: &[
+            (16, 3, 0),
+            (16, 3, 0),
+            (16, 2, 4),
+            (16, 3, 2),
+            (16, 3, 3),
+            (16, 3, 9),
+            (16, 3, 11),
+            (16, 3, 16),
+            PACKET,
+        ],
         vars: 5,
         at: &[],
         to: &[],
