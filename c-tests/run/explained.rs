@@ -9,6 +9,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("explain names the holder", holders),
         Trial::test("explain: a holder that may not be looked at", foreign),
+        Trial::test("explain knows the machine's own CID", own_cid),
     ]
 }
 
@@ -86,4 +87,47 @@ explain('bind tcp 127.0.0.1:20200')
         return Ok(());
     }
     Err(outcome.seen().into())
+}
+
+/// What `explain` says about the machine's own CID and about another one, and what
+/// the kernel says, where the machine is a guest. Nothing but binds.
+fn own_cid() -> Result<(), Failed> {
+    let calls = "
+import errno, fcntl
+def bind(cid):
+    with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as s:
+        try:
+            s.bind((cid, 39000))
+        except OSError as e:
+            return errno.errorcode[e.errno]
+        return f'ok vsock:{cid}:39000'
+try:
+    # IOCTL_VM_SOCKETS_GET_LOCAL_CID
+    with open('/dev/vsock') as device:
+        cid = int.from_bytes(fcntl.ioctl(device, 0x7b9, bytes(4)), 'little')
+except OSError:
+    cid = 0
+if 2 < cid < 0xffffffff:
+    print('of a guest')
+    for cid in cid, cid + 1:
+        print('  result   ', bind(cid), sep=' ')
+        explain(f'bind vsock vsock:{cid}:39000')
+";
+    let outcome = python(&format!("{SCRIPT}{calls}"))
+        .env("LAUNCHER", &stage().launcher)
+        .finish();
+    same("exit 0", &outcome.status, &outcome.seen())?;
+    let lines: Vec<_> = outcome.stdout.lines().map(str::trim).collect();
+    match lines.as_slice() {
+        // Nobody is there to tell the CID.
+        [] => Ok(()),
+        ["of a guest", own, said, other, said_of_other] => {
+            let is_own = own.starts_with("result    ok vsock:");
+            let is_other = *other == "result    EADDRNOTAVAIL";
+            same("true true", &format!("{is_own} {is_other}"), "the kernel")?;
+            same(own, said, "the own CID")?;
+            Ok(same(other, said_of_other, "another CID")?)
+        }
+        _ => Err(outcome.seen().into()),
+    }
 }
