@@ -106,7 +106,11 @@ impl Net<'_> {
             true => [0; 16],
             false => s.rcv6,
         };
-        routed(ip6_dst_lookup(self.host, from, dst, self.get(id).dev), cx)
+        let found = routed(ip6_dst_lookup(self.host, from, dst, self.get(id).dev), cx);
+        if found.is_err() && quirks::failed_connect_gives_device_back(self.host.generation) {
+            self.edit(id, |now| now.dev = s.dev);
+        }
+        found
     }
 
     /// `__ip4_datagram_connect`

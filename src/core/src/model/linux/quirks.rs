@@ -244,3 +244,11 @@ pub fn raw_binds_nonlocal(g: Generation) -> bool {
 pub fn group_outlives_reuseport(g: Generation) -> bool {
     !g.since(6, 1)
 }
+
+/// Does a datagram or raw socket lose the device again that the scope id of a
+/// failed connect() gave it? 6.12.118 does; 6.12.117, 6.16.12, 6.18.44 and 7.3.4
+/// do not. Which release brought it upstream is not known: one after 7.3.
+#[must_use]
+pub fn failed_connect_gives_device_back(g: Generation) -> bool {
+    g.taken_over(7, 4, &[[6, 12, 118]])
+}
