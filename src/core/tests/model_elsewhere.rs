@@ -62,9 +62,9 @@ const FACTS: &[Fact] = &[
     ("connects to the outside", NONE, 8, "s = socket vsock; connect s hex:28000000", "EINVAL", Step::VsockMalformed),
     ("connects to the outside", NONE, 8, "s = socket vsock; connect s hex:00000000000000000000000000000000", "EINVAL", Step::VsockMalformed),
     ("connects to the outside", NONE, 8, "s = socket vsock; connect s hex:28000000500000000200000002000000", "EINVAL", Step::VsockMalformed),
-    ("connects to the outside", NONE, 8, "s = socket vsock; connect s vsock:2:80; bind s vsock:any:5000", "EINVAL", Step::VsockBound),
-    ("connects to the outside", NONE, 8, "s = socket vsock; bind s vsock:any:5000; connect s vsock:2:80; t = socket vsock; bind t vsock:any:5000", "EADDRINUSE", Step::VsockInUse),
-    ("a device decides whether it carries it", NONE, 8, "s = socket vsock-seqpacket; connect s vsock:2:80; bind s vsock:any:5000", "ok", Step::VsockBoundNow),
+    ("connects to the outside", NONE, 8, "s = socket vsock; connect s vsock:2:80; bind s vsock:any:5000", "unknown", Step::UnknownBefore),
+    ("connects to the outside", NONE, 8, "s = socket vsock; bind s vsock:any:5000; connect s vsock:2:80; t = socket vsock; bind t vsock:any:5000", "unknown", Step::UnknownBefore),
+    ("a device decides whether it carries it", NONE, 8, "s = socket vsock-seqpacket; connect s vsock:2:80; bind s vsock:any:5000", "unknown", Step::UnknownBefore),
     ("vsock_loopback carries it", LOOPBACK, 8, "s = socket vsock-seqpacket; connect s vsock:1:80; bind s vsock:any:5000", "EINVAL", Step::VsockBound),
     ("vsock_loopback carries it", LOOPBACK, 8, "s = socket vsock-seqpacket; connect s vsock:3:80; bind s vsock:any:5000", "EINVAL", Step::VsockBound),
     ("no transport at all", NOTHING, 8, "s = socket vsock; connect s vsock:2:80", "ENODEV", Step::VsockNoTransport),
@@ -98,6 +98,24 @@ const FACTS: &[Fact] = &[
     ("vhost_vsock only: VMADDR_FLAG_TO_HOST", HYPERVISOR_ONLY, 8, "s = socket vsock; connect s hex:28000000500000000400000001000000", "ENODEV", Step::VsockNoTransport),
     ("the hypervisor's table", VMCI, 8, "s = socket vsock-dgram; connect s vsock:2:80", "unknown", Step::UnknownVsock),
     ("a kernel draws the id", NONE, 8, "s = socket netlink; bind s netlink:0:0x0; t = socket netlink; bind t netlink:0:0x0; u = socket netlink; bind u netlink:0:0x0; v = socket netlink; bind v netlink:2147483649:0x0", "EADDRINUSE", Step::NetlinkInUse),
+    ("the socket of an unknown call", NONE, 8, "s = socket vsock; connect s vsock:2:80; getsockname s", "unknown", Step::UnknownBefore),
+    ("the socket of an unknown call", NONE, 8, "s = socket vsock; connect s vsock:2:80; d = dup s; listen d", "unknown", Step::UnknownBefore),
+    ("the socket of an unknown call", NONE, 8, "s = socket vsock; connect s vsock:2:80; s = socket vsock; bind s vsock:any:5000", "ok", Step::VsockBoundNow),
+    ("the port that it may have", NONE, 8, "s = socket vsock; connect s vsock:2:80; t = socket vsock; bind t vsock:any:5000", "unknown", Step::UnknownBefore),
+    ("the port that it may have", NONE, 8, "s = socket vsock; connect s vsock:2:80; t = socket vsock; bind t vsock:any:5000; listen t", "unknown", Step::UnknownBefore),
+    ("no port that connect() takes", NONE, 8, "s = socket vsock; connect s vsock:2:80; t = socket vsock; bind t vsock:any:1000", "ok", Step::VsockBoundNow),
+    ("another protocol's port", NONE, 8, "s = socket vsock; connect s vsock:2:80; t = socket tcp; bind t 127.0.0.1:5000", "ok", Step::InetBindOk),
+    ("refused before anybody looks", NONE, 8, "s = socket vsock; connect s vsock:2:80; t = socket vsock; bind t vsock:7:5000", "EADDRNOTAVAIL", Step::VsockCid),
+    ("closed: the port is free", NONE, 8, "s = socket vsock; connect s vsock:2:80; close s; t = socket vsock; bind t vsock:any:5000", "ok", Step::VsockBoundNow),
+    ("closed: the socket is gone", NONE, 8, "s = socket vsock; connect s vsock:2:80; close s; bind s vsock:any:5000", "EBADF", Step::SysBindBadFd),
+    ("one descriptor is left", NONE, 8, "s = socket vsock; connect s vsock:2:80; d = dup s; close s; t = socket vsock; bind t vsock:any:5000", "unknown", Step::UnknownBefore),
+    ("who was asked", LOOPBACK_ONLY, 8, "l = socket vsock; bind l vsock:any:6000; listen l; v = socket vsock; bind v vsock:any:5000; listen v; s = socket vsock; bind s vsock:any:7000; connect s vsock:1:5000; t = socket vsock; connect t vsock:1:7000; c = accept l", "EAGAIN", Step::AcceptEmpty),
+    ("a child that may be there", LOOPBACK_ONLY, 8, "s = socket vsock; bind s vsock:any:5000; connect s vsock:1:80; listen s; t = socket vsock; connect t vsock:1:5000; c = accept s; listen c", "unknown", Step::UnknownBefore),
+    ("a child that may be there", LOOPBACK_ONLY, 8, "s = socket vsock; bind s vsock:any:5000; connect s vsock:1:80; listen s; t = socket vsock; connect t vsock:1:5000; c = accept s; c = socket tcp; bind c 127.0.0.1:80", "ok", Step::InetBindOk),
+    ("nobody has said where it leads", NONE, 8, "s = socket tcp; bind s 0.0.0.0:5000; connect s 8.8.8.8:80; t = socket tcp; bind t 127.0.0.2:5000", "unknown", Step::UnknownBefore),
+    ("nobody has said where it leads", NONE, 8, "s = socket tcp; bind s 0.0.0.0:5000; connect s 8.8.8.8:80; close s; t = socket tcp; bind t 0.0.0.0:5000", "unknown", Step::UnknownBefore),
+    ("nobody has said where it leads", NONE, 8, "s = socket tcp; bind s 0.0.0.0:5000; connect s 8.8.8.8:80; l = socket tcp; bind l 127.0.0.1:80; listen l; t = socket tcp; connect t 127.0.0.1:5000", "unknown", Step::UnknownBefore),
+    ("nobody has said where it leads: it has come here, perhaps", NONE, 8, "l = socket tcp; bind l 0.0.0.0:80; listen l; s = socket tcp; connect s 8.8.8.8:80; c = accept l", "unknown", Step::UnknownBefore),
     ("others have its module", NONE, 8, "s = socket 16 3 3", "EPROTONOSUPPORT", Step::NetlinkCreateProtocol),
     ("others have its module", NONE, 8, "s = socket 16 3 20", "EPROTONOSUPPORT", Step::NetlinkCreateProtocol),
     ("a kernel may lack SELinux", NONE, 8, "process u uid 7; u: s = socket 16 3 7; u: bind s netlink:5:0xffffffff", "ok", Step::NetlinkOk),
@@ -185,6 +203,7 @@ fn what_no_kernel_shows_here() {
         let text = calls.replace("; ", "\n");
         let mut script = parse(&text, Host::loopback(Generation::Linux6_18)).expect(calls);
         script.host.vsock = *vsock;
+        script.host.has_routes = !why.starts_with("nobody has said");
         let mut player = Player::new(&script, *room);
         let mut last = (String::new(), None);
         for line in &script.lines {

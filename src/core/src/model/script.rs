@@ -2,6 +2,7 @@
 //! between the model and a kernel shrinks to.
 
 mod change;
+mod doubt;
 mod files;
 mod parse;
 mod play;

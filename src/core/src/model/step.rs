@@ -218,6 +218,7 @@ steps! {
     UnknownCutOff = "bindgate", "an end of the connection is in TCP_REPAIR or takes packets of another device only";
     UnknownMptcp = "bindgate", "the model does not know how this MPTCP connection ends";
     UnknownSequence = "bindgate", "sequence numbers decide about the third connection of the same ends";
+    UnknownBefore = "bindgate", "an earlier answer is unknown";
     UnknownGroup = "genl_bind", "which groups need a capability depends on the families that are loaded";
     UnknownVsock = "bindgate", "what answers by vsock outside this host";
     UnknownVsockMet = "bindgate", "kernels differ in what a connected vsock socket does with a request";

@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::doubt::{self, Doubts};
 use super::files::Files;
 use super::{Call, Line, Script, Setting, Value};
 use crate::addr::{Addr, UnixName, VMADDR_ANY, af};
@@ -71,6 +72,7 @@ pub struct Player {
     is_file: Vec<bool>,
     /// The model lost track in this call.
     lost: bool,
+    doubts: Doubts,
 }
 
 impl Player {
@@ -93,6 +95,7 @@ impl Player {
             holders: BTreeMap::new(),
             is_file: Vec::new(),
             lost: false,
+            doubts: Doubts::default(),
         };
         player.begin(script);
         player
@@ -109,6 +112,7 @@ impl Player {
         self.holders.clear();
         self.others.clear();
         self.files.clear();
+        self.doubts.clear();
         // What lingers after its last descriptor.
         self.net.net().clear();
         self.net.host = script.host;
@@ -163,8 +167,14 @@ impl Player {
             return true;
         };
         let home = self.home_of(var);
-        let closed = net_in(&mut self.net, &mut self.others, home).close(id);
-        !matches!(closed.result, Err(No::Unknown(_)))
+        let net = &mut net_in(&mut self.net, &mut self.others, home);
+        let before = *net.get(id);
+        let closed = net.close(id);
+        let is_known = !matches!(closed.result, Err(No::Unknown(_)));
+        if !is_known {
+            self.doubts.linger(home, &before);
+        }
+        is_known
     }
 
     /// The variable holds nothing from now on. Gives the socket that it held.
@@ -174,6 +184,9 @@ impl Player {
         }
         let id = self.vars.get_mut(var).and_then(Option::take)?;
         let home = self.home_of(var);
+        if self.doubts.any() && self.net_of(home).get(id).refs == 1 {
+            self.doubts.close((home, id));
+        }
         if self.holders.get(&(home, id)) == Some(&var) {
             self.holders.remove(&(home, id));
             let net = net_in(&mut self.net, &mut self.others, home);
@@ -260,11 +273,12 @@ impl Player {
         self.apply(script, line);
         self.lost = false;
         let mut outcome = match self.resolved(line) {
-            Some(line) => self.call(script, &line, pick),
+            Some(line) => self.answer(script, &line, pick),
             None => unknown(Step::NoPortOf),
         };
         if self.lost {
             // What the variable held before.
+            self.doubts.vars.insert(line.var);
             outcome.result = Err(No::Unknown(Step::ConnectNotModelled));
             outcome.trail = Trail::one(Step::ConnectNotModelled);
         }
@@ -283,6 +297,87 @@ impl Player {
     /// The variable is about to hold something else.
     fn replace(&mut self, var: usize) {
         self.lost |= !self.close(var);
+    }
+
+    /// The call's answer, unless it hangs on an earlier one that was unknown.
+    fn answer(&mut self, script: &Script, line: &Line, pick: Pick) -> Outcome {
+        let about = match line.call {
+            Call::Socket { .. } | Call::File => None,
+            Call::Accept { from } | Call::Dup { of: from } => Some(from),
+            _ => Some(line.var),
+        };
+        let Some(about) = about else {
+            self.doubts.vars.remove(&line.var);
+            return self.call(script, line, pick);
+        };
+        let home = self.home_of(about);
+        let at = self.id(about).map(|id| (home, id));
+        let was = at.map(|(_, id)| *self.net_of(home).get(id));
+        let before = was.map_or(0, |s| doubt::port(&s));
+        if self.doubts.any() {
+            let is_maybe = self.doubts.vars.contains(&about);
+            let is_known = match line.call {
+                Call::Close | Call::Dup { .. } => !is_maybe,
+                _ => !is_maybe && !at.is_some_and(|at| self.doubts.about(at)),
+            };
+            if !is_known {
+                match line.call {
+                    Call::Close => _ = self.doubts.vars.remove(&about),
+                    Call::Accept { .. } | Call::Dup { .. } => {
+                        self.replace(line.var);
+                        self.doubts.vars.insert(line.var);
+                    }
+                    _ => {}
+                }
+                if let Some(at) = at {
+                    self.doubt(at, line, before);
+                }
+                return unknown(doubt::WHY);
+            }
+        }
+        let outcome = self.call(script, line, pick);
+        let is_unknown = matches!(outcome.result, Err(No::Unknown(_)));
+        let Some(at) = at.filter(|_| is_unknown || self.doubts.any()) else {
+            return outcome;
+        };
+        if !is_unknown {
+            let net = net_in(&mut self.net, &mut self.others, home);
+            if !self.doubts.concern(&net, at, &line.call, outcome.result) {
+                if let Call::Accept { .. } | Call::Dup { .. } = line.call {
+                    self.doubts.vars.remove(&line.var);
+                }
+                return outcome;
+            }
+        }
+        match line.call {
+            Call::Accept { .. } => {
+                self.let_go(line.var);
+                self.doubts.vars.insert(line.var);
+            }
+            Call::Close => {
+                if let Some(was) = &was {
+                    self.doubts.linger(home, was);
+                }
+                return outcome;
+            }
+            Call::Get(_) => return outcome,
+            _ => {}
+        }
+        self.doubt(at, line, before);
+        if is_unknown {
+            outcome
+        } else {
+            unknown(doubt::WHY)
+        }
+    }
+
+    fn doubt(&mut self, at: (u32, SockId), line: &Line, before: u32) {
+        let net = net_in(&mut self.net, &mut self.others, at.0);
+        self.doubts.add(&net, at, &line.call, before);
+    }
+
+    fn net_of(&mut self, home: u32) -> Net<'_> {
+        net_in(&mut self.net, &mut self.others, home)
     }
 
     fn call(&mut self, script: &Script, line: &Line, pick: Pick) -> Outcome {
