@@ -164,6 +164,7 @@ for a in sys.argv[1:]:
     for (route, unknown) in [
         ("addr add 10.9.0.1/24 dev lo", false),
         ("route add local 0.0.0.0/0 dev lo table 100", false),
+        ("route add 127.9.0.0/16 via 127.0.0.1", false),
         ("route add local 0.0.0.0/0 dev lo", true),
     ] {
         in_net(|| {

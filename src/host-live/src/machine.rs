@@ -7,7 +7,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bindgate_core::addr::{Addr, af};
-use bindgate_core::model::host::{List, V4, V6};
+use bindgate_core::model::host::{List, Route, V4, V6};
 use bindgate_core::model::{Generation, Host, Outside, State};
 use bindgate_core::socket::{SocketType, proto};
 use bindgate_core::uapi::inet_diag;
@@ -308,6 +308,7 @@ fn devices(host: &mut Host, left_out: &mut LeftOut) -> u32 {
 /// Local addresses: `/proc/net/fib_trie` lists each with its kind behind it.
 fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
     let mut all: Vec<V4> = Vec::new();
+    let mut unicast: Vec<V4> = Vec::new();
     let (mut table, mut last) = ("", None);
     for line in text("/proc/thread-self/net/fib_trie").lines() {
         if !line.starts_with(' ') {
@@ -324,10 +325,19 @@ fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
         if let Some(rest) = line.strip_prefix("|-- ") {
             last = rest.parse::<Ipv4Addr>().ok();
         } else if let (Some(addr), Some(rest)) = (last, line.strip_prefix('/'))
-            && rest.contains("LOCAL")
+            && (rest.contains("LOCAL") || rest.contains("UNICAST"))
         {
             let prefix = rest.split(' ').next().and_then(|p| p.parse().ok());
             let prefix = prefix.unwrap_or(32);
+            if rest.contains("UNICAST") {
+                // Only where the kernel has not parted the two tables.
+                unicast.push(V4 {
+                    addr: addr.into(),
+                    prefix,
+                    dev: 0,
+                });
+                continue;
+            }
             all.push(V4 {
                 addr: addr.into(),
                 prefix,
@@ -343,6 +353,14 @@ fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
     // An address in a local network says nothing more: 127.0.0.1.
     let (networks, mut v4): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.prefix < 32);
     v4.retain(|a| !networks.iter().any(|n| contains(n, a.addr)));
+    // Where other packets go is not asked: routes that hide a local network.
+    unicast.retain(|r| {
+        let hides = |n: &V4| n.prefix < r.prefix && contains(n, r.addr);
+        networks.iter().any(hides)
+    });
+    // Of what there is no room for nothing is known.
+    unicast.retain(|hiding| !host.routes.push(Route::connected(hiding)));
+    left.extend(unicast);
     let v4 = networks.into_iter().chain(v4).collect();
     left.extend(fill(&mut host.v4, v4));
     left_out.v4 = left;

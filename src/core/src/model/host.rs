@@ -667,7 +667,21 @@ impl Host {
                 best = (prefix, Some(Fib { kind, dev, src }));
             }
         }
-        best.1
+        best.1.filter(|_| !self.is_hidden(addr, best.0, dev))
+    }
+
+    /// Does a route of the main table lead to an address of a local network, by a
+    /// longer prefix? Since 4.1 the two tables are one for the kernel
+    /// (0ddcf43d5d4a, "ipv4: FIB Local/MAIN table collapse") until somebody makes
+    /// an `ip rule`, which a host of the model does not have.
+    fn is_hidden(&self, addr: u32, prefix: u8, dev: u32) -> bool {
+        // mutants: generation: since 4.1
+        prefix < 32
+            && !self.generation.is_freebsd()
+            && quirks::local_and_main_are_one(self.generation)
+            && self.routes.as_slice().iter().any(|r| {
+                r.prefix > 96 + prefix && r.leads_to(&mapped(addr)) && (dev == 0 || dev == r.dev)
+            })
     }
 
     /// Is this device a loopback one?

@@ -46,6 +46,13 @@ pub fn has_unprivileged_start(g: Generation) -> bool {
     g.since(4, 11)
 }
 
+/// Are the local and the main table one? Since 4.1 (0ddcf43d5d4a, "ipv4: FIB
+/// Local/MAIN table collapse").
+#[must_use]
+pub fn local_and_main_are_one(g: Generation) -> bool {
+    g.since(4, 1)
+}
+
 /// May everybody join groups of audit, sock_diag and RDMA, which have their own
 /// checks, and has rtnetlink one for those of multicast routes? Since 3.16, 4.2,
 /// 4.12 and 4.18; the model has no generation between 2.6 and those.
