@@ -425,6 +425,13 @@ pub struct Sysctls {
     pub ping_groups: (u32, u32),
     /// FreeBSD's `net.fibs`: how many routing tables there are.
     pub fibs: u32,
+    /// FreeBSD's `net.inet.ip.portrange.hifirst` and `hilast`.
+    pub high_ports: (u16, u16),
+    /// FreeBSD's `net.inet.ip.portrange.lowfirst` and `lowlast`.
+    pub low_ports: (u16, u16),
+    /// FreeBSD's `net.inet.ip.portrange.reservedlow`: no port below it is
+    /// reserved.
+    pub reserved_low: u16,
 }
 
 impl Sysctls {
@@ -439,6 +446,9 @@ impl Sysctls {
         bindv6only: false,
         ping_groups: (1, 0),
         fibs: 1,
+        high_ports: (49152, 65535),
+        low_ports: (1023, 600),
+        reserved_low: 0,
     };
 
     /// `inet_is_local_reserved_port`

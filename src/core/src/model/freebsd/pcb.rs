@@ -344,8 +344,9 @@ impl Net<'_> {
 
     /// `net.inet.ip.portrange.reservedlow` to `reservedhigh`
     fn reserved(&self, port: u16, cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
-        let start = self.host.sysctl.unprivileged_start;
-        if port != 0 && port < start && cred.uid != 0 {
+        let sysctl = &self.host.sysctl;
+        let is_reserved = (sysctl.reserved_low..sysctl.unprivileged_start).contains(&port);
+        if port != 0 && is_reserved && cred.uid != 0 {
             return cx.fail(Step::BsdReserved, Errno::EACCES);
         }
         Ok(())
@@ -558,18 +559,21 @@ impl Net<'_> {
     /// The range that automatic ports are taken from.
     pub(super) fn port_range(&self, s: &Sock, cred: &Cred, cx: &mut Ctx) -> Result<(u16, u16), No> {
         // Linux's default range counts as none given.
-        let given = self.host.sysctl.local_port_range;
-        let (first, last) = match PortRange::of(s.bsd_range) {
+        let sysctl = &self.host.sysctl;
+        let given = sysctl.local_port_range;
+        let (a, b) = match PortRange::of(s.bsd_range) {
             PortRange::Default if given == (32768, 60999) => (10000, 65535),
             PortRange::Default => given,
-            PortRange::High => (49152, 65535),
+            PortRange::High => sysctl.high_ports,
             PortRange::Low => {
                 if cred.uid != 0 {
                     return cx.fail(Step::BsdLowPerm, Errno::EPERM);
                 }
-                (600, 1023)
+                sysctl.low_ports
             }
         };
+        // in_pcb_lport_dest: either may be the smaller one.
+        let (first, last) = (a.min(b), a.max(b));
         // arc4random() % (last - first)
         if first == last && quirks::one_port_panics(self.host.generation) {
             return cx.unknown(Step::BsdOnePort);

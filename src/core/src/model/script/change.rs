@@ -243,6 +243,36 @@ fn sysctl(host: &mut Host, name: &str, value: &str) -> Result<(), String> {
             let (a, b) = pair()?;
             s.ping_groups = (number(&a, "group")?, number(&b, "group")?);
         }
+        // sysctl_net_ipport_check: what is outside of these is brought inside.
+        "net.inet.ip.portrange.first" | "net.inet.ip.portrange.last" => {
+            let port = number::<u16>(value, "port")?.max(1024);
+            let mut range = match s.local_port_range {
+                // Linux's default counts as none given.
+                (32768, 60999) => (10000, 65535),
+                given => given,
+            };
+            match name.ends_with("first") {
+                true => range.0 = port,
+                false => range.1 = port,
+            }
+            s.local_port_range = range;
+        }
+        "net.inet.ip.portrange.hifirst" => {
+            s.high_ports.0 = number::<u16>(value, "port")?.max(1024);
+        }
+        "net.inet.ip.portrange.hilast" => {
+            s.high_ports.1 = number::<u16>(value, "port")?.max(1024);
+        }
+        "net.inet.ip.portrange.lowfirst" => {
+            s.low_ports.0 = number::<u16>(value, "port")?.clamp(1, 1023);
+        }
+        "net.inet.ip.portrange.lowlast" => {
+            s.low_ports.1 = number::<u16>(value, "port")?.clamp(1, 1023);
+        }
+        "net.inet.ip.portrange.reservedhigh" => {
+            s.unprivileged_start = number::<u16>(value, "port")?.saturating_add(1);
+        }
+        "net.inet.ip.portrange.reservedlow" => s.reserved_low = number(value, "port")?,
         "net.fibs" => s.fibs = number(value, "number of routing tables")?,
         _ => return Err(format!("the model does not know sysctl '{name}'")),
     }
