@@ -155,12 +155,27 @@ pub fn connected_udp_leaves_group(g: Generation) -> bool {
     g.since(6, 13)
 }
 
-/// Can an address of vsock have `VMADDR_FLAG_TO_HOST`? Since 5.11 (dc8eeef73b63,
-/// "vm_sockets: Add VMADDR_FLAG_TO_HOST vsock flag"); before it the place of
-/// the flags had to be zero.
+/// What `vsock_addr_validate` makes of the byte after the CID.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VsockFlags {
+    /// It must be zero.
+    Zero,
+    /// Nothing: the byte after it must be zero.
+    Ignored,
+    /// `VMADDR_FLAG_TO_HOST`, and nothing else.
+    Checked,
+}
+
+/// Flags are known since 5.11 (dc8eeef73b63, "vm_sockets: Add
+/// VMADDR_FLAG_TO_HOST vsock flag"). 5.10.251 has the field and not the check,
+/// 5.10.223 neither; the releases between them were not asked.
 #[must_use]
-pub fn has_vsock_flags(g: Generation) -> bool {
-    g.since(5, 11)
+pub fn vsock_flags(g: Generation) -> VsockFlags {
+    match () {
+        () if g.since(5, 11) => VsockFlags::Checked,
+        () if g.taken_over(5, 11, &[[5, 10, 251]]) => VsockFlags::Ignored,
+        () => VsockFlags::Zero,
+    }
 }
 
 /// Is a TCP socket that nobody has a descriptor of, waiting to be accepted or

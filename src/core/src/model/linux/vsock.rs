@@ -1,11 +1,11 @@
 //! AF_VSOCK: `vsock_bind`, `__vsock_bind`, `__vsock_bind_connectible`.
 
 use super::inet::array;
-use super::quirks;
+use super::quirks::{self, VsockFlags};
 use crate::addr::{VMADDR_ANY, af};
 use crate::model::net::{Ctx, Net, Sock, SockId, State, Table};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno, No, Pick};
+use crate::model::{Cred, Errno, Host, No, Pick};
 use crate::socket::ty;
 
 /// `LAST_RESERVED_PORT`
@@ -24,11 +24,18 @@ pub(super) struct SockaddrVm {
 }
 
 /// `vsock_addr_cast`, `vsock_addr_validate`
-pub(super) fn vsock_addr_cast(addr: &[u8], cx: &mut Ctx) -> Result<SockaddrVm, No> {
+pub(super) fn vsock_addr_cast(addr: &[u8], host: &Host, cx: &mut Ctx) -> Result<SockaddrVm, No> {
     let word = |at: usize| u32::from_ne_bytes(array(addr, at));
     let family = u16::from_ne_bytes(array(addr, 0));
-    let flags = addr.get(12).copied().unwrap_or(0);
-    if addr.len() < 16 || family != af::VSOCK || flags & !1 != 0 {
+    let byte = |at: usize| addr.get(at).copied().unwrap_or(0);
+    let (flags, wrong) = match quirks::vsock_flags(host.generation) {
+        VsockFlags::Checked => (byte(12), byte(12) & !1),
+        // mutants: generation: until 5.11
+        VsockFlags::Ignored => (0, byte(13)),
+        // mutants: generation: until 5.11
+        VsockFlags::Zero => (0, byte(12)),
+    };
+    if addr.len() < 16 || family != af::VSOCK || wrong != 0 {
         return cx.fail(Step::VsockMalformed, Errno::EINVAL);
     }
     Ok(SockaddrVm {
@@ -60,11 +67,7 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<(), No> {
-        let addr = vsock_addr_cast(addr, cx)?;
-        // mutants: generation: until 5.11
-        if addr.flags != 0 && !quirks::has_vsock_flags(self.host.generation) {
-            return cx.fail(Step::VsockMalformed, Errno::EINVAL);
-        }
+        let addr = vsock_addr_cast(addr, self.host, cx)?;
         self.__vsock_bind(id, addr.cid, addr.port, cred, cx)
     }
 

@@ -64,7 +64,7 @@ impl Net<'_> {
         if s.state == State::Listen {
             return cx.fail(Step::VsockConnectListener, Errno::EINVAL);
         }
-        let remote = vsock_addr_cast(addr, cx)?;
+        let remote = vsock_addr_cast(addr, self.host, cx)?;
         let Some(local) = self.vsock_assign_transport(remote.cid, remote.flags) else {
             return cx.fail(Step::VsockNoTransport, Errno::ENODEV);
         };
