@@ -56,8 +56,16 @@ impl<T: Copy, const N: usize> List<T, N> {
 /// leaves it out means the last one of a Linux release.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub struct Generation {
-    freebsd: bool,
-    release: [u16; 3],
+    /// [`FREEBSD`], and 16 bits for each number of the release: a rule asks for
+    /// it with one comparison.
+    packed: u64,
+}
+
+/// In [`Generation::packed`].
+const FREEBSD: u64 = 1 << 63;
+
+const fn packed(major: u16, minor: u16, patch: u16) -> u64 {
+    (major as u64) << 32 | (minor as u64) << 16 | patch as u64
 }
 
 /// The third number of a Linux release that has none.
@@ -104,8 +112,7 @@ impl Generation {
     #[must_use]
     pub const fn linux(major: u16, minor: u16, patch: u16) -> Generation {
         Generation {
-            freebsd: false,
-            release: [major, minor, patch],
+            packed: packed(major, minor, patch),
         }
     }
 
@@ -113,8 +120,7 @@ impl Generation {
     #[must_use]
     pub const fn freebsd(major: u16, minor: u16) -> Generation {
         Generation {
-            freebsd: true,
-            release: [major, minor, 0],
+            packed: FREEBSD | packed(major, minor, 0),
         }
     }
 
@@ -165,24 +171,31 @@ impl Generation {
     /// Is it a FreeBSD?
     #[must_use]
     pub const fn is_freebsd(self) -> bool {
-        self.freebsd
+        self.packed & FREEBSD != 0
+    }
+
+    /// The three numbers of the release.
+    fn release(self) -> [u16; 3] {
+        [32, 16, 0].map(|at| (self.packed >> at) as u16)
     }
 
     /// Has this Linux what came with `major.minor`?
+    #[inline]
     #[must_use]
-    pub fn since(self, major: u16, minor: u16) -> bool {
-        self.taken_over(major, minor, &[])
+    pub const fn since(self, major: u16, minor: u16) -> bool {
+        self.packed & !FREEBSD >= packed(major, minor, 0)
     }
 
     /// Has it what came with `major.minor`, and what these stable releases, and
     /// those that follow them, took over?
+    #[inline]
     #[must_use]
     pub fn taken_over(self, major: u16, minor: u16, stable: &[[u16; 3]]) -> bool {
-        let [a, b, patch] = self.release;
-        (a, b) >= (major, minor)
-            || stable
-                .iter()
-                .any(|&[x, y, first]| (a, b) == (x, y) && patch >= first)
+        self.since(major, minor)
+            || stable.iter().any(|&[x, y, first]| {
+                let last = packed(x, y, LAST);
+                (packed(x, y, first)..=last).contains(&(self.packed & !FREEBSD))
+            })
     }
 }
 
@@ -192,12 +205,16 @@ impl fmt::Display for Generation {
         if let Some((name, _)) = Self::ALL.iter().find(|(_, g)| g == self) {
             return f.write_str(name);
         }
-        let [major, minor, patch] = self.release;
-        let system = if self.freebsd { "freebsd" } else { "linux" };
+        let [major, minor, patch] = self.release();
+        let system = if self.is_freebsd() {
+            "freebsd"
+        } else {
+            "linux"
+        };
         write!(f, "{system} {major}.{minor}")?;
         match patch {
             LAST => Ok(()),
-            _ if self.freebsd => Ok(()),
+            _ if self.is_freebsd() => Ok(()),
             patch => write!(f, ".{patch}"),
         }
     }
@@ -659,12 +676,11 @@ impl Host {
             let lowest = |host: u32| {
                 within && host == 0 && quirks::lowest_address_is_broadcast(self.generation)
             };
-            let loopback = self.is_loopback(a.dev);
             let found = if addr == a.addr {
                 Some((32, AddrType::Local))
             } else if a.prefix < 31 && (addr == a.addr | !mask || lowest(addr & !mask)) {
                 Some((32, AddrType::Broadcast))
-            } else if within && loopback {
+            } else if within && self.is_loopback(a.dev) {
                 Some((a.prefix, AddrType::Local))
             } else {
                 None
