@@ -265,6 +265,7 @@ fn capability_mode_is_a_process_s() {
         process p uid 0 capability-mode
         s = socket tcp
         p: bind s 127.0.0.1:5000           expect ECAPMODE
+        p: connect s 127.0.0.1:5000        expect ECAPMODE
         bind s 127.0.0.1:5000              expect ok",
     );
 }

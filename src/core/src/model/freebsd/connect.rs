@@ -6,12 +6,12 @@
 //! nothing has changed.
 
 use super::pcb::{Sin6, family_of, ip6_of, lport, over, port_of, start};
-use super::{INP_IPV4, INP_IPV6, pcb, quirks};
+use super::{INP_IPV4, INP_IPV6, getsockaddr, pcb, quirks};
 use crate::addr::af;
 use crate::model::linux::{PathState, needs_scope};
 use crate::model::net::{Ctx, NONE, Net, Queue, Sock, SockId, State, Table, mapped, unmapped};
 use crate::model::step::Step;
-use crate::model::{Cred, Errno, No};
+use crate::model::{Cred, Errno, No, Pointer};
 use crate::socket::ty;
 
 /// With a backlog of 16, as scripts have it, `solisten_clone` refuses beyond
@@ -50,18 +50,12 @@ impl Net<'_> {
         cred: &Cred,
         cx: &mut Ctx,
     ) -> Result<(), No> {
-        let g = self.host.generation;
-        if addr.len() > super::SOCK_MAXADDRLEN as usize {
-            return cx.fail(Step::BsdNameTooLong, Errno::ENAMETOOLONG);
-        }
-        if addr.len() < 2 {
-            return cx.fail(Step::BsdNameShort, Errno::EINVAL);
-        }
-        if self.host.capability_mode && quirks::capability_mode_refuses(g) {
+        let addr = getsockaddr(Pointer::to(addr), cx)?;
+        if self.in_capability_mode(cred) {
             return cx.fail(Step::BsdConnectCapability, Errno::ECAPMODE);
         }
         let s = *self.get(id);
-        if s.state == State::Listen && !quirks::protocols_refuse_listeners(g) {
+        if s.state == State::Listen && !quirks::protocols_refuse_listeners(self.host.generation) {
             return cx.fail(Step::BsdConnectListener, Errno::EOPNOTSUPP);
         }
         let stream = s.kind.ty != ty::DGRAM && s.kind.ty != ty::RAW;

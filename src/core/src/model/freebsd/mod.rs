@@ -151,8 +151,7 @@ impl Net<'_> {
     /// `kern_bindat`, in 9.1 `kern_bind`: capability mode, descriptor; the MAC
     /// framework's check stands here, and so does the policy.
     fn kern_bindat(&mut self, fd: Fd, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
-        let in_capability_mode = self.host.capability_mode || cred.capability_mode;
-        if in_capability_mode && quirks::capability_mode_refuses(self.host.generation) {
+        if self.in_capability_mode(cred) {
             return cx.fail(Step::BsdCapabilityMode, Errno::ECAPMODE);
         }
         let id = match fd {
@@ -161,6 +160,13 @@ impl Net<'_> {
             Fd::Socket(id) => id,
         };
         self.sobind(id, addr, cred, cx)
+    }
+
+    /// `IN_CAPABILITY_MODE`, where the generation has it: bind(2) and connect(2)
+    /// are refused then.
+    fn in_capability_mode(&self, cred: &Cred) -> bool {
+        let is_in_it = self.host.capability_mode || cred.capability_mode;
+        is_in_it && quirks::capability_mode_refuses(self.host.generation)
     }
 
     /// `sobind`: the protocol's `pr_bind`.
