@@ -70,7 +70,7 @@ impl LeftOut {
     pub fn concerns(&self, addr: &Addr) -> bool {
         if let Some(ip) = addr.ipv4() {
             let ip = u32::from_be_bytes(ip);
-            return self.v4.iter().any(|a| contains(a, ip));
+            return self.v4.iter().any(|a| a.holds(ip));
         }
         let device = match addr {
             Addr::Inet6 { ip, .. } if self.v6.iter().any(|a| a.addr == *ip) => return true,
@@ -108,12 +108,6 @@ fn sentence<T: Copy, const N: usize>(
 /// Puts into the list what there is room for; gives back the others.
 fn fill<T: Copy, const N: usize>(list: &mut List<T, N>, all: Vec<T>) -> Vec<T> {
     all.into_iter().filter(|item| !list.push(*item)).collect()
-}
-
-/// Is it the address, or in its network where all of that is local?
-fn contains(a: &V4, ip: u32) -> bool {
-    let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
-    ip & mask == a.addr & mask
 }
 
 fn text(path: &str) -> String {
@@ -352,10 +346,10 @@ fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
     let (mut left, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.prefix == 0);
     // An address in a local network says nothing more: 127.0.0.1.
     let (networks, mut v4): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.prefix < 32);
-    v4.retain(|a| !networks.iter().any(|n| contains(n, a.addr)));
+    v4.retain(|a| !networks.iter().any(|n| n.holds(a.addr)));
     // Where other packets go is not asked: routes that hide a local network.
     unicast.retain(|r| {
-        let hides = |n: &V4| n.prefix < r.prefix && contains(n, r.addr);
+        let hides = |n: &V4| n.prefix < r.prefix && n.holds(r.addr);
         networks.iter().any(hides)
     });
     // Of what there is no room for nothing is known.

@@ -37,6 +37,15 @@ impl<T: Copy, const N: usize> List<T, N> {
         }
     }
 
+    /// Keeps those items that are wanted, in their order.
+    pub fn retain(&mut self, is_wanted: impl Fn(&T) -> bool) {
+        let all = *self;
+        self.clear();
+        for item in all.as_slice().iter().filter(|item| is_wanted(item)) {
+            self.push(*item);
+        }
+    }
+
     /// Forgets all items.
     pub fn clear(&mut self) {
         self.len = 0;
@@ -229,6 +238,20 @@ pub struct V4 {
     pub prefix: u8,
     /// The device's index.
     pub dev: u32,
+}
+
+impl V4 {
+    /// Is this in the network of the address?
+    #[must_use]
+    pub fn holds(&self, addr: u32) -> bool {
+        (addr ^ self.addr) & mask4(self.prefix) == 0
+    }
+}
+
+/// The mask of a prefix length of IPv4.
+#[must_use]
+pub fn mask4(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
 }
 
 /// An IPv6 address of a device.
@@ -468,6 +491,16 @@ impl Sysctls {
         reserved_low: 0,
     };
 
+    /// FreeBSD's `net.inet.ip.portrange.first` and `last`: Linux's default range
+    /// counts as none given.
+    #[must_use]
+    pub fn first_and_last(&self) -> (u16, u16) {
+        match self.local_port_range {
+            given if given == Sysctls::DEFAULT.local_port_range => (10000, 65535),
+            given => given,
+        }
+    }
+
     /// `inet_is_local_reserved_port`
     #[must_use]
     pub fn is_reserved(&self, port: u16) -> bool {
@@ -670,8 +703,8 @@ impl Host {
     pub fn local_table(&self, addr: u32, dev: u32) -> Option<Fib> {
         let mut best = (0, None);
         for a in self.v4.as_slice() {
-            let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
-            let within = addr & mask == a.addr & mask;
+            let mask = mask4(a.prefix);
+            let within = a.holds(addr);
             // mutants: generation: until 5.14
             let lowest = |host: u32| {
                 within && host == 0 && quirks::lowest_address_is_broadcast(self.generation)

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use bindgate_core::model::Host;
-use bindgate_core::model::host::V4;
+use bindgate_core::model::host::{V4, mask4};
 use bindgate_core::model::script::{Change, Setting};
 use bindgate_core::policy::HostSetting;
 
@@ -241,8 +241,7 @@ fn add_addresses(name: &str, addresses: &[(IpAddr, u8)], host: &Host) -> io::Res
                     0 => name.to_owned(),
                     n => format!("{name}:{n}"),
                 };
-                let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
-                device_addr(&label, ip.octets(), mask.to_be_bytes())?;
+                device_addr(&label, ip.octets(), mask4(*prefix).to_be_bytes())?;
                 if *prefix >= 31 {
                     // inet_set_ifa gave it that of its class.
                     set_ipv4(&label, [0; 4], libc::SIOCSIFBRDADDR)?;

@@ -8,6 +8,7 @@
 use super::pcb::{Sin6, family_of, ip6_of, lport, over, port_of, start};
 use super::{INP_IPV4, INP_IPV6, getsockaddr, pcb, quirks};
 use crate::addr::af;
+use crate::model::host::{V4, mask4};
 use crate::model::linux::{PathState, needs_scope};
 use crate::model::net::{Ctx, NONE, Net, Queue, Sock, SockId, State, Table, mapped, unmapped};
 use crate::model::step::Step;
@@ -248,13 +249,12 @@ impl Net<'_> {
         }
         let own = self.host.v4.as_slice().iter();
         // Of lo0 only the address itself has a route.
-        let on_link = |a: u32, prefix: u8| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            let net = a & mask == dst & mask && dst != a & mask;
-            (net && a >> 24 != 127) || dst == a
+        let on_link = |a: &&V4| {
+            let net = a.holds(dst) && dst != a.addr & mask4(a.prefix);
+            (net && a.addr >> 24 != 127) || dst == a.addr
         };
         let mut best: Option<(u8, u32)> = None;
-        for a in own.filter(|a| on_link(a.addr, a.prefix)) {
+        for a in own.filter(on_link) {
             if best.is_none_or(|(prefix, _)| a.prefix > prefix) {
                 best = Some((a.prefix, a.addr));
             }

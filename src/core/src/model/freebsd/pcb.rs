@@ -3,6 +3,7 @@
 use super::class::{ANY_FOUR, ANY_OF_V6_SOCKETS, CONNECTED, Met, Stopping, View, with_options};
 use super::{INP_IPV4, INP_IPV6, PortRange, jail, quirks};
 use crate::addr::af;
+use crate::model::host::mask4;
 use crate::model::linux::needs_scope;
 use crate::model::net::{Asker, Ctx, Net, Sock, SockId, State, mapped, unmapped};
 use crate::model::step::Step;
@@ -117,7 +118,7 @@ impl Net<'_> {
     pub(super) fn bsd_is_local4(&self, ip: u32) -> bool {
         let host = &self.host;
         host.v4.as_slice().iter().any(|a| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(a.prefix)).unwrap_or(0);
+            let mask = mask4(a.prefix);
             let loopback = a.addr >> 24 == 127;
             ip == a.addr || (!loopback && a.prefix < 31 && ip == a.addr | !mask)
         })
@@ -558,12 +559,9 @@ impl Net<'_> {
 
     /// The range that automatic ports are taken from.
     pub(super) fn port_range(&self, s: &Sock, cred: &Cred, cx: &mut Ctx) -> Result<(u16, u16), No> {
-        // Linux's default range counts as none given.
         let sysctl = &self.host.sysctl;
-        let given = sysctl.local_port_range;
         let (a, b) = match PortRange::of(s.bsd_range) {
-            PortRange::Default if given == (32768, 60999) => (10000, 65535),
-            PortRange::Default => given,
+            PortRange::Default => sysctl.first_and_last(),
             PortRange::High => sysctl.high_ports,
             PortRange::Low => {
                 if cred.uid != 0 {

@@ -85,23 +85,20 @@ impl Change {
             Setting::Lo(up) => {
                 // addrconf_ifdown: IPv6 forgets the address. fib_sync_down_dev
                 // leaves local routes as they are: IPv4's can be bound still.
-                let (v4, v6) = (host.v4, host.v6);
-                let mut fits = true;
+                host.lo_is_down = !*up;
                 if *up {
+                    let mut others = *host;
+                    without_lo(&mut others);
                     let fresh = Host::loopback(host.generation);
                     host.has_local_table = true;
                     host.v4 = fresh.v4;
                     host.v6 = fresh.v6;
-                    let mut v4 = v4.as_slice().iter().filter(|a| a.dev != 1);
-                    fits &= v4.all(|a| host.v4.push(*a));
+                    let fits = others.v4.as_slice().iter().all(|a| host.v4.push(*a));
+                    if !fits || !others.v6.as_slice().iter().all(|a| host.v6.push(*a)) {
+                        return Err(NO_ROOM.to_owned());
+                    }
                 } else {
-                    host.v6.clear();
-                }
-                let mut v6 = v6.as_slice().iter().filter(|a| a.dev != 1);
-                fits &= v6.all(|a| host.v6.push(*a));
-                host.lo_is_down = !*up;
-                if !fits {
-                    return Err(NO_ROOM.to_owned());
+                    host.v6.retain(|a| a.dev != 1);
                 }
             }
             Setting::LoNeverUp => {
@@ -119,15 +116,8 @@ impl Change {
 const NO_ROOM: &str = "a host has at most 32 addresses of each family";
 
 fn without_lo(host: &mut Host) {
-    let (v4, v6) = (host.v4, host.v6);
-    host.v4.clear();
-    host.v6.clear();
-    for a in v4.as_slice().iter().filter(|a| a.dev != 1) {
-        host.v4.push(*a);
-    }
-    for a in v6.as_slice().iter().filter(|a| a.dev != 1) {
-        host.v6.push(*a);
-    }
+    host.v4.retain(|a| a.dev != 1);
+    host.v6.retain(|a| a.dev != 1);
 }
 
 /// A device, and more addresses of it.
@@ -246,11 +236,7 @@ fn sysctl(host: &mut Host, name: &str, value: &str) -> Result<(), String> {
         // sysctl_net_ipport_check: what is outside of these is brought inside.
         "net.inet.ip.portrange.first" | "net.inet.ip.portrange.last" => {
             let port = number::<u16>(value, "port")?.max(1024);
-            let mut range = match s.local_port_range {
-                // Linux's default counts as none given.
-                (32768, 60999) => (10000, 65535),
-                given => given,
-            };
+            let mut range = s.first_and_last();
             match name.ends_with("first") {
                 true => range.0 = port,
                 false => range.1 = port,
