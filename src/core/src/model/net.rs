@@ -33,8 +33,7 @@ pub use memory::MOST_SOCKETS;
 #[cfg(feature = "alloc")]
 pub use owned::OwnedNet;
 pub use portmap::PortMap;
-pub(super) use sock::Queue;
-pub use sock::{MAPPED_ANY, Sock, State, Table, mapped, unmapped};
+pub use sock::{LOOPBACK6, MAPPED_ANY, Sock, State, Table, mapped, unmapped};
 pub(super) use tally::meet;
 pub use views::VIEWS;
 

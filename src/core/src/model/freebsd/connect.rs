@@ -10,7 +10,7 @@ use super::{INP_IPV4, INP_IPV6, getsockaddr, pcb, quirks};
 use crate::addr::af;
 use crate::model::host::{V4, mask4};
 use crate::model::linux::{PathState, needs_scope};
-use crate::model::net::{Ctx, NONE, Net, Queue, Sock, SockId, State, Table, mapped, unmapped};
+use crate::model::net::{Ctx, LOOPBACK6, NONE, Net, Sock, SockId, State, Table, mapped, unmapped};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, No, Pointer};
 use crate::socket::ty;
@@ -18,8 +18,6 @@ use crate::socket::ty;
 /// With a backlog of 16, as scripts have it, `solisten_clone` refuses beyond
 /// one and a half times that.
 const MOST_WAITING: u32 = 24;
-
-const IN6ADDR_LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// Where a connection leads, and from where, in the notation of a socket's
 /// `rcv6`.
@@ -190,16 +188,29 @@ impl Net<'_> {
             };
         }
         if old && lport(&s) == 0 {
-            let mut quiet = Ctx::new(cx.pick);
-            match self.in_pcbconnect_setup(id, ip, port, inet, cred, &mut quiet) {
-                Err(No::Unknown(why)) => return cx.unknown(why),
-                Ok(route) if !self.is_here(&route) => return cx.unknown(Step::BsdNoRoute),
-                _ => {}
-            }
-            self.bsd_bind_any(id, INP_IPV4, cred, cx)?;
+            let quiet = &mut Ctx::new(cx.pick);
+            let found = self.in_pcbconnect_setup(id, ip, port, inet, cred, quiet);
+            self.bind_before(id, INP_IPV4, found, cred, cx)?;
         }
         let route = self.in_pcbconnect_setup(id, ip, port, inet, cred, cx)?;
         self.tcp_connect(id, &route, cred, cx)
+    }
+
+    /// 9.1 gives the socket a port before it looks where the connect leads, which
+    /// was `found`: nothing has changed where that is not known.
+    fn bind_before(
+        &mut self,
+        id: SockId,
+        vflag: u8,
+        found: Result<Route, No>,
+        cred: &Cred,
+        cx: &mut Ctx,
+    ) -> Result<(), No> {
+        match found {
+            Err(No::Unknown(why)) => cx.unknown(why),
+            Ok(route) if !self.is_here(&route) => cx.unknown(Step::BsdNoRoute),
+            _ => self.bsd_bind_any(id, vflag, cred, cx),
+        }
     }
 
     /// `in_pcbconnect_setup`, without the port: the checks and the addresses.
@@ -271,7 +282,7 @@ impl Net<'_> {
         match (unmapped(&route.src), unmapped(&route.dst)) {
             _ if route.vflag == INP_IPV6 => {
                 let own = |a| self.host.has_v6(a, 0);
-                let same = (route.src == IN6ADDR_LOOPBACK) == (route.dst == IN6ADDR_LOOPBACK);
+                let same = (route.src == LOOPBACK6) == (route.dst == LOOPBACK6);
                 own(&route.src) && own(&route.dst) && same
             }
             (Some(src), Some(dst)) => self.is_own4(src) && self.is_own4(dst),
@@ -380,13 +391,9 @@ impl Net<'_> {
             };
         }
         if old && lport(&s) == 0 {
-            let mut quiet = Ctx::new(cx.pick);
-            match self.in6_pcbladdr(id, addr, cred, &mut quiet) {
-                Err(No::Unknown(why)) => return cx.unknown(why),
-                Ok(route) if !self.is_here(&route) => return cx.unknown(Step::BsdNoRoute),
-                _ => {}
-            }
-            self.bsd_bind_any(id, INP_IPV6, cred, cx)?;
+            let quiet = &mut Ctx::new(cx.pick);
+            let found = self.in6_pcbladdr(id, addr, cred, quiet);
+            self.bind_before(id, INP_IPV6, found, cred, cx)?;
         }
         let route = self.in6_pcbladdr(id, addr, cred, cx)?;
         self.tcp_connect(id, &route, cred, cx)
@@ -414,7 +421,7 @@ impl Net<'_> {
         let Sin6 { ip, .. } = self.sa6_embedscope(addr, cx)?;
         let own = self.host.v6.as_slice();
         let any = ip == [0; 16] && !own.is_empty();
-        let ip = if any { IN6ADDR_LOOPBACK } else { ip };
+        let ip = if any { LOOPBACK6 } else { ip };
         let dst = self.prison_remote_ip6(ip, cred, cx)?;
         let bound = s.rcv6 != [0; 16];
         // in6_selectsrc: to an address of the host from the same; other routes
@@ -545,9 +552,7 @@ impl Net<'_> {
         let listener = self.listener(id, route, cx)?;
         let l = *self.get(listener);
         let full = l.state == State::Listen && l.queue.len > MOST_WAITING;
-        let itself =
-            u32::from(lport(self.get(id))) == u32::from(route.port) && route.src == route.dst;
-        if full || itself {
+        if full || self.meets_itself(id, route) {
             return cx.unknown(Step::BsdConnectElse);
         }
         let port = lport(self.get(id));
@@ -691,15 +696,9 @@ impl Net<'_> {
     ) -> Result<(), No> {
         let l = *self.get(listener);
         let client = *self.get(id);
-        let mut child = l;
-        child.state = State::Established;
-        child.refs = 0;
-        child.set_hashed(false);
+        let mut child = l.child(listener, id);
         child.set_accepted(true);
         child.set_recv_shutdown(false);
-        child.queue = Queue::EMPTY;
-        child.parent = listener.0;
-        child.peer = id.0;
         child.daddr = route.src;
         child.dport = lport(&client);
         child.set_rcv(route.dst);
@@ -913,14 +912,10 @@ impl Net<'_> {
             if o.state != State::Listen || o.queue.len > MOST_WAITING {
                 return cx.fail(Step::BsdUnixListens, Errno::ECONNREFUSED);
             }
-            let mut child = Sock::new(o.kind, Table::Unix, cred);
+            let mut child = o.unix_child(other, cred);
             child.uid = o.uid;
             child.dev = o.dev;
             child.set_freebsd(true);
-            child.set_unix_name(o.unix_name());
-            child.state = State::Established;
-            child.refs = 0;
-            child.parent = other.0;
             child.peer = id.0;
             let Some(child) = self.alloc(child) else {
                 return cx.unknown(Step::NoRoom);

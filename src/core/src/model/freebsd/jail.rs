@@ -10,15 +10,12 @@
 
 use crate::addr::af;
 use crate::model::host::{Host, Jail};
-use crate::model::net::{Ctx, Net, unmapped};
+use crate::model::net::{Ctx, LOOPBACK6, Net, unmapped};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, No};
 
 /// `127.0.0.1`
 const INADDR_LOOPBACK: u32 = 0x7f00_0001;
-/// `::1`
-const IN6ADDR_LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-
 fn jail(host: &Host, number: u32) -> Option<&Jail> {
     host.jails.as_slice().get(number.checked_sub(1)? as usize)
 }
@@ -86,7 +83,7 @@ impl Net<'_> {
         let Some(j) = jail(self.host, cred.jail) else {
             return Ok(ip);
         };
-        local(j.v6.as_slice(), ip, [0; 16], IN6ADDR_LOOPBACK, v6only)
+        local(j.v6.as_slice(), ip, [0; 16], LOOPBACK6, v6only)
             .or_else(|(step, errno)| cx.fail(step, errno))
     }
 
@@ -131,7 +128,7 @@ impl Net<'_> {
     ) -> Result<[u8; 16], No> {
         match jail(self.host, cred.jail).map(|j| j.v6.as_slice()) {
             Some([]) => cx.fail(Step::BsdJailFamily, Errno::EAFNOSUPPORT),
-            Some([first, ..]) if ip == IN6ADDR_LOOPBACK => Ok(*first),
+            Some([first, ..]) if ip == LOOPBACK6 => Ok(*first),
             _ => Ok(ip),
         }
     }

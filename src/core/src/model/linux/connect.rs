@@ -7,11 +7,11 @@
 
 use super::inet::{array, is_multicast, needs_scope};
 use super::quirks;
-use super::route::{Flow, LOOPBACK4, LOOPBACK6, Unrouted, Way, ip_route_connect, ip6_dst_lookup};
+use super::route::{Flow, LOOPBACK4, Unrouted, Way, ip_route_connect, ip6_dst_lookup};
 use crate::addr::af;
 use crate::model::host::AddrType;
 use crate::model::net::{
-    Ctx, LISTEN, NONE, Net, Queue, Sock, SockId, State, Table, mapped, unmapped,
+    Ctx, LISTEN, LOOPBACK6, NONE, Net, Sock, SockId, State, Table, mapped, unmapped,
 };
 use crate::model::step::Step;
 use crate::model::{Answer, Cred, Errno, No, Pick};
@@ -26,9 +26,9 @@ pub(super) struct Route {
     pub way: Way,
 }
 
-/// Children that wait at a listener before the next SYN is dropped
-/// (`sk_acceptq_is_full`): one more than the backlog, which is 16 here.
-const BACKLOG: u32 = 16;
+/// With what scripts call listen(2). One more than that can wait at a listener
+/// (`sk_acceptq_is_full`, `unix_recvq_full`).
+pub(super) const BACKLOG: u32 = 16;
 
 /// Who serves an address.
 enum Server {
@@ -394,16 +394,11 @@ impl Net<'_> {
         let l = *self.get(listener);
         let client = *self.get(id);
         let peer = client.num as u16;
-        let mut child = l;
+        let mut child = l.child(listener, id);
         child.set_ahead(client.ahead());
-        child.state = State::Established;
-        child.refs = 0;
         child.daddr = route.src;
         child.dport = peer;
-        child.parent = listener.0;
-        child.peer = id.0;
         child.sport = route.port;
-        child.queue = Queue::EMPTY;
         child.num = u32::from(route.port);
         child.set_connected(true);
         child.set_accepted(true);
@@ -412,7 +407,6 @@ impl Net<'_> {
             child.uid = 0;
         }
         child.set_group(false);
-        child.set_hashed(false);
         child.set_port_lock(false);
         child.set_mapped_ops(l.is_v6() && unmapped(&route.dst).is_some());
         child.set_rcv(route.dst);

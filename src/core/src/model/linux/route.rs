@@ -4,12 +4,10 @@
 use super::inet::{is_multicast, needs_scope};
 use crate::model::Errno;
 use crate::model::host::{AddrType, Host};
-use crate::model::net::{Sock, mapped, unmapped};
+use crate::model::net::{LOOPBACK6, Sock, mapped, unmapped};
 
 /// `INADDR_LOOPBACK`
 pub(super) const LOOPBACK4: u32 = 0x7f00_0001;
-/// `in6addr_loopback`
-pub(super) const LOOPBACK6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// How far the packet comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

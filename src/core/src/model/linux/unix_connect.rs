@@ -4,16 +4,13 @@
 //! gets another one or is closed itself: so a closed socket stays in the table
 //! as long as somebody refers to it (`sock_hold`, counted in `aux`).
 
+use super::connect::BACKLOG;
 use super::unix::{PathState, family_of, unix_validate_addr};
 use crate::addr::af;
-use crate::model::net::{Ctx, NONE, Net, Sock, SockId, State, Table};
+use crate::model::net::{Ctx, NONE, Net, SockId, State, Table};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, No};
 use crate::socket::ty;
-
-/// With what scripts call listen(2); one more than that can wait
-/// (`unix_recvq_full`).
-const BACKLOG: u32 = 16;
 
 impl Net<'_> {
     /// `unix_stream_connect`, `unix_dgram_connect`
@@ -90,12 +87,7 @@ impl Net<'_> {
             _ => {}
         }
         // It has the listener's name, and nobody finds it by that.
-        let mut child = Sock::new(o.kind, Table::Unix, cred);
-        child.set_unix_name(o.unix_name());
-        child.state = State::Established;
-        child.refs = 0;
-        child.parent = other.0;
-        let Some(child) = self.alloc(child) else {
+        let Some(child) = self.alloc(o.unix_child(other, cred)) else {
             return cx.unknown(Step::NoRoom);
         };
         self.reqsk_queue_add(other, child);

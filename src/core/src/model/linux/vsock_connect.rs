@@ -14,18 +14,16 @@
 //!
 //! mutants: machine: nobody is asked by vsock, it leads out of the machine
 
+use super::connect::BACKLOG;
 use super::vsock::{CID_HOST, CID_LOCAL, is_disconnecting, vsock_addr_cast};
 use crate::addr::VMADDR_ANY;
-use crate::model::net::{Ctx, NONE, Net, Queue, SockId, State, Table};
+use crate::model::net::{Ctx, NONE, Net, SockId, State, Table};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, No};
 use crate::socket::ty;
 
 /// `VMADDR_FLAG_TO_HOST`
 const TO_HOST: u8 = 1;
-/// Children that wait at a listener before the next one is refused
-/// (`sk_acceptq_is_full`): one more than the backlog, which is 16 here.
-const BACKLOG: u32 = 16;
 
 impl Net<'_> {
     /// `vsock_assign_transport`, of a socket for connections: is there one,
@@ -131,15 +129,9 @@ impl Net<'_> {
             _ => return cx.unknown(Step::UnknownVsockMet),
         }
         // virtio_transport_recv_listen
-        let mut child = l;
-        child.state = State::Established;
-        child.refs = 0;
+        let mut child = l.child(listener, id);
         child.num = port;
         child.aux = cid;
-        child.parent = listener.0;
-        child.peer = id.0;
-        child.queue = Queue::EMPTY;
-        child.set_hashed(false);
         child.set_connected(true);
         child.set_vsock_peer(CID_LOCAL, client.num);
         let Some(child) = self.alloc(child) else {

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::NONE;
+use super::{NONE, SockId};
 use crate::addr::{UnixKind, UnixName, VMADDR_ANY, af};
 use crate::model::host::Cred;
 use crate::socket::{SocketType, proto};
@@ -200,6 +200,9 @@ flags! {
     25 freebsd set_freebsd;
 }
 
+/// `::1` (`in6addr_loopback`)
+pub const LOOPBACK6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
 /// `::ffff:0.0.0.0`
 pub const MAPPED_ANY: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0];
 
@@ -306,6 +309,30 @@ impl Sock {
             s.sport = kind.protocol;
         }
         s
+    }
+
+    /// What a connect by `client` makes at this listener, whose place is
+    /// `listener`: like it, connected, without a descriptor, and in no list yet.
+    pub(in crate::model) fn child(&self, listener: SockId, client: SockId) -> Sock {
+        let mut child = *self;
+        child.state = State::Established;
+        child.refs = 0;
+        child.parent = listener.0;
+        child.peer = client.0;
+        child.queue = Queue::EMPTY;
+        child.set_hashed(false);
+        child
+    }
+
+    /// The same of a Unix listener: a new socket of its type, which has its name
+    /// and is not found by that.
+    pub(in crate::model) fn unix_child(&self, listener: SockId, cred: &Cred) -> Sock {
+        let mut child = Sock::new(self.kind, Table::Unix, cred);
+        child.set_unix_name(self.unix_name());
+        child.state = State::Established;
+        child.refs = 0;
+        child.parent = listener.0;
+        child
     }
 
     pub(in crate::model) fn is_v6(&self) -> bool {
