@@ -278,17 +278,7 @@ impl Predictor {
         if !space.is_known {
             return Err(why::NETWORK);
         }
-        let differs = |meaning| {
-            caller.ok_or(why::GONE)?;
-            Ok(Known {
-                predicted: Some(Predicted {
-                    differs: true,
-                    why: Some(meaning),
-                    ..plain(said)
-                }),
-                holder: None,
-            })
-        };
+        let differs = |meaning| differs(said, caller, meaning);
         match (said.result, r.kernel) {
             (Err(No::Errno(Errno::EADDRNOTAVAIL)), 0) if !r.options.has(BindOptions::UNKNOWN) => {
                 differs(why::CAME)
@@ -400,10 +390,7 @@ impl Predictor {
             true => self.has_name(&bind, said, space, alive),
             false => None,
         };
-        let predicted = Predicted {
-            differs: false,
-            ..plain(said)
-        };
+        let predicted = plain(said);
         if agrees(said.result, r.kernel) {
             return Ok(Known {
                 predicted: Some(predicted),
@@ -444,15 +431,7 @@ impl Predictor {
             Some(Errno::EADDRNOTAVAIL | Errno::ENODEV) => why::ADDRESS,
             _ => return Err(why::SOCKET),
         };
-        caller.ok_or(why::GONE)?;
-        Ok(Known {
-            predicted: Some(Predicted {
-                differs: true,
-                why: Some(meaning),
-                ..predicted
-            }),
-            holder: None,
-        })
+        differs(said, caller, meaning)
     }
 
     /// Who has the name: the table's owner, or whoever `/proc` shows.
@@ -473,13 +452,8 @@ impl Predictor {
             return None;
         };
         let is_abstract = name.kind == UnixKind::Abstract;
-        let mut wanted = name.bytes().to_vec();
-        if is_abstract {
-            wanted.insert(0, b'@');
-        }
         let all = space.within(machine::unix_sockets).unwrap_or_default();
-        // A socket of another type may have the same abstract name.
-        let has = |s: &&UnixSocket| s.name == wanted && (!is_abstract || s.ty == bind.kind.ty);
+        let has = |s: &&UnixSocket| s.is_named(&name) && (!is_abstract || s.ty == bind.kind.ty);
         let Some(found) = all.iter().find(has) else {
             // A file without a socket.
             return own.map(|held| Held { gone: true, ..held });
@@ -544,6 +518,24 @@ fn plain(said: Said) -> Predicted {
             _ => None,
         },
     }
+}
+
+/// The kernel answered otherwise than the model, which means this; a process
+/// that could not be looked at may have been somebody else.
+fn differs(
+    said: Said,
+    caller: Option<Caller>,
+    meaning: &'static str,
+) -> Result<Known, &'static str> {
+    caller.ok_or(why::GONE)?;
+    Ok(Known {
+        predicted: Some(Predicted {
+            differs: true,
+            why: Some(meaning),
+            ..plain(said)
+        }),
+        holder: None,
+    })
 }
 
 fn agrees(said: Result<(), No>, kernel: u16) -> bool {

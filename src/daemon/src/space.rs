@@ -192,12 +192,8 @@ impl Space {
     pub fn is_alive(&self, kind: SocketType, cookie: u64, real: &RawAddr) -> bool {
         match real.read() {
             Some(Addr::Unix(name)) if name.kind != UnixKind::Auto => {
-                let mut wanted = name.bytes().to_vec();
-                if name.kind == UnixKind::Abstract {
-                    wanted.insert(0, b'@');
-                }
                 let bound = self.within(machine::unix_sockets);
-                bound.map_or(true, |all| all.iter().any(|s| s.name == wanted))
+                bound.map_or(true, |all| all.iter().any(|s| s.is_named(&name)))
             }
             Some(addr) => {
                 let Some(port) = addr.port().and_then(|p| u16::try_from(p).ok()) else {

@@ -220,7 +220,10 @@ impl BindTable {
             return said;
         }
         let granted = kernel == 0;
-        if granted && let Some(before) = self.net.net().owner_of_path(b.addr.bytes()) {
+        if granted
+            && b.kind.domain == af::UNIX
+            && let Some(before) = self.net.net().owner_of_path(b.addr.bytes())
+        {
             // Its file was unlinked, or is that of another root.
             self.leave(before);
         }

@@ -5,8 +5,9 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 
-use bindgate_core::addr::{Addr, af};
+use bindgate_core::addr::{Addr, UnixKind, UnixName, af};
 use bindgate_core::model::host::{List, Route, V4, V6};
 use bindgate_core::model::{Generation, Host, Outside, State};
 use bindgate_core::socket::{SocketType, proto};
@@ -124,9 +125,14 @@ fn at_once(path: &str) -> String {
     String::from_utf8(buffer).unwrap_or_default()
 }
 
-/// The running kernel. Distributions that leave the third number of the release
-/// at 0 tell it elsewhere.
+/// The running kernel, asked once. Distributions that leave the third number of
+/// the release at 0 tell it elsewhere.
 pub fn running() -> Generation {
+    static RUNNING: OnceLock<Generation> = OnceLock::new();
+    *RUNNING.get_or_init(ask_release)
+}
+
+fn ask_release() -> Generation {
     let ubuntu = text("/proc/version_signature");
     let version = text("/proc/sys/kernel/version");
     let release = text("/proc/sys/kernel/osrelease");
@@ -223,8 +229,10 @@ pub fn outside_of(kind: SocketType, s: &inet_diag::Socket) -> Outside {
     }
 }
 
-/// The CID of this machine, where it is the guest of another one.
-fn own_cid() -> Option<u32> {
+/// The CID of this machine, where it is the guest of another one. A kernel
+/// without a transport to a hypervisor answers with `VMADDR_CID_ANY`, or with
+/// `VMADDR_CID_LOCAL` where vsock_loopback is loaded.
+pub fn own_cid() -> Option<u32> {
     // `IOCTL_VM_SOCKETS_GET_LOCAL_CID`
     const GET_LOCAL_CID: libc::Ioctl = 0x7b9;
     let device = File::open("/dev/vsock").ok()?;
@@ -244,6 +252,18 @@ pub struct UnixSocket {
     pub ty: u16,
     /// Does it listen?
     pub listens: bool,
+}
+
+impl UnixSocket {
+    /// Is it bound to this name? A socket of another type may have the same
+    /// abstract name.
+    #[must_use]
+    pub fn is_named(&self, name: &UnixName) -> bool {
+        match name.kind {
+            UnixKind::Abstract => self.name.strip_prefix(b"@") == Some(name.bytes()),
+            _ => self.name == name.bytes(),
+        }
+    }
 }
 
 /// Every Unix socket of this network namespace that has a name.

@@ -265,23 +265,12 @@ fn add_addresses(name: &str, addresses: &[(IpAddr, u8)], host: &Host) -> io::Res
     Ok(())
 }
 
-/// The machine's own vsock context id, if it is a guest. A kernel without a
-/// transport to a hypervisor answers with `VMADDR_CID_ANY`, or with
-/// `VMADDR_CID_LOCAL` where vsock_loopback is loaded.
-fn vsock_cid() -> Option<u32> {
-    let file = File::open("/dev/vsock").ok()?;
-    let mut cid = 0u32;
-    // SAFETY: IOCTL_VM_SOCKETS_GET_LOCAL_CID writes a u32.
-    let ret = unsafe { libc::ioctl(file.as_raw_fd(), 0x7b9, &raw mut cid) };
-    (ret == 0 && cid > libc::VMADDR_CID_HOST && cid != libc::VMADDR_CID_ANY).then_some(cid)
-}
-
 /// Which vsock transports the kernel has: asked by binding to their addresses.
 #[allow(dead_code)]
 pub fn vsock_host() -> bindgate_core::model::host::VsockHost {
     let _alone = super::vsock_lock();
     bindgate_core::model::host::VsockHost {
-        cid: vsock_cid(),
+        cid: crate::machine::own_cid(),
         host: vsock_bound(libc::VMADDR_CID_HOST).is_some(),
         local: vsock_bound(libc::VMADDR_CID_LOCAL).is_some(),
         datagram: false,
@@ -308,7 +297,9 @@ pub fn vsock_is_loopback_only() -> bool {
         "hv_sock",
         "vhost_vsock",
     ];
-    loaded("vsock_loopback") && !others.iter().any(|m| loaded(m)) && vsock_cid().is_none()
+    loaded("vsock_loopback")
+        && !others.iter().any(|m| loaded(m))
+        && crate::machine::own_cid().is_none()
 }
 
 /// Keeps this process, and those that it makes, on the processor where it is:

@@ -371,12 +371,8 @@ impl Scene<'_> {
 
 /// Does a socket with this Unix name listen on this machine?
 fn listens_unix(name: &UnixName) -> bool {
-    let mut wanted = name.bytes().to_vec();
-    if name.kind == UnixKind::Abstract {
-        wanted.insert(0, b'@');
-    }
     let all = machine::unix_sockets();
-    all.iter().any(|s| s.listens && s.name == wanted)
+    all.iter().any(|s| s.listens && s.is_named(name))
 }
 
 /// Is something at the path of a Unix name that is not a socket? A socket file

@@ -60,14 +60,10 @@ impl Others {
     /// The Unix socket that has this name; of an abstract one, of this type.
     pub fn unix(&self, at: &Addr, ty: i32) -> Option<&UnixSocket> {
         let Addr::Unix(name) = at else { return None };
-        let mut wanted = name.bytes().to_vec();
         let is_abstract = name.kind == UnixKind::Abstract;
-        if is_abstract {
-            wanted.insert(0, b'@');
-        }
-        let mut found = self.unix.iter().filter(|s| s.name == wanted);
-        // A socket of another type may have the same abstract name.
-        found.find(|s| !is_abstract || i32::from(s.ty) == ty & 0xf)
+        let has =
+            |s: &&UnixSocket| s.is_named(name) && (!is_abstract || i32::from(s.ty) == ty & 0xf);
+        self.unix.iter().find(has)
     }
 
     /// Who has the address, in words.
