@@ -592,7 +592,9 @@ fn unpacked(s: u64) -> SocketType {
     }
 }
 
-fn store(words: &[AtomicU64], bytes: &[u8]) {
+/// Writes bytes into words, a reader of which finds out by other means whether
+/// they are whole.
+pub(super) fn store(words: &[AtomicU64], bytes: &[u8]) {
     for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
         let mut b = [0; 8];
         fill(&mut b, chunk);
@@ -600,11 +602,17 @@ fn store(words: &[AtomicU64], bytes: &[u8]) {
     }
 }
 
-fn load(words: &[AtomicU64], len: u8) -> Option<RawAddr> {
-    let mut bytes = [0; STORAGE];
+/// The bytes of words.
+pub(super) fn bytes_of<const N: usize>(words: &[AtomicU64]) -> [u8; N] {
+    let mut bytes = [0; N];
     for (chunk, word) in bytes.chunks_mut(8).zip(words) {
         fill(chunk, &word.load(Relaxed).to_ne_bytes());
     }
+    bytes
+}
+
+fn load(words: &[AtomicU64], len: u8) -> Option<RawAddr> {
+    let bytes: [u8; STORAGE] = bytes_of(words);
     RawAddr::new(bytes.get(..usize::from(len))?)
 }
 

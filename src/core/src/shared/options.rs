@@ -1,12 +1,12 @@
 //! Options of sockets that were moved to another family: what the program set
 //! and the Unix socket behind it cannot hold.
 
+use super::moves::{bytes_of, store};
 use crate::sync::{
     AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     fence,
 };
-use crate::text::fill;
 
 /// Entries of the table.
 pub const OPTIONS: usize = if cfg!(loom) { 2 } else { 8192 };
@@ -35,8 +35,9 @@ struct Entry {
 }
 
 impl Entry {
-    /// Marks the value as one that is being written, if nobody writes it.
-    fn is_ours(&self) -> bool {
+    /// Marks the value as one that is being written; `false` if somebody else
+    /// writes it.
+    fn claim(&self) -> bool {
         let len = self.len.load(Relaxed);
         let ours = len | CHANGING;
         len != ours
@@ -54,11 +55,7 @@ impl Entry {
         fence(Release);
         self.name.store(name, Relaxed);
         self.netns.store(netns, Relaxed);
-        for (word, chunk) in self.value.iter().zip(value.chunks(8)) {
-            let mut b = [0; 8];
-            fill(&mut b, chunk);
-            word.store(u64::from_ne_bytes(b), Relaxed);
-        }
+        store(&self.value, value);
         let next = (count | CHANGING).wrapping_add(CHANGING);
         self.len.store(next | value.len() as u32, Release);
     }
@@ -66,10 +63,7 @@ impl Entry {
     /// The value and its length; `None` if it was written meanwhile.
     fn read(&self) -> Option<([u8; VALUE], usize)> {
         let len = self.len.load(Acquire);
-        let mut value = [0; VALUE];
-        for (chunk, word) in value.chunks_mut(8).zip(&self.value) {
-            fill(chunk, &word.load(Relaxed).to_ne_bytes());
-        }
+        let value = bytes_of(&self.value);
         fence(Acquire);
         let is_whole = len & CHANGING == 0 && self.len.load(Relaxed) == len;
         let len = (len & (CHANGING - 1)) as usize;
@@ -153,7 +147,7 @@ impl Options {
         }
         if let Some(e) = self.find(cookie, name) {
             // Whoever was killed while it wrote has left the mark behind.
-            let _ = (0..TRIES).find(|_| e.is_ours());
+            let _ = (0..TRIES).find(|_| e.claim());
             e.write(name, netns, value);
             return true;
         }
