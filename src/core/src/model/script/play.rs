@@ -167,9 +167,8 @@ impl Player {
             return true;
         };
         let home = self.home_of(var);
-        let net = &mut net_in(&mut self.net, &mut self.others, home);
-        let before = *net.get(id);
-        let closed = net.close(id);
+        let before = *self.net_of(home).get(id);
+        let closed = self.net_of(home).close(id);
         let is_known = !matches!(closed.result, Err(No::Unknown(_)));
         if !is_known {
             self.doubts.linger(home, &before);
@@ -189,8 +188,7 @@ impl Player {
         }
         if self.holders.get(&(home, id)) == Some(&var) {
             self.holders.remove(&(home, id));
-            let net = net_in(&mut self.net, &mut self.others, home);
-            if net.get(id).refs > 1 {
+            if self.net_of(home).get(id).refs > 1 {
                 // Another descriptor of it: the first variable that has one.
                 let mut vars = self.vars.iter().zip(&self.homes);
                 let other = vars.position(|(v, of)| *v == Some(id) && *of == home);
@@ -229,8 +227,7 @@ impl Player {
     fn port(&mut self, var: usize) -> Option<u32> {
         let id = self.id(var)?;
         let home = self.home_of(var);
-        let net = net_in(&mut self.net, &mut self.others, home);
-        let port = match net.getsockname(id) {
+        let port = match self.net_of(home).getsockname(id) {
             Addr::Inet { port, .. } | Addr::Inet6 { port, .. } => port.into(),
             Addr::Vsock { port, .. } if port != VMADDR_ANY => port,
             Addr::Netlink { pid, .. } => pid,
