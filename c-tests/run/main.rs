@@ -14,6 +14,7 @@ mod policy;
 mod predicted;
 mod process;
 mod reach;
+mod sealed;
 mod simulate;
 mod tamper;
 mod terminal;
@@ -45,6 +46,7 @@ fn main() {
         trials.extend(simulate::trials());
         trials.extend(terminal::trials());
         trials.extend(reach::trials());
+        trials.extend(sealed::trials());
         trials
     })
 }

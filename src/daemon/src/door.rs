@@ -9,6 +9,7 @@ use bindgate_core::shared::door::{Answer, Claim, HELLO, SECRET, handed_out};
 
 use super::claims::{self, Found};
 use super::{Setup, Shared, space, tell};
+use bindgate_os::network::Network;
 use bindgate_os::{self as sys, Instant, process, signal, unix};
 
 /// How long a stranger may keep a connection without a word.
@@ -21,6 +22,8 @@ struct Door {
     waiting: Vec<(OwnedFd, Instant)>,
     launcher: bool,
     program: Option<OwnedFd>,
+    /// The run's name in its own network.
+    inner: Option<OwnedFd>,
 }
 
 /// Serves until the process ends.
@@ -36,6 +39,7 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
         waiting: Vec::new(),
         launcher: true,
         program: None,
+        inner: None,
     };
     let or_none = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
     loop {
@@ -50,6 +54,7 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
             or_none(hup.as_ref()),
             or_none(door.program.as_ref()),
             file,
+            or_none(door.inner.as_ref()),
         ];
         fds.extend(door.waiting.iter().map(|(fd, _)| fd.as_raw_fd()));
         let patience = if door.waiting.is_empty() {
@@ -59,8 +64,8 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
         };
         let ready = sys::poll(&fds, patience);
         let is = |n: usize| ready.get(n).copied().unwrap_or(false);
-        door.hear(|n| is(5 + n));
-        if is(0) || is(4) {
+        door.hear(|n| is(6 + n));
+        if is(0) || is(4) || is(5) {
             door.open();
         }
         if is(1) {
@@ -83,7 +88,11 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
 impl Door {
     /// Lets in whoever knocks.
     fn open(&mut self) {
-        while let Some(fd) = self.setup.doors.accept() {
+        let next = |inner: Option<&OwnedFd>| {
+            let within = || unix::accept(inner?).ok().flatten();
+            self.setup.doors.accept().or_else(within)
+        };
+        while let Some(fd) = next(self.inner.as_ref()) {
             if let Some(fd) = self.answer(fd) {
                 self.waiting.push((fd, Instant::now()));
             }
@@ -180,7 +189,7 @@ impl Door {
         let state = own.as_ref().unwrap_or(&self.setup.state);
         self.shared.joined.fetch_add(1, Relaxed);
         let fds = [policy.1.as_raw_fd(), state.as_raw_fd()];
-        if let Err(e) = unix::send_with(fd, &message, fds) {
+        if let Err(e) = unix::send_with(fd, &message, &fds) {
             log::warn!("a process could not be handed the run: {e}");
         }
     }
@@ -188,7 +197,8 @@ impl Door {
     /// A message of the launcher, or its end.
     fn order(&mut self) {
         let mut message = [0; 16];
-        let n = unix::receive(&self.shared.control, &mut message, false).unwrap_or(0);
+        let received = unix::receive_any(&self.shared.control, &mut message, false);
+        let (n, fds) = received.unwrap_or_default();
         match message.get(..n) {
             Some([tell::PROGRAM, pid @ ..]) => {
                 let pid = pid.try_into().map_or(0, i32::from_ne_bytes);
@@ -203,6 +213,16 @@ impl Door {
                 self.shared.ring();
             }
             Some([tell::REOPEN, ..]) => self.shared.writer.reopen(),
+            Some([tell::SEALED, ..]) => {
+                if let Ok([door, net, user]) = <[OwnedFd; 3]>::try_from(fds) {
+                    let network = Network::from_fds(net, user);
+                    let inode = network.inode();
+                    self.inner = Some(door);
+                    self.shared.spaces.ask().seal(network);
+                    self.shared.sealed.store(inode, Release);
+                    self.shared.ring();
+                }
+            }
             _ => {
                 // It ended, or became the program.
                 self.launcher = false;

@@ -77,6 +77,8 @@ pub struct Drainer {
     predictor: Predictor,
     /// Which rules have matched, if anybody wants to know.
     matched: Vec<bool>,
+    /// Has the log said which network the run has?
+    announced: bool,
     /// The log is over: what comes is counted, not written.
     closed: bool,
     /// The launcher, which waits for our end, believes that it is near.
@@ -117,6 +119,7 @@ impl Drainer {
                     0
                 }
             ],
+            announced: false,
             closed: false,
             awaited: false,
         }
@@ -138,6 +141,9 @@ impl Drainer {
             // Before the turn: what was in the ring when it was asked for has
             // to be written.
             flush |= self.shared.flush.swap(false, Acquire);
+            if self.shared.sealed.load(Acquire) != 0 {
+                self.announce();
+            }
             let got = self.turn();
             self.shared.emptied.store(self.drain.emptied(), Release);
             if self.totals.0.records != before {
@@ -252,6 +258,7 @@ impl Drainer {
             }
         }
         self.totals.record(record);
+        self.announce();
         let shown = !self.closed && self.log.record(record);
         self.name(slot, record.pid);
         let program = &self.program.2;
@@ -287,6 +294,24 @@ impl Drainer {
         if self.log.lines.len() > LINES {
             self.hand_over();
         }
+    }
+
+    /// The first line of a run in a network of its own: it is there as soon as
+    /// anything is recorded.
+    fn announce(&mut self) {
+        let inode = self.shared.sealed.load(Acquire);
+        if !self.setup.is_sealed || self.announced || self.closed {
+            return;
+        }
+        self.announced = true;
+        if self.setup.detail == render::Detail::Quiet {
+            return;
+        }
+        self.log.event(&Event::Isolated {
+            time_ns: sys::realtime().as_nanos() as u64,
+            run: self.setup.run_id,
+            network: inode,
+        });
     }
 
     /// Keeps the name of the program in `slot` at hand; of process `pid`, if

@@ -42,6 +42,7 @@ use bindgate_core::render::Detail;
 use bindgate_core::shared::State;
 
 use bindgate_os::doors::Doors;
+use bindgate_os::network::Network;
 use bindgate_os::{self as sys, Instant, process, unix};
 use witness::Witness;
 
@@ -85,6 +86,10 @@ pub struct Setup {
     pub unused: bool,
     /// For a terminal?
     pub colour: bool,
+    /// Is the program to be in a network of its own?
+    pub is_sealed: bool,
+    /// The port below which binds need a privilege where it will be.
+    pub unprivileged_start: u16,
 }
 
 /// What the launcher tells the drainer, first byte of a message.
@@ -95,6 +100,9 @@ pub mod tell {
     pub const FLUSH: u8 = b'F';
     /// Open the log anew.
     pub const REOPEN: u8 = b'H';
+    /// The run has a network of its own: its door in there, and the namespaces
+    /// of the network and the user come with the message.
+    pub const SEALED: u8 = b'N';
 }
 
 /// The drainer's answer to [`tell::FLUSH`].
@@ -215,6 +223,17 @@ impl Handle {
         let mut message = vec![tell::PROGRAM];
         message.extend(pid.to_ne_bytes());
         let _ = unix::send(&self.control, &message);
+    }
+
+    /// Says that the run is in a network of its own, at whose name in there
+    /// `door` listens.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn sealed(&self, door: &OwnedFd, network: &Network) -> std::io::Result<()> {
+        let [net, user] = network.fds();
+        let fds = [door.as_raw_fd(), net, user];
+        unix::send_with(&self.control, &[tell::SEALED], &fds)
     }
 
     /// Has the log opened anew.
@@ -339,6 +358,8 @@ struct Shared {
     joined: AtomicU64,
     /// The bind tables.
     spaces: space::Shared,
+    /// The inode of the run's own network, once it has one.
+    sealed: AtomicU64,
     /// How many times the ring was found empty.
     emptied: AtomicU64,
     writer: writer::Writer,
@@ -418,13 +439,14 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
         return;
     };
     // The program may fill the ring before the drainer gets its first turn.
-    state.start(setup.run_id, unprivileged_start());
+    state.start(setup.run_id, setup.unprivileged_start);
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         state,
         program_gone: AtomicBool::new(false),
         flush: AtomicBool::new(false),
         joined: AtomicU64::new(0),
         spaces: space::Shared::new(),
+        sealed: AtomicU64::new(0),
         emptied: AtomicU64::new(0),
         writer: writer::Writer::new(),
         control,
@@ -450,13 +472,4 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
     }
     let alive = alive::Alive::new(state, counted.then_some(&setup.state), setup.run_id);
     drain::Drainer::new(shared, setup, view, alive).run();
-}
-
-/// The port below which binds need a privilege.
-fn unprivileged_start() -> u16 {
-    const DEFAULT: u16 = 1024;
-    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-        .ok()
-        .and_then(|s| s.trim().parse().ok())
-        .unwrap_or(DEFAULT)
 }

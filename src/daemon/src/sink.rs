@@ -126,7 +126,9 @@ impl Sink for Log {
             Format::Json => render::json_event(&mut self.lines, event),
             Format::Text => {
                 let time_ns = match event {
-                    Event::Lost { time_ns, .. } | Event::Unused { time_ns, .. } => *time_ns,
+                    Event::Lost { time_ns, .. }
+                    | Event::Unused { time_ns, .. }
+                    | Event::Isolated { time_ns, .. } => *time_ns,
                     Event::End(end) => end.time_ns,
                 };
                 let offset = self.offset(time_ns);

@@ -12,7 +12,8 @@ use bindgate_core::model::{Host, table_of};
 use bindgate_core::socket::SocketType;
 use bindgate_core::uapi::inet_diag::Socket;
 use bindgate_host_live::machine::{self, LeftOut};
-use bindgate_os::{Instant, diag, process};
+use bindgate_os::network::Network;
+use bindgate_os::{Instant, diag};
 
 use super::table::BindTable;
 
@@ -71,48 +72,73 @@ pub fn of_process(pid: &str) -> u64 {
 /// All of them.
 pub struct Spaces {
     own: u64,
+    /// That of the run's first process: the daemon's own, or a sealed one.
+    home: u64,
     all: Vec<Space>,
 }
 
 impl Spaces {
     /// None yet.
     pub fn new() -> Spaces {
+        let own = of_process("self");
         Spaces {
-            own: of_process("self"),
+            own,
+            home: own,
             all: Vec::new(),
         }
     }
 
-    /// The namespace with this inode, in which a process `pid` is; the daemon's
-    /// own for inode 0.
+    /// The run is sealed in this network.
+    pub fn seal(&mut self, network: Network) {
+        let inode = network.inode();
+        self.home = inode;
+        self.all.retain(|space| space.inode != inode);
+        self.all
+            .push(Space::new(inode, Some(Way::Network(network))));
+    }
+
+    /// The namespace with this inode, in which a process `pid` is; the run's
+    /// home for inode 0.
     pub fn get(&mut self, inode: u64, pid: u32) -> &mut Space {
-        let inode = if inode == 0 { self.own } else { inode };
+        let inode = if inode == 0 { self.home } else { inode };
         let at = match self.all.iter().position(|s| s.inode == inode) {
             Some(at) => at,
             None => {
                 if self.all.len() >= SPACES {
-                    // Not the daemon's own, which most runs live in.
-                    let oldest = self.all.iter().position(|s| !s.is_own).unwrap_or(0);
-                    self.all.remove(oldest);
+                    // Not the one that most of the run lives in.
+                    let oldest = self.all.iter().position(|s| s.inode != self.home);
+                    self.all.remove(oldest.unwrap_or(0));
                 }
-                self.all.push(Space::new(inode, inode == self.own));
+                let way = (inode == self.own).then_some(Way::Own);
+                self.all.push(Space::new(inode, way));
                 self.all.len() - 1
             }
         };
         let space = &mut self.all[at];
-        if pid != 0 {
-            space.pid = pid;
+        if let Way::Process(last) = &mut space.way
+            && pid != 0
+        {
+            *last = pid;
         }
         space
     }
 }
 
+/// How to get into a namespace.
+enum Way {
+    /// The daemon is there.
+    Own,
+    /// The run was sealed in it.
+    Network(Network),
+    /// As this process, which is in it, or 0.
+    Process(u32),
+}
+
 /// See the module.
 pub struct Space {
-    inode: u64,
-    is_own: bool,
-    /// A process that is in it.
-    pid: u32,
+    /// Its name.
+    pub inode: u64,
+    way: Way,
     /// By real addresses.
     pub table: BindTable,
     /// Redirected sockets by the addresses that their programs believe in.
@@ -125,12 +151,11 @@ pub struct Space {
 }
 
 impl Space {
-    fn new(inode: u64, is_own: bool) -> Space {
+    fn new(inode: u64, way: Option<Way>) -> Space {
         let anywhere = anywhere();
         Space {
             inode,
-            is_own,
-            pid: 0,
+            way: way.unwrap_or(Way::Process(0)),
             table: BindTable::new(anywhere),
             virt: BindTable::new(anywhere),
             left_out: LeftOut::default(),
@@ -141,10 +166,10 @@ impl Space {
 
     /// Runs this in the namespace.
     pub fn within<T: Send>(&self, part: impl FnOnce() -> T + Send) -> io::Result<T> {
-        if self.is_own {
-            Ok(part())
-        } else {
-            process::in_network_of(self.pid, part)
+        match &self.way {
+            Way::Own => Ok(part()),
+            Way::Network(network) => network.within(part),
+            Way::Process(pid) => Network::of(&pid.to_string())?.within(part),
         }
     }
 

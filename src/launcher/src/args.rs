@@ -10,7 +10,7 @@ use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
-use crate::Failure;
+use crate::{Failure, exit};
 
 /// Decide what an unmodified program may do with socket() and bind().
 ///
@@ -40,6 +40,9 @@ Examples:
   Say what a program may bind, and refuse the rest:
       bindgate run -r 'allow bind tcp loopback:1024-65535' \\
           -r 'default deny for bind' -- ./server
+
+  Run a test suite beside others that use the same ports:
+      bindgate run --isolate=sealed -- make test
 
   In CI: fail if anything was refused, and keep the log as JSON lines:
       bindgate run --policy ci.policy --fail-on deny \\
@@ -96,6 +99,11 @@ pub fn laid_out(help: &str) -> String {
         .into_iter()
         .fold(help.to_string(), with)
 }
+
+/// What `--isolate` alone will mean one day.
+const NO_ADDRESSES: &str = "--isolate: own ports with the network outside still there are not \
+     built yet; --isolate=sealed gives the run a network of its own in which nothing outside can \
+     be reached";
 
 /// What clap knows of the command line.
 pub fn command() -> clap::Command {
@@ -174,6 +182,15 @@ struct RunArgs {
     /// Change nothing; record what would happen
     #[arg(long)]
     observe: bool,
+    /// Give the run a network of its own, with nothing outside: `sealed`
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "addresses"
+    )]
+    isolate: Option<Isolate>,
     /// Append the log to a file instead of writing it to standard error
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
@@ -232,6 +249,17 @@ impl From<Format> for bindgate_daemon::Format {
     }
 }
 
+/// The network that a run has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Isolate {
+    /// A network namespace: the same ports in any number of runs, and nothing
+    /// outside can be reached
+    Sealed,
+    /// Own ports, with the network outside still there.
+    #[value(hide = true)]
+    Addresses,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum FailOn {
     /// Any refusal
@@ -254,6 +282,8 @@ pub struct Run {
     pub rules: Vec<RuleSource>,
     /// `--observe`
     pub observe: bool,
+    /// `--isolate=sealed`
+    pub is_sealed: bool,
     /// `--log`; `None` is standard error.
     pub log: Option<PathBuf>,
     /// `--format`
@@ -324,6 +354,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
             let order = matches
                 .subcommand_matches("run")
                 .map_or_else(Vec::new, rule_order);
+            if run.isolate == Some(Isolate::Addresses) {
+                return Err(Failure::say(exit::USAGE, NO_ADDRESSES));
+            }
             Command::Run(Box::new(run.read(order)))
         }
         Sub::Policy { what } => match what {
@@ -382,6 +415,7 @@ impl RunArgs {
         Run {
             rules,
             observe: self.observe,
+            is_sealed: self.isolate == Some(Isolate::Sealed),
             log: self.log.filter(|f| f != Path::new("-")),
             format: self.format,
             detail: match (self.quiet, self.verbose) {

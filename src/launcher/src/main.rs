@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`commands`] | a file for each command |
+//! | [`isolate`] | the network that a run has |
 //! | [`level`] | what may be done under the seccomp filters that were there before |
 //! | [`library`] | where the shim is |
 //! | [`reach`] | can a program be intercepted, and may it start |
@@ -29,6 +30,7 @@
 
 mod args;
 mod commands;
+mod isolate;
 mod level;
 mod library;
 mod outer;
@@ -163,7 +165,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         args::Command::Show(files) => commands::policy::show(&files),
         args::Command::Doctor(doctor) => {
             let status = commands::doctor::doctor(&doctor)?;
-            print!("{}", level::describe());
+            print!("{}{}", level::describe(), isolate::describe());
             Ok(status)
         }
         args::Command::Simulate(args) => commands::simulate::simulate(&args),

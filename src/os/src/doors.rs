@@ -48,6 +48,16 @@ impl Doors {
         }
     }
 
+    /// Listens at the run's abstract name in the network namespace of the
+    /// caller, where the other one is not to be seen.
+    ///
+    /// # Errors
+    /// As bind(2).
+    pub fn within(ticket: &Ticket) -> io::Result<OwnedFd> {
+        let [name, _] = names(&String::from_utf8_lossy(&ticket.id()));
+        unix::listen(&name)
+    }
+
     /// The file, if there is one: else one of that name is a stranger's.
     pub fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(|(_, path)| path.as_path())

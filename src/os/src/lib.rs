@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this file | descriptors, memory, futexes, clocks |
 //! | [`diag`] | who has a port |
+//! | [`network`] | network namespaces |
 //! | [`process`] | fork, exec, wait |
 //! | [`signal`] | signals blocked, waited for, passed on |
 //! | [`doors`] | the Unix names of a run |
@@ -12,6 +13,7 @@
 pub mod diag;
 pub mod doors;
 pub mod limits;
+pub mod network;
 pub mod process;
 pub mod signal;
 pub mod unix;

@@ -88,35 +88,33 @@ impl Strings {
 
 /// Starts the program `arguments[0]` as [`exec`] does, as a child that finds
 /// the signals as `inherited` has them; returns when it runs. Like vfork(2):
-/// the child has our memory until then, for a copy would be thrown away.
+/// the child has our memory until then, for a copy would be thrown away. It does
+/// `before` first, and does not go on if that says no.
 ///
 /// # Errors
-/// As clone(2) and execvpe(3).
-pub fn spawn(arguments: &Strings, environment: &Strings, inherited: &Inherited) -> io::Result<i32> {
+/// As clone(2) and execvpe(3); ECANCELED if `before` said no.
+pub fn spawn(
+    arguments: &Strings,
+    environment: &Strings,
+    inherited: &Inherited,
+    before: impl FnOnce() -> bool,
+) -> io::Result<i32> {
     // For execvpe, which holds a path there, and for `/bin/sh` all arguments
     // once more.
     let words = (64 << 10) / size_of::<u128>() + arguments.owned.len();
-    let mut stack = vec![0u128; words];
-    let start = Start {
-        argv: arguments.pointers(),
-        envp: environment.pointers(),
-        inherited,
-        error: AtomicI32::new(0),
-    };
-    // SAFETY: the child has a stack of its own, which grows down from the end
-    // of the vector and is aligned as any. We go on when it has this memory no
-    // more: until then `start` and the stack live. What it writes of ours is
-    // `error` and errno. The launcher has one thread.
-    let pid = unsafe {
-        libc::clone(
-            begin,
-            stack.as_mut_ptr_range().end.cast(),
-            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
-            (&raw const start).cast_mut().cast(),
-        )
-    };
-    let pid = check(pid)?;
-    match start.error.load(Relaxed) {
+    let (argv, envp) = (arguments.pointers(), environment.pointers());
+    let error = AtomicI32::new(0);
+    let pid = clone_child(words, || {
+        let e = match before() {
+            true => {
+                inherited.restore();
+                exec_pointers(&argv, &envp)
+            }
+            false => io::Error::from_raw_os_error(libc::ECANCELED),
+        };
+        error.store(e.raw_os_error().unwrap_or(libc::EINVAL), Relaxed);
+    })?;
+    match error.load(Relaxed) {
         0 => Ok(pid),
         error => {
             wait(pid, true)?;
@@ -125,24 +123,46 @@ pub fn spawn(arguments: &Strings, environment: &Strings, inherited: &Inherited) 
     }
 }
 
-/// What a child is to become.
-struct Start<'a> {
-    argv: Vec<*const libc::c_char>,
-    envp: Vec<*const libc::c_char>,
-    inherited: &'a Inherited,
-    /// Why it did not.
-    error: AtomicI32,
+/// Does `part` in a child that has our memory and none of the rest: namespaces,
+/// descriptors and ids are its own, and gone afterwards.
+///
+/// # Errors
+/// As clone(2), or if `part` panicked.
+pub fn in_child<T>(part: impl FnOnce() -> T) -> io::Result<T> {
+    const WORDS: usize = (512 << 10) / size_of::<u128>();
+    let mut said = None;
+    let pid = clone_child(WORDS, || said = Some(part()))?;
+    wait(pid, true)?;
+    said.ok_or_else(|| io::Error::other("the child failed"))
 }
 
-/// The life of such a child, until exec or the end.
-extern "C" fn begin(start: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: what `spawn` passed, which waits for us.
-    let start = unsafe { &*start.cast::<Start>() };
-    start.inherited.restore();
-    let e = exec_pointers(&start.argv, &start.envp);
-    let error = e.raw_os_error().unwrap_or(libc::EINVAL);
-    start.error.store(error, Relaxed);
-    0
+/// A child that has our memory, and a stack of so many words, does `part` and
+/// ends. Returns when it has ended or become another program.
+fn clone_child<F: FnOnce()>(words: usize, part: F) -> io::Result<i32> {
+    extern "C" fn begin<F: FnOnce()>(part: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: what `clone_child` passed, which waits for us.
+        let part = unsafe { &mut *part.cast::<Option<F>>() };
+        if let Some(part) = part.take() {
+            // A panic must not leave this function.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part));
+        }
+        0
+    }
+    let mut stack = vec![0u128; words];
+    let mut part = Some(part);
+    // SAFETY: the child has a stack of its own, which grows down from the end
+    // of the vector and is aligned as any. We go on when it has this memory no
+    // more: until then `part`, what it borrows and the stack live, and this
+    // thread, whose thread-local memory the child uses, stands still.
+    let pid = unsafe {
+        libc::clone(
+            begin::<F>,
+            stack.as_mut_ptr_range().end.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw mut part).cast(),
+        )
+    };
+    check(pid)
 }
 
 /// Becomes the program `arguments[0]`, looked up in PATH as a shell does.
@@ -306,24 +326,6 @@ pub fn capabilities() -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
-}
-
-/// Runs `part` in the network namespace of process `pid`, on a thread of its
-/// own.
-///
-/// # Errors
-/// If this process may not enter it, or there is no such process.
-pub fn in_network_of<T: Send>(pid: u32, part: impl FnOnce() -> T + Send) -> io::Result<T> {
-    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
-            // SAFETY: no memory is involved; it concerns this thread alone.
-            check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })?;
-            Ok(part())
-        })?;
-        let ended = thread.join();
-        ended.unwrap_or_else(|_| Err(io::Error::other("the thread failed")))
-    })
 }
 
 /// The process at the other end of a Unix socket, by its number here; 0 if it

@@ -1,7 +1,7 @@
 //! Unix sockets that keep messages apart, and descriptors over them.
 
 use std::io;
-use std::mem::{size_of, zeroed};
+use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::{check, own};
@@ -113,18 +113,23 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8], wait: bool) -> io::Result<usize>
     }
 }
 
-const FDS: usize = 2;
-/// `CMSG_SPACE(2 * sizeof(int))`, aligned as a `cmsghdr` must be.
+/// Most descriptors that one message brings.
+const FDS: usize = 3;
+
+/// Room for them, aligned as a `cmsghdr` must be.
 #[repr(C)]
 union Control {
     header: libc::cmsghdr,
     bytes: [u8; 64],
 }
 
-/// Sends one message with two descriptors.
-pub fn send_with(fd: &OwnedFd, message: &[u8], fds: [RawFd; FDS]) -> io::Result<()> {
+/// Sends one message with descriptors, three at most.
+pub fn send_with(fd: &OwnedFd, message: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    if fds.len() > FDS {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     // SAFETY: all-zero is a value of these structures; the control buffer has
-    // room for one header and two descriptors; everything outlives the call.
+    // room for one header and three descriptors; everything outlives the call.
     unsafe {
         let mut control: Control = zeroed();
         let mut part = libc::iovec {
@@ -135,23 +140,41 @@ pub fn send_with(fd: &OwnedFd, message: &[u8], fds: [RawFd; FDS]) -> io::Result<
         header.msg_iov = &raw mut part;
         header.msg_iovlen = 1;
         header.msg_control = (&raw mut control).cast();
-        let bytes = (FDS * size_of::<RawFd>()) as u32;
+        let bytes = size_of_val(fds) as u32;
         header.msg_controllen = libc::CMSG_SPACE(bytes) as _;
         let c = libc::CMSG_FIRSTHDR(&raw const header);
         (*c).cmsg_level = libc::SOL_SOCKET;
         (*c).cmsg_type = libc::SCM_RIGHTS;
         (*c).cmsg_len = libc::CMSG_LEN(bytes) as _;
-        libc::CMSG_DATA(c)
-            .cast::<[RawFd; FDS]>()
-            .write_unaligned(fds);
+        let to = libc::CMSG_DATA(c).cast::<RawFd>();
+        for (n, fd) in fds.iter().enumerate() {
+            to.add(n).write_unaligned(*fd);
+        }
         let n = libc::sendmsg(fd.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL);
         check(n as i32).map(|_| ())
     }
 }
 
-/// Receives one message with two descriptors.
-pub fn receive_with(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, [OwnedFd; FDS])> {
-    // SAFETY: as above; the descriptors received are new ones of ours.
+/// Receives one message with `N` descriptors.
+pub fn receive_with<const N: usize>(
+    fd: &OwnedFd,
+    buffer: &mut [u8],
+) -> io::Result<(usize, [OwnedFd; N])> {
+    let (n, fds) = receive_any(fd, buffer, true)?;
+    let fds = fds.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok((n, fds))
+}
+
+/// Receives one message with whatever descriptors come with it. Does not wait if
+/// `wait` is not set.
+pub fn receive_any(
+    fd: &OwnedFd,
+    buffer: &mut [u8],
+    wait: bool,
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
+    // SAFETY: as above; the descriptors received are new ones of ours, as many
+    // as the header's length says.
     unsafe {
         let mut control: Control = zeroed();
         let mut part = libc::iovec {
@@ -163,19 +186,23 @@ pub fn receive_with(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, [Owne
         header.msg_iovlen = 1;
         header.msg_control = (&raw mut control).cast();
         header.msg_controllen = size_of::<Control>() as _;
-        let n =
-            check(libc::recvmsg(fd.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) as i32)?;
+        let n = loop {
+            match check(libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags) as i32) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other? as usize,
+            }
+        };
+        let mut fds = Vec::new();
         let c = libc::CMSG_FIRSTHDR(&raw const header);
-        let want = libc::CMSG_LEN((FDS * size_of::<RawFd>()) as u32) as usize;
-        if c.is_null()
-            || (*c).cmsg_level != libc::SOL_SOCKET
-            || (*c).cmsg_type != libc::SCM_RIGHTS
-            || (*c).cmsg_len as usize != want
+        if !c.is_null() && (*c).cmsg_level == libc::SOL_SOCKET && (*c).cmsg_type == libc::SCM_RIGHTS
         {
-            return Err(io::ErrorKind::InvalidData.into());
+            let bytes = ((*c).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+            let from = libc::CMSG_DATA(c).cast::<RawFd>();
+            for at in 0..bytes / size_of::<RawFd>() {
+                fds.push(OwnedFd::from_raw_fd(from.add(at).read_unaligned()));
+            }
         }
-        let fds = libc::CMSG_DATA(c).cast::<[RawFd; FDS]>().read_unaligned();
-        let [a, b] = fds.map(|fd| OwnedFd::from_raw_fd(fd));
-        Ok((n as usize, [super::high(a)?, super::high(b)?]))
+        let fds: io::Result<Vec<OwnedFd>> = fds.into_iter().map(super::high).collect();
+        Ok((n, fds?))
     }
 }

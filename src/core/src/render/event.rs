@@ -25,6 +25,15 @@ pub enum Event<'a> {
         /// The rule.
         rule: RuleRef<'a>,
     },
+    /// The run has a network of its own.
+    Isolated {
+        /// Nanoseconds since the epoch.
+        time_ns: u64,
+        /// Id of the run.
+        run: u64,
+        /// Inode of the network namespace; 0 if it is not known yet.
+        network: u64,
+    },
     /// The run is over, as far as this log is concerned.
     End(End),
 }
@@ -85,6 +94,17 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
             o.string("time", Stamp(*time_ns))?;
             o.rule("rule", rule)?;
         }
+        Event::Isolated {
+            time_ns,
+            run,
+            network,
+        } => {
+            o.string("event", "isolated")?;
+            o.string("time", Stamp(*time_ns))?;
+            o.string("run", format_args!("{run:016x}"))?;
+            o.string("isolate", "sealed")?;
+            o.maybe_bare("network", (*network != 0).then_some(network))?;
+        }
         Event::End(end) => {
             o.string("event", "end")?;
             o.string("time", Stamp(end.time_ns))?;
@@ -117,7 +137,7 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
 /// If `w` fails.
 pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i32) -> fmt::Result {
     let (time_ns, count) = match event {
-        Event::Unused { time_ns, .. } => (*time_ns, 0),
+        Event::Unused { time_ns, .. } | Event::Isolated { time_ns, .. } => (*time_ns, 0),
         Event::Lost { time_ns, count, .. } => (*time_ns, *count),
         Event::End(end) => (end.time_ns, end.records),
     };
@@ -138,6 +158,9 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
             let named = Rule("", *rule);
             put(w, colour, Look::Changed, "never matched")?;
             write!(w, ": {}  ({named})", rule.text)?;
+        }
+        Event::Isolated { .. } => {
+            write!(w, "isolate=sealed: the run has a network of its own")?;
         }
         Event::End(end) => {
             write!(w, "{count} decision{}", s(count))?;

@@ -34,7 +34,8 @@ fn options_with_values() -> Vec<String> {
     let commands = command.get_subcommands();
     let commands = commands.filter(|c| matches!(c.get_name(), "run" | "doctor"));
     let options = commands.flat_map(clap::Command::get_arguments);
-    let options = options.filter(|a| !a.is_positional() && a.get_action().takes_values());
+    let is_next = |a: &&clap::Arg| a.get_action().takes_values() && !a.is_require_equals_set();
+    let options = options.filter(|a| !a.is_positional()).filter(is_next);
     let names = options.flat_map(|a| {
         let short = a.get_short().map(|c| format!("-{c}"));
         short
@@ -73,7 +74,10 @@ _bindgate_command() {
             [[ ${COMP_WORDS[at]} == = ]] && ((at++))
             ((at++))
             ;;
-        -*) ((at++)) ;;
+        -*)
+            ((at++))
+            [[ ${COMP_WORDS[at]} == = ]] && ((at += 2))
+            ;;
         *) break ;;
         esac
     done
@@ -131,6 +135,8 @@ mod tests {
         assert!(has(&["bindgate", "run", "--format", "js"], "json"));
         assert!(!has(&["bindgate", "run", "-r", "prin"], "printf"));
         assert!(has(&["bindgate", "pol"], "policy"));
+        let sealed = ["bindgate", "run", "--isolate", "=", "sealed", "--", "prin"];
+        assert!(has(&sealed, "printf"));
     }
 
     #[test]

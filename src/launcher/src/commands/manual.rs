@@ -102,6 +102,7 @@ fn synopsis(command: &clap::Command) -> String {
         names.extend(arg.get_long().map(|l| bold(&format!("--{l}"))));
         let names = names.join("|");
         let _ = match arg.get_action().takes_values() {
+            true if arg.is_require_equals_set() => write!(out, " [{names}={}]{dots}", value(arg)),
             true => write!(out, " [{names} {}]{dots}", value(arg)),
             false => write!(out, " [{names}]"),
         };

@@ -15,10 +15,11 @@ use bindgate_core::shared::{State, Ticket, option};
 use super::{doctor, policy};
 use crate::args::{Format, Run};
 use crate::level::Inherited;
-use crate::{Failure, complain, exit, library, outer, reach, shown, wait};
+use crate::{Failure, complain, exit, isolate, library, outer, reach, shown, wait};
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
 use bindgate_os::limits::{self, with_large_files};
+use bindgate_os::network;
 use bindgate_os::process::{self, Strings};
 use bindgate_os::{self as sys, signal};
 
@@ -75,7 +76,15 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         reaps: run.wait || (!run.exec && !process::orphans_are_reaped()),
         unused: run.unused,
         detail,
+        is_sealed: run.is_sealed,
+        unprivileged_start: match run.is_sealed && !network::are_settings_fixed() {
+            true => 0,
+            false => network::unprivileged_start(),
+        },
     };
+    if let Some(warning) = isolate::warning().filter(|_| run.is_sealed) {
+        complain(format_args!("warning: {warning}"));
+    }
     let reaps = setup.reaps;
     let path = setup.doors.path().map(Path::to_owned);
     let has_file = path.is_some();
@@ -122,7 +131,14 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         .first()
         .map_or(OsStr::new(""), |p| p.as_os_str());
 
+    let isolated = || match run.is_sealed {
+        true => isolate::seal(&ticket, &drainer),
+        false => Ok(()),
+    };
     if run.exec {
+        if let Err(refused) = isolated() {
+            return Err(isolate::failure(&refused));
+        }
         drainer.program(process::pid());
         inherited.restore();
         return Err(not_started(
@@ -130,12 +146,20 @@ pub fn run(run: Run) -> Result<i32, Failure> {
             &process::exec(&arguments, &environment),
         ));
     }
-    let pid = match process::spawn(&arguments, &environment, &inherited) {
+    let mut refused = None;
+    let before = || {
+        refused = isolated().err();
+        refused.is_none()
+    };
+    let pid = match process::spawn(&arguments, &environment, &inherited, before) {
         Ok(pid) => pid,
         Err(e) => {
             let _ = drainer.flush();
             drainer.reap(reaps);
-            return Err(not_started(program, &e));
+            return Err(match refused {
+                Some(refused) => isolate::failure(&refused),
+                None => not_started(program, &e),
+            });
         }
     };
     drainer.program(pid);
