@@ -703,17 +703,18 @@ impl Host {
     pub fn local_table(&self, addr: u32, dev: u32) -> Option<Fib> {
         let mut best = (0, None);
         for a in self.v4.as_slice() {
+            if !a.holds(addr) {
+                continue;
+            }
             let mask = mask4(a.prefix);
-            let within = a.holds(addr);
             // mutants: generation: until 5.14
-            let lowest = |host: u32| {
-                within && host == 0 && quirks::lowest_address_is_broadcast(self.generation)
-            };
+            let lowest =
+                |host: u32| host == 0 && quirks::lowest_address_is_broadcast(self.generation);
             let found = if addr == a.addr {
                 Some((32, AddrType::Local))
             } else if a.prefix < 31 && (addr == a.addr | !mask || lowest(addr & !mask)) {
                 Some((32, AddrType::Broadcast))
-            } else if within && self.is_loopback(a.dev) {
+            } else if self.is_loopback(a.dev) {
                 Some((a.prefix, AddrType::Local))
             } else {
                 None
@@ -724,6 +725,10 @@ impl Host {
             {
                 let (dev, src) = (a.dev, a.addr);
                 best = (prefix, Some(Fib { kind, dev, src }));
+                // mutants: faster: none is longer, and no route of the main table
+                if prefix == 32 {
+                    return best.1;
+                }
             }
         }
         best.1.filter(|_| !self.is_hidden(addr, best.0, dev))
@@ -736,6 +741,8 @@ impl Host {
     fn is_hidden(&self, addr: u32, prefix: u8, dev: u32) -> bool {
         // mutants: generation: since 4.1
         prefix < 32
+            // mutants: faster: nothing hides it
+            && !self.routes.as_slice().is_empty()
             && !self.generation.is_freebsd()
             && quirks::local_and_main_are_one(self.generation)
             && self.routes.as_slice().iter().any(|r| {

@@ -27,7 +27,7 @@ mod views;
 use bytemuck::{Pod, Zeroable};
 
 pub(super) use class::{
-    ALL, Asker, Class, Classes, LISTEN, REUSE, REUSEPORT, Scope, TIME_WAIT, V6ONLY, each,
+    ALL, AT_ANY, Asker, Class, Classes, LISTEN, REUSE, REUSEPORT, Scope, TIME_WAIT, V6ONLY, each,
 };
 pub use memory::MOST_SOCKETS;
 #[cfg(feature = "alloc")]
@@ -147,7 +147,9 @@ pub struct Core {
     pub ping_last: u16,
     /// FreeBSD: the last automatic port, where it is not random.
     pub last_port: [u16; 2],
-    pad: [u16; 3],
+    /// The views of each table's askers, a bit for each.
+    viewed: [u8; 4],
+    pad: u16,
     /// Ports with owners: TCP, UDP, UDP-Lite, ping.
     owned: [u32; 4],
     pub(super) taken: [PortMap; 4],
@@ -169,7 +171,8 @@ impl Core {
             vsock_next: 0,
             ping_last: 0,
             last_port: [0; 2],
-            pad: [0; 3],
+            viewed: [0; 4],
+            pad: 0,
             owned: [0; 4],
             taken: [PortMap::EMPTY; 4],
             views: [views::View::NONE; VIEWS],
@@ -278,7 +281,7 @@ impl Net<'_> {
 
     /// `mptcp_copy_inaddrs`: the outer socket takes the name of the inner one.
     pub(super) fn mptcp_copy_inaddrs(&mut self, id: SockId) {
-        self.edit(id, |s| {
+        self.note(id, |s| {
             if s.is_mptcp() {
                 s.msk_addr = s.rcv6;
                 s.msk_port = s.num as u16;

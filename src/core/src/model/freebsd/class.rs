@@ -98,7 +98,10 @@ pub(super) enum View {
 
 impl View {
     pub fn is_any(self) -> bool {
-        matches!(self, View::Four(0)) || self == View::Six([0; 16])
+        match self {
+            View::Four(a) => a == 0,
+            View::Six(a) => u128::from_ne_bytes(a) == 0,
+        }
     }
 
     /// The classes of owners at the wildcard.
@@ -172,13 +175,10 @@ impl Best {
     }
 
     /// The scopes in which they are counted.
-    fn scopes(&self, port: Scope) -> impl Iterator<Item = (Scope, Classes)> {
+    fn scopes(&self, port: Scope) -> [(Scope, Classes); 2] {
         let own = self.classes & self.own();
-        let there = self.group.map(|g| (Scope::Group(g), own));
-        [Some((port, self.classes & !own)), there]
-            .into_iter()
-            .flatten()
-            .filter(|(_, classes)| *classes != 0)
+        let group = self.group.map_or(port, Scope::Group);
+        [(port, self.classes & !own), (group, own)]
     }
 }
 
@@ -213,16 +213,15 @@ impl Net<'_> {
             return None;
         }
         let present = self.seen(Self::port_scope(a.table, port), a, port);
-        let group = match view.is_any() {
+        let (any, same) = (view.is_any(), view.same());
+        let group = match any {
             true => None,
             false => self.group(a.table, port, &view.addr()),
         };
         let seen = match group {
-            _ if view.is_any() => present,
-            Some(g) => {
-                (present & !view.same()) | (self.seen(Scope::Group(g), a, port) & view.same())
-            }
-            None => present & !view.same(),
+            _ if any => present,
+            Some(g) => (present & !same) | (self.seen(Scope::Group(g), a, port) & same),
+            None => present & !same,
         };
         let best = |classes, back| Best {
             classes,
@@ -232,12 +231,12 @@ impl Net<'_> {
             jail: a.dev,
         };
         if !wild {
-            let classes = seen & view.same() & !CONNECTED;
+            let classes = seen & same & !CONNECTED;
             let rest = classes & !ANY_MAPPED;
             return match classes {
                 0 => None,
                 // _in_pcbinshash_wild appends the mapped ones to the chain.
-                _ if view.is_any() && quirks::mapped_wildcards_last(self.host.generation) => {
+                _ if any && quirks::mapped_wildcards_last(self.host.generation) => {
                     Some(match rest {
                         0 => best(classes, true),
                         _ => best(rest, false),
@@ -247,21 +246,27 @@ impl Net<'_> {
             };
         }
         // No owner of another address overlaps a specific one.
-        (0..=5)
-            .map(|cost| {
-                view.costs()
-                    .into_iter()
-                    .fold(0, |found, (classes, unconnected)| {
-                        let fit = match cost {
-                            _ if cost == unconnected => !CONNECTED,
-                            _ if cost == unconnected + 1 => CONNECTED,
-                            _ => 0,
-                        };
-                        found | (seen & classes & fit)
-                    })
-            })
-            .find(|classes| *classes != 0)
-            .map(|classes| best(classes, false))
+        let (mut found, mut least) = (0, u32::MAX);
+        for (classes, unconnected) in view.costs() {
+            let fit = seen & classes;
+            if fit == 0 {
+                continue;
+            }
+            let (classes, cost) = match fit & !CONNECTED {
+                0 => (fit, unconnected + 1),
+                free => (free, unconnected),
+            };
+            if cost < least {
+                (found, least) = (classes, cost);
+            } else if cost == least {
+                found |= classes;
+            }
+            // mutants: faster: what follows costs more
+            if least <= unconnected {
+                break;
+            }
+        }
+        (found != 0).then(|| best(found, false))
     }
 
     /// The classes of a scope's owners that the asker's jail sees
@@ -280,19 +285,29 @@ impl Net<'_> {
     /// list is asked where they differ.
     pub(super) fn meet_best(&self, a: &Asker, port: u16, best: &Best, stopping: Stopping) -> Met {
         let port = u32::from(port);
-        let scope = Self::port_scope(a.table, port);
-        let (mut stop, mut pass) = (false, false);
-        for (scope, classes) in best.scopes(scope) {
-            pass |= classes & !stopping.classes != 0;
-            if !stopping.other_user {
-                stop |= classes & stopping.classes != 0;
-                continue;
-            }
-            let sum = self.summary(scope);
-            for class in each(classes & stopping.classes) {
-                let (n, same) = self.tally(scope, &sum, class, a, port);
-                stop |= n > same;
-                pass |= same > 0;
+        let stopped = best.classes & stopping.classes;
+        let mut pass = best.classes & !stopping.classes != 0;
+        let mut stop = stopped != 0 && !stopping.other_user;
+        if stopped != 0 && stopping.other_user {
+            for (scope, classes) in best.scopes(Self::port_scope(a.table, port)) {
+                let classes = classes & stopped;
+                if classes == 0 {
+                    continue;
+                }
+                let sum = self.summary(scope);
+                // mutants: faster: all are of one user
+                if sum.mixed() == 0 && self.own_class(scope, a, port).is_none() {
+                    if meet(sum.dev(), a.dev) {
+                        stop |= sum.uid() != a.uid;
+                        pass |= sum.uid() == a.uid;
+                    }
+                    continue;
+                }
+                for class in each(classes) {
+                    let (n, same) = self.tally(scope, &sum, class, a, port);
+                    stop |= n > same;
+                    pass |= same > 0;
+                }
             }
         }
         if !stop {
@@ -317,6 +332,12 @@ impl Net<'_> {
         Met::Stops(first.map(|(o, _)| o))
     }
 
+    /// Are all owners of a scope of the best, wherever they are in it?
+    fn hold_all(&self, scope: Scope, best: &Best) -> bool {
+        let sum = self.summary(scope);
+        sum.mixed() == 0 && meet(sum.dev(), best.jail) && sum.present() & !best.classes == 0
+    }
+
     /// The first of the best owners in the kernel's order, if it is among so
     /// many: of its address's where it must have that, else of the port's.
     fn first_of(&self, a: &Asker, port: u32, best: &Best, most: usize) -> Option<(SockId, &Sock)> {
@@ -324,11 +345,21 @@ impl Net<'_> {
             let mut owners = self.owners_back(a.table, port).take(most);
             return owners.find(|(_, s)| best.holds(s));
         }
-        if best.classes & !best.own() == 0 {
-            let mut owners = self.at_addr(a.table, port, best.view.addr()).take(most);
-            return owners.find(|(_, s)| best.holds(s));
+        let own = best.own();
+        if best.classes & !own == 0 {
+            let group = best.group?;
+            let mut owners = self.of_group(group).take(most);
+            // mutants: faster: all in the group are of the best
+            return match self.hold_all(Scope::Group(group), best) {
+                true => owners.next(),
+                false => owners.find(|(_, s)| best.holds(s)),
+            };
         }
         let mut owners = self.owners(a.table, port).take(most);
+        // mutants: faster: all of the port are of the best
+        if own == 0 && self.hold_all(Self::port_scope(a.table, port), best) {
+            return owners.next();
+        }
         owners.find(|(_, s)| best.holds(s))
     }
 }

@@ -171,8 +171,8 @@ impl Net<'_> {
 
     /// `sobind`: the protocol's `pr_bind`.
     fn sobind(&mut self, id: SockId, addr: &[u8], cred: &Cred, cx: &mut Ctx) -> Result<(), No> {
-        let s = *self.get(id);
-        match (s.kind.domain, s.kind.ty) {
+        let kind = self.get(id).kind;
+        match (kind.domain, kind.ty) {
             (af::INET, ty::STREAM | ty::DGRAM) => self.bsd_inet_bind(id, addr, cred, cx),
             (af::INET6, ty::STREAM | ty::DGRAM) => self.bsd_inet6_bind(id, addr, cred, cx),
             (af::INET, ty::RAW) => self.rip_bind(id, addr, cred, cx),

@@ -141,9 +141,6 @@ impl Net<'_> {
     /// wildcard a second time with IPv4's.
     fn other_user(&self, id: SockId, a: &Asker, port: u16, view: View, second: bool) -> Met {
         let s = self.get(id);
-        if s.root() {
-            return Met::Passes;
-        }
         let Some(best) = self.in_pcblookup_local(a, port, view, true) else {
             return Met::Passes;
         };
@@ -201,18 +198,19 @@ impl Net<'_> {
             View::Four(asker.rcv4)
         };
         let dual = view == View::Six([0; 16]) && !asker.v6only();
-        let views = [Some(view), dual.then_some(View::Four(0))];
-        if !multicast {
-            for (i, v) in views.into_iter().enumerate() {
-                let Some(v) = v else { continue };
+        let views = || {
+            let second = dual.then_some(View::Four(0));
+            core::iter::once(view).chain(second).enumerate()
+        };
+        if !multicast && !s.root() {
+            for (i, v) in views() {
                 if let Met::Stops(holder) = self.other_user(id, asker, port, v, i == 1) {
                     cx.holder = holder;
                     return cx.fail(Step::BsdOtherUser, Errno::EADDRINUSE);
                 }
             }
         }
-        for (i, v) in views.into_iter().enumerate() {
-            let Some(v) = v else { continue };
+        for (i, v) in views() {
             // Wildcards count for a socket without options.
             let Some(best) = self.in_pcblookup_local(asker, port, v, own == 0) else {
                 continue;

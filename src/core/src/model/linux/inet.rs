@@ -3,7 +3,7 @@
 use super::quirks;
 use crate::addr::af;
 use crate::model::host::AddrType;
-use crate::model::net::{Ctx, Net, Sock, SockId, mapped, unmapped};
+use crate::model::net::{Ctx, Net, Sock, SockId, State, mapped, unmapped};
 use crate::model::step::Step;
 use crate::model::{Cred, Errno, No};
 use crate::socket::ty;
@@ -84,18 +84,19 @@ impl Net<'_> {
             }
             cx.pass(Step::InetBindUnspec);
         }
-        let s = *self.get(id);
-        if !self.inet_addr_valid_or_nonlocal(&s, ip, cx) {
+        let s = self.get(id);
+        if !self.inet_addr_valid_or_nonlocal(s, ip, cx) {
             return cx.fail(Step::InetBindNotLocal, Errno::EADDRNOTAVAIL);
         }
         if self.is_privileged(port, cred) {
             return cx.fail(Step::InetBindPrivileged, Errno::EACCES);
         }
-        if !self.is_closed(id) || s.num != 0 {
+        if s.state != State::Close || s.num != 0 {
             return cx.fail(Step::InetBindBound, Errno::EINVAL);
         }
+        let no_port = s.no_port();
         self.edit(id, |s| s.set_rcv(mapped(ip)));
-        if port != 0 || !s.no_port() {
+        if port != 0 || !no_port {
             if let Err(e) = self.get_port(id, port, cx) {
                 self.edit(id, Sock::reset_saddr);
                 return Err(e);
@@ -104,7 +105,7 @@ impl Net<'_> {
         } else {
             cx.pass(Step::InetBindAddressOnly);
         }
-        self.edit(id, |s| {
+        self.note(id, |s| {
             s.set_addr_lock(s.addr_lock() | (ip != 0));
             s.set_port_lock(s.port_lock() | (port != 0));
             s.daddr = [0; 16];
@@ -157,19 +158,20 @@ impl Net<'_> {
         } else if !any {
             self.check_v6(id, addr, &ip, cx)?;
         }
-        let s = *self.get(id);
+        let s = self.get(id);
+        let (v6only, no_port) = (s.v6only(), s.no_port());
         let specific = !any && unmapped(&ip).is_none();
         self.edit(id, |s| {
             s.set_rcv(ip);
-            s.set_v6only(s.v6only() | specific);
+            s.set_v6only(v6only | specific);
         });
-        if specific && !s.v6only() {
+        if specific && !v6only {
             cx.pass(Step::Inet6BindV6only);
         }
-        if port != 0 || !s.no_port() {
+        if port != 0 || !no_port {
             if let Err(e) = self.get_port(id, port, cx) {
                 self.edit(id, |n| {
-                    n.set_v6only(s.v6only());
+                    n.set_v6only(v6only);
                     n.reset_saddr();
                 });
                 return Err(e);
@@ -178,7 +180,7 @@ impl Net<'_> {
         } else {
             cx.pass(Step::Inet6BindAddressOnly);
         }
-        self.edit(id, |s| {
+        self.note(id, |s| {
             s.set_addr_lock(s.addr_lock() | !any);
             s.set_port_lock(s.port_lock() | (port != 0));
             s.daddr = [0; 16];
@@ -190,14 +192,14 @@ impl Net<'_> {
     }
 
     fn check_mapped(&mut self, id: SockId, v4: u32, cx: &mut Ctx) -> Result<(), No> {
-        let s = *self.get(id);
+        let s = self.get(id);
         if s.v6only() {
             return cx.fail(Step::Inet6BindMappedV6only, Errno::EINVAL);
         }
         if s.dev != 0 && !self.host.has_device(s.dev) {
             return cx.fail(Step::Inet6BindNoDevice, Errno::ENODEV);
         }
-        if !self.inet_addr_valid_or_nonlocal(&s, v4, cx) {
+        if !self.inet_addr_valid_or_nonlocal(s, v4, cx) {
             return cx.fail(Step::Inet6BindMappedNotLocal, Errno::EADDRNOTAVAIL);
         }
         Ok(())
@@ -222,7 +224,7 @@ impl Net<'_> {
                 return cx.fail(Step::Inet6BindNoScope, Errno::EINVAL);
             }
         }
-        let s = *self.get(id);
+        let s = self.get(id);
         let host = &self.host;
         if s.dev != 0 && !host.has_device(s.dev) {
             return cx.fail(Step::Inet6BindNoDevice, Errno::ENODEV);

@@ -2,8 +2,8 @@
 
 use super::quirks;
 use crate::model::net::{
-    ALL, Asker, Bucket, Classes, Ctx, LISTEN, MAPPED_ANY, NAMED, Net, REUSE, REUSEPORT, Scope,
-    Sock, SockId, State, TIME_WAIT, Table, V6ONLY, each, meet, unmapped,
+    ALL, AT_ANY, Asker, Bucket, Classes, Ctx, LISTEN, MAPPED_ANY, NAMED, Net, REUSE, REUSEPORT,
+    Scope, Sock, SockId, State, TIME_WAIT, Table, V6ONLY, each, meet, unmapped,
 };
 use crate::model::step::Step;
 use crate::model::{Errno, No};
@@ -113,8 +113,8 @@ pub(super) struct Found {
     step: Step,
     /// The classes whose owners conflict, or some of them do.
     classes: Classes,
-    /// The address of the owners; none if any.
-    addr: Option<[u8; 16]>,
+    /// The group of the owners' address; none if they have any.
+    group: Option<u32>,
 }
 
 impl Net<'_> {
@@ -133,6 +133,12 @@ impl Net<'_> {
         if set == 0 {
             return 0;
         }
+        let own = self.own_class(scope, a, port).is_some();
+        let alone = !own && (a.dev == 0 || (sum.mixed() == 0 && meet(sum.dev(), a.dev)));
+        // mutants: faster: nobody agrees with an asker without options
+        if alone && !a.reuse() && !a.may_reuseport() {
+            return set;
+        }
         // SO_REUSEADDR agrees for these; SO_REUSEPORT can agree for those.
         let reuse = if a.reuse() { REUSE & !LISTEN } else { 0 };
         let port_bit = if a.may_reuseport() { REUSEPORT } else { 0 };
@@ -147,8 +153,7 @@ impl Net<'_> {
             (false, true) => (reuse | !port_bit, 0, !reuse & port_bit & !TIME_WAIT),
             (false, false) => (ALL, 0, 0),
         };
-        let own = self.own_class(scope, a, port).is_some();
-        if !own && (a.dev == 0 || (sum.mixed() == 0 && meet(sum.dev(), a.dev))) {
+        if alone {
             if set & always != 0 {
                 return set & always;
             }
@@ -188,38 +193,58 @@ impl Net<'_> {
             return (classes != 0).then_some(Found {
                 step: Step::CskConflict,
                 classes,
-                addr: None,
+                group: None,
             });
         }
-        let four = a.is_four();
-        let within = if four { ALL & !V6ONLY } else { ALL };
-        let mapped_any = four.then_some((Step::CskAnyConflict, MAPPED_ANY));
-        let blind = a.is_v6() && quirks::mapped_any_is_not_seen(self.host.generation);
-        [
-            Some((Step::CskAnyConflict, [0; 16])),
-            mapped_any,
-            Some((Step::CskSameConflict, a.rcv6)),
-        ]
-        .into_iter()
-        .flatten()
-        .find_map(|(step, addr)| {
-            let group = self.group(Table::Tcp, port, &addr)?;
-            // mutants: generation: of 6.1 alone
-            let classes = if addr == MAPPED_ANY && blind {
-                let stands = |(o, s): (SockId, &Sock)| {
-                    !s.is_v6() && !a.is(o) && inet_bind_conflict(a, s, look)
-                };
-                let found = self.at_addr(Table::Tcp, port, addr).any(stands);
-                if found { within } else { 0 }
-            } else {
-                self.colliding(Scope::Group(group), within, a, port, look)
-            };
-            (classes != 0).then_some(Found {
-                step,
-                classes,
-                addr: Some(addr),
-            })
+        let at = |addr: &[u8; 16]| {
+            let group = self.group(Table::Tcp, port, addr)?;
+            let classes = self.colliding_at(group, addr, a, port, look);
+            (classes != 0).then_some((group, classes))
+        };
+        let any_at = |addr: &[u8; 16]| at(addr).map(|found| (Step::CskAnyConflict, found));
+        let scope = Self::port_scope(Table::Tcp, port);
+        let mut found = None;
+        // mutants: faster: nobody is at :: if the port has none of its classes
+        if self.summary(scope).present() & AT_ANY != 0 {
+            found = any_at(&[0; 16]);
+        }
+        if found.is_none() && a.is_four() {
+            found = any_at(&MAPPED_ANY);
+        }
+        if found.is_none() {
+            found = at(&a.rcv6).map(|found| (Step::CskSameConflict, found));
+        }
+        let (step, (group, classes)) = found?;
+        Some(Found {
+            step,
+            classes,
+            group: Some(group),
         })
+    }
+
+    /// Those classes at an address in which somebody collides with an asker at a
+    /// specific one.
+    fn colliding_at(
+        &self,
+        group: u32,
+        addr: &[u8; 16],
+        a: &Asker,
+        port: u32,
+        look: Look,
+    ) -> Classes {
+        let within = if a.is_four() { ALL & !V6ONLY } else { ALL };
+        // mutants: generation: of 6.1 alone
+        if *addr == MAPPED_ANY && a.is_v6() && quirks::mapped_any_is_not_seen(self.host.generation)
+        {
+            let stands =
+                |(o, s): (SockId, &Sock)| !s.is_v6() && !a.is(o) && inet_bind_conflict(a, s, look);
+            return if self.of_group(group).any(stands) {
+                within
+            } else {
+                0
+            };
+        }
+        self.colliding(Scope::Group(group), within, a, port, look)
     }
 
     /// One of the owners in the way: the first in the kernel's order, if it is
@@ -228,18 +253,27 @@ impl Net<'_> {
     pub(super) fn holder(&self, a: &Asker, port: u16, look: Look, found: &Found) -> Option<SockId> {
         let port = u32::from(port);
         let stands = |(o, s): &(SockId, &Sock)| {
-            let meets = match found.addr {
+            let meets = match found.group {
                 None => inet_rcv_saddr_equal(a, s),
-                Some(addr) => s.rcv6 == addr && !(a.is_four() && s.v6only()),
+                Some(group) => s.is_in(group) && !(a.is_four() && s.v6only()),
             };
             !a.is(*o) && meets && inet_bind_conflict(a, s, look)
         };
-        let first = match found.addr {
+        let scope = found
+            .group
+            .map_or(Self::port_scope(Table::Tcp, port), Scope::Group);
+        // They are all alike.
+        if self.summary(scope).alike() {
+            let another = |(o, _): &(SockId, &Sock)| !a.is(*o);
+            let first = match found.group {
+                None => self.owners(Table::Tcp, port).find(another),
+                Some(group) => self.of_group(group).find(another),
+            };
+            return first.map(|(o, _)| o);
+        }
+        let first = match found.group {
             None => self.owners(Table::Tcp, port).take(NAMED).find(stands),
-            Some(addr) => self
-                .at_addr(Table::Tcp, port, addr)
-                .take(NAMED)
-                .find(stands),
+            Some(group) => self.of_group(group).take(NAMED).find(stands),
         };
         first
             .or_else(|| {
@@ -274,7 +308,7 @@ impl Net<'_> {
     /// SO_REUSEPORT joins the group of the first one that is like it, which
     /// gets one by this if it was bound before it had the option.
     pub(super) fn reuseport_add_sock(&mut self, id: SockId, counts: impl Fn(&Sock) -> bool) {
-        let s = *self.get(id);
+        let s = self.get(id);
         if !s.reuseport() {
             return;
         }
@@ -299,17 +333,17 @@ impl Net<'_> {
             true => self.owners(s.table, s.num).find(like).map(|(o, _)| o),
             false => None,
         };
-        self.edit(id, |s| s.set_group(true));
+        self.note(id, |s| s.set_group(true));
         if let Some(first) = first {
-            self.edit(first, |o| o.set_group(true));
+            self.note(first, |o| o.set_group(true));
         }
     }
 
     /// `inet_csk_update_fastreuse`
     fn inet_csk_update_fastreuse(&mut self, id: SockId, port: u16, cx: &mut Ctx) {
-        let s = *self.get(id);
+        let s = self.get(id);
         let port = u32::from(port);
-        let b = *self.bucket(Table::Tcp, port);
+        let b = self.bucket(Table::Tcp, port);
         let generation = self.host.generation;
         // mutants: generation: nobody asks for a positive fastreuse since 6.8
         let reuse = s.reuse != 0 && s.state != State::Listen;
@@ -317,7 +351,9 @@ impl Net<'_> {
         // did before 6.8.
         // mutants: generation: never new since 6.8
         let new = b.count == 0 && quirks::fastreuse_lives(generation);
-        let matches = self.sk_reuseport_match(&b, &s);
+        let matches = self.sk_reuseport_match(b, s);
+        let (reuseport, uid, v6only, six) = (s.reuseport(), s.uid, s.v6only(), s.is_v6());
+        let (rcv4, rcv6) = (s.rcv4, s.rcv6);
         self.edit_bucket(Table::Tcp, port, |b| {
             // mutants: generation: nobody asks for a positive fastreuse since 6.8
             if new {
@@ -325,19 +361,19 @@ impl Net<'_> {
             } else if !reuse {
                 b.fastreuse = 0;
             }
-            if !s.reuseport() {
+            if !reuseport {
                 b.fastreuseport = 0;
             // mutants: generation `new`: never since 6.8
             } else if new || !matches {
                 b.fastreuseport = if new { 1 } else { 2 };
-                b.fastuid = s.uid;
-                b.fast4 = s.rcv4;
-                b.fast6 = s.rcv6;
-                b.fast_v6only = u8::from(s.v6only());
-                b.fast_six = u8::from(s.is_v6());
+                b.fastuid = uid;
+                b.fast4 = rcv4;
+                b.fast6 = rcv6;
+                b.fast_v6only = u8::from(v6only);
+                b.fast_six = u8::from(six);
             }
         });
-        cx.pass(match (s.reuseport(), matches) {
+        cx.pass(match (reuseport, matches) {
             (false, _) => Step::CskUpdateClear,
             (true, false) => Step::CskUpdateSet,
             (true, true) => Step::CskUpdateKeep,

@@ -133,6 +133,11 @@ impl Summary {
         self.mixed
     }
 
+    /// Are all owners of one class, device and user?
+    pub(in crate::model) fn alike(&self) -> bool {
+        self.alike != 0
+    }
+
     pub(in crate::model) fn dev(&self) -> u32 {
         self.dev
     }

@@ -15,7 +15,7 @@ use crate::model::host::Host;
 use crate::model::linux::PathState;
 
 /// The layout that this code reads; any other is refused.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Sockets that a network can have at most: 2^27, so that every number of the
 /// tables fits its place.

@@ -216,14 +216,11 @@ pub fn mapped(addr: u32) -> [u8; 16] {
 }
 
 /// The address in an IPv4-mapped address.
+#[inline]
 #[must_use]
 pub fn unmapped(v6: &[u8; 16]) -> Option<u32> {
-    match v6 {
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => {
-            Some(u32::from_be_bytes([*a, *b, *c, *d]))
-        }
-        _ => None,
-    }
+    let all = u128::from_be_bytes(*v6);
+    (all >> 32 == 0xffff).then_some(all as u32)
 }
 
 impl Sock {
@@ -363,6 +360,11 @@ impl Sock {
         } else {
             self.rcv6
         }
+    }
+
+    /// Is it an owner in this address group?
+    pub(in crate::model) fn is_in(&self, group: u32) -> bool {
+        self.hashed() && self.bind2 == group
     }
 
     /// Is the local address specific (`inet_use_hash2_on_bind`)?

@@ -76,7 +76,13 @@ impl Net<'_> {
         }
     }
 
-    /// Changes what no count depends on.
+    /// Changes what no count depends on: neither address, options, state, device
+    /// nor user.
+    pub(in crate::model) fn note(&mut self, id: SockId, change: impl FnOnce(&mut Sock)) {
+        self.raw(id.0, change);
+    }
+
+    /// The same.
     pub(super) fn raw(&mut self, id: u32, change: impl FnOnce(&mut Sock)) {
         if let Some(s) = self.socks.get_mut(id as usize) {
             change(s);
@@ -189,13 +195,15 @@ impl Net<'_> {
     /// `inet_bind_hash`: enters the port's list and the address's; at the end
     /// for Linux's IPv6 UDP sockets with `SO_REUSEPORT`.
     pub(in crate::model) fn inet_bind_hash(&mut self, id: SockId) {
-        let s = *self.get(id);
+        let s = self.get(id);
+        let (table, num, bound) = (s.table, s.num, u32::from(!s.connect_bind()));
+        let stands = standing(s);
         let at_end = s.is_v6()
             && s.reuseport()
             && matches!(s.table, Table::Udp | Table::UdpLite)
             && !s.freebsd();
-        if has_buckets(s.table) {
-            let b = *self.bucket(s.table, s.num);
+        if has_buckets(table) {
+            let b = self.bucket(table, num);
             let (prev, next) = if at_end {
                 (b.tail.wrapping_sub(1), NONE)
             } else {
@@ -207,7 +215,7 @@ impl Net<'_> {
             });
             self.raw(prev, |p| p.port_next = id.0);
             self.raw(next, |n| n.port_prev = id.0);
-            self.edit_bucket(s.table, s.num, |b| {
+            self.edit_bucket(table, num, |b| {
                 if prev == NONE {
                     b.head = id.0 + 1;
                 }
@@ -215,19 +223,18 @@ impl Net<'_> {
                     b.tail = id.0 + 1;
                 }
                 b.count = b.count.saturating_add(1);
-                let bound = u32::from(!s.connect_bind());
                 b.bind_owners = b.bind_owners.saturating_add(bound);
             });
         }
-        self.set_taken(s.table, s.num, true);
+        self.set_taken(table, num, true);
         self.link_addr(id, at_end);
         self.raw(id.0, |s| {
             s.set_hashed(true);
             s.sport = s.num as u16;
         });
-        if has_buckets(s.table) {
-            self.enter(id, standing(&s));
-            self.refresh_views(s.table, s.num as u16, true);
+        if has_buckets(table) {
+            self.enter(id, stands);
+            self.refresh_views(table, num as u16, true);
         }
     }
 
@@ -246,8 +253,9 @@ impl Net<'_> {
     }
 
     fn link_addr(&mut self, id: SockId, at_end: bool) {
-        let s = *self.get(id);
-        let group = self.group_for(s.table, s.num, &s.key());
+        let s = self.get(id);
+        let (table, num, key) = (s.table, s.num, s.key());
+        let group = self.group_for(table, num, &key);
         let (head, tail) = self
             .groups
             .get(group as usize)
@@ -386,10 +394,12 @@ impl Net<'_> {
         port: u32,
         addr: [u8; 16],
     ) -> impl Iterator<Item = (SockId, &Sock)> {
-        let head = self
-            .group(table, port, &addr)
-            .and_then(|g| self.groups.get(g as usize))
-            .map_or(NONE, |g| g.head);
+        self.of_group(self.group(table, port, &addr).unwrap_or(NONE))
+    }
+
+    /// The owners of a group, in the kernel's order.
+    pub(in crate::model) fn of_group(&self, group: u32) -> impl Iterator<Item = (SockId, &Sock)> {
+        let head = self.groups.get(group as usize).map_or(NONE, |g| g.head);
         self.list(head, |s| s.addr_next)
     }
 

@@ -11,6 +11,30 @@ pub(super) fn standing(s: &Sock) -> Standing {
     (Class::of(s), s.dev, s.uid)
 }
 
+impl Summary {
+    /// Counts one that is the first, or is like all the others; false for any
+    /// other.
+    fn joins(&mut self, (class, dev, uid): Standing) -> bool {
+        let present = self.present();
+        if present == 0 {
+            self.dev = dev;
+            self.uid = uid;
+            self.mixed = 0;
+            self.alike = 1;
+            self.set_present(class.bit());
+            return true;
+        }
+        let like_all = self.alike != 0
+            && self.mixed == 0
+            && (self.dev, self.uid) == (dev, uid)
+            && present == class.bit();
+        if like_all {
+            self.alike = self.alike.saturating_add(1);
+        }
+        like_all
+    }
+}
+
 impl Net<'_> {
     /// The two scopes that an owner counts in.
     fn scopes(&self, id: SockId) -> Option<[Scope; 2]> {
@@ -45,43 +69,47 @@ impl Net<'_> {
     }
 
     pub(super) fn enter(&mut self, id: SockId, standing: Standing) {
-        let Some(scopes) = self.scopes(id) else {
+        let s = self.get(id);
+        let group = s.bind2;
+        let Some(i) = Self::bucket_index(s.table, s.num) else {
             return;
         };
-        for scope in scopes {
-            self.count_in(scope, standing);
+        // mutants: faster: nearly all ports' owners are alike
+        let head = if let Some(b) = self.buckets.get_mut(i as usize)
+            && b.sum.joins(standing)
+        {
+            let head = if b.sum.alike == 1 { 0 } else { b.class_head };
+            b.class_head = id.0 + 1;
+            head
+        } else {
+            let (class, ..) = standing;
+            let port = Scope::Port(i);
+            self.count_in(port, standing);
+            let head = self.class_head(port, class);
+            self.set_class_head(port, class, id.0 + 1);
+            head
+        };
+        let head = head.wrapping_sub(1);
+        let group_joined = match self.groups.get_mut(group as usize) {
+            Some(g) => g.sum.joins(standing),
+            None => false,
+        };
+        if !group_joined {
+            self.count_in(Scope::Group(group), standing);
         }
-        let [port, _] = scopes;
-        let (class, ..) = standing;
-        let head = self.class_head(port, class).wrapping_sub(1);
         self.raw(id.0, |s| {
             s.class_prev = NONE;
             s.class_next = head;
         });
         self.raw(head, |h| h.class_prev = id.0);
-        self.set_class_head(port, class, id.0 + 1);
     }
 
+    /// One that does not join those who are alike ([`Summary::joins`]).
     fn count_in(&mut self, scope: Scope, (class, dev, uid): Standing) {
         let mut sum = self.summary(scope);
         let present = sum.present();
-        if present == 0 {
-            sum.dev = dev;
-            sum.uid = uid;
-            sum.mixed = 0;
-            sum.alike = 1;
-            sum.set_present(class.bit());
-            self.set_summary(scope, sum);
-            self.set_class_head(scope, class, 0);
-            return;
-        }
         let as_they_are = sum.mixed == 0 && (sum.dev, sum.uid) == (dev, uid);
         if sum.alike != 0 {
-            if as_they_are && present == class.bit() {
-                sum.alike = sum.alike.saturating_add(1);
-                self.set_summary(scope, sum);
-                return;
-            }
             // Until now all were alike.
             for old in each(present) {
                 let head = self.class_head(scope, old);

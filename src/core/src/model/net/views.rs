@@ -45,15 +45,15 @@ impl Net<'_> {
     /// costs little.
     pub(in crate::model) fn cheap_view(&mut self, asker: &Asker, relax: bool) -> Option<usize> {
         let views = &mut self.core.views;
-        let found = views
-            .iter()
-            .position(|v| v.live != 0 && v.asker == *asker && (v.relax != 0) == relax);
-        if let Some(i) = found {
-            self.core.clock = self.core.clock.wrapping_add(1);
-            if let Some(v) = views.get_mut(i) {
+        for i in each_of(self.core.viewed, asker.table) {
+            if let Some(v) = views.get_mut(i)
+                && v.asker == *asker
+                && (v.relax != 0) == relax
+            {
+                self.core.clock = self.core.clock.wrapping_add(1);
                 v.stamp = self.core.clock;
+                return Some(i);
             }
-            return found;
         }
         let owned = self.core.owned.get(usize::from(asker.table.0)).copied();
         let room = views.iter().any(|v| v.live == 0);
@@ -85,6 +85,9 @@ impl Net<'_> {
             *closed = PortMap::EMPTY;
         }
         let table = usize::from(asker.table.0);
+        for (t, of) in self.core.viewed.iter_mut().enumerate() {
+            *of = *of & !(1 << i) | u8::from(t == table) << i;
+        }
         for w in 0..1024u32 {
             let mut bits = self
                 .core
@@ -112,12 +115,12 @@ impl Net<'_> {
 
     /// An owner of the port came, or went: what do the views say now?
     pub(super) fn refresh_views(&mut self, table: Table, port: u16, came: bool) {
-        for i in 0..VIEWS {
+        for i in each_of(self.core.viewed, table) {
             let Some(v) = self.core.views.get(i) else {
                 return;
             };
             // A closed port is not opened by one more owner, nor the reverse.
-            if v.live == 0 || v.asker.table != table || self.closed(i).has(port) == came {
+            if self.closed(i).has(port) == came {
                 continue;
             }
             let (asker, relax) = (v.asker, v.relax != 0);
@@ -128,4 +131,16 @@ impl Net<'_> {
             }
         }
     }
+}
+
+/// The views of a table's askers.
+fn each_of(viewed: [u8; 4], table: Table) -> impl Iterator<Item = usize> {
+    let mut left = viewed.get(usize::from(table.0)).copied().unwrap_or(0);
+    core::iter::from_fn(move || {
+        let i = left.trailing_zeros() as usize;
+        (left != 0).then(|| {
+            left &= left - 1;
+            i
+        })
+    })
 }
