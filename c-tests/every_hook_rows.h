@@ -7,6 +7,7 @@
 #include <linux/seccomp.h>
 #include <spawn.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
 #include <wordexp.h>
@@ -267,6 +268,56 @@ static void recvmmsg_(long *a)
     a[4] = in("timeout", &at_once, sizeof at_once);
 }
 
+static void recv_(long *a)
+{
+    a[0] = descriptor(with_a_message);
+    a[1] = out("buffer", 8);
+    a[2] = number("size", 8);
+    a[3] = number("flags", MSG_DONTWAIT);
+}
+
+static void recvfrom_(long *a)
+{
+    recv_(a);
+    a[4] = out("address", sizeof un.un);
+    a[5] = length_at(sizeof un.un);
+}
+
+static void shutdown_(long *a)
+{
+    a[0] = descriptor(one_of_a_pair);
+    a[1] = number("how", SHUT_WR);
+}
+
+// Of a connection that can always be written to.
+static void poll_(long *a)
+{
+    struct pollfd entry = {connected, POLLOUT, 0};
+    a[0] = in("entries", &entry, sizeof entry);
+    a[1] = number("count", 1);
+    a[2] = number("time", 0);
+}
+
+static void ioctl_(long *a)
+{
+    a[0] = descriptor(the_connection);
+    a[1] = number("request", FIONREAD);
+    a[2] = out("value", sizeof(int));
+}
+
+static void open_(long *a)
+{
+    a[0] = in("path", "/dev/null", 10);
+    a[1] = number("flags", O_RDONLY | O_CLOEXEC);
+    a[2] = number("mode", 0);
+}
+
+static void openat_(long *a)
+{
+    a[0] = number("directory", AT_FDCWD);
+    open_(a + 1);
+}
+
 static void epoll_ctl_(long *a)
 {
     static const struct epoll_event event = {.events = EPOLLIN};
@@ -419,6 +470,15 @@ static const struct row rows[] = {
     {CALL(sendmmsg), sendmmsg_, AF_INET, SOCK_DGRAM, HERE, AN_INT},
     {CALL(recvmsg), recvmsg_, AF_UNIX, SOCK_STREAM, HERE, A_LONG},
     {CALL(recvmmsg), recvmmsg_, AF_UNIX, SOCK_STREAM, HERE, AN_INT},
+    {HOOK(recv), 0, recv_, AF_UNIX, SOCK_STREAM, HERE, A_LONG},
+    {CALL(recvfrom), recvfrom_, AF_UNIX, SOCK_STREAM, HERE, A_LONG},
+    {CALL(shutdown), shutdown_, AF_UNIX, SOCK_STREAM, HERE, AN_INT},
+    {HOOK(poll), 0, poll_, 0, 0, HERE, AN_INT},
+    {CALL(ioctl), ioctl_, 0, 0, HERE, AN_INT},
+    {HOOK(open), 0, open_, 0, 0, HERE, AN_INT},
+    {HOOK(open64), 0, open_, 0, 0, HERE, AN_INT},
+    {CALL(openat), openat_, 0, 0, HERE, AN_INT},
+    {HOOK(openat64), 0, openat_, 0, 0, HERE, AN_INT},
     {CALL(epoll_ctl), epoll_ctl_, AF_INET, SOCK_STREAM, HERE, AN_INT},
     {CALL(close), close_, AF_INET, SOCK_STREAM, HERE, AN_INT},
     {CALL(dup), close_, AF_INET, SOCK_STREAM, HERE, AN_INT},

@@ -18,6 +18,7 @@ mod sealed;
 mod simulate;
 mod tamper;
 mod terminal;
+mod vsock;
 
 /// Why a test does not run in a container.
 const NAMESPACES: &str = "a program makes a namespace";
@@ -47,6 +48,7 @@ fn main() {
         trials.extend(terminal::trials());
         trials.extend(reach::trials());
         trials.extend(sealed::trials());
+        trials.extend(vsock::trials());
         trials
     })
 }

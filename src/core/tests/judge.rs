@@ -423,6 +423,7 @@ fn done_with_carrier(text: &str, op: Op, bytes: &[u8]) -> String {
     match verdict.enter(&caller, op, addr.as_ref(), &mut record) {
         Action::Forward => "forward".to_owned(),
         Action::Restore => "restore".to_owned(),
+        Action::OnHost => "host".to_owned(),
         Action::Refuse(e) => {
             let check = record.check.name();
             format!("{} by {check}", errno::name(e).unwrap())
@@ -444,6 +445,14 @@ fn a_carrier_is_moved_or_gives_way() {
     for (rules, op, addr, want) in [
         (MOVE, Op::Bind, &here, "to unix:/run/5000"),
         (MOVE, Op::Bind, &there, "restore"),
+        ("host cid 3", Op::Bind, &there, "host"),
+        ("host cid 3", Op::Connect, &here, "host"),
+        (
+            "host cid 3\ndeny bind vsock *:*",
+            Op::Bind,
+            &there,
+            "EACCES by security_socket_bind",
+        ),
         (&also, Op::Bind, &there, "EPERM by security_socket_bind"),
         (&once, Op::Bind, &here, "restore"),
         // No rule is about the operation at all.
@@ -491,7 +500,7 @@ fn a_socket_is_a_carrier_where_a_rule_can_move_it() {
         "deny bind tcp *:*\nmove bind vsock *:5000 to unix:/run/x for some",
         "move bind vsock *:5000 to unix:/run/x user root times 1",
     ] {
-        assert_eq!(makes(rules, ANY, STREAM), Some(UNIX), "{rules}");
+        assert_eq!(makes(rules, ANY, STREAM), Ok(Some(UNIX)), "{rules}");
     }
     for rules in [
         "",
@@ -504,14 +513,17 @@ fn a_socket_is_a_carrier_where_a_rule_can_move_it() {
         "move bind vsock *:5000 to unix:/run/x for other",
         "move bind vsock *:5000 to unix:/run/x\nmode observe",
     ] {
-        assert_eq!(makes(rules, ANY, STREAM), None, "{rules}");
+        assert_eq!(makes(rules, ANY, STREAM), Ok(None), "{rules}");
     }
     let rule = "move bind vsock *:5000 to unix:/run/x for other";
     // Where nobody knows the program, it may be that one.
-    assert_eq!(makes(rule, b"", STREAM), Some(UNIX));
+    assert_eq!(makes(rule, b"", STREAM), Ok(Some(UNIX)));
     let rule = "move bind vsock *:5000 to unix:/run/x";
     let seqpacket = of(af::UNIX, ty::SEQPACKET, 0);
-    assert_eq!(makes(rule, ANY, (40, 5 | 0o2004000, 40)), Some(seqpacket));
+    assert_eq!(
+        makes(rule, ANY, (40, 5 | 0o2004000, 40)),
+        Ok(Some(seqpacket))
+    );
     for other in [
         (40, 2, 0),
         (40, 3, 0),
@@ -519,7 +531,17 @@ fn a_socket_is_a_carrier_where_a_rule_can_move_it() {
         (1, 1, 0),
         (40 + 65536, 1, 0),
     ] {
-        assert_eq!(makes(rule, ANY, other), None, "{other:?}");
+        assert_eq!(makes(rule, ANY, other), Ok(None), "{other:?}");
+    }
+    // On a vsock host each is one, whatever the rules say.
+    for rules in [
+        "host cid 3",
+        "host cid 3\nmode observe",
+        "host cid 3\ndeny bind vsock *:*",
+    ] {
+        assert_eq!(makes(rules, ANY, STREAM), Ok(Some(UNIX)), "{rules}");
+        assert_eq!(makes(rules, ANY, (40, 2, 0)), Err(19), "{rules}: ENODEV");
+        assert_eq!(makes(rules, ANY, (1, 1, 0)), Ok(None), "{rules}");
     }
 }
 

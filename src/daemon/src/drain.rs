@@ -132,6 +132,7 @@ impl Drainer {
         let mut swept = Instant::now();
         let mut over = Over::default();
         let mut flush = false;
+        self.say_host();
         loop {
             beat(self.shared);
             let bell = header.doorbell.load(Acquire);
@@ -294,6 +295,23 @@ impl Drainer {
         if self.log.lines.len() > LINES {
             self.hand_over();
         }
+    }
+
+    /// The first line of a run that is a vsock host.
+    fn say_host(&mut self) {
+        let Some(cid) = self.view.vsock_cid() else {
+            return;
+        };
+        if self.setup.detail == render::Detail::Quiet {
+            return;
+        }
+        let fabric = String::from_utf8_lossy(self.view.vsock_fabric()).into_owned();
+        self.log.event(&Event::Hosted {
+            time_ns: sys::realtime().as_nanos() as u64,
+            run: self.setup.run_id,
+            cid,
+            fabric: &fabric,
+        });
     }
 
     /// The first line of a run in a network of its own: it is there as soon as

@@ -70,6 +70,8 @@ pub struct Setup {
     pub state: OwnedFd,
     /// Bits of [`bindgate_core::shared::option`].
     pub options: u32,
+    /// The CID of the vsock host that the run is, held in its fabric.
+    pub cid: Option<OwnedFd>,
     /// The run's names, listening.
     pub doors: Doors,
     /// Where the log goes.
@@ -403,6 +405,7 @@ fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
     ];
     keep.extend(setup.doors.fds().into_iter().filter(|fd| *fd >= 0));
     keep.extend(setup.target.fd());
+    keep.extend(setup.cid.as_ref().map(AsRawFd::as_raw_fd));
     keep.extend(witness.as_ref().map(|child| child.holds.as_raw_fd()));
     let debugging = log::log_enabled!(log::Level::Warn);
     if debugging {

@@ -128,7 +128,8 @@ impl Sink for Log {
                 let time_ns = match event {
                     Event::Lost { time_ns, .. }
                     | Event::Unused { time_ns, .. }
-                    | Event::Isolated { time_ns, .. } => *time_ns,
+                    | Event::Isolated { time_ns, .. }
+                    | Event::Hosted { time_ns, .. } => *time_ns,
                     Event::End(end) => end.time_ns,
                 };
                 let offset = self.offset(time_ns);

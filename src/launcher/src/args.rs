@@ -221,6 +221,12 @@ struct RunArgs {
     /// Start programs that cannot be intercepted, even if the policy enforces
     #[arg(long, alias = "allow-unseen")]
     allow_unintercepted: bool,
+    /// Be the vsock host with this context id, also where there is no AF_VSOCK
+    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..=4_294_967_294))]
+    cid: Option<u32>,
+    /// Meet other vsock hosts in this directory, or in one of this name
+    #[arg(long, value_name = "NAME|DIR", requires = "cid", value_hint = ValueHint::DirPath)]
+    fabric: Option<OsString>,
     /// The program and its arguments
     #[arg(
         value_name = "PROGRAM",
@@ -302,6 +308,10 @@ pub struct Run {
     pub let_go: bool,
     /// `--allow-unintercepted`
     pub allow_unintercepted: bool,
+    /// `--cid`
+    pub cid: Option<u32>,
+    /// `--fabric`
+    pub fabric: Option<OsString>,
     /// The program and its arguments, at least one.
     pub command: Vec<OsString>,
 }
@@ -429,6 +439,8 @@ impl RunArgs {
             unused: self.unused,
             let_go: self.let_go,
             allow_unintercepted: self.allow_unintercepted,
+            cid: self.cid,
+            fabric: self.fabric,
             command: self.command,
         }
     }

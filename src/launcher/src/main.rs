@@ -35,6 +35,7 @@ mod level;
 mod library;
 mod outer;
 mod reach;
+mod vsock;
 mod wait;
 
 use std::ffi::OsString;

@@ -12,7 +12,9 @@ use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use bindgate_core::policy::{Action, At, DefaultLine, Mode, Op, Policy, View};
+use bindgate_core::policy::{
+    Action, At, DefaultLine, HostLine, HostSetting, Mode, Op, Policy, View,
+};
 use bindgate_core::render::errno;
 use bindgate_core::shared::{ENV_RUN, EXIT_CONFIG, Ticket, option};
 
@@ -31,6 +33,28 @@ const LIBRARY: &[u8] = b"libbindgate.so";
 pub struct Outer {
     words: Vec<u64>,
     options: u32,
+}
+
+/// The vsock host that an outer run is.
+pub struct VsockHost {
+    /// Its context id.
+    pub cid: u32,
+    /// The directory of its fabric, or nothing.
+    fabric: String,
+    /// The run whose host it is.
+    pub run: u64,
+}
+
+impl VsockHost {
+    /// The lines of a policy that say so.
+    fn lines(self) -> impl Iterator<Item = HostLine> {
+        let fabric = Some(self.fabric).filter(|path| !path.is_empty());
+        let at = At::default();
+        [HostSetting::Cid(self.cid)]
+            .into_iter()
+            .chain(fabric.map(HostSetting::Fabric))
+            .map(move |setting| HostLine { setting, at })
+    }
 }
 
 /// Starts this launcher anew without the library of the outer run, if it has
@@ -145,6 +169,16 @@ impl Outer {
         enforces && !self.has(option::OBSERVE)
     }
 
+    /// The vsock host that it is.
+    pub fn vsock(&self) -> Option<VsockHost> {
+        let view = View::new(&self.words).ok()?;
+        Some(VsockHost {
+            cid: view.vsock_cid()?,
+            fabric: String::from_utf8_lossy(view.vsock_fabric()).into_owned(),
+            run: view.vsock_run(),
+        })
+    }
+
     /// The outer policy, from its compiled form.
     fn policy(&self) -> Result<Policy, Failure> {
         let Ok(view) = View::new(&self.words) else {
@@ -241,6 +275,25 @@ pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<P
             at: At::default(),
         };
         policy.defaults.set(Op::Exec, line);
+    }
+    if let Some(host) = outer.vsock() {
+        let other = |h: &HostLine| match &h.setting {
+            HostSetting::Cid(cid) => *cid != host.cid,
+            HostSetting::Fabric(path) => *path != host.fabric,
+            _ => false,
+        };
+        if inner.host.iter().any(other) {
+            let why = format!(
+                "the run around this one is the vsock host with context id {}: a run inside is on \
+                 the same host",
+                host.cid
+            );
+            return Err(Failure::say(EXIT_CONFIG, why));
+        }
+        let of_host =
+            |h: &HostLine| matches!(h.setting, HostSetting::Cid(_) | HostSetting::Fabric(_));
+        inner.host.retain(|h| !of_host(h));
+        policy.host.extend(host.lines());
     }
     policy.nest(inner);
     if allows && !is_set {
@@ -343,6 +396,20 @@ mod tests {
         let rule = format!("{deny}allow exec /x\n");
         assert_eq!(nested(allows, "allow exec /x"), rule);
         assert!(nested(allows, "default allow for exec").contains("default allow for exec"));
+    }
+
+    #[test]
+    fn a_run_inside_a_vsock_host_is_on_the_same_host() {
+        let host = "host cid 3\nhost fabric /run/fabric\n";
+        let outer = outer(host, false);
+        for inner in ["", host, "host cid 3\n", "host cid 3\ndeny bind tcp *:80\n"] {
+            let plan = nest(Some(&outer), parsed(inner), false).unwrap();
+            assert!(plan.policy.to_string().contains(host), "{inner}");
+        }
+        for inner in ["host cid 4\n", "host cid 3\nhost fabric /run/other\n"] {
+            let failed = nest(Some(&outer), parsed(inner), false).err();
+            assert!(failed.is_some(), "{inner}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 pub mod diag;
 pub mod doors;
+pub mod fabric;
 pub mod limits;
 pub mod network;
 pub mod process;

@@ -223,7 +223,7 @@ reals! {
 }
 
 /// Functions that are looked up when they are first called: most programs never
-/// do, and each of these starts a process.
+/// call those that start a process, and the others are there for vsock hosts.
 pub mod rare {
     #![allow(dead_code, reason = "`warm` is not called")]
     use super::*;
@@ -232,5 +232,14 @@ pub mod rare {
         system: "C-unwind" fn(*const c_char) -> c_int;
         popen: "C-unwind" fn(*const c_char, *const c_char) -> *mut c_void;
         wordexp: "C-unwind" fn(*const c_char, *mut c_void, c_int) -> c_int;
+        recv: "C-unwind" fn(c_int, *mut c_void, usize, c_int) -> ssize_t;
+        recvfrom: "C-unwind" fn(c_int, *mut c_void, usize, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
+        shutdown: "C-unwind" fn(c_int, c_int) -> c_int;
+        poll: "C-unwind" fn(*mut libc::pollfd, libc::nfds_t, c_int) -> c_int;
+        ioctl: "C-unwind" fn(c_int, libc::c_ulong, *mut c_void) -> c_int;
+        open: "C-unwind" fn(*const c_char, c_int, libc::mode_t) -> c_int;
+        open64: "C-unwind" fn(*const c_char, c_int, libc::mode_t) -> c_int;
+        openat: "C-unwind" fn(c_int, *const c_char, c_int, libc::mode_t) -> c_int;
+        openat64: "C-unwind" fn(c_int, *const c_char, c_int, libc::mode_t) -> c_int;
     }
 }

@@ -101,11 +101,13 @@ pub enum Call {
     Fgetxattr,
     /// fstatfs(2).
     Fstatfs,
+    /// ioctl(2) with `FIONREAD`.
+    Ioctl,
 }
 
 impl Call {
     /// All of them, in the order of their bits.
-    pub const EVERY: [Call; 47] = [
+    pub const EVERY: [Call; 48] = [
         Call::Getpid,
         Call::Gettid,
         Call::ClockGettime,
@@ -153,6 +155,7 @@ impl Call {
         Call::Faccessat2,
         Call::Fgetxattr,
         Call::Fstatfs,
+        Call::Ioctl,
     ];
 }
 

@@ -300,6 +300,11 @@ fn works(call: Call) -> bool {
             fails(nothing.access(all, libc::R_OK, 0), libc::ENOENT)
         }
         Call::Fgetxattr => fails(crate::fd_xattr_len(all, -1, c"user.x"), libc::EBADF),
+        // SAFETY: no descriptor: the kernel does not come to the number.
+        Call::Ioctl => fails(
+            unsafe { call!(all, call, libc::SYS_ioctl, -1i32, libc::FIONREAD, 0) },
+            libc::EBADF,
+        ),
         Call::Fstatfs => fails(crate::fstatfs(all, -1, &mut [0; 16]), libc::EBADF),
     }
 }

@@ -365,6 +365,25 @@ pub fn fcntl(allowed: Allowed, fd: i32, cmd: i32, arg: usize) -> Result<usize, E
     unsafe { call!(allowed, Call::Fcntl, libc::SYS_fcntl, fd, cmd, arg) }
 }
 
+/// How many bytes there are to read, `FIONREAD` of ioctl(2). `None` if that
+/// cannot be asked.
+#[inline]
+pub fn unread(allowed: Allowed, fd: i32) -> Option<i32> {
+    let mut count = 0i32;
+    // SAFETY: the kernel writes a number to a live local.
+    let asked = unsafe {
+        call!(
+            allowed,
+            Call::Ioctl,
+            libc::SYS_ioctl,
+            fd,
+            libc::FIONREAD,
+            &raw mut count
+        )
+    };
+    asked.is_ok().then_some(count)
+}
+
 /// epoll_ctl(2) with `EPOLL_CTL_ADD`.
 ///
 /// # Errors

@@ -51,6 +51,8 @@ pub enum Action {
     /// socket of the family that the program believes in takes its place first.
     /// Where that cannot be had, the program gets the error of its socket(2).
     Restore,
+    /// The run's own vsock host answers: [`super::vsock`].
+    OnHost,
 }
 
 impl<'a> Call<'a> {
@@ -136,6 +138,7 @@ impl Verdict {
             Verb::Move | Verb::Hide if record.flags & flag::OBSERVED == 0 => {
                 Action::Redirect(decision)
             }
+            _ if is_carrier && caller.is_vsock_host() => Action::OnHost,
             _ if is_carrier => Action::Restore,
             _ => Action::Forward,
         }

@@ -19,6 +19,7 @@
 //! | [`connect`] | connect(2), and a send that names a peer |
 //! | [`listen`] | listen(2): the `listen` rules, and the bind that comes with it |
 //! | [`socket`] | socket(2), and which sockets are another one from their birth |
+//! | [`vsock`] | every call on a vsock socket, where the run is a vsock host |
 //! | [`redirect`] | where a redirected socket goes, and what cannot be redirected |
 //! | [`fast`] | nothing by itself: it says at once what of most binds the others would say |
 //! | `call`, `rules` | what all of them share: the way through the rules |
@@ -31,6 +32,7 @@ pub mod listen;
 pub mod redirect;
 mod rules;
 pub mod socket;
+pub mod vsock;
 
 pub use call::{Action, Call, as_raw_ipv4, raw_ipv4_of};
 pub use rules::Verdict;
@@ -60,7 +62,14 @@ impl<'p> Caller<'p> {
     /// [`socket::carrier`].
     #[must_use]
     pub fn has_carriers(&self) -> bool {
-        self.view.moves_vsock() && !self.observe
+        self.is_vsock_host() || self.view.moves_vsock() && !self.observe
+    }
+
+    /// Is the run a vsock host, so that every vsock socket of it is a carrier?
+    /// See [`vsock`].
+    #[must_use]
+    pub fn is_vsock_host(&self) -> bool {
+        self.view.vsock_cid().is_some()
     }
 
     /// The question to the rules about `op`, as far as the caller answers it.
@@ -98,8 +107,8 @@ pub enum Known {
     /// Exactly.
     Exactly,
     /// Exactly, as its program knows it. It is a carrier: a Unix socket that was
-    /// made in the place of one of that type, and that has neither a name nor a
-    /// peer yet.
+    /// made in the place of one of that type. It has neither a name nor a peer
+    /// yet, unless the run is a vsock host.
     AsCarrier,
 }
 

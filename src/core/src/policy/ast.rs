@@ -372,6 +372,8 @@ pub struct HostLine {
 pub enum HostSetting {
     /// `host cid N`: its vsock context id.
     Cid(u32),
+    /// `host fabric /run/fabric`: the directory where hosts meet.
+    Fabric(String),
     /// `host address ADDR/LEN …`: its IP addresses, each with the length of
     /// its network's prefix.
     Addresses(Vec<(IpAddr, u8)>),

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::ast::{
-    Action, Policy, PortSet, Program, Rule, TargetHost, TargetPort, TargetSpec, Term, UnixTerm,
-    User,
+    Action, HostLine, HostSetting, Policy, PortSet, Program, Rule, TargetHost, TargetPort,
+    TargetSpec, Term, UnixTerm, User,
 };
 use super::cells::Cells;
 use super::diag::{Diagnostic, Severity};
@@ -36,6 +36,14 @@ pub struct Compiled {
     pub words: Vec<u64>,
 }
 
+/// Makes the words of a compiled policy those of the vsock host that the run with
+/// this id is: a run inside it is on the same host.
+pub fn set_vsock_run(words: &mut [u64], run: u64) {
+    if let Some(word) = words.get_mut(header::VSOCK_RUN) {
+        *word = run;
+    }
+}
+
 /// Compiles a policy, and says what in it is probably not meant.
 ///
 /// # Errors
@@ -56,9 +64,21 @@ pub fn compile(
         cells: Cells::default(),
     };
     for h in &p.host {
-        let at = h.at;
-        let mut d = c.diagnostic(at, "virtual hosts are not supported yet".into());
-        d.expected = Some("a policy without 'host' lines".into());
+        if matches!(h.setting, HostSetting::Cid(_) | HostSetting::Fabric(_)) {
+            continue;
+        }
+        let message = "this part of a virtual host is not supported yet";
+        let mut d = c.diagnostic(h.at, message.into());
+        d.expected = Some("'host cid' or 'host fabric'".into());
+        c.errors.push(d);
+    }
+    let is_cid = |h: &HostLine| matches!(h.setting, HostSetting::Cid(_));
+    let is_fabric = |h: &&HostLine| matches!(h.setting, HostSetting::Fabric(_));
+    if let Some(fabric) = p.host.iter().find(is_fabric)
+        && !p.host.iter().any(is_cid)
+    {
+        let mut d = c.diagnostic(fabric.at, "a fabric needs a context id".into());
+        d.expected = Some("a line 'host cid N' beside it".into());
         c.errors.push(d);
     }
     for rule in &p.rules {
@@ -387,6 +407,17 @@ impl Compiler<'_> {
             let place = self.out.string(b"policy");
             self.out.of(section::SOURCES).push(place);
         }
+        let (mut cid, mut fabric) = (0, 0);
+        for h in &self.policy.host {
+            match &h.setting {
+                // The outer run's comes first.
+                HostSetting::Cid(n) if cid == 0 => cid = u64::from(*n),
+                HostSetting::Fabric(path) if fabric == 0 => {
+                    fabric = self.out.string(path.as_bytes());
+                }
+                _ => {}
+            }
+        }
         let bytes = core::mem::take(&mut self.out.bytes);
         let strings = self.out.of(section::STRINGS);
         for chunk in bytes.chunks(8) {
@@ -397,6 +428,8 @@ impl Compiler<'_> {
             strings.push(u64::from_ne_bytes(w));
         }
         let mut words = alloc::vec![0; header::WORDS];
+        words[header::VSOCK_CID] = cid;
+        words[header::FABRIC] = fabric;
         for op in Op::ALL {
             let Some(d) = self.policy.defaults.get(op) else {
                 continue;

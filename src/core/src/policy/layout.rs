@@ -14,7 +14,7 @@
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -53,8 +53,14 @@ pub(super) mod header {
     pub const COUNTS: usize = 3;
     /// Two words for each operation: errno | set << 16 | source << 32; line.
     pub const DEFAULTS: usize = 4;
+    /// The CID of the vsock host that the run is, or 0.
+    pub const VSOCK_CID: usize = DEFAULTS + 2 * crate::policy::Op::ALL.len();
+    /// The directory of its fabric: a string, or 0.
+    pub const FABRIC: usize = VSOCK_CID + 1;
+    /// The run whose host it is.
+    pub const VSOCK_RUN: usize = FABRIC + 1;
     /// One word for each section: offset << 32 | length.
-    pub const SECTIONS: usize = DEFAULTS + 2 * crate::policy::Op::ALL.len();
+    pub const SECTIONS: usize = VSOCK_RUN + 1;
     pub const WORDS: usize = SECTIONS + super::section::COUNT;
 }
 

@@ -59,6 +59,10 @@ mod view;
 mod warn;
 
 pub use crate::errno;
+
+/// Longest directory of a fabric, bytes: what a name in it leaves of `sun_path`.
+pub const MAX_FABRIC: usize = 72;
+
 #[cfg(feature = "alloc")]
 pub use ast::{
     Action, At, CidSet, DefaultLine, Defaults, HostLine, HostSetting, IpSet, Kinds, Personality,
@@ -66,7 +70,7 @@ pub use ast::{
     User,
 };
 #[cfg(feature = "alloc")]
-pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile};
+pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile, set_vsock_run};
 pub use decide::{
     Candidates, Decision, Doubt, Foreseen, Outlook, Paths, Query, Room, Ruling, Times,
 };

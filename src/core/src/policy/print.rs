@@ -49,6 +49,7 @@ impl fmt::Display for HostLine {
         f.write_str("host ")?;
         match &self.setting {
             HostSetting::Cid(n) => write!(f, "cid {n}"),
+            HostSetting::Fabric(path) => write!(f, "fabric {}", Quoted(path)),
             HostSetting::Addresses(all) => {
                 f.write_str("address")?;
                 for (ip, len) in all {

@@ -7,10 +7,11 @@ use super::ast::{DefaultLine, HostLine, HostSetting, Personality};
 use super::diag::nearest;
 use super::lex::Word;
 use super::parse::Line;
-use super::{Mode, Op, errno, terms};
+use super::{MAX_FABRIC, Mode, Op, errno, terms};
 
 const HOST_WORDS: &[&str] = &[
     "cid",
+    "fabric",
     "address",
     "personality",
     "unprivileged",
@@ -113,7 +114,7 @@ impl<'p> Line<'p, '_, '_> {
     }
 
     pub(super) fn host(&mut self, head: &Word) {
-        let expected = "cid, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
+        let expected = "cid, fabric, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
         let Some(w) = self.next() else {
             return self.missing(expected);
         };
@@ -151,6 +152,19 @@ impl<'p> Line<'p, '_, '_> {
                         Some(n) if n > 2 && n < u32::MAX => HostSetting::Cid(n),
                         _ => {
                             self.wrong(v, "context id", "a number from 3 to 4294967294", []);
+                            return None;
+                        }
+                    },
+                    "fabric" => match v.text.as_bytes() {
+                        path if path.first() == Some(&b'/')
+                            && path.len() <= MAX_FABRIC
+                            && !path.contains(&0) =>
+                        {
+                            HostSetting::Fabric(v.text.clone())
+                        }
+                        _ => {
+                            let expected = "an absolute path of at most 72 bytes";
+                            self.wrong(v, "directory", expected, []);
                             return None;
                         }
                     },

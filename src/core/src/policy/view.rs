@@ -162,6 +162,28 @@ impl<'a> View<'a> {
         self.has(flag::NAMES_RAW, op)
     }
 
+    /// Returns the CID of the vsock host that the run is (`host cid`), if it is one.
+    #[must_use]
+    #[inline]
+    pub fn vsock_cid(&self) -> Option<u32> {
+        match self.header(header::VSOCK_CID) as u32 {
+            0 => None,
+            cid => Some(cid),
+        }
+    }
+
+    /// Returns the id of the run whose host it is.
+    #[must_use]
+    pub fn vsock_run(&self) -> u64 {
+        self.header(header::VSOCK_RUN)
+    }
+
+    /// Returns the directory of that host's fabric (`host fabric`), or nothing.
+    #[must_use]
+    pub fn vsock_fabric(&self) -> &'a [u8] {
+        part(self.strings, self.header(header::FABRIC))
+    }
+
     /// Returns whether any bind rule says `implicit`.
     #[must_use]
     pub fn has_implicit_rules(&self) -> bool {

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use super::json::{Object, Stamp};
 use super::text::{Look, Rule, clock, put};
-use super::{RuleRef, SCHEMA};
+use super::{Readable, RuleRef, SCHEMA};
 
 /// Something that is not a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,17 @@ pub enum Event<'a> {
         run: u64,
         /// Inode of the network namespace; 0 if it is not known yet.
         network: u64,
+    },
+    /// The run is a vsock host.
+    Hosted {
+        /// Nanoseconds since 1970.
+        time_ns: u64,
+        /// The run.
+        run: u64,
+        /// Its context id.
+        cid: u32,
+        /// The directory where it meets others, or nothing.
+        fabric: &'a str,
     },
     /// The run is over, as far as this log is concerned.
     End(End),
@@ -105,6 +116,21 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
             o.string("isolate", "sealed")?;
             o.maybe_bare("network", (*network != 0).then_some(network))?;
         }
+        Event::Hosted {
+            time_ns,
+            run,
+            cid,
+            fabric,
+        } => {
+            o.string("event", "hosted")?;
+            o.string("time", Stamp(*time_ns))?;
+            o.string("run", format_args!("{run:016x}"))?;
+            o.bare("cid", cid)?;
+            match *fabric {
+                "" => o.maybe_bare("fabric", None::<u32>)?,
+                fabric => o.string("fabric", fabric)?,
+            }
+        }
         Event::End(end) => {
             o.string("event", "end")?;
             o.string("time", Stamp(end.time_ns))?;
@@ -137,7 +163,9 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
 /// If `w` fails.
 pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i32) -> fmt::Result {
     let (time_ns, count) = match event {
-        Event::Unused { time_ns, .. } | Event::Isolated { time_ns, .. } => (*time_ns, 0),
+        Event::Unused { time_ns, .. }
+        | Event::Isolated { time_ns, .. }
+        | Event::Hosted { time_ns, .. } => (*time_ns, 0),
         Event::Lost { time_ns, count, .. } => (*time_ns, *count),
         Event::End(end) => (end.time_ns, end.records),
     };
@@ -161,6 +189,12 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
         }
         Event::Isolated { .. } => {
             write!(w, "isolate=sealed: the run has a network of its own")?;
+        }
+        Event::Hosted { cid, fabric, .. } => {
+            write!(w, "vsock: the run is the host with context id {cid}")?;
+            if !fabric.is_empty() {
+                write!(w, " in the fabric {}", Readable(fabric.as_bytes()))?;
+            }
         }
         Event::End(end) => {
             write!(w, "{count} decision{}", s(count))?;

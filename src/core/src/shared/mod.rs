@@ -9,12 +9,14 @@
 //! words; anything else raises [`VERSION`].
 
 pub mod door;
+mod held;
 mod moves;
 mod options;
 mod process;
 mod ring;
 mod ticket;
 
+pub use held::Held;
 pub use moves::{MOVES, Moved, Moves, PEER_KEY, Sweep, Tag, kind as move_kind, mark as move_mark};
 pub use options::{OPTIONS, Options, OptionsSweep};
 pub use process::{PROCESSES, Process, ProcessInfo, Processes};
@@ -26,7 +28,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// First word of a state: `bindgate` in ASCII.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Raised whenever the layout of [`State`] or of a record changes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Most `times N` counters of a policy.
 pub const COUNTERS: usize = 1024;
 
@@ -140,6 +142,8 @@ pub struct Header {
     /// Slots of the process table that were ever taken: a process that came
     /// since one last looked makes it another number.
     pub entered: AtomicU32,
+    /// The next automatic port of the vsock host that the run is.
+    pub vsock_next: AtomicU32,
 }
 
 /// Everything that the processes of a run share.
@@ -157,6 +161,8 @@ pub struct State {
     pub moves: Moves,
     /// Options of sockets that were moved to another family.
     pub socket_options: Options,
+    /// How the ports of the run's vsock host are held.
+    pub vsock_held: Held,
     /// Decisions on their way to the log.
     pub ring: Ring,
 }
@@ -247,12 +253,14 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
             denied: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             entered: AtomicU32::new(0),
+            vsock_next: AtomicU32::new(0),
         },
         times: [const { AtomicU32::new(0) }; COUNTERS],
         ports: [const { AtomicU64::new(0) }; 1024],
         processes: Processes::new(),
         moves: Moves::new(),
         socket_options: Options::new(),
+        vsock_held: Held::new(),
         ring: Ring::new(),
     })
 }

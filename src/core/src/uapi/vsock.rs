@@ -119,6 +119,20 @@ impl Options {
         bytes(words)
     }
 
+    /// `SO_VM_SOCKETS_BUFFER_SIZE` in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// `SO_VM_SOCKETS_CONNECT_TIMEOUT` in nanoseconds.
+    #[must_use]
+    pub fn timeout(&self) -> u64 {
+        let [seconds, micros] = self.timeout.map(i64::cast_unsigned);
+        let seconds = seconds.saturating_mul(1_000_000_000);
+        seconds.saturating_add(micros.saturating_mul(1000))
+    }
+
     /// Puts back what [`Options::value`] gave, whatever the others are.
     pub fn restore(&mut self, name: i32, value: &[u8; VALUE]) {
         let [first, second] = halves(value);

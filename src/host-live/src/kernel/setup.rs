@@ -204,9 +204,10 @@ pub fn change(change: &Change, host: &Host) -> io::Result<()> {
             HostSetting::AutomaticPorts(lo, hi) => {
                 set("net.ipv4.ip_local_port_range", &format!("{lo} {hi}"))
             }
-            HostSetting::Cid(_) | HostSetting::Personality(_) | HostSetting::Privileged(_) => {
-                Ok(())
-            }
+            HostSetting::Cid(_)
+            | HostSetting::Fabric(_)
+            | HostSetting::Personality(_)
+            | HostSetting::Privileged(_) => Ok(()),
         }),
         Setting::File(_) => Err(io::Error::other(
             "with --kernel the file system is the machine's own",

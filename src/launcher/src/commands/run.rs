@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use bindgate_core::policy::View;
-use bindgate_core::policy::{Action, Rule};
+use bindgate_core::policy::{Action, Rule, set_vsock_run};
 use bindgate_core::reach::Stance;
 use bindgate_core::render::Detail;
 use bindgate_core::shared::{State, Ticket, option};
@@ -15,7 +15,7 @@ use bindgate_core::shared::{State, Ticket, option};
 use super::{doctor, policy};
 use crate::args::{Format, Run};
 use crate::level::Inherited;
-use crate::{Failure, complain, exit, isolate, library, outer, reach, shown, wait};
+use crate::{Failure, complain, exit, isolate, library, outer, reach, shown, vsock, wait};
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
 use bindgate_os::limits::{self, with_large_files};
@@ -25,13 +25,15 @@ use bindgate_os::{self as sys, signal};
 
 /// Runs the program; the exit status.
 pub fn run(run: Run) -> Result<i32, Failure> {
-    let inner = policy::parse(&policy::gather(&run.rules)?)?;
+    let mut sources = vsock::rules(run.cid, run.fabric.as_deref())?;
+    sources.extend_from_slice(&run.rules);
+    let inner = policy::parse(&policy::gather(&sources)?)?;
     let outer = outer::find()?;
     let plan = outer::nest(outer.as_ref(), inner, run.observe)?;
     let run = outer::tighten(outer.as_ref(), run);
-    let compiled = policy::compile(&plan.policy)?;
+    let mut compiled = policy::compile(&plan.policy)?;
     let is_place = |r: &Rule| matches!(r.action, Action::Move(_) | Action::Hide);
-    let places = plan.policy.rules.iter().any(is_place);
+    let places = plan.policy.rules.iter().any(is_place) || compiled.view()?.vsock_cid().is_some();
     compiled.warn(&plan.policy);
     let filters = Inherited::find();
     if let Some(filters) = &filters {
@@ -55,6 +57,13 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         None => Target::stderr(),
     };
     let id = identity()?;
+    let outer_host = outer.as_ref().and_then(outer::Outer::vsock);
+    let host_run = outer_host.as_ref().map_or(id.run, |host| host.run);
+    set_vsock_run(&mut compiled.words, host_run);
+    let cid = match outer_host {
+        Some(_) => None,
+        None => vsock::register(&compiled.view()?)?,
+    };
     let detail = match (run.format, run.detail) {
         // Whoever reads JSON filters for themselves.
         (Format::Json, Detail::Normal) => Detail::Verbose,
@@ -64,6 +73,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let setup = Setup {
         run_id: id.run,
         secret: id.secret,
+        cid,
         policy: memory_policy(compiled.words, options)?,
         state: memory_state()?,
         options,

@@ -151,6 +151,7 @@ pub fn follow(
     let mut verdict = *verdict;
     if verdict.passed().is_none()
         && let Some(socket) = &mut verdict.socket
+        && !(socket.is_carrier() && run.vsock.is_some())
     {
         fds::name(filter::allowed(), fd, socket);
     }
@@ -164,6 +165,13 @@ pub fn follow(
                 && let Err(e) = redirect::restore(filter::allowed(), run, fd, s, &mut b.record)
             {
                 b.plan = Plan::Refuse(e);
+            }
+        }
+        Action::OnHost => {
+            if let Some(s) = &verdict.socket {
+                let record = &mut b.record;
+                let answer = redirect::vsock::bind(filter::allowed(), run, fd, s, addr, record);
+                b.plan = Plan::Done(answer);
             }
         }
         Action::Redirect(decision) => {

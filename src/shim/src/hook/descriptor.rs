@@ -7,11 +7,11 @@ use core::ffi::{c_int, c_uint, c_void};
 use bindgate_core::record::{Call, stage};
 use libc::{cmsghdr, mmsghdr, msghdr, ssize_t};
 
-use super::{errno, set_errno};
+use super::{errno, set_errno, vsock};
 use crate::out::faults::guard;
 use crate::own::filter::{self, Scope};
 use crate::own::{fds, process};
-use crate::real;
+use crate::{real, session};
 
 /// close(2). The entry goes first: afterwards the number may already be
 /// somebody else's.
@@ -152,8 +152,12 @@ pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_in
     if ret >= 0 {
         // SAFETY: the kernel has just filled the message in.
         unsafe { arrived(msg) };
+        if session::is_vsock_host() {
+            // SAFETY: as above.
+            unsafe { vsock::arrived(fd, msg) };
+        }
     }
-    ret
+    vsock::received(fd, ret)
 }
 
 /// recvmmsg(2).

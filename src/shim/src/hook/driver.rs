@@ -103,6 +103,9 @@ impl<'r> Driver<'r> {
                 false => Answer::UnknownSocket,
             };
         }
+        if let Some(socket) = redirect::vsock::carrier(allowed, self.run, self.fd) {
+            return Answer::Socket(socket);
+        }
         let found = match self.with_cookie {
             true => fds::identify(allowed, self.fd),
             false => fds::verify(allowed, self.fd),

@@ -127,7 +127,9 @@ fn note_listen(run: &Run, fd: c_int, l: &mut Listening, errno: u16) {
     if let Some(b) = &mut l.implicit {
         note_bind(run, b, errno);
     }
-    if errno == 0 && run.state.header.moves.load(Relaxed) > 0 {
+    // A vsock host counts as one move, of nothing in the table.
+    let none = u32::from(run.vsock.is_some());
+    if errno == 0 && run.state.header.moves.load(Relaxed) > none {
         redirect::mark(filter::allowed(), run, fd, move_mark::LISTENING, 0);
     }
 }

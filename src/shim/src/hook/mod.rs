@@ -35,6 +35,7 @@ pub mod sockopt;
 mod spawn;
 mod syscall;
 mod vfork;
+mod vsock;
 
 pub use bind::{Binding, Plan};
 pub use driver::caller;

@@ -271,7 +271,7 @@ unsafe fn virtual_setsockopt(
         redirect::set_option(
             filter::allowed(),
             run,
-            found.as_ref()?,
+            (fd, found.as_ref()?),
             (level, name),
             value,
             len,
@@ -286,6 +286,9 @@ unsafe fn virtual_setsockopt(
     let ret = unsafe { sockopt::forward(fd, level, name, value, len) };
     let after = c_int::from(outcome(ret as isize));
     if let (0, Some(found)) = (ret, &found) {
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_RCVLOWAT) && session::is_vsock_host() {
+            session::count_bytes();
+        }
         let mark = match (level, name) {
             (libc::SOL_SOCKET, libc::SO_REUSEADDR) => move_mark::REUSEADDR,
             (libc::SOL_SOCKET, libc::SO_REUSEPORT) => move_mark::REUSEPORT,

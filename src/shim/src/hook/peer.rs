@@ -47,6 +47,8 @@ enum Way {
     Replace,
     /// The socket is one from its birth, in the place of a vsock one.
     InPlace,
+    /// The run's vsock host says where.
+    OnHost,
 }
 
 /// Puts what is to be done into `plan`, if `connect` rules have a say: it is
@@ -103,6 +105,14 @@ pub fn decide(
             return;
         }
         Action::Redirect(decision) => decision,
+        Action::OnHost => {
+            p.moved = verdict.socket.map(|socket| Moving {
+                socket,
+                to: RawAddr::EMPTY,
+                way: Way::OnHost,
+            });
+            return;
+        }
         Action::Restore => {
             p.refused = verdict.socket.and_then(|s| restore(run, s, record).err());
             return;
@@ -205,6 +215,9 @@ impl Peer {
         let (allowed, cookie) = (filter::allowed(), moving.socket.cookie);
         let record = &mut self.record;
         let answer = match moving.way {
+            Way::OnHost => {
+                redirect::vsock::connect(allowed, run, fd, &moving.socket, &asked, record)
+            }
             Way::InPlace => redirect::connect_carrier(allowed, run, fd, cookie, peer, record),
             _ => redirect::connect_unix(allowed, run, fd, cookie, peer, record),
         };
@@ -212,7 +225,9 @@ impl Peer {
         if answer.is_err() && self.record.check == Check::None {
             self.record.check = Check::Connect;
         }
-        emit::emit(run, &mut self.record);
+        if self.judged || moving.way != Way::OnHost {
+            emit::emit(run, &mut self.record);
+        }
         Some(answer)
     }
 

@@ -15,7 +15,7 @@ use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
 
 use super::bind::{Binding, Plan, judge, note_bind, settle as settle_bind};
 use super::note::describe;
-use super::{errno, finish, outcome, peer, set_errno};
+use super::{errno, finish, outcome, peer, set_errno, vsock};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::{fds, filter, memory, name as names};
@@ -250,10 +250,42 @@ fn is_heard(fd: c_int, connects: bool) -> bool {
 /// May a send be forwarded without a look at anything else?
 #[inline(always)]
 fn is_quiet(fd: c_int, is_named: bool) -> bool {
+    use look_at::{NAMED, RECORDS, UNNAMED};
+    match is_named {
+        true => fds::get(fd).is_bound() && !session::looks_at(NAMED | RECORDS),
+        false => {
+            !session::looks_at(UNNAMED | RECORDS)
+                || fds::get(fd).is_bound() && !session::looks_at(RECORDS)
+        }
+    }
+}
+
+/// [`is_quiet`], where the ends of records were looked at already.
+#[inline(always)]
+fn is_quiet_host(fd: c_int, is_named: bool) -> bool {
     match is_named {
         true => fds::get(fd).is_bound() && !session::looks_at(look_at::NAMED),
         false => !session::looks_at(look_at::UNNAMED) || fds::get(fd).is_bound(),
     }
+}
+
+/// A send of `parts` in a run that is a vsock host: `Some` where all is done.
+///
+/// # Safety
+/// As sendmsg(2), which has these parts.
+#[cold]
+#[inline(never)]
+unsafe fn on_host(
+    fd: c_int,
+    parts: *mut libc::iovec,
+    count: usize,
+    flags: c_int,
+) -> Option<ssize_t> {
+    if flags & libc::MSG_EOR == 0 {
+        return None;
+    }
+    // SAFETY: as the caller's.
+    unsafe { vsock::send_record(fd, parts, count, flags) }
 }
 
 fn is_fast_open(flags: c_int) -> bool {
@@ -275,6 +307,17 @@ pub unsafe extern "C-unwind" fn send(
     if is_quiet(fd, false) {
         // SAFETY: as the caller's.
         return unsafe { next(fd, buf, size, flags) };
+    }
+    if session::is_vsock_host() {
+        let mut part = part(buf, size);
+        // SAFETY: the caller's buffer as the one part.
+        if let Some(sent) = unsafe { on_host(fd, &raw mut part, 1, flags) } {
+            return sent;
+        }
+        if is_quiet_host(fd, false) {
+            // SAFETY: as the caller's.
+            return unsafe { next(fd, buf, size, flags) };
+        }
     }
     // SAFETY: as the caller's.
     sending(Call::Send, fd, false, None, |_| unsafe {
@@ -300,6 +343,17 @@ pub unsafe extern "C-unwind" fn sendto(
         // SAFETY: as the caller's.
         return unsafe { next(fd, buf, size, flags, addr, len) };
     }
+    if session::is_vsock_host() && addr.is_null() {
+        let mut part = part(buf, size);
+        // SAFETY: the caller's buffer as the one part.
+        if let Some(sent) = unsafe { on_host(fd, &raw mut part, 1, flags) } {
+            return sent;
+        }
+        if is_quiet_host(fd, false) {
+            // SAFETY: as the caller's.
+            return unsafe { next(fd, buf, size, flags, addr, len) };
+        }
+    }
     let name = (!addr.is_null()).then_some((addr, len));
     let connects = is_fast_open(flags) && name.is_some();
     sending(Call::Sendto, fd, connects, name, |to| {
@@ -310,6 +364,14 @@ pub unsafe extern "C-unwind" fn sendto(
         // SAFETY: as the caller's, or our own copy of an address.
         unsafe { next(fd, buf, size, flags, addr, len) }
     })
+}
+
+/// A buffer as the one part of a message.
+fn part(buf: *const c_void, size: usize) -> libc::iovec {
+    libc::iovec {
+        iov_base: buf.cast_mut(),
+        iov_len: size,
+    }
 }
 
 /// An address of ours as the arguments of a call; none if it is empty.
@@ -383,7 +445,18 @@ unsafe fn looked_at_sendmsg(
     })
     .flatten();
     let name = read.as_ref().and_then(|m| name_of(m));
-    if read.is_none() || is_quiet(fd, name.is_some()) {
+    if let Some([_, _, parts, count, _, control_len, ..]) = read
+        && session::is_vsock_host()
+        && control_len == 0
+        // SAFETY: the parts of the caller's message.
+        && let Some(sent) = unsafe {
+            let parts = core::ptr::with_exposed_provenance_mut(parts as usize);
+            on_host(fd, parts, count as usize, flags)
+        }
+    {
+        return sent;
+    }
+    if read.is_none() || is_quiet_host(fd, name.is_some()) {
         // SAFETY: as the caller's.
         return unsafe { next(fd, msg, flags) };
     }

@@ -31,7 +31,7 @@ fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno
     Driver::new(run, -1).drive(&mut call);
     match call.verdict().enter(&caller, Op::Socket, None, record) {
         Action::Refuse(errno) => Some(Errno(errno)),
-        Action::Forward | Action::Redirect(_) | Action::Restore => None,
+        Action::Forward | Action::Redirect(_) | Action::Restore | Action::OnHost => None,
     }
 }
 
@@ -117,8 +117,10 @@ fn make_carrier(
     record: &mut Record,
 ) -> Option<Result<c_int, Errno>> {
     let allowed = filter::allowed();
-    let carrier = judge::socket::carrier(&driver::caller(run), domain, ty, protocol)
-        .filter(|_| redirect::may_make_carrier(allowed))?;
+    let carrier = match judge::socket::carrier(&driver::caller(run), domain, ty, protocol) {
+        Ok(carrier) => carrier.filter(|_| redirect::may_make_carrier(allowed))?,
+        Err(e) => return Some(Err(Errno(e))),
+    };
     record.stages |= stage::POLICY;
     let fd = match sys::socket(allowed, c_int::from(carrier.domain), ty, 0) {
         Ok(fd) => fd,

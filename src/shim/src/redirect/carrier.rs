@@ -10,7 +10,7 @@ use bindgate_core::record::{Check, Identity, RULE_NONE, Record, flag, stage};
 use bindgate_core::shared::{Moved, move_kind, move_mark};
 use bindgate_core::socket::SocketType;
 
-use super::{options, refused_with, table, unix};
+use super::{options, refused_with, table, unix, vsock};
 use crate::own::fds::{self, Socket};
 use crate::session::Run;
 use crate::sys::allowed::needs;
@@ -25,6 +25,9 @@ pub fn may_be_made(allowed: Allowed) -> bool {
 /// The new Unix socket `fd` stands for one of type `socket` from now on. `false`
 /// if nobody can keep that.
 pub fn made(allowed: Allowed, run: &Run, fd: i32, socket: SocketType, record: &mut Record) -> bool {
+    if run.vsock.is_some() {
+        return vsock::mark(allowed, fd);
+    }
     let (Ok(cookie), Some(virt)) = (sys::cookie(allowed, fd), Addr::any(socket.domain)) else {
         return false;
     };

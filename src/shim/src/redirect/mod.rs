@@ -18,6 +18,7 @@ mod names;
 mod options;
 mod table;
 mod unix;
+pub mod vsock;
 mod vsock_options;
 
 pub use carrier::{made as carrier_made, may_be_made as may_make_carrier, restore};

@@ -9,7 +9,7 @@ use bindgate_core::record::Identity;
 use bindgate_core::shared::{PEER_KEY, move_kind};
 use bindgate_core::socket::SocketType;
 
-use super::find;
+use super::{find, vsock};
 use crate::own::fds::Socket;
 use crate::own::name;
 use crate::session::Run;
@@ -20,6 +20,9 @@ use crate::sys::{self, Allowed};
 pub fn virtual_name(allowed: Allowed, run: &Run, fd: i32) -> Option<Addr> {
     let found = find(allowed, run, fd)?;
     let mut virt = found.moved.virt.read()?;
+    if run.vsock.is_some() && found.moved.kind == move_kind::CARRIER {
+        return Some(virt);
+    }
     // Bound without a port, and since then it has got one by connecting.
     if virt.port() == Some(0)
         && let Some(port) = found.real.read().and_then(|a| a.port())
@@ -127,6 +130,9 @@ pub fn believe(allowed: Allowed, run: &Run, fd: i32, always: bool, socket: &mut 
 pub fn virtual_peer(allowed: Allowed, run: &Run, fd: i32) -> Option<Addr> {
     if run.state.header.moves.load(Relaxed) == 0 {
         return None;
+    }
+    if let Some(peer) = vsock::peer(allowed, run, fd) {
+        return Some(peer);
     }
     let cookie = sys::cookie(allowed, fd).ok()?;
     if let Some(peer) = run.state.moves.find(cookie | PEER_KEY)

@@ -207,13 +207,13 @@ fn is_taken(found: &Found, level: i32, name: i32) -> bool {
 pub fn set_option(
     allowed: Allowed,
     run: &Run,
-    found: &Found,
+    (fd, found): (i32, &Found),
     (level, name): (i32, i32),
     value: *const c_void,
     len: u32,
 ) -> Option<Result<(), Errno>> {
     if vsock_options::is_of(found) {
-        return vsock_options::set(allowed, run, found, (level, name), value, len);
+        return vsock_options::set(allowed, run, (fd, found), (level, name), value, len);
     }
     if !is_taken(found, level, name) {
         return None;

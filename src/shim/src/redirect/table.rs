@@ -7,7 +7,7 @@ use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::shared::{Moved, PEER_KEY, Tag, move_kind, move_mark};
 use bindgate_core::socket::{KindSet, SocketType};
 
-use super::{IP_LOCAL_PORT_RANGE, Placing, alive};
+use super::{IP_LOCAL_PORT_RANGE, Placing, alive, vsock};
 use crate::own::name;
 use crate::session::Run;
 use crate::sys::allowed::needs;
@@ -187,6 +187,12 @@ pub fn find(allowed: Allowed, run: &Run, fd: i32) -> Option<Found> {
         return None;
     }
     let real = name::local(allowed, fd).ok()?;
+    if run.vsock.is_some()
+        && real.family() == Some(af::UNIX)
+        && let Some(found) = vsock::found(allowed, run, fd, &real)
+    {
+        return Some(found);
+    }
     match real.read() {
         Some(Addr::Unix(_)) if header.unix_moves.load(Relaxed) == 0 => return None,
         // No name, or one that is no address: nothing of ours is there.

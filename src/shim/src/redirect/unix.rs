@@ -405,7 +405,7 @@ fn connected_name(
 }
 
 /// Makes a call on a socket that must not wait in it.
-fn at_once<T>(allowed: Allowed, fd: i32, call: impl FnOnce() -> T) -> T {
+pub fn at_once<T>(allowed: Allowed, fd: i32, call: impl FnOnce() -> T) -> T {
     let flags = sys::fcntl(allowed, fd, libc::F_GETFL, 0).unwrap_or(0);
     let waits = flags & libc::O_NONBLOCK as usize == 0;
     if waits {

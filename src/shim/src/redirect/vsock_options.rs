@@ -35,12 +35,27 @@ fn of(run: &Run, cookies: [u64; 2]) -> Options {
     options
 }
 
+/// `SO_VM_SOCKETS_CONNECT_TIMEOUT` in nanoseconds.
+pub fn timeout(run: &Run, cookie: u64) -> u64 {
+    of(run, [cookie, cookie]).timeout()
+}
+
+/// As much as `SO_VM_SOCKETS_BUFFER_SIZE` says may be on its way. `SO_SNDBUF` ends
+/// at `net.core.wmem_max`, for a program without `CAP_NET_ADMIN`.
+fn make_room(allowed: Allowed, fd: i32, size: u64) {
+    let size = i32::try_from(size).unwrap_or(i32::MAX).to_ne_bytes();
+    let set = |name| sys::setsockopt(allowed, fd, libc::SOL_SOCKET, name, &size);
+    if set(libc::SO_SNDBUFFORCE).is_err() {
+        let _ = set(libc::SO_SNDBUF);
+    }
+}
+
 /// setsockopt(2), of a value that may be anything. `None`: the kernel is to be
 /// asked as the program asked.
 pub fn set(
     allowed: Allowed,
     run: &Run,
-    found: &Found,
+    (fd, found): (i32, &Found),
     (level, name): (i32, i32),
     value: *const c_void,
     len: u32,
@@ -60,6 +75,9 @@ pub fn set(
     let mut after = before;
     if let Err(e) = after.set(name, &vsock::bytes([first, second])) {
         return Some(Err(Errno(e)));
+    }
+    if after.size() != before.size() {
+        make_room(allowed, fd, after.size());
     }
     for name in Options::NAMES {
         let value = after.value(name);

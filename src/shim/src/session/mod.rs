@@ -16,11 +16,12 @@ pub use plain::say;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU8, AtomicU32,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use bindgate_core::judge::fast::{self, LookedAt};
+use bindgate_core::judge::vsock;
 use bindgate_core::policy::{Op, Times, View};
 use bindgate_core::record::{Call, stage};
 use bindgate_core::shared::{EXIT_CONFIG, State, door, option};
@@ -71,6 +72,8 @@ pub struct Run {
     ///
     /// [`Caller::has_carriers`]: bindgate_core::judge::Caller::has_carriers
     pub has_carriers: bool,
+    /// The vsock host that the run is, if it is one.
+    pub vsock: Option<vsock::Host<'static>>,
     /// JSON lines instead of text (plain preload).
     pub json: bool,
     /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
@@ -176,6 +179,8 @@ pub mod look_at {
     pub const NAMED: u32 = 1;
     /// Sends that name none, of sockets that may get a port by them.
     pub const UNNAMED: u32 = 1 << 1;
+    /// All, for the end of a record: of vsock sockets that are Unix ones.
+    pub const RECORDS: u32 = 1 << 2;
 }
 
 /// Is there something to ask about sends of this kind?
@@ -188,7 +193,32 @@ pub fn looks_at(sends: u32) -> bool {
 fn sends_of(run: &Run) -> u32 {
     let is_told = run.view.has_implicit_rules() || !run.has_option(option::SHOWN_ONLY);
     let bit = |is_looked_at: bool, bit: u32| if is_looked_at { bit } else { 0 };
-    bit(run.view.has_rules(Op::Connect), look_at::NAMED) | bit(is_told, look_at::UNNAMED)
+    bit(run.view.has_rules(Op::Connect), look_at::NAMED)
+        | bit(is_told, look_at::UNNAMED)
+        | bit(run.vsock.is_some(), look_at::RECORDS)
+}
+
+/// Is the run a vsock host?
+#[unsafe(link_section = ".data")]
+static VSOCK_HOST: AtomicBool = AtomicBool::new(false);
+
+/// Has the program set `SO_RCVLOWAT` of a socket of the run's vsock host?
+static COUNTS_BYTES: AtomicBool = AtomicBool::new(false);
+
+/// Has the program, or the one that it is a fork of, set `SO_RCVLOWAT`?
+pub fn counts_bytes() -> bool {
+    COUNTS_BYTES.load(Relaxed)
+}
+
+/// It has.
+pub fn count_bytes() {
+    COUNTS_BYTES.store(true, Relaxed);
+}
+
+/// Is the run a vsock host? No, until there is a run.
+#[inline(always)]
+pub fn is_vsock_host() -> bool {
+    VSOCK_HOST.load(Relaxed)
 }
 
 /// May a Unix socket stand in for another one?
@@ -248,6 +278,7 @@ fn start() -> Option<&'static Run> {
             let run = get();
             if let Some(run) = run {
                 SENDS.store(sends_of(run), Relaxed);
+                VSOCK_HOST.store(run.vsock.is_some(), Relaxed);
                 let header = &run.state.header;
                 count_in(&header.moves, &header.unix_moves);
             }
@@ -345,6 +376,11 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         judges_connects: found.view.has_rules(Op::Connect),
         passes_bound_listens: fast::passes_bound_listens(&found.view),
         has_carriers: false,
+        vsock: found.view.vsock_cid().map(|cid| vsock::Host {
+            cid,
+            fabric: found.view.vsock_fabric(),
+            run: found.view.vsock_run(),
+        }),
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,
@@ -355,6 +391,12 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
     };
     who::learn();
     run.has_carriers = crate::hook::caller(&run).has_carriers();
+    if run.vsock.is_some() {
+        // Some sockets are elsewhere than their program thinks, from the start.
+        let header = &run.state.header;
+        header.moves.fetch_max(1, Relaxed);
+        header.unix_moves.fetch_max(1, Relaxed);
+    }
     if run.has_carriers {
         (run.judges_sockets, run.judges_connects) = (true, true);
         // Each bind of one has to be looked at, whatever the rules say.

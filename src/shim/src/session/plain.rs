@@ -41,6 +41,11 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
         complain(&[b"the policy does not fit its own layout"]);
         Refused
     })?;
+    if view.vsock_cid().is_some() {
+        // Its processes would not find each other after an exec.
+        complain(&[b"'host cid' needs `bindgate run`"]);
+        return Err(Refused);
+    }
     let rw = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let at = sys::mmap(allowed, State::SIZE, rw, flags, -1).map_err(|e| {

@@ -170,6 +170,8 @@ fn device(host: &mut Host, name: &str, addresses: &[(IpAddr, u8)]) -> Result<(),
 pub fn apply(host: &mut Host, setting: &HostSetting) -> Result<(), String> {
     match setting {
         HostSetting::Cid(cid) => host.vsock.cid = Some(*cid),
+        // The model has one host.
+        HostSetting::Fabric(_) => {}
         HostSetting::Addresses(list) => {
             // The first device that is not lo.
             let first = host.devices.as_slice().iter().find(|d| !d.loopback);

@@ -211,9 +211,10 @@ impl Scene<'_> {
         match self.policy(out, call.op, &verdict, addr.as_ref()) {
             Action::Refuse(errno) => text::result(out, &text::name_of(errno)),
             Action::Redirect(decision) => self.redirected(out, call, &verdict, &decision),
-            Action::Forward | Action::Restore => {
+            Action::Forward | Action::Restore | Action::OnHost => {
                 let (domain, ty, protocol) = call.kind;
-                if call.op == Op::Socket && socket::carrier(&caller, domain, ty, protocol).is_some()
+                if call.op == Op::Socket
+                    && matches!(socket::carrier(&caller, domain, ty, protocol), Ok(Some(_)))
                 {
                     let _ = writeln!(out, "  model     a Unix socket is made in its place");
                     return text::result(out, "ok");
@@ -245,7 +246,7 @@ impl Scene<'_> {
                 Action::Redirect(decision) => {
                     return self.redirected(out, call, verdict, &decision);
                 }
-                Action::Forward | Action::Restore => {}
+                Action::Forward | Action::Restore | Action::OnHost => {}
             }
         }
         if let Some((verdict, addr)) = judge.verdict()

@@ -1,0 +1,541 @@
+//! The vsock host that the run is, carried out: binds and connects of carriers,
+//! and what they are called.
+//!
+//! What each is answered is the core's to say ([`bindgate_core::judge::vsock`]).
+//! A carrier needs no entry in the run's table. What it stands for is in its
+//! name, and one without a name has a mark that a Unix socket of the program's
+//! own does not have. Both are the kernel's to keep, over dup, fork, exec and
+//! descriptor passing.
+
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, VMADDR_ANY, af};
+use bindgate_core::judge::Known;
+use bindgate_core::judge::vsock::{self, At, Host, Name, Way};
+use bindgate_core::record::{Check, Identity, Record, stage};
+use bindgate_core::shared::{Moved, move_kind, move_mark};
+use bindgate_core::socket::{SocketType, ty};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::table::Found;
+use super::unix::{at_once, is_abandoned};
+use super::{holders, vsock_options};
+use crate::own::fds::{self, Socket};
+use crate::own::name;
+use crate::session::Run;
+use crate::sys::{self, Allowed, Errno};
+
+/// `SO_MAX_PACING_RATE` of socket(7): a number that every socket keeps and that
+/// says nothing to a Unix one.
+const SO_MAX_PACING_RATE: i32 = 47;
+/// The number that marks a carrier.
+const MARK: i32 = i32::from_be_bytes(*b"vsoc");
+/// Commands of fcntl(2): locks of open file descriptions.
+const F_OFD_SETLK: i32 = 37;
+/// How long a fabric's lock is waited for: two seconds, in turns of a
+/// millisecond. Whoever has it makes a few system calls.
+const PATIENCE: u32 = 2000;
+/// How often a bind is tried that somebody else's may only have got in the way of.
+const TRIES: u32 = 4;
+/// Milliseconds between two looks at the time while a connect is waited for.
+const TURN: u64 = 10;
+
+/// Marks a new carrier: `false` if that cannot be kept.
+pub fn mark(allowed: Allowed, fd: i32) -> bool {
+    let mark = MARK.to_ne_bytes();
+    sys::setsockopt(allowed, fd, libc::SOL_SOCKET, SO_MAX_PACING_RATE, &mark).is_ok()
+}
+
+/// Was the socket made by socket(2), and not accepted?
+fn is_marked(allowed: Allowed, fd: i32) -> bool {
+    sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, SO_MAX_PACING_RATE) == Ok(MARK)
+}
+
+/// The socket that its program believes in, if it is a carrier of the run's host.
+/// Two questions say so, and its cookie is nobody's concern.
+pub fn carrier(allowed: Allowed, run: &Run, fd: i32) -> Option<Socket> {
+    let cached = fds::get(fd);
+    let may_be = run.vsock.is_some() && (!cached.is_valid() || cached.socket().domain == af::UNIX);
+    if !may_be || !is_marked(allowed, fd) {
+        return None;
+    }
+    let ty = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_TYPE).ok()?;
+    Some(Socket {
+        cookie: 0,
+        identity: Identity::Cached,
+        ty: SocketType {
+            domain: af::VSOCK,
+            ty: ty as u16,
+            protocol: 0,
+        },
+        known: Known::AsCarrier,
+    })
+}
+
+/// The place that a Unix name stands for.
+fn place_of(host: &Host<'_>, raw: &RawAddr) -> Option<Name> {
+    match raw.read()? {
+        Addr::Unix(name) => host.read(&name),
+        _ => None,
+    }
+}
+
+/// A vsock socket of the run's host, from its real name.
+#[inline(never)]
+pub fn found(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Found> {
+    let host = run.vsock.as_ref()?;
+    let Addr::Unix(unix) = real.read()? else {
+        return None;
+    };
+    let name = host.read(&unix);
+    let is_child = !is_marked(allowed, fd);
+    let virt = match name {
+        Some(name) if is_child => {
+            let peer = name::peer(allowed, fd).ok();
+            host.local_of_accepted(name, peer.and_then(|peer| place_of(host, &peer)))
+        }
+        Some(name) => name.bound_to(),
+        None if unix.kind == UnixKind::Auto && !is_child => Addr::any(af::VSOCK)?,
+        None => return None,
+    };
+    let cookie = sys::cookie(allowed, fd).ok()?;
+    let ty = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_TYPE).ok()?;
+    Some(Found {
+        moved: Moved {
+            cookie,
+            netns: 0,
+            kind: move_kind::CARRIER,
+            marks: move_mark::NO_TAG,
+            uid: 0,
+            rule: bindgate_core::record::RULE_NONE,
+            device: 0,
+            socket: SocketType {
+                domain: af::VSOCK,
+                ty: ty as u16,
+                protocol: 0,
+            },
+            virt: virt.write(),
+            real: *real,
+        },
+        is_child,
+        cookie,
+        real: *real,
+    })
+}
+
+/// The peer of a vsock socket of the run's host.
+#[inline(never)]
+pub fn peer(allowed: Allowed, run: &Run, fd: i32) -> Option<Addr> {
+    let host = run.vsock.as_ref()?;
+    let peer = place_of(host, &name::peer(allowed, fd).ok()?)?;
+    if !is_marked(allowed, fd) {
+        return Some(host.peer_of_accepted(peer));
+    }
+    let local = name::local(allowed, fd).ok();
+    Some(host.called(local.and_then(|local| place_of(host, &local)), peer))
+}
+
+/// Is it a vsock socket of the run's host?
+pub fn is_one(allowed: Allowed, run: &Run, fd: i32) -> bool {
+    let real = name::local(allowed, fd).ok();
+    real.is_some_and(|real| found(allowed, run, fd, &real).is_some())
+}
+
+/// Is it one that has no peer?
+pub fn is_unconnected(allowed: Allowed, run: &Run, fd: i32) -> bool {
+    run.vsock.is_some() && is_marked(allowed, fd) && name::peer(allowed, fd).is_err()
+}
+
+/// Is there less to read than `SO_RCVLOWAT` asks for?
+pub fn is_short(allowed: Allowed, run: &Run, fd: i32) -> bool {
+    let wanted = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT);
+    wanted.is_ok_and(|wanted| {
+        wanted > 1
+            && is_one(allowed, run, fd)
+            && sys::unread(allowed, fd).is_some_and(|there| there < wanted)
+    })
+}
+
+/// Has the socket no name?
+fn is_unnamed(allowed: Allowed, fd: i32) -> Result<bool, Errno> {
+    let name = name::local(allowed, fd)?.read();
+    Ok(matches!(name, Some(Addr::Unix(name)) if name.kind == UnixKind::Auto))
+}
+
+/// bind(2) to a vsock address.
+#[inline(never)]
+pub fn bind(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    socket: &Socket,
+    asked: Option<&Addr>,
+    record: &mut Record,
+) -> Result<(), Errno> {
+    record.stages |= stage::MODEL;
+    let answer = bind_to(allowed, run, fd, socket.ty, asked);
+    match answer {
+        Ok(name) if asked.is_some_and(Addr::is_auto) => {
+            record.used = name.bound_to().write();
+        }
+        Ok(_) => {}
+        Err(_) => record.check = Check::VsockBind,
+    }
+    answer.map(|_| ())
+}
+
+fn bind_to(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    ty: SocketType,
+    asked: Option<&Addr>,
+) -> Result<Name, Errno> {
+    const MALFORMED: Errno = Errno(vsock::MALFORMED);
+    let (Some(host), Some(asked)) = (&run.vsock, asked) else {
+        return Err(MALFORMED);
+    };
+    let privileged = || sys::geteuid(allowed) == Some(0);
+    let answer = match host.place(asked, privileged).map_err(Errno) {
+        Ok(name) if name.port == VMADDR_ANY => {
+            automatic(run, name, |name| claim(allowed, run, host, fd, ty, name))
+        }
+        Ok(name) => claim(allowed, run, host, fd, ty, name).map(|()| name),
+        Err(e) => Err(e),
+    };
+    match answer {
+        // What is bound already is refused for that, whatever else is wrong.
+        Err(_) if !is_unnamed(allowed, fd)? => Err(MALFORMED),
+        answer => answer,
+    }
+}
+
+/// Tries one automatic port after the other.
+fn automatic(
+    run: &Run,
+    mut name: Name,
+    claim: impl Fn(Name) -> Result<(), Errno>,
+) -> Result<Name, Errno> {
+    const FIRST: u32 = vsock::LAST_RESERVED_PORT + 1;
+    for _ in 0..vsock::PORT_RETRIES {
+        // Another run of the same CID has another beginning.
+        let seed = run.vsock.as_ref().map_or(0, |host| host.run as u32);
+        let count = run.state.header.vsock_next.fetch_add(1, Relaxed);
+        name.port = FIRST + seed.wrapping_add(count) % (VMADDR_ANY - FIRST);
+        match claim(name) {
+            Err(Errno(vsock::IN_USE)) => {}
+            answer => return answer.map(|()| name),
+        }
+    }
+    Err(Errno(vsock::NO_PORT))
+}
+
+/// Makes a place the socket's, or says who else's it is: `EADDRINUSE`.
+fn claim(
+    allowed: Allowed,
+    run: &Run,
+    host: &Host<'_>,
+    fd: i32,
+    ty: SocketType,
+    name: Name,
+) -> Result<(), Errno> {
+    let is_seqpacket = ty.ty == ty::SEQPACKET;
+    let answer = match host.fabric.is_empty() {
+        true => {
+            let seen = run
+                .state
+                .vsock_held
+                .enter(name.port, vsock::bit(name.at, is_seqpacket));
+            match seen & vsock::in_the_way(name.at, is_seqpacket) {
+                0 => bind_unix(allowed, fd, host, name),
+                others => sys::without_signals(allowed, || {
+                    claim_abstract(allowed, host, fd, name, others)
+                }),
+            }
+        }
+        false => sys::without_signals(allowed, || claim_file(allowed, host, fd, name)),
+    };
+    answer.map_err(|e| Errno(vsock::bind_error(e.0)))
+}
+
+fn bind_unix(allowed: Allowed, fd: i32, host: &Host<'_>, name: Name) -> Result<(), Errno> {
+    let unix = host.unix(name).ok_or(Errno(vsock::MALFORMED))?;
+    sys::bind(allowed, fd, Addr::Unix(unix).write().bytes())
+}
+
+/// Binds the socket to the abstract name of a place while the names that
+/// `others` stand for are nobody's: this process holds them meanwhile.
+///
+/// Two that hold a name of each other both fail, and try again. Somebody who is
+/// there to stay is there the last time, too.
+#[inline(never)]
+fn claim_abstract(
+    allowed: Allowed,
+    host: &Host<'_>,
+    fd: i32,
+    name: Name,
+    others: u8,
+) -> Result<(), Errno> {
+    let mut answer = Err(Errno(vsock::IN_USE));
+    for turn in 0..TRIES {
+        answer = match hold(allowed, host, name, others) {
+            (held, Ok(())) => {
+                let answer = bind_unix(allowed, fd, host, name);
+                release(allowed, held);
+                answer
+            }
+            (held, Err(e)) => {
+                release(allowed, held);
+                Err(e)
+            }
+        };
+        if answer != Err(Errno(vsock::IN_USE)) {
+            break;
+        }
+        // Not all wait alike.
+        for _ in 0..(turn + 1) * u32::from(name.at as u8 + 1) {
+            sys::yield_now(allowed);
+        }
+    }
+    answer
+}
+
+/// Sockets that hold a place for a moment, by their way and type.
+type Held = [i32; 8];
+
+fn hold(allowed: Allowed, host: &Host<'_>, name: Name, others: u8) -> (Held, Result<(), Errno>) {
+    let mut held = [-1; 8];
+    for ((at, is_seqpacket), slot) in vsock::ways(others).zip(&mut held) {
+        let kind = if is_seqpacket {
+            libc::SOCK_SEQPACKET
+        } else {
+            libc::SOCK_STREAM
+        };
+        match sys::socket(allowed, af::UNIX.into(), kind | libc::SOCK_CLOEXEC, 0) {
+            Ok(fd) => *slot = fd,
+            Err(e) => return (held, Err(e)),
+        }
+        if let Err(e) = bind_unix(allowed, *slot, host, name.with(at)) {
+            return (held, Err(e));
+        }
+    }
+    (held, Ok(()))
+}
+
+fn release(allowed: Allowed, held: Held) {
+    for fd in held.into_iter().filter(|fd| *fd >= 0) {
+        sys::close(allowed, fd);
+    }
+}
+
+/// Binds the socket to the file of a place, under the fabric's lock: files
+/// outlive whoever made them, and what is taken away must be nobody's.
+#[inline(never)]
+fn claim_file(allowed: Allowed, host: &Host<'_>, fd: i32, name: Name) -> Result<(), Errno> {
+    let lock = Lock::take(allowed, host.fabric)?;
+    let answer = claim_locked(allowed, host, fd, name);
+    lock.release(allowed);
+    answer
+}
+
+fn claim_locked(allowed: Allowed, host: &Host<'_>, fd: i32, name: Name) -> Result<(), Errno> {
+    // The types share a file.
+    let all = vsock::in_the_way(name.at, false) | vsock::bit(name.at, false);
+    for (at, _) in vsock::ways(all).filter(|(_, is_seqpacket)| !is_seqpacket) {
+        let other = host.unix(name.with(at)).ok_or(Errno(vsock::MALFORMED))?;
+        if !make_way(allowed, &other) {
+            return Err(Errno(vsock::IN_USE));
+        }
+    }
+    bind_unix(allowed, fd, host, name)
+}
+
+/// Takes away the file of a socket that is gone; `false` if it is not gone.
+fn make_way(allowed: Allowed, name: &UnixName) -> bool {
+    let mut path = [0u8; 110];
+    let Some(path) = holders::join(&mut path, &[name.bytes()]) else {
+        return false;
+    };
+    sys::stat(allowed, path).is_err()
+        || is_abandoned(allowed, name) && sys::unlink(allowed, path).is_ok()
+}
+
+/// The lock of a fabric. It is freed by the death of its holder.
+struct Lock {
+    fd: i32,
+}
+
+impl Lock {
+    fn take(allowed: Allowed, fabric: &[u8]) -> Result<Lock, Errno> {
+        let mut path = [0u8; 110];
+        let path = holders::join(&mut path, &[fabric, b"/lock"]).ok_or(Errno(vsock::MALFORMED))?;
+        let fd = sys::open(allowed, path, libc::O_RDWR)?;
+        let lock = Lock { fd };
+        let none = AtomicU32::new(0);
+        for _ in 0..PATIENCE {
+            match lock.set(allowed, libc::F_WRLCK) {
+                Ok(_) => return Ok(lock),
+                Err(Errno(e)) if [libc::EAGAIN, libc::EACCES].contains(&i32::from(e)) => {
+                    sys::futex_wait(allowed, &none, 0, 1);
+                }
+                Err(e) => {
+                    sys::close(allowed, fd);
+                    return Err(e);
+                }
+            }
+        }
+        sys::close(allowed, fd);
+        Err(Errno(vsock::IN_USE))
+    }
+
+    fn set(&self, allowed: Allowed, kind: i32) -> Result<usize, Errno> {
+        // struct flock: of the whole file.
+        let mut range = [0u64; 4];
+        if let Some(first) = range.first_mut() {
+            *first = u64::from(kind as u16);
+        }
+        sys::fcntl(allowed, self.fd, F_OFD_SETLK, range.as_ptr() as usize)
+    }
+
+    fn release(self, allowed: Allowed) {
+        // A child that was forked meanwhile has the same open file.
+        let _ = self.set(allowed, libc::F_UNLCK);
+        sys::close(allowed, self.fd);
+    }
+}
+
+/// connect(2) to a vsock address.
+#[inline(never)]
+pub fn connect(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    socket: &Socket,
+    asked: &RawAddr,
+    record: &mut Record,
+) -> Result<(), Errno> {
+    record.stages |= stage::MODEL;
+    let answer = connect_to(allowed, run, fd, socket, asked);
+    if answer.is_err() {
+        record.check = Check::Connect;
+    }
+    answer
+}
+
+fn connect_to(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    socket: &Socket,
+    asked: &RawAddr,
+) -> Result<(), Errno> {
+    const MALFORMED: Errno = Errno(vsock::MALFORMED);
+    let (Some(host), Some(asked)) = (&run.vsock, asked.read()) else {
+        return Err(MALFORMED);
+    };
+    if name::peer(allowed, fd).is_ok() {
+        return Err(Errno(libc::EISCONN as u16));
+    }
+    if sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1) {
+        return Err(MALFORMED);
+    }
+    let way = host.way(&asked).map_err(Errno)?;
+    if is_unnamed(allowed, fd)? {
+        name_client(allowed, run, host, fd, socket.ty, way)?;
+    }
+    let places = match way {
+        Way::To(places) => places,
+        Way::Nowhere => return unanswered(allowed, run, fd, &asked),
+    };
+    for place in places {
+        let unix = host.unix(place).ok_or(MALFORMED)?;
+        let to = Addr::Unix(unix).write();
+        let answer = sys::without_signals(allowed, || {
+            at_once(allowed, fd, || sys::connect(allowed, fd, to.bytes()))
+        });
+        match answer {
+            Ok(()) => {
+                fds::bound(fd);
+                return match waits(allowed, fd) {
+                    true => Ok(()),
+                    // A connection takes its time. poll(2) says at once that it is there.
+                    false => Err(Errno(libc::EINPROGRESS as u16)),
+                };
+            }
+            Err(e) if vsock::is_nobody(e.0) => {}
+            Err(e) => return Err(Errno(vsock::connect_error(e.0))),
+        }
+    }
+    let [place, _] = places;
+    if !host.is_here(place) && !is_there(allowed, host, place.cid) {
+        return unanswered(allowed, run, fd, &asked);
+    }
+    Err(Errno(vsock::connect_error(libc::ECONNREFUSED as u16)))
+}
+
+/// Is a host of this CID in the fabric?
+fn is_there(allowed: Allowed, host: &Host<'_>, cid: u32) -> bool {
+    let Some(name) = host.registered(cid) else {
+        return false;
+    };
+    let mut path = [0u8; 110];
+    holders::join(&mut path, &[name.bytes()])
+        .is_some_and(|path| sys::stat(allowed, path).is_ok() && !is_abandoned(allowed, &name))
+}
+
+/// Does a call on the descriptor wait?
+fn waits(allowed: Allowed, fd: i32) -> bool {
+    sys::fcntl(allowed, fd, libc::F_GETFL, 0)
+        .is_ok_and(|flags| flags & libc::O_NONBLOCK as usize == 0)
+}
+
+/// Gives a client a port, as `vsock_auto_bind` does: the server sees it.
+fn name_client(
+    allowed: Allowed,
+    run: &Run,
+    host: &Host<'_>,
+    fd: i32,
+    ty: SocketType,
+    way: Way,
+) -> Result<(), Errno> {
+    let at = match way {
+        Way::To([place, _]) => host.client(place),
+        Way::Nowhere => At::Any,
+    };
+    let name = Name {
+        cid: host.cid,
+        port: VMADDR_ANY,
+        at,
+    };
+    if host.fabric.is_empty() {
+        return automatic(run, name, |name| claim(allowed, run, host, fd, ty, name)).map(|_| ());
+    }
+    // The name lasts as long as the socket, the file need not.
+    automatic(run, name, |name| {
+        sys::without_signals(allowed, || {
+            bind_unix(allowed, fd, host, name)?;
+            let mut path = [0u8; 110];
+            let unix = host.unix(name);
+            let path = unix
+                .as_ref()
+                .and_then(|unix| holders::join(&mut path, &[unix.bytes()]));
+            path.map_or(Ok(()), |path| sys::unlink(allowed, path))
+        })
+    })
+    .map(|_| ())
+}
+
+/// A connect to a host that is not there.
+#[inline(never)]
+fn unanswered(allowed: Allowed, run: &Run, fd: i32, asked: &Addr) -> Result<(), Errno> {
+    let errno = vsock::no_host(asked);
+    if vsock::comes_late(errno) && waits(allowed, fd) {
+        let clock = libc::CLOCK_MONOTONIC;
+        let cookie = sys::cookie(allowed, fd).unwrap_or(0);
+        let now = || sys::clock_gettime(allowed, clock).unwrap_or(u64::MAX);
+        let until = now().saturating_add(vsock_options::timeout(run, cookie));
+        let none = AtomicU32::new(0);
+        while now() < until {
+            sys::futex_wait(allowed, &none, 0, TURN);
+        }
+    }
+    Err(Errno(errno))
+}
