@@ -121,6 +121,8 @@ fn play(file: &str, steps: &[Step]) -> Result<(), Failed> {
         let run = Run::new("sh");
         let dir = run.dir().to_owned();
         furnish(&dir)?;
+        let mut behind: Vec<Process> = Vec::new();
+        let mut id = String::new();
         for step in steps {
             if NOT_RUN
                 .iter()
@@ -140,7 +142,16 @@ fn play(file: &str, steps: &[Step]) -> Result<(), Failed> {
             }
             // What the page puts into /tmp lies in the run's own directory.
             let own = format!("{}/", dir.display());
-            let command = step.command.replace("/tmp/", &own);
+            let mut command = step.command.replace("/tmp/", &own);
+            if let Some(command) = command.strip_suffix(" &") {
+                let mut process = shell(&run, command).spawn();
+                id = id_of(&mut process)?;
+                behind.push(process);
+                continue;
+            }
+            for word in step.command.split(' ').filter(|word| is_id(word)) {
+                command = command.replace(word, &id);
+            }
             let seen = show(shell(&run, &command).spawn(), step, &own)?;
             let (expected, seen) = (plain(&step.output, step), plain(&seen, step));
             same(
@@ -149,8 +160,49 @@ fn play(file: &str, steps: &[Step]) -> Result<(), Failed> {
                 &format!("{file}:{}: {}", step.line, step.command),
             )?;
         }
+        for process in behind {
+            process.signal(libc::SIGTERM);
+            process.end()?;
+        }
         Ok(())
     })
+}
+
+/// The run of a launcher that stays, once something is bound in it.
+fn id_of(launcher: &mut Process) -> Result<String, String> {
+    let parent = |pid: i64| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("PPid:"));
+        line.and_then(|pid| pid.trim().parse::<u32>().ok())
+    };
+    until("the run is listed", || {
+        let ls = Run::new(&stage().launcher).args(["ls", "--json"]).user(0);
+        let said = ls.spawn().wait().stdout;
+        let runs = said
+            .lines()
+            .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+        runs.into_iter().find_map(|run| {
+            let is_it = parent(run["pid"].as_i64()?) == Some(launcher.pid());
+            let is_bound = run["sockets"].as_array().is_some_and(|all| !all.is_empty());
+            (is_it && is_bound).then(|| run["run"].as_str().unwrap_or_default().to_owned())
+        })
+    })
+}
+
+/// Is the word the id of a run?
+fn is_id(word: &str) -> bool {
+    word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// A line of `bindgate ls` without ids, times, process numbers and widths.
+fn of_list(line: &str) -> String {
+    let plain = |word: &str| match word {
+        id if is_id(id) => "ID".to_owned(),
+        n if n.len() > 2 && n.chars().all(|c| c.is_ascii_digit() || c == ':') => "N".to_owned(),
+        other => other.to_owned(),
+    };
+    let words: Vec<_> = line.split_whitespace().map(plain).collect();
+    words.join(" ")
 }
 
 /// What the transcripts take for there.
@@ -196,6 +248,11 @@ fn plain(lines: &[String], step: &Step) -> String {
     let abridge = |line: String| {
         let short = step.output.iter().find(|short| is_short_for(short, &line));
         short.cloned().unwrap_or(line)
+    };
+    let is_list = step.command.starts_with("bindgate ls ");
+    let redacted = |line: &String| match is_list {
+        true => of_list(line),
+        false => redacted(line),
     };
     let lines = lines.iter().map(|line| abridge(redacted(line)));
     let mut lines: Vec<String> = lines.collect();

@@ -14,6 +14,7 @@ mod policy;
 mod predicted;
 mod process;
 mod reach;
+mod runs;
 mod sealed;
 mod simulate;
 mod tamper;
@@ -47,6 +48,7 @@ fn main() {
         trials.extend(simulate::trials());
         trials.extend(terminal::trials());
         trials.extend(reach::trials());
+        trials.extend(runs::trials());
         trials.extend(sealed::trials());
         trials.extend(vsock::trials());
         trials

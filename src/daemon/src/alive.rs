@@ -168,6 +168,14 @@ impl Alive {
             .any(|(slot, info)| info.pid == pid || self.pid(slot).is_some_and(|(n, _)| n == pid))
     }
 
+    /// Has the process with this number in our `/proc` the run's name in its
+    /// environment?
+    pub fn has_marker(&self, pid: u32) -> bool {
+        let mut environment = Vec::new();
+        read_all(&format!("/proc/{pid}/environ"), &mut environment).is_ok()
+            && has_entry(&environment, &self.marker)
+    }
+
     /// Slots that are taken, with who is there.
     pub fn slots(&self) -> impl Iterator<Item = (u32, ProcessInfo)> {
         let table = &self.state.processes;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bindgate_core::addr::RawAddr;
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{Cred, SockId};
-use bindgate_core::record::{Record, Verdict, flag};
+use bindgate_core::record::{RULE_NONE, Record, Verdict, flag};
 use bindgate_core::shared::door::{Answer, Claim, Holder};
 use bindgate_core::socket::{BindOptions, SocketType};
 
@@ -91,6 +91,9 @@ pub fn answer(space: &mut Space, claim: &Claim) -> Found {
         inode: 0,
         since_ns: 0,
         in_run: true,
+        on_the_way: false,
+        rule: RULE_NONE,
+        options: claim.options,
         elsewhere: Some(Box::new(*elsewhere)),
     };
     if !is_auto(&claim.virt) {

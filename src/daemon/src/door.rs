@@ -1,14 +1,17 @@
 //! The door of a run: processes that join it are handed its memory here, and
 //! the launcher's messages arrive.
 
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use bindgate_core::shared::door::{Answer, Claim, HELLO, SECRET, handed_out};
+use bindgate_core::shared::Ticket;
+use bindgate_core::shared::door::{Answer, Claim, ENTER, HELLO, LIST, SECRET, handed_out};
 
 use super::claims::{self, Found};
-use super::{Setup, Shared, space, tell};
+use super::{Setup, Shared, listing, space, tell};
 use bindgate_os::network::Network;
 use bindgate_os::{self as sys, Instant, process, signal, unix};
 
@@ -119,6 +122,14 @@ impl Door {
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Some(fd),
             Err(_) => return None,
         };
+        match said.get(..n) {
+            Some(said) if said == LIST => return self.asked(fd, listing::json),
+            Some(said) if said == ENTER => {
+                self.asked_to_enter(&fd);
+                return None;
+            }
+            _ => {}
+        }
         if said.get(..SECRET) != Some(&self.setup.secret[..]) {
             return None;
         }
@@ -132,6 +143,82 @@ impl Door {
             _ => {}
         }
         None
+    }
+
+    /// May whoever is at the other end know everything of the run? It knows no
+    /// secret, but it could read it where the run's programs have it.
+    fn is_owner(fd: &OwnedFd) -> bool {
+        let user = process::peer_user(fd);
+        user.is_some_and(|user| user == 0 || user == process::effective_uid())
+    }
+
+    /// Answers one who wants to look, on a thread of its own: others wait here.
+    fn asked(
+        &self,
+        fd: OwnedFd,
+        answer: fn(&'static Shared, &'static Setup) -> String,
+    ) -> Option<OwnedFd> {
+        /// As many answers at a time.
+        const MOST: u32 = 4;
+        static ANSWERING: AtomicU32 = AtomicU32::new(0);
+        if !Self::is_owner(&fd) {
+            return None;
+        }
+        if ANSWERING.fetch_add(1, Relaxed) >= MOST {
+            ANSWERING.fetch_sub(1, Relaxed);
+            return None;
+        }
+        let (shared, setup) = (self.shared, self.setup);
+        let thread = std::thread::Builder::new().name("bindgate-list".into());
+        let spawned = thread.spawn(move || {
+            let text = answer(shared, setup);
+            let sent = sys::memory("bindgate-list", 0).and_then(|file| {
+                let mut file = std::fs::File::from(file);
+                file.write_all(text.as_bytes())?;
+                unix::send_with(&fd, b"ok", &[file.as_raw_fd()])
+            });
+            if let Err(e) = sent {
+                log::warn!("the run could not be listed: {e}");
+            }
+            ANSWERING.fetch_sub(1, Relaxed);
+        });
+        if spawned.is_err() {
+            ANSWERING.fetch_sub(1, Relaxed);
+        }
+        None
+    }
+
+    /// Answers one who wants to run a command in the run.
+    fn asked_to_enter(&self, fd: &OwnedFd) {
+        use std::os::unix::ffi::OsStrExt;
+        if !Self::is_owner(fd) {
+            return;
+        }
+        // Somebody will come.
+        self.shared.joined.fetch_add(1, Relaxed);
+        let setup = self.setup;
+        let ticket = Ticket {
+            run: setup.run_id,
+            secret: setup.secret,
+            daemon: process::pid().cast_unsigned(),
+            policy: setup.policy.1.as_raw_fd().cast_unsigned(),
+            state: setup.state.as_raw_fd().cast_unsigned(),
+            enforces: setup.enforces,
+            has_file: setup.doors.path().is_some(),
+            filters: setup.filters,
+        };
+        let mut message = ticket.to_string().into_bytes();
+        message.push(0);
+        message.extend(setup.library.as_os_str().as_bytes());
+        let sent = match self.shared.spaces.ask().sealed() {
+            Some(fds) => unix::send_with(fd, &message, &fds),
+            // Between its start and the making of its network there is none.
+            None if setup.is_sealed => Ok(()),
+            None => unix::send(fd, &message),
+        };
+        if let Err(e) = sent {
+            log::warn!("nobody could be let in: {e}");
+        }
     }
 
     /// Does anybody hold the address that process `pid` wants to redirect a
@@ -202,6 +289,7 @@ impl Door {
         match message.get(..n) {
             Some([tell::PROGRAM, pid @ ..]) => {
                 let pid = pid.try_into().map_or(0, i32::from_ne_bytes);
+                self.shared.program.store(pid.cast_unsigned(), Relaxed);
                 self.program = process::pidfd(pid).ok();
                 if self.program.is_none() {
                     self.program_gone();

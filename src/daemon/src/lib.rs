@@ -10,6 +10,7 @@
 //! | [`drain`] | takes records from the ring | main |
 //! | [`sink`] | what is made of a decision: lines of text or JSON, sums | main |
 //! | [`writer`] | writes them, to something that may block | writer |
+//! | [`listing`] | what is bound right now, for `bindgate ls` | of its own |
 //! | [`predict`] | what the model says of a bind, who holds an address | main |
 //! | [`space`], [`table`] | the bind tables of the run, one for each network namespace | both |
 //! | [`claims`] | whether an address is held that a hook asks for | door |
@@ -24,6 +25,7 @@ mod claims;
 mod counter;
 mod door;
 mod drain;
+mod listing;
 mod predict;
 mod sink;
 mod space;
@@ -33,7 +35,7 @@ mod writer;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
@@ -88,6 +90,16 @@ pub struct Setup {
     pub unused: bool,
     /// For a terminal?
     pub colour: bool,
+    /// The program and its arguments.
+    pub command: Vec<Vec<u8>>,
+    /// When the run began, in nanoseconds since the epoch.
+    pub since_ns: u64,
+    /// Does its policy enforce?
+    pub enforces: bool,
+    /// The seccomp filters that the launcher was under, as in a ticket.
+    pub filters: Option<(u32, u64)>,
+    /// The library.
+    pub library: PathBuf,
     /// Is the program to be in a network of its own?
     pub is_sealed: bool,
     /// The port below which binds need a privilege where it will be.
@@ -360,6 +372,8 @@ struct Shared {
     joined: AtomicU64,
     /// The bind tables.
     spaces: space::Shared,
+    /// The process of the program, once it is known.
+    program: AtomicU32,
     /// The inode of the run's own network, once it has one.
     sealed: AtomicU64,
     /// How many times the ring was found empty.
@@ -449,6 +463,7 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
         flush: AtomicBool::new(false),
         joined: AtomicU64::new(0),
         spaces: space::Shared::new(),
+        program: AtomicU32::new(0),
         sealed: AtomicU64::new(0),
         emptied: AtomicU64::new(0),
         writer: writer::Writer::new(),

@@ -14,7 +14,7 @@ use bindgate_core::addr::{Addr, UnixKind, af};
 use bindgate_core::errno::{EACCES, EADDRINUSE, EPERM};
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{Cred, Errno, No, Step, table_of};
-use bindgate_core::record::{Call, Record, Verdict, flag};
+use bindgate_core::record::{Call, RULE_NONE, Record, Verdict, flag};
 use bindgate_core::render::{Answer, HolderState, Predicted};
 use bindgate_core::socket::{BindOptions, SocketType};
 use bindgate_host_live::kernel::path;
@@ -158,6 +158,9 @@ impl Predictor {
             inode: 0,
             since_ns: r.time_ns,
             in_run: true,
+            on_the_way: !matches!(r.call, Call::Bind | Call::Listen),
+            rule: r.rule,
+            options: r.options,
             elsewhere: (r.verdict != Verdict::Allow).then(|| Box::new(r.asked)),
         };
         let mut known = Known::default();
@@ -477,6 +480,9 @@ impl Predictor {
                 inode: found.inode,
                 since_ns: 0,
                 in_run: false,
+                on_the_way: false,
+                rule: RULE_NONE,
+                options: BindOptions(BindOptions::UNKNOWN),
                 elsewhere: None,
             },
         };

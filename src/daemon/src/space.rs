@@ -2,6 +2,7 @@
 //! the kernel lists them.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
@@ -97,6 +98,19 @@ impl Spaces {
             .push(Space::new(inode, Some(Way::Network(network))));
     }
 
+    /// Descriptors of the namespaces of the network that the run is sealed in.
+    pub fn sealed(&self) -> Option<[RawFd; 2]> {
+        self.all.iter().find_map(|space| match &space.way {
+            Way::Network(network) => Some(network.fds()),
+            _ => None,
+        })
+    }
+
+    /// All that are known.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut Space> {
+        self.all.iter_mut()
+    }
+
     /// The namespace with this inode, in which a process `pid` is; the run's
     /// home for inode 0.
     pub fn get(&mut self, inode: u64, pid: u32) -> &mut Space {
@@ -162,6 +176,11 @@ impl Space {
             is_known: false,
             host_at: None,
         }
+    }
+
+    /// Is nobody in it but the run?
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.way, Way::Network(_))
     }
 
     /// Runs this in the namespace.

@@ -16,6 +16,7 @@ use bindgate_core::model::{
     Ask, Cred, Errno, Fd, Host, Net, No, Outside, OwnedNet, Pick, Pointer, SockId, State, Step,
     Table, conflict, overlapping, table_of,
 };
+use bindgate_core::record::RULE_NONE;
 use bindgate_core::render::HolderState;
 use bindgate_core::socket::{BindOptions, SocketType};
 use bindgate_core::uapi::inet_diag;
@@ -51,6 +52,12 @@ pub struct Owner {
     pub since_ns: u64,
     /// Is it a socket of this run?
     pub in_run: bool,
+    /// Did a connect() or a send bind it on its way?
+    pub on_the_way: bool,
+    /// The rule that decided, as a record names it.
+    pub rule: u32,
+    /// The options that it had before the bind.
+    pub options: BindOptions,
     /// A redirected socket has two addresses: of one in the table of real
     /// addresses, where its program believes it is; of one in the other
     /// table, where it really is.
@@ -78,6 +85,9 @@ impl Owner {
                 0
             },
             in_run: false,
+            on_the_way: false,
+            rule: RULE_NONE,
+            options: BindOptions(BindOptions::UNKNOWN),
             elsewhere: None,
         }
     }
@@ -473,6 +483,26 @@ impl BindTable {
             state,
             gone: false,
         })
+    }
+
+    /// Every socket of the run, with what it is.
+    pub fn of_run(&mut self) -> Vec<(SocketType, Held)> {
+        let net = self.net.net();
+        let mut all = Vec::new();
+        for (at, entry) in (0..).map(SockId).zip(&self.entries) {
+            let Some(entry) = entry.as_ref().filter(|e| e.owner.in_run && !e.claimed) else {
+                continue;
+            };
+            let sock = net.get(at);
+            let held = Held {
+                owner: entry.owner.clone(),
+                addr: net.getsockname(at).write(),
+                state: holder_state(sock.state),
+                gone: false,
+            };
+            all.push((sock.kind, held));
+        }
+        all
     }
 
     /// Who had the port last, of those that have left it.

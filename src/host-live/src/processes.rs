@@ -8,7 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 /// parent of the others.
 #[must_use]
 pub fn of_sockets() -> HashMap<u32, u32> {
-    let mut all: HashMap<u32, u32> = HashMap::new();
+    let first = |(inode, pids): (u32, Vec<u32>)| Some((inode, *pids.first()?));
+    holders().into_iter().filter_map(first).collect()
+}
+
+/// All the processes that have sockets open, in order, by the sockets' inodes.
+#[must_use]
+pub fn holders() -> HashMap<u32, Vec<u32>> {
+    let mut all: HashMap<u32, Vec<u32>> = HashMap::new();
     for pid in pids() {
         let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
             continue;
@@ -22,10 +29,13 @@ pub fn of_sockets() -> HashMap<u32, u32> {
             let inode = inode.and_then(|rest| rest.strip_suffix(b"]"));
             let inode = inode.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
             if let Some(inode) = inode {
-                let first = all.entry(inode).or_insert(pid);
-                *first = pid.min(*first);
+                all.entry(inode).or_default().push(pid);
             }
         }
+    }
+    for pids in all.values_mut() {
+        pids.sort_unstable();
+        pids.dedup();
     }
     all
 }

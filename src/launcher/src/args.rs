@@ -44,6 +44,10 @@ Examples:
   Run a test suite beside others that use the same ports:
       bindgate run --isolate=sealed -- make test
 
+  See what is bound in each run, and run a command in one:
+      bindgate ls
+      bindgate exec RUN -- curl http://localhost:8080/
+
   In CI: fail if anything was refused, and keep the log as JSON lines:
       bindgate run --policy ci.policy --fail-on deny \\
           --format json --log binds.json -- make test
@@ -133,6 +137,10 @@ enum Sub {
         )]
         program: Vec<OsString>,
     },
+    /// List what is bound in each run of this user; root sees all runs
+    Ls(crate::commands::ls::Ls),
+    /// Run a command in a run: under its policy, and in its network
+    Exec(crate::commands::exec::Exec),
     /// Play a script of socket calls on a model of the kernel's bind tables
     Simulate(crate::commands::simulate::Simulate),
     /// Say what would happen to a bind, and which rule and check decide
@@ -336,6 +344,10 @@ pub enum Command {
     Show(Vec<PathBuf>),
     /// `doctor`
     Doctor(Doctor),
+    /// `exec`
+    Exec(crate::commands::exec::Exec),
+    /// `ls`
+    Ls(crate::commands::ls::Ls),
     /// `simulate`
     Simulate(crate::commands::simulate::Simulate),
     /// `explain`
@@ -377,6 +389,8 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
             command: program,
             library,
         }),
+        Sub::Ls(args) => Command::Ls(args),
+        Sub::Exec(args) => Command::Exec(args),
         Sub::Simulate(args) => Command::Simulate(args),
         Sub::Explain(mut args) => {
             args.rules = matches

@@ -16,6 +16,7 @@
 //! | [`level`] | what may be done under the seccomp filters that were there before |
 //! | [`library`] | where the shim is |
 //! | [`reach`] | can a program be intercepted, and may it start |
+//! | [`runs`] | the runs of this user |
 //! | [`wait`] | supervises the program and passes its exit status on |
 //! | [`outer`] | a run inside a run |
 //!
@@ -35,6 +36,7 @@ mod level;
 mod library;
 mod outer;
 mod reach;
+mod runs;
 mod vsock;
 mod wait;
 
@@ -70,6 +72,8 @@ pub mod exit {
     pub const USAGE: i32 = 2;
     /// `--fail-on deny`: something was refused, and the program ended with 0.
     pub const DENIED: i32 = 77;
+    /// There is no such run.
+    pub const NO_RUN: i32 = 1;
     /// The policy is broken, or the program could not be held to it.
     pub const CONFIG: i32 = bindgate_core::shared::EXIT_CONFIG;
     /// The run could not be set up.
@@ -169,6 +173,8 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
             print!("{}{}", level::describe(), isolate::describe());
             Ok(status)
         }
+        args::Command::Exec(args) => commands::exec::exec(&args),
+        args::Command::Ls(args) => commands::ls::ls(&args),
         args::Command::Simulate(args) => commands::simulate::simulate(&args),
         args::Command::Explain(args) => commands::explain::explain(&args),
         args::Command::Man(dir) => commands::manual::man(dir.as_deref()),

@@ -103,7 +103,7 @@ pub fn find() -> Result<Option<Outer>, Failure> {
         // Not what a launcher wrote: a program would not join by it either.
         return Ok(None);
     };
-    let found = by_proc(&ticket).or_else(|| by_name(&ticket));
+    let found = reach(&ticket);
     if found.is_some() {
         return Ok(found);
     }
@@ -115,6 +115,11 @@ pub fn find() -> Result<Option<Outer>, Failure> {
         EXIT_CONFIG,
         "cannot reach the run around this one, and its policy enforces",
     ))
+}
+
+/// The run of a ticket, if it can be reached.
+pub fn reach(ticket: &Ticket) -> Option<Outer> {
+    by_proc(ticket).or_else(|| by_name(ticket))
 }
 
 fn by_proc(ticket: &Ticket) -> Option<Outer> {
@@ -159,12 +164,13 @@ impl Outer {
         (is_run && View::new(&words).is_ok()).then_some(Outer { words, options })
     }
 
-    fn has(&self, option: u32) -> bool {
+    /// Was it started with this one of [`option`]?
+    pub fn has(&self, option: u32) -> bool {
         self.options & option != 0
     }
 
     /// Does it refuse to start what cannot be intercepted?
-    fn enforces(&self) -> bool {
+    pub fn enforces(&self) -> bool {
         let enforces = View::new(&self.words).is_ok_and(|view| view.is_enforcing());
         enforces && !self.has(option::OBSERVE)
     }
@@ -177,6 +183,14 @@ impl Outer {
             fabric: String::from_utf8_lossy(view.vsock_fabric()).into_owned(),
             run: view.vsock_run(),
         })
+    }
+
+    /// Its policy, compiled.
+    ///
+    /// # Errors
+    /// None: it was read before.
+    pub fn view(&self) -> Result<View<'_>, Failure> {
+        View::new(&self.words).map_err(|e| Failure::say(EXIT_CONFIG, format!("{e:?}")))
     }
 
     /// The outer policy, from its compiled form.

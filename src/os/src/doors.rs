@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,15 @@ impl Doors {
             name,
             file: file.ok().map(|fd| (fd, path)),
         })
+    }
+
+    /// Connects to the run with this id, of which no ticket is known.
+    ///
+    /// # Errors
+    /// If nobody listens there.
+    pub fn knock_at(id: &str) -> io::Result<OwnedFd> {
+        let [name, file] = names(id);
+        unix::connect(&name).or_else(|_| unix::connect(&file))
     }
 
     /// Connects to the run that a ticket is for.
@@ -85,10 +95,38 @@ impl Doors {
     }
 }
 
+/// The ids of the runs whose names can be seen from here: in this network
+/// namespace, and in `/tmp`. One may have ended, and a name be a stranger's.
+#[must_use]
+pub fn all() -> Vec<String> {
+    let mut ids = Vec::new();
+    // Names hold any bytes.
+    let table = std::fs::read("/proc/self/net/unix").unwrap_or_default();
+    let start = [b"@", &DOOR[..]].concat();
+    for line in table.split(|b| *b == b'\n') {
+        let name = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
+        ids.extend(name.strip_prefix(&start[..]).and_then(as_id));
+    }
+    let file = Path::new(std::ffi::OsStr::from_bytes(DOOR_FILE));
+    if let (Some(directory), Some(start)) = (file.parent(), file.file_name()) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.as_bytes().strip_prefix(start.as_bytes());
+            ids.extend(id.and_then(as_id));
+        }
+    }
+    ids
+}
+
+/// The id that a name ends with.
+fn as_id(id: &[u8]) -> Option<String> {
+    let is_id = id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit);
+    is_id.then(|| String::from_utf8_lossy(id).into_owned())
+}
+
 /// Removes the sockets in `/tmp` of runs whose daemon was killed: nobody listens
 /// there any more. Those of other users stay where the directory is sticky.
 pub fn clear_dead() {
-    use std::os::unix::ffi::OsStrExt;
     /// Younger ones may be between bind(2) and listen(2).
     const YOUNG: std::time::Duration = std::time::Duration::from_secs(60);
     let file = Path::new(std::ffi::OsStr::from_bytes(DOOR_FILE));
@@ -98,7 +136,7 @@ pub fn clear_dead() {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let id = name.as_bytes().strip_prefix(start.as_bytes());
-        let is_door = id.is_some_and(|id| id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit));
+        let is_door = id.and_then(as_id).is_some();
         let is_old = || {
             let made = entry.metadata().and_then(|m| m.modified()).ok()?;
             made.elapsed().ok().filter(|age| *age > YOUNG)

@@ -175,12 +175,15 @@ impl Network {
     /// # Errors
     /// As setns(2).
     pub fn enter(&self) -> io::Result<()> {
-        // Without a right in this process's own user namespace there is one in
-        // that of the network, whose owner is this user.
-        if inode(&self.user) != std::fs::metadata("/proc/self/ns/user")?.ino() {
-            setns(&self.user, libc::CLONE_NEWUSER)?;
+        match setns(&self.net, libc::CLONE_NEWNET) {
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+                // The right to it is in the user namespace whose it is, and whose
+                // owner is this user.
+                setns(&self.user, libc::CLONE_NEWUSER)?;
+                setns(&self.net, libc::CLONE_NEWNET)
+            }
+            other => other,
         }
-        setns(&self.net, libc::CLONE_NEWNET)
     }
 
     /// Runs `part` in it.

@@ -331,6 +331,28 @@ pub fn capabilities() -> Option<u64> {
 /// The process at the other end of a Unix socket, by its number here; 0 if it
 /// has none.
 pub fn peer(fd: &OwnedFd) -> u32 {
+    peer_of(fd).map_or(0, |peer| u32::try_from(peer.pid).unwrap_or(0))
+}
+
+/// The user at the other end of a Unix socket, by the number that it has here;
+/// `None` if that cannot be told: everybody without a number in this user
+/// namespace is shown as one of its users.
+pub fn peer_user(fd: &OwnedFd) -> Option<u32> {
+    // `overflowuid`
+    const OVERFLOW: u32 = 65534;
+    let libc::ucred { uid: user, pid, .. } = peer_of(fd)?;
+    let is_anybody = || {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let users: Vec<_> = map.split_ascii_whitespace().collect();
+        !users.is_empty() && users != ["0", "0", "4294967295"]
+    };
+    // Whom this process may send a signal to is the same user.
+    // SAFETY: signal 0 is none.
+    let is_own = || pid > 0 && effective_uid() == user && unsafe { libc::kill(pid, 0) } == 0;
+    (user != OVERFLOW || !is_anybody() || is_own()).then_some(user)
+}
+
+fn peer_of(fd: &OwnedFd) -> Option<libc::ucred> {
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,
@@ -338,7 +360,7 @@ pub fn peer(fd: &OwnedFd) -> u32 {
     };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: `peer` is as long as said.
-    unsafe {
+    let answer = unsafe {
         libc::getsockopt(
             fd.as_raw_fd(),
             libc::SOL_SOCKET,
@@ -347,5 +369,5 @@ pub fn peer(fd: &OwnedFd) -> u32 {
             &raw mut len,
         )
     };
-    u32::try_from(peer.pid).unwrap_or(0)
+    (answer == 0).then_some(peer)
 }

@@ -78,6 +78,30 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((super::high(a)?, super::high(b)?))
 }
 
+/// Lets no message take longer than this to come or go.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn set_patience(fd: &OwnedFd, time: std::time::Duration) -> io::Result<()> {
+    let time = libc::timeval {
+        tv_sec: time.as_secs() as libc::time_t,
+        tv_usec: time.subsec_micros().into(),
+    };
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        // SAFETY: the value is as long as said.
+        check(unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const time).cast(),
+                size_of::<libc::timeval>() as libc::socklen_t,
+            )
+        })?;
+    }
+    Ok(())
+}
+
 /// Sends one message.
 pub fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<()> {
     // SAFETY: the buffer is as long as said.

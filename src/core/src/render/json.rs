@@ -112,6 +112,22 @@ impl<'w> Object<'w> {
         self.w.write_str("null")
     }
 
+    /// An array, each element of which `put` writes.
+    pub(super) fn list<T>(
+        &mut self,
+        name: &str,
+        all: impl IntoIterator<Item = T>,
+        put: impl Fn(&mut dyn Write, T) -> fmt::Result,
+    ) -> fmt::Result {
+        self.name(name)?;
+        self.w.write_char('[')?;
+        for (n, one) in all.into_iter().enumerate() {
+            self.w.write_str(if n > 0 { "," } else { "" })?;
+            put(self.w, one)?;
+        }
+        self.w.write_char(']')
+    }
+
     pub(super) fn maybe_string(&mut self, name: &str, value: Option<impl Display>) -> fmt::Result {
         match value {
             Some(value) => self.string(name, value),
@@ -129,6 +145,13 @@ impl<'w> Object<'w> {
     pub(super) fn close(self) -> fmt::Result {
         self.w.write_char('}')
     }
+}
+
+/// A string as it stands in an array.
+pub(super) fn quoted(mut w: &mut dyn Write, value: impl Display) -> fmt::Result {
+    w.write_char('"')?;
+    write!(Quoted(&mut w), "{value}")?;
+    w.write_char('"')
 }
 
 /// RFC 3339, UTC, microseconds.

@@ -7,6 +7,7 @@
 mod event;
 mod holder;
 mod json;
+mod listing;
 mod names;
 mod predicted;
 mod text;
@@ -15,6 +16,7 @@ mod time;
 pub use event::{End, Event, json_event, text_event};
 pub use holder::{Holder, HolderState};
 pub use json::json;
+pub use listing::{Bound, Listed, json_listing};
 pub use predicted::{Answer, Predicted};
 pub use text::text;
 pub use time::{Civil, civil};

@@ -11,6 +11,15 @@ use crate::text::fill;
 
 /// Length of the secret: hexadecimal digits.
 pub const SECRET: usize = 32;
+/// What a launcher of the same user, or of root, says that wants to know what is
+/// bound in the run: the answer is a descriptor of a memory file with lines of
+/// JSON. It knows no secret, and is known by its user.
+pub const LIST: &[u8; 16] = b"bindgate: list 1";
+/// The same for one that wants to run a command in the run: the answer is the
+/// run's ticket and the path of the library with a NUL between, and descriptors
+/// of the network's and the user's namespace if the run has a network of its
+/// own.
+pub const ENTER: &[u8; 16] = b"bindgate: exec 1";
 /// Length of the message of a process that joins: secret, pid, tid.
 pub const HELLO: usize = SECRET + 4 + 4;
 /// Length of the message that comes with the run's memory: how many seccomp

@@ -45,6 +45,9 @@ fn owner(by: (u32, i32), cookie: u64) -> Owner {
         inode: 0,
         since_ns: 1,
         in_run: true,
+        on_the_way: false,
+        rule: 0,
+        options: BindOptions(0),
         elsewhere: None,
     }
 }

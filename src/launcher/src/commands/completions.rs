@@ -51,15 +51,18 @@ complete -c bindgate -x -n "__fish_bindgate_using_subcommand run" \
     -a "(__fish_complete_subcommand --fcs-skip=2)"
 complete -c bindgate -x -n "__fish_bindgate_using_subcommand doctor" \
     -a "(__fish_complete_subcommand --fcs-skip=2)"
+complete -c bindgate -x -n "__fish_bindgate_using_subcommand exec" \
+    -a "(__fish_complete_subcommand --fcs-skip=3)"
 "#;
 
 /// What the generator for bash does not know: after the options of `run` and
-/// `doctor` comes a command line of its own.
+/// `doctor`, and the run of `exec`, comes a command line of its own.
 const BASH: &str = r#"
 _bindgate_command() {
     local at=2 word
     case ${COMP_WORDS[1]} in
     run | doctor) ;;
+    exec) at=3 ;;
     *) at=$((COMP_CWORD + 1)) ;;
     esac
     while ((at < COMP_CWORD)); do
@@ -135,6 +138,9 @@ mod tests {
         assert!(has(&["bindgate", "run", "--format", "js"], "json"));
         assert!(!has(&["bindgate", "run", "-r", "prin"], "printf"));
         assert!(has(&["bindgate", "pol"], "policy"));
+        assert!(has(&["bindgate", "exec", "1a38", "prin"], "printf"));
+        assert!(has(&["bindgate", "exec", "1a38", "--", "prin"], "printf"));
+        assert!(has(&["bindgate", "ls", "--wa"], "--watch"));
         let sealed = ["bindgate", "run", "--isolate", "=", "sealed", "--", "prin"];
         assert!(has(&sealed, "printf"));
     }

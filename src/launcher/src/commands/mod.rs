@@ -6,13 +6,17 @@
 //! | [`policy`] | `policy check`, `policy show`, and the sources of rules |
 //! | [`doctor`] | `doctor`: can a program be intercepted, and what is lost here |
 //! | [`explain`] | `explain`: what would happen to a call, and why |
+//! | [`exec`] | `exec`: a command in a run that is there already |
+//! | [`ls`] | `ls`: what is bound in each run |
 //! | [`simulate`] | `simulate`: scripts of calls on the model, and on the kernel |
 //! | [`completions`] | `completions`: for the shells |
 //! | [`manual`] | `manual`: the man pages |
 
 pub mod completions;
 pub mod doctor;
+pub mod exec;
 pub mod explain;
+pub mod ls;
 pub mod manual;
 pub mod policy;
 pub mod run;

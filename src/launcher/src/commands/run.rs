@@ -2,8 +2,9 @@
 //!
 //! All that can fail fails before there is a program.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bindgate_core::policy::View;
@@ -49,7 +50,8 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let library = library::find()?;
     let observe = plan.observe;
     let enforcing = compiled.view()?.is_enforcing() && !observe;
-    look(&run, &compiled.view()?, &library, enforcing)?;
+    let allows = run.allow_unintercepted;
+    look(&run.command, allows, &compiled.view()?, &library, enforcing)?;
 
     let target = match &run.log {
         Some(path) => Target::file(path)
@@ -86,6 +88,11 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         reaps: run.wait || (!run.exec && !process::orphans_are_reaped()),
         unused: run.unused,
         detail,
+        command: run.command.iter().map(|w| w.as_bytes().to_vec()).collect(),
+        since_ns: sys::realtime().as_nanos() as u64,
+        enforces: enforcing,
+        filters,
+        library: library.clone(),
         is_sealed: run.is_sealed,
         unprivileged_start: match run.is_sealed && !network::are_settings_fixed() {
             true => 0,
@@ -277,18 +284,24 @@ fn colour(target: &Target) -> bool {
 
 /// Refuses a program that the policy does not let start, and warns of one that
 /// cannot be intercepted.
-fn look(run: &Run, view: &View<'_>, library: &Path, enforcing: bool) -> Result<(), Failure> {
+pub fn look(
+    command: &[OsString],
+    allows: bool,
+    view: &View<'_>,
+    library: &Path,
+    enforcing: bool,
+) -> Result<(), Failure> {
     let looker = reach::Looker {
         stance: Stance {
             enforces: enforcing,
-            allows: run.allow_unintercepted,
+            allows,
             searched: true,
             looks_ahead: true,
         },
         view: Some(view),
         library,
     };
-    let Some(found) = looker.look(&run.command) else {
+    let Some(found) = looker.look(command) else {
         // exec says what is wrong, in its own words.
         return Ok(());
     };
@@ -332,7 +345,8 @@ fn look(run: &Run, view: &View<'_>, library: &Path, enforcing: bool) -> Result<(
     }
 }
 
-fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {
+/// Why the program did not start.
+pub fn not_started(program: &OsStr, e: &std::io::Error) -> Failure {
     let not_found = matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR));
     let named = program.as_encoded_bytes().contains(&b'/');
     let why = match (not_found, named) {

@@ -1,0 +1,187 @@
+//! What is bound in a run, as one JSON object: `bindgate ls`.
+
+use core::fmt::{self, Write};
+
+use super::json::{Object, Stamp, quoted};
+use super::names::{Address, family, kind, protocol};
+use super::{HolderState, Readable, RuleRef, SCHEMA};
+use crate::addr::{RawAddr, af};
+use crate::socket::{BindOptions, SocketType};
+
+/// A run.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// Its id.
+    pub run: u64,
+    /// When it began, in nanoseconds since the epoch.
+    pub since_ns: u64,
+    /// The process of its daemon.
+    pub daemon: u32,
+    /// The program that it was started with, 0 if that is not known.
+    pub pid: u32,
+    /// That program and its arguments.
+    pub command: &'a [&'a [u8]],
+    /// Whose it is.
+    pub uid: u32,
+    /// Has it a network of its own?
+    pub is_sealed: bool,
+    /// Inode of the network namespace that it began in.
+    pub network: u64,
+    /// Does its policy enforce?
+    pub enforces: bool,
+    /// Its processes that are there.
+    pub processes: u64,
+}
+
+/// A socket that is bound. What is not known is 0, empty or `None`.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound<'a> {
+    /// Family, type and protocol that the program believes in.
+    pub socket: SocketType,
+    /// Where the program believes that it is.
+    pub address: RawAddr,
+    /// Where it is.
+    pub real: RawAddr,
+    /// What it does there.
+    pub state: HolderState,
+    /// The processes that have it open.
+    pub pids: &'a [u32],
+    /// The executable of the one that bound it.
+    pub program: &'a [u8],
+    /// Its user.
+    pub uid: Option<u32>,
+    /// The rule that decided.
+    pub rule: Option<RuleRef<'a>>,
+    /// When it was bound, in nanoseconds since the epoch.
+    pub since_ns: u64,
+    /// The options that it had before that.
+    pub options: Option<BindOptions>,
+    /// Inode of the network namespace that it is in.
+    pub network: u64,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// The socket's inode.
+    pub inode: u32,
+    /// Was the bind recorded? Not that of a static program.
+    pub is_recorded: bool,
+}
+
+/// Writes a run with what is bound in it as one JSON object and a line feed.
+///
+/// # Errors
+/// If `w` fails.
+pub fn json_listing(w: &mut dyn Write, run: &Listed<'_>, all: &[Bound<'_>]) -> fmt::Result {
+    let mut o = Object::open(w)?;
+    o.bare("v", SCHEMA)?;
+    o.string("event", "run")?;
+    o.string("run", format_args!("{:016x}", run.run))?;
+    o.string("since", Stamp(run.since_ns))?;
+    o.bare("daemon", run.daemon)?;
+    o.maybe_bare("pid", (run.pid != 0).then_some(run.pid))?;
+    o.list("command", run.command, |w, word| quoted(w, Readable(word)))?;
+    o.bare("uid", run.uid)?;
+    o.maybe_word("isolate", run.is_sealed.then_some("sealed"))?;
+    o.maybe_bare("network", (run.network != 0).then_some(run.network))?;
+    o.truth("enforces", run.enforces)?;
+    o.bare("processes", run.processes)?;
+    o.list("sockets", all, bound)?;
+    o.close()?;
+    w.write_char('\n')
+}
+
+fn bound(w: &mut dyn Write, b: &Bound<'_>) -> fmt::Result {
+    let SocketType {
+        domain,
+        ty,
+        protocol: number,
+    } = b.socket;
+    let mut o = Object::open(w)?;
+    match domain {
+        af::INET | af::INET6 => o.string("kind", protocol(domain, number))?,
+        _ => o.string("kind", family(domain))?,
+    }
+    o.string("family", family(domain))?;
+    o.string("type", kind(ty))?;
+    o.string("address", Address(&b.address))?;
+    o.string("real", Address(&b.real))?;
+    o.word("state", b.state.name())?;
+    o.list("pids", b.pids, |w, pid| write!(w, "{pid}"))?;
+    let program = (!b.program.is_empty()).then_some(Readable(b.program));
+    o.maybe_string("program", program)?;
+    o.maybe_bare("uid", b.uid)?;
+    match &b.rule {
+        Some(rule) => o.rule("rule", rule)?,
+        None => o.null("rule")?,
+    }
+    o.maybe_string("since", (b.since_ns != 0).then_some(Stamp(b.since_ns)))?;
+    match b.options.filter(|o| !o.has(BindOptions::UNKNOWN)) {
+        Some(options) => {
+            let set = BindOptions::NAMES
+                .iter()
+                .filter(|(_, bit)| options.has(*bit));
+            o.list("options", set, |w, (name, _)| write!(w, "\"{name}\""))?;
+        }
+        None => o.null("options")?,
+    }
+    o.maybe_bare("network", (b.network != 0).then_some(b.network))?;
+    o.maybe_bare("cookie", (b.cookie != 0).then_some(b.cookie))?;
+    o.maybe_bare("inode", (b.inode != 0).then_some(b.inode))?;
+    o.truth("recorded", b.is_recorded)?;
+    o.close()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Addr;
+    use alloc::string::String;
+
+    #[test]
+    fn a_run_is_one_line_of_json() {
+        let run = Listed {
+            run: 1,
+            since_ns: 0,
+            daemon: 2,
+            pid: 3,
+            command: &[b"a\"b", b"c\n"],
+            uid: 4,
+            is_sealed: true,
+            network: 0,
+            enforces: false,
+            processes: 1,
+        };
+        let at = |port| {
+            let ip = [0; 4];
+            Addr::Inet { ip, port }.write()
+        };
+        let socket = Bound {
+            socket: SocketType::created(2, 1, 0),
+            address: at(80),
+            real: at(8080),
+            state: HolderState::Listening,
+            pids: &[5, 6],
+            program: b"/bin/x",
+            uid: Some(4),
+            rule: None,
+            since_ns: 0,
+            options: Some(BindOptions(BindOptions::REUSEADDR)),
+            network: 7,
+            cookie: 0,
+            inode: 8,
+            is_recorded: true,
+        };
+        let mut line = String::new();
+        json_listing(&mut line, &run, &[socket]).unwrap();
+        assert_eq!(
+            line,
+            "{\"v\":2,\"event\":\"run\",\"run\":\"0000000000000001\",\
+             \"since\":\"1970-01-01T00:00:00.000000Z\",\"daemon\":2,\"pid\":3,\
+             \"command\":[\"a\\\"b\",\"c\\\\x0a\"],\"uid\":4,\"isolate\":\"sealed\",\"network\":null,\
+             \"enforces\":false,\"processes\":1,\"sockets\":[{\"kind\":\"tcp\",\"family\":\"inet\",\
+             \"type\":\"stream\",\"address\":\"0.0.0.0:80\",\"real\":\"0.0.0.0:8080\",\
+             \"state\":\"listening\",\"pids\":[5,6],\"program\":\"/bin/x\",\"uid\":4,\"rule\":null,\
+             \"since\":null,\"options\":[\"reuseaddr\"],\"network\":7,\"cookie\":null,\"inode\":8,\
+             \"recorded\":true}]}\n"
+        );
+    }
+}

@@ -1,0 +1,403 @@
+//! What is bound in the run right now, for `bindgate ls`.
+//!
+//! The bind tables say who bound what, by which rule and since when; the kernel
+//! says what of it is still there, and what else is: the sockets of programs that
+//! cannot be intercepted.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::Duration;
+
+use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
+use bindgate_core::policy::View;
+use bindgate_core::record::{Call, RULE_NONE, Record};
+use bindgate_core::render::{Bound, HolderState, Listed, RuleRef, json_listing};
+use bindgate_core::shared::{DOOR, DOOR_FILE};
+use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
+use bindgate_core::uapi::inet_diag::{self, state};
+use bindgate_host_live::machine::{self, UnixSocket};
+use bindgate_host_live::processes;
+use bindgate_os::{Instant, process};
+
+use super::alive::Alive;
+use super::space::Space;
+use super::table::Held;
+use super::{Setup, Shared};
+
+/// The run and its sockets, as a line of JSON.
+pub fn json(shared: &'static Shared, setup: &'static Setup) -> String {
+    settle(shared);
+    let mut text = String::new();
+    let Ok(view) = View::new(&setup.policy.0) else {
+        return text;
+    };
+    let alive = Alive::new(shared.state, None, setup.run_id);
+    let looker = Looker {
+        alive: &alive,
+        open: processes::holders(),
+        members: RefCell::default(),
+    };
+    let mut rows = Vec::new();
+    let network = {
+        let mut spaces = shared.spaces.ask();
+        // Of a run without a record there is none yet.
+        let network = spaces.get(0, 0).inode;
+        for space in spaces.all() {
+            looker.look(space, &mut rows);
+        }
+        network
+    };
+    rows.sort_by_key(|row| (row.since_ns, row.cookie));
+    let socket_rule = |row: &Row| {
+        let asked = Record::new(Call::Bind);
+        RuleRef::find(&view, row.rule, &asked)
+    };
+    let bound: Vec<_> = rows
+        .iter()
+        .map(|row| Bound {
+            socket: row.socket,
+            address: row.address,
+            real: row.real,
+            state: row.state,
+            pids: &row.pids,
+            program: &row.program,
+            uid: row.uid,
+            rule: socket_rule(row),
+            since_ns: row.since_ns,
+            options: row.options,
+            network: row.network,
+            cookie: row.cookie,
+            inode: row.inode,
+            is_recorded: row.is_recorded,
+        })
+        .collect();
+    let command: Vec<&[u8]> = setup.command.iter().map(Vec::as_slice).collect();
+    let run = Listed {
+        run: setup.run_id,
+        since_ns: setup.since_ns,
+        daemon: process::pid().cast_unsigned(),
+        pid: shared.program.load(Relaxed),
+        command: &command,
+        uid: process::effective_uid(),
+        is_sealed: setup.is_sealed,
+        network,
+        enforces: setup.enforces,
+        // A forked child that has made no call yet is in no table.
+        processes: alive.scan(false).found.max(alive.living()),
+    };
+    // Writing to a string does not fail.
+    let _ = json_listing(&mut text, &run, &bound);
+    text
+}
+
+/// Waits until what was bound before the question stands in the tables.
+fn settle(shared: &Shared) {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let start = Instant::now();
+    // Twice: the first look may have been under way before.
+    let until = shared.emptied.load(Acquire) + 2;
+    while shared.emptied.load(Acquire) < until && start.elapsed() < PATIENCE {
+        shared.ring();
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+struct Row {
+    socket: SocketType,
+    address: RawAddr,
+    real: RawAddr,
+    state: HolderState,
+    pids: Vec<u32>,
+    program: Arc<[u8]>,
+    uid: Option<u32>,
+    rule: u32,
+    since_ns: u64,
+    options: Option<BindOptions>,
+    network: u64,
+    cookie: u64,
+    inode: u32,
+    is_recorded: bool,
+}
+
+/// What the kernel shows of one network.
+struct Shown {
+    inet: Vec<(SocketType, inet_diag::Socket)>,
+    unix: Vec<UnixSocket>,
+}
+
+impl Shown {
+    /// All that there is in the network of whoever asks.
+    fn ask() -> Shown {
+        let kinds = [
+            (ty::STREAM, proto::TCP),
+            (ty::DGRAM, proto::UDP),
+            (ty::DGRAM, proto::UDPLITE),
+        ];
+        let mut inet = Vec::new();
+        for (ty, protocol) in kinds {
+            let kind = SocketType {
+                domain: af::INET,
+                ty,
+                protocol,
+            };
+            let all = machine::inet_sockets(kind).unwrap_or_default();
+            inet.extend(all.into_iter().map(|s| {
+                let domain = s.family.into();
+                (SocketType { domain, ..kind }, s)
+            }));
+        }
+        Shown {
+            inet,
+            unix: machine::unix_sockets(),
+        }
+    }
+
+    /// Takes a socket of the table out, where it is there.
+    fn take_inet(&mut self, kind: SocketType, held: &Held) -> Option<inet_diag::Socket> {
+        let protocol = match kind.protocol {
+            proto::MPTCP => proto::TCP,
+            protocol => protocol,
+        };
+        let real = held.addr.read()?;
+        let is_it = |(shown, s): &(SocketType, inet_diag::Socket)| {
+            let is_kind = shown.protocol == protocol && shown.domain == kind.domain;
+            let by_cookie = held.owner.cookie != 0 && kind.protocol != proto::MPTCP;
+            is_kind
+                && s.state != state::TIME_WAIT
+                && match by_cookie {
+                    true => s.cookie == held.owner.cookie,
+                    // What a listener has accepted has its address, too.
+                    false => {
+                        address_of(s) == real && s.inode != 0 && {
+                            held.state != HolderState::Listening || s.state == state::LISTEN
+                        }
+                    }
+                }
+        };
+        let all = self.inet.iter().enumerate().filter(|(_, one)| is_it(one));
+        let (at, _) = all.min_by_key(|(_, (_, s))| match state_of(s) {
+            HolderState::Listening => 0,
+            HolderState::Bound => 1,
+            _ => 2,
+        })?;
+        Some(self.inet.swap_remove(at).1)
+    }
+
+    fn take_unix(&mut self, kind: SocketType, held: &Held) -> Option<UnixSocket> {
+        let Some(Addr::Unix(name)) = held.addr.read() else {
+            return None;
+        };
+        let is_it = |s: &UnixSocket| s.is_named(&name) && s.ty == kind.ty;
+        let at = self.unix.iter().position(is_it)?;
+        Some(self.unix.swap_remove(at))
+    }
+}
+
+/// The local address of a socket.
+fn address_of(s: &inet_diag::Socket) -> Addr {
+    match (u16::from(s.family), s.addr) {
+        (af::INET6, ip) => Addr::Inet6 {
+            ip,
+            port: s.port,
+            flow: 0,
+            scope: 0,
+        },
+        (_, [a, b, c, d, ..]) => Addr::Inet {
+            ip: [a, b, c, d],
+            port: s.port,
+        },
+    }
+}
+
+fn state_of(s: &inet_diag::Socket) -> HolderState {
+    match s.state {
+        state::LISTEN => HolderState::Listening,
+        state::CLOSE | state::BOUND_INACTIVE => HolderState::Bound,
+        _ => HolderState::Connected,
+    }
+}
+
+struct Looker<'a> {
+    alive: &'a Alive,
+    /// Who has sockets open, by inode.
+    open: HashMap<u32, Vec<u32>>,
+    /// Processes that were asked whether they are of the run.
+    members: RefCell<HashMap<u32, bool>>,
+}
+
+impl Looker<'_> {
+    /// What is bound in one network.
+    fn look(&self, space: &mut Space, rows: &mut Vec<Row>) {
+        let recorded = space.table.of_run();
+        let virt: HashMap<u64, (SocketType, RawAddr)> = space
+            .virt
+            .of_run()
+            .into_iter()
+            .filter(|(_, held)| held.owner.cookie != 0)
+            .map(|(kind, held)| (held.owner.cookie, (kind, held.addr)))
+            .collect();
+        let mut shown = space.within(Shown::ask).ok();
+        let lists_bound = space.lists_bound();
+        for (kind, held) in recorded {
+            let Some((state, inode, uid)) = self.found(kind, &held, shown.as_mut(), lists_bound)
+            else {
+                continue;
+            };
+            let owner = &held.owner;
+            if owner.on_the_way && state == HolderState::Connected {
+                continue;
+            }
+            let mut pids = self.open.get(&inode).cloned().unwrap_or_default();
+            if !pids.is_empty() && !space.is_sealed() && !pids.iter().any(|p| self.is_member(*p)) {
+                // Closed, and somebody else has the address by now.
+                continue;
+            }
+            if pids.is_empty() {
+                pids.extend((owner.pid != 0).then_some(owner.pid));
+            }
+            let believed = virt
+                .get(&owner.cookie)
+                .filter(|_| owner.elsewhere.is_some());
+            let (socket, address) = match (believed, &owner.elsewhere) {
+                (Some((kind, addr)), _) => (*kind, *addr),
+                (None, Some(asked)) => (kind, **asked),
+                (None, None) => (kind, held.addr),
+            };
+            rows.push(Row {
+                socket,
+                address,
+                real: held.addr,
+                state,
+                pids,
+                program: owner.program.clone(),
+                uid: uid.or(owner.uid),
+                rule: owner.rule,
+                since_ns: owner.since_ns,
+                options: Some(owner.options),
+                network: space.inode,
+                cookie: owner.cookie,
+                inode,
+                is_recorded: true,
+            });
+        }
+        if let Some(shown) = shown {
+            self.others(space, shown, rows);
+        }
+    }
+
+    /// Is a socket of the table still there? Its state, inode and user.
+    fn found(
+        &self,
+        kind: SocketType,
+        held: &Held,
+        shown: Option<&mut Shown>,
+        lists_bound: bool,
+    ) -> Option<(HolderState, u32, Option<u32>)> {
+        let unseen = || {
+            let lives = !self.alive.is_dead(held.owner.process);
+            lives.then_some((held.state, 0, None))
+        };
+        let Some(shown) = shown else {
+            return unseen();
+        };
+        match (kind.domain, kind.protocol) {
+            (af::INET | af::INET6, proto::TCP | proto::MPTCP | proto::UDP | proto::UDPLITE) => {
+                match shown.take_inet(kind, held) {
+                    Some(s) => Some((state_of(&s), s.inode, Some(s.uid))),
+                    None if kind.is_stream()
+                        && held.state == HolderState::Bound
+                        && !lists_bound =>
+                    {
+                        unseen()
+                    }
+                    None => None,
+                }
+            }
+            (af::UNIX, _) => {
+                let s = shown.take_unix(kind, held)?;
+                let state = match s.listens {
+                    true => HolderState::Listening,
+                    false => HolderState::Bound,
+                };
+                Some((state, s.inode, None))
+            }
+            (af::VSOCK, _) => unseen(),
+            _ => None,
+        }
+    }
+
+    /// Whatever else is bound there by the run.
+    fn others(&self, space: &Space, shown: Shown, rows: &mut Vec<Row>) {
+        let mut put = |socket, addr: Addr, state, uid, cookie, inode| {
+            let pids = self.open.get(&inode).cloned().unwrap_or_default();
+            let is_ours = space.is_sealed() || pids.iter().any(|pid| self.is_member(*pid));
+            if !is_ours {
+                return;
+            }
+            let program = pids
+                .first()
+                .map_or_else(Vec::new, |p| processes::program(*p));
+            rows.push(Row {
+                socket,
+                address: addr.write(),
+                real: addr.write(),
+                state,
+                pids,
+                program: program.into(),
+                uid,
+                rule: RULE_NONE,
+                since_ns: 0,
+                options: None,
+                network: space.inode,
+                cookie,
+                inode,
+                is_recorded: false,
+            });
+        };
+        for (kind, s) in shown.inet {
+            let is_bound = match state_of(&s) {
+                HolderState::Listening => true,
+                // Those of TCP are on their way to a connection, or to listen.
+                HolderState::Bound => !kind.is_stream(),
+                _ => false,
+            };
+            if is_bound && s.port != 0 {
+                let state = state_of(&s);
+                put(kind, address_of(&s), state, Some(s.uid), s.cookie, s.inode);
+            }
+        }
+        for s in shown.unix {
+            let is_bound = s.listens || s.ty == ty::DGRAM;
+            let bare = s.name.strip_prefix(b"@");
+            let is_door =
+                bare.is_some_and(|name| name.starts_with(DOOR)) || s.name.starts_with(DOOR_FILE);
+            let name = match bare {
+                Some(name) => UnixName::abstract_(name),
+                None => UnixName::path(&s.name),
+            };
+            if let Some(name) = name.filter(|_| is_bound && !is_door) {
+                let socket = SocketType {
+                    domain: af::UNIX,
+                    ty: s.ty,
+                    protocol: 0,
+                };
+                let state = match s.listens {
+                    true => HolderState::Listening,
+                    false => HolderState::Bound,
+                };
+                put(socket, Addr::Unix(name), state, None, 0, s.inode);
+            }
+        }
+    }
+
+    fn is_member(&self, pid: u32) -> bool {
+        let known = self.members.borrow().get(&pid).copied();
+        known.unwrap_or_else(|| {
+            let is = self.alive.is_member(pid) || self.alive.has_marker(pid);
+            self.members.borrow_mut().insert(pid, is);
+            is
+        })
+    }
+}

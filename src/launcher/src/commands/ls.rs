@@ -1,0 +1,257 @@
+//! `bindgate ls`: what is bound in each run.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::time::Duration;
+
+use bindgate_core::render::civil;
+use serde_json::Value;
+
+use crate::{Failure, exit, print, runs};
+use bindgate_os as sys;
+
+/// `bindgate ls`, read.
+#[derive(clap::Args, Debug)]
+pub struct Ls {
+    /// Print one JSON object a line for each run; docs/log.md describes it
+    #[arg(long)]
+    json: bool,
+    /// List again whenever something has changed
+    #[arg(long, short)]
+    watch: bool,
+    /// Only the runs whose ids begin like this
+    #[arg(value_name = "RUN")]
+    runs: Vec<String>,
+}
+
+/// `bindgate ls`
+pub fn ls(ls: &Ls) -> Result<i32, Failure> {
+    /// How often it is asked under `--watch`.
+    const TURN: Duration = Duration::from_millis(500);
+    let mut last = None;
+    loop {
+        let (text, missing) = listing(ls);
+        if last.as_ref() != Some(&text) {
+            if ls.watch && last.is_some() {
+                separate(ls)?;
+            }
+            print(&text)?;
+            let _ = std::io::stdout().flush();
+            last = Some(text);
+        }
+        if !ls.watch {
+            return match missing {
+                Some(start) => Err(runs::none(start)),
+                None => Ok(0),
+            };
+        }
+        std::thread::sleep(TURN);
+    }
+}
+
+/// Before one more list.
+fn separate(ls: &Ls) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    let between = match (ls.json, out.is_terminal()) {
+        (true, _) => "",
+        (_, true) => "\x1b[H\x1b[2J",
+        (_, false) => "\n",
+    };
+    out.write_all(between.as_bytes())
+        .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))
+}
+
+/// All runs, and the first that was asked for and is not there.
+fn listing(ls: &Ls) -> (String, Option<&str>) {
+    let mut text = String::new();
+    let mut listed = Vec::new();
+    for run in runs::find(&ls.runs) {
+        let Some(said) = run.list() else { continue };
+        if ls.json {
+            text += &said;
+        } else if let Ok(value) = serde_json::from_str(&said) {
+            describe(&mut text, &value);
+        }
+        listed.push(run.id);
+    }
+    let is_missing = |start: &&String| !listed.iter().any(|id| id.starts_with(*start));
+    let missing = ls.runs.iter().find(is_missing).map(String::as_str);
+    (text, missing)
+}
+
+/// A run as people read it.
+fn describe(text: &mut String, run: &Value) {
+    let word = |name: &str| run[name].as_str().unwrap_or("-").to_owned();
+    let network = match run["isolate"].as_str() {
+        Some(isolate) => format!("  isolate={isolate}"),
+        None => String::new(),
+    };
+    let command: Vec<_> = run["command"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|w| Some(quoted(w.as_str()?)))
+        .collect();
+    let processes = match run["processes"].as_u64() {
+        Some(1) => "1 process".to_owned(),
+        n => format!("{} processes", n.unwrap_or(0)),
+    };
+    let since = clock(run["since"].as_str());
+    let _ = writeln!(
+        text,
+        "run {}{network}  since {since}  {processes}  {}",
+        word("run"),
+        shortened(&command.join(" "))
+    );
+    let sockets = run["sockets"].as_array().map_or(&[][..], Vec::as_slice);
+    if sockets.is_empty() {
+        text.push_str("  nothing is bound\n");
+        return;
+    }
+    let heads = [
+        "KIND",
+        "ADDRESS",
+        "REALLY AT",
+        "STATE",
+        "PIDS",
+        "PROGRAM",
+        "SINCE",
+        "RULE",
+        "OPTIONS",
+    ];
+    let mut rows = vec![heads.map(str::to_owned)];
+    rows.extend(sockets.iter().map(row));
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    for row in &rows {
+        let mut line = String::from(" ");
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, " {cell:width$} ");
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// A socket.
+fn row(socket: &Value) -> [String; 9] {
+    let word = |name: &str| socket[name].as_str().unwrap_or("-").to_owned();
+    let list = |name: &str, between: &str| -> String {
+        let all = socket[name].as_array().into_iter().flatten();
+        let all: Vec<String> = all
+            .map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned))
+            .collect();
+        if all.is_empty() {
+            "-".into()
+        } else {
+            all.join(between)
+        }
+    };
+    let really = match socket["real"] == socket["address"] {
+        true => "-".into(),
+        false => word("real"),
+    };
+    let rule = match (
+        socket["rule"]["number"].as_u64(),
+        socket["recorded"].as_bool(),
+    ) {
+        (Some(0), _) => "default".into(),
+        (Some(number), _) => number.to_string(),
+        (None, Some(false)) => "not recorded".into(),
+        (None, _) => "-".into(),
+    };
+    let program = word("program");
+    let program = program.rsplit('/').next().unwrap_or_default().to_owned();
+    [
+        word("kind"),
+        word("address"),
+        really,
+        word("state"),
+        list("pids", ","),
+        program,
+        clock(socket["since"].as_str()),
+        rule,
+        list("options", " "),
+    ]
+}
+
+/// A time as it is here, of another day with its date.
+fn clock(stamp: Option<&str>) -> String {
+    let Some(seconds) = stamp.and_then(seconds) else {
+        return "-".into();
+    };
+    let ns = |seconds: u64| seconds.saturating_mul(1_000_000_000);
+    let offset = sys::utc_offset(seconds.cast_signed());
+    let at = civil(ns(seconds), offset);
+    let now = civil(sys::realtime().as_nanos() as u64, offset);
+    let time = format!("{:02}:{:02}:{:02}", at.hour, at.minute, at.second);
+    match (at.year, at.month, at.day) == (now.year, now.month, now.day) {
+        true => time,
+        false => format!("{:04}-{:02}-{:02} {time}", at.year, at.month, at.day),
+    }
+}
+
+/// Seconds since the epoch, of RFC 3339 in UTC.
+fn seconds(stamp: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| stamp.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    // Days since the epoch, with years that begin in March.
+    let (y, m) = match month {
+        1 | 2 => (year.checked_sub(1)?, month + 9),
+        _ => (year, month.checked_sub(3)?),
+    };
+    let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day;
+    Some(((days.checked_sub(719_469)? * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+/// As much of a command as fits on a line.
+fn shortened(command: &str) -> String {
+    const MOST: usize = 80;
+    match command.char_indices().nth(MOST) {
+        Some((end, _)) => command.get(..end).unwrap_or_default().to_owned() + "…",
+        None => command.to_owned(),
+    }
+}
+
+/// A word as a shell would take it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+,@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_are_read() {
+        assert_eq!(seconds("1970-01-01T00:00:00.000000Z"), Some(0));
+        assert_eq!(seconds("2024-02-29T12:00:01.5Z"), Some(1_709_208_001));
+        assert_eq!(seconds("2026-11-30T14:44:33.858360Z"), Some(1_796_049_873));
+        assert_eq!(seconds("yesterday"), None);
+    }
+
+    #[test]
+    fn a_run_is_described() {
+        let mut text = String::new();
+        let socket = serde_json::json!({"kind": "tcp", "address": "0.0.0.0:80",
+            "real": "127.0.0.1:8080", "state": "listening", "pids": [5, 6],
+            "program": "/bin/x", "rule": {"number": 1}, "since": null,
+            "options": ["reuseaddr", "v6only"], "recorded": true});
+        let run = serde_json::json!({"run": "00ab", "isolate": "sealed", "since": null,
+            "processes": 2, "command": ["sh", "-c", "a b"], "sockets": [socket]});
+        describe(&mut text, &run);
+        assert_eq!(
+            text,
+            "run 00ab  isolate=sealed  since -  2 processes  sh -c 'a b'\n  \
+             KIND  ADDRESS     REALLY AT       STATE      PIDS  PROGRAM  SINCE  RULE  OPTIONS\n  \
+             tcp   0.0.0.0:80  127.0.0.1:8080  listening  5,6   x        -      1     reuseaddr v6only\n"
+        );
+    }
+}
