@@ -82,6 +82,7 @@ pub enum Foresight {
 /// address with these bytes, where the rules let it pass and nothing else is
 /// to be noted. `has_raw`: a raw socket reads another address there.
 #[must_use]
+#[inline(never)]
 pub fn foresee(
     caller: &Caller<'_>,
     asked: &Words,

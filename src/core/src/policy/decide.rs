@@ -179,6 +179,79 @@ struct First {
     doubt: Option<Doubt>,
 }
 
+/// What the entries of rules that fit say, before anybody was asked.
+struct Seen {
+    /// The first rule for a socket of the query's kinds.
+    first: u32,
+    /// The first rule for any socket: no later one decides.
+    certain: u32,
+    /// Does any rule fit?
+    fits: bool,
+    /// Does the answer depend on what the socket is, or who the user?
+    open: bool,
+    /// Is there more to ask than the socket's kinds before a rule is known to
+    /// decide?
+    more: bool,
+}
+
+impl Seen {
+    const NOTHING: Seen = Seen {
+        first: NONE,
+        certain: NONE,
+        fits: false,
+        open: false,
+        more: false,
+    };
+
+    /// Do this rule and those after it change nothing?
+    #[inline(always)]
+    fn is_settled(&self, rule: u32, kinds: u64) -> bool {
+        rule >= self.certain || (self.open && (kinds == 0 || self.more || rule >= self.first))
+    }
+
+    /// A rule may fit; nobody can say yet.
+    fn unforeseeable(&mut self) {
+        (self.fits, self.open, self.more) = (true, true, true);
+    }
+
+    /// The rule of this entry fits.
+    #[inline(always)]
+    fn take(&mut self, e: u64, kinds: u64, has_user: bool, has_protocol: impl FnOnce() -> bool) {
+        let (rule, any) = (upper(e), e & entry::ANY_KIND != 0);
+        self.fits = true;
+        self.open |= e & entry::ALLOWS == 0 || (kinds == 0 && !any);
+        self.more |= e & entry::NOTE != 0 || has_user;
+        if any || (e & kinds != 0 && has_protocol()) {
+            self.first = self.first.min(rule);
+        }
+        if any {
+            self.certain = rule;
+        }
+    }
+
+    #[inline(always)]
+    fn outlook(&self, kinds: KindSet, default: Ruling) -> Outlook {
+        if !self.fits {
+            return Outlook::NoRule(default);
+        }
+        if self.open || (self.certain == NONE && default.verb != Verb::Allow) {
+            let is_known = kinds.names() != 0 && !self.more;
+            return Outlook::Open(Foreseen(is_known.then_some(self.first)));
+        }
+        Outlook::Allowed(match known(self.first) {
+            None => default,
+            rule => Ruling {
+                verb: Verb::Allow,
+                errno: 0,
+                rule,
+                note: None,
+                by_default: false,
+                doubt: None,
+            },
+        })
+    }
+}
+
 /// Whether a rule's condition holds.
 enum Holds {
     Yes,
@@ -261,28 +334,35 @@ impl View<'_> {
     /// query's. `None` for `::`, of which more has to be known, and for other
     /// addresses.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn ip_outlook(&self, asked: &Words, q: &Query<'_>) -> Option<Outlook> {
         let mut candidates = Candidates {
             key: Key::of_ip(asked, q.unprivileged_start)?,
             lists: Lists::NONE,
         };
         self.lists(q.op, q.paths(), &candidates.key, &mut candidates.lists);
-        Some(self.outlook(q, &candidates))
+        Some(match self.plainly_seen(q, &candidates.lists) {
+            Some(seen) => seen.outlook(q.kinds, self.by_default(q)),
+            None => {
+                // Only here does it have to be in memory.
+                let q = *q;
+                self.outlook(&q, &candidates)
+            }
+        })
     }
 
     /// What can be said before the kernel was asked about the socket and the
     /// user. The query's kinds are those that the socket is believed to have;
     /// `NONE` where nothing is known.
     #[must_use]
+    #[inline(never)]
     pub fn outlook(&self, q: &Query<'_>, c: &Candidates<'_>) -> Outlook {
         let kinds = u64::from(q.kinds.names());
-        let (mut first, mut certain) = (NONE, NONE);
-        let (mut fits, mut open, mut more) = (false, false, false);
+        let mut seen = Seen::NOTHING;
         self.each_list(&c.lists, q, &c.key, |list, check_ports| {
             for &e in list {
                 let rule = upper(e);
-                if rule >= certain || (open && (kinds == 0 || more || rule >= first)) {
+                if seen.is_settled(rule, kinds) {
                     return;
                 }
                 if (q.implicit == Implicit::Connect && e & entry::IMPLICIT == 0)
@@ -291,43 +371,41 @@ impl View<'_> {
                 {
                     continue;
                 }
-                fits = true;
                 if q.program.is_empty() && self.has_condition(rule) {
-                    // Not for anybody to say yet.
-                    (open, more) = (true, true);
+                    seen.unforeseeable();
                     continue;
                 }
-                let any = e & entry::ANY_KIND != 0;
-                open |= e & entry::ALLOWS == 0 || (kinds == 0 && !any);
-                // A user, or a note: not for `first` to say. What else a rule
-                // says that is not plain was asked just now.
-                more |= e & entry::NOTE != 0 || e & entry::PLAIN == 0 && self.has_user(rule);
-                if any || (e & kinds != 0 && self.has_protocol(rule, e, q.kinds)) {
-                    first = first.min(rule);
-                }
-                if any {
-                    certain = rule;
-                }
+                // A user is not for `first` to say. What else a rule says that
+                // is not plain was asked just now.
+                let has_user = e & entry::PLAIN == 0 && self.has_user(rule);
+                seen.take(e, kinds, has_user, || self.has_protocol(rule, e, q.kinds));
             }
         });
-        let default = self.by_default(q);
-        if !fits {
-            return Outlook::NoRule(default);
+        seen.outlook(q.kinds, self.by_default(q))
+    }
+
+    /// What the entries of these lists say, where no more than the entries has
+    /// to be looked at: most policies are like that. `None` where they do not
+    /// say all.
+    #[inline(always)]
+    fn plainly_seen(&self, q: &Query<'_>, lists: &Lists) -> Option<Seen> {
+        if q.implicit != Implicit::No || q.program.is_empty() {
+            return None;
         }
-        if open || (certain == NONE && default.verb != Verb::Allow) {
-            return Outlook::Open(Foreseen((kinds != 0 && !more).then_some(first)));
+        let kinds = u64::from(q.kinds.names());
+        let mut seen = Seen::NOTHING;
+        for &list in lists.all()? {
+            for &e in self.checked_list(list)? {
+                if seen.is_settled(upper(e), kinds) {
+                    break;
+                }
+                if e & entry::PLAIN == 0 {
+                    return None;
+                }
+                seen.take(e, kinds, false, || true);
+            }
         }
-        Outlook::Allowed(match known(first) {
-            None => default,
-            rule => Ruling {
-                verb: Verb::Allow,
-                errno: 0,
-                rule,
-                note: None,
-                by_default: false,
-                doubt: None,
-            },
-        })
+        Some(seen)
     }
 
     /// Returns the decision that holds if no rule decides.

@@ -44,6 +44,12 @@ impl Lists {
         self.len += 1;
     }
 
+    /// The lists, if there is room for all of them.
+    #[inline(always)]
+    pub fn all(&self) -> Option<&[u32]> {
+        self.at.get(..self.len)
+    }
+
     fn held(&self) -> &[u32] {
         let count = self.len.saturating_sub(self.before);
         self.at.get(..count).unwrap_or(&self.at)
@@ -146,6 +152,7 @@ impl<'a> View<'a> {
 
     /// Adds what a cell has: its list for the port, and those of the conditions
     /// that the program meets.
+    #[inline(always)]
     fn cell(&self, cell: u32, paths: Paths<'_>, key: &Key<'_>, lists: &mut Lists) {
         let Some(i) = cell.checked_sub(1) else {
             return;
@@ -153,10 +160,16 @@ impl<'a> View<'a> {
         let cells = self.section(section::CELLS);
         let word = at(cells, i as usize);
         self.segment(word, key, lists);
-        if word & cell_flag::BUCKETS == 0 {
-            return;
+        if word & cell_flag::BUCKETS != 0 {
+            self.buckets(at(cells, i as usize + 1), paths, key, lists);
         }
-        let buckets = part(self.section(section::BUCKETS), at(cells, i as usize + 1));
+    }
+
+    /// Adds the lists of the conditions that the program meets.
+    #[inline(never)]
+    fn buckets(&self, place: u64, paths: Paths<'_>, key: &Key<'_>, lists: &mut Lists) {
+        let cells = self.section(section::CELLS);
+        let buckets = part(self.section(section::BUCKETS), place);
         self.each_condition(paths, &mut |c| {
             let i = buckets.partition_point(|&b| upper(b) < c);
             if let Some(&b) = buckets.get(i)
@@ -168,6 +181,7 @@ impl<'a> View<'a> {
     }
 
     /// Adds the list of one cell for the port.
+    #[inline]
     fn segment(&self, cell: u64, key: &Key<'_>, lists: &mut Lists) {
         let place = u64::from(upper(cell)) << 32 | cell & cell_flag::COUNT;
         let segments = part(self.section(section::SEGMENTS), place);
@@ -199,7 +213,14 @@ impl<'a> View<'a> {
         })
     }
 
+    /// A list of [`Lists`], if the ports of its rules need no look.
+    #[inline(always)]
+    pub(super) fn checked_list(&self, list: u32) -> Option<&'a [u64]> {
+        (list & CHECK_PORTS == 0).then(|| self.list(list))
+    }
+
     /// A list by its offset: its length, then its members.
+    #[inline]
     fn list(&self, from: u32) -> &'a [u64] {
         let lists = self.section(section::LISTS);
         let len = at(lists, from as usize) as u32;
