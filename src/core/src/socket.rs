@@ -43,12 +43,24 @@ pub struct SocketType {
     pub protocol: u16,
 }
 
+/// What the IP families put in the place of protocol 0.
+#[inline(always)]
+fn default_protocol(ty: u16) -> u16 {
+    match ty {
+        ty::STREAM => proto::TCP,
+        ty::DGRAM => proto::UDP,
+        ty::SEQPACKET => proto::SCTP,
+        _ => 0,
+    }
+}
+
 impl SocketType {
     /// What a socket made by `socket(domain, type, protocol)` reports about
     /// itself: default protocols filled in as `inet_create` does, the raw Unix
     /// type turned into datagram as `unix_create` does, and
     /// `AF_INET`/`SOCK_PACKET` into `AF_PACKET` as `__sock_create` does.
     #[must_use]
+    #[inline(always)]
     pub fn created(domain: i32, ty_and_flags: i32, protocol: i32) -> SocketType {
         let mut s = SocketType {
             domain: domain as u16,
@@ -57,9 +69,7 @@ impl SocketType {
         };
         match (s.domain, s.ty) {
             (af::INET, ty::PACKET) => s.domain = af::PACKET,
-            (af::INET | af::INET6, ty::STREAM) if protocol == 0 => s.protocol = proto::TCP,
-            (af::INET | af::INET6, ty::DGRAM) if protocol == 0 => s.protocol = proto::UDP,
-            (af::INET | af::INET6, ty::SEQPACKET) if protocol == 0 => s.protocol = proto::SCTP,
+            (af::INET | af::INET6, ty) if protocol == 0 => s.protocol = default_protocol(ty),
             (af::UNIX, _) => {
                 s.protocol = 0;
                 if s.ty == ty::RAW {

@@ -64,6 +64,14 @@ impl RawAddr {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
     }
 
+    /// The bytes as words, zeros behind the last one.
+    #[inline]
+    pub fn words(&self) -> impl Iterator<Item = u64> {
+        let (words, _) = self.bytes.as_chunks();
+        let words = words.iter().map(|word| u64::from_ne_bytes(*word));
+        words.take(usize::from(self.len).div_ceil(8))
+    }
+
     /// The family field, if there are bytes for it.
     #[must_use]
     pub fn family(&self) -> Option<u16> {

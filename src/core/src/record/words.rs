@@ -27,24 +27,40 @@ impl Record {
     #[must_use]
     pub fn to_words(&self) -> ([u64; WORDS], usize) {
         let mut w = [0; WORDS];
+        let len = self.each_word(|i, word| {
+            if let Some(to) = w.get_mut(i) {
+                *to = word;
+            }
+        });
+        (w, len)
+    }
+
+    /// Gives the record's words to `put`, each with its place; how many there
+    /// are.
+    #[inline]
+    pub fn each_word(&self, mut put: impl FnMut(usize, u64)) -> usize {
         let more = (self.cookie, self.holder, self.uid, self.device) != (0, 0, u32::MAX, 0);
         let same = self.used.bytes() == self.asked.bytes();
         let form = if more { shape::MORE } else { 0 } | if same { shape::SAME } else { 0 };
-        let (asked, used) = (self.asked.bytes(), self.used.bytes());
-        w[..HEAD].copy_from_slice(&self.head(form, asked.len() as u8, used.len() as u8));
-        let mut at = HEAD;
+        let len = |addr: &RawAddr| addr.bytes().len() as u8;
+        let mut at = 0;
+        let mut next = |word| {
+            put(at, word);
+            at += 1;
+        };
+        for word in self.head(form, len(&self.asked), len(&self.used)) {
+            next(word);
+        }
         if more {
-            let last = two(self.uid, self.device);
-            w[at..at + MORE].copy_from_slice(&[self.cookie, self.holder, last]);
-            at += MORE;
+            next(self.cookie);
+            next(self.holder);
+            next(two(self.uid, self.device));
         }
-        put_bytes(&mut w[at..], asked);
-        at += asked.len().div_ceil(8);
+        self.asked.words().for_each(&mut next);
         if !same {
-            put_bytes(&mut w[at..], used);
-            at += used.len().div_ceil(8);
+            self.used.words().for_each(&mut next);
         }
-        (w, at)
+        at
     }
 
     fn head(&self, form: u8, asked: u8, used: u8) -> [u64; HEAD] {
@@ -237,6 +253,15 @@ impl Words {
         u16::from_ne_bytes([a, b])
     }
 
+    /// The port of an IP address.
+    #[must_use]
+    #[inline]
+    pub fn port(&self) -> u16 {
+        let [first, ..] = self.words;
+        let [_, _, a, b, ..] = first.to_ne_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
     /// The meaning of the address, if the bytes are a whole `struct
     /// sockaddr_in` or `struct sockaddr_in6`.
     #[must_use]
@@ -285,14 +310,6 @@ pub fn len_of(head: &[u64; HEAD]) -> usize {
         words(used)
     };
     (HEAD + more + words(asked) + used).min(WORDS)
-}
-
-fn put_bytes(words: &mut [u64], bytes: &[u8]) {
-    for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
-        let mut b = [0; 8];
-        b[..chunk.len()].copy_from_slice(chunk);
-        *word = u64::from_ne_bytes(b);
-    }
 }
 
 fn get_addr(words: &[u64], len: u8) -> Option<RawAddr> {

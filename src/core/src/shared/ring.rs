@@ -19,7 +19,7 @@ use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use crate::record::{self, WORDS};
+use crate::record::{self, Record, WORDS};
 
 /// Slots of the ring.
 pub const SLOTS: u64 = if cfg!(loom) { 2 } else { 4096 };
@@ -134,6 +134,15 @@ impl Ring {
         for (i, word) in words.iter().enumerate() {
             claim.put(i, *word);
         }
+        claim.publish()
+    }
+
+    /// Puts a record in, as [`Ring::push`] does its words.
+    pub fn push_record(&self, record: &Record, important: bool) -> Push {
+        let Some(claim) = self.claim(record.process, important) else {
+            return Push::Full;
+        };
+        record.each_word(|i, word| claim.put(i, word));
         claim.publish()
     }
 

@@ -72,22 +72,31 @@ pub enum Plan {
 }
 
 /// A bind that nothing is known of but its descriptor.
+// Not inlined: whoever has it then has room for one, not for a second one that
+// it is copied from.
+#[inline(never)]
 pub fn begin(call: Call, fd: c_int, flags: u16) -> Binding {
-    let mut record = Record::new(call);
-    record.stages = stage::HOOK;
-    record.flags = flags;
-    record.fd = fd;
-    let cached = fds::get(fd);
-    record.options = cached.options();
-    if cached.is_valid() {
-        record.identity = Identity::Cached;
-        describe(&mut record, cached.socket());
-    }
-    Binding {
-        record,
+    begin_here(call, fd, flags)
+}
+
+/// [`begin`], where nothing follows that needs much of the stack.
+#[inline(always)]
+pub fn begin_here(call: Call, fd: c_int, flags: u16) -> Binding {
+    let mut b = Binding {
+        record: Record::new(call),
         plan: Plan::Forward,
         addr_read: false,
+    };
+    b.record.stages = stage::HOOK;
+    b.record.flags = flags;
+    b.record.fd = fd;
+    let cached = fds::get(fd);
+    b.record.options = cached.options();
+    if cached.is_valid() {
+        b.record.identity = Identity::Cached;
+        describe(&mut b.record, cached.socket());
     }
+    b
 }
 
 fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding) {
@@ -244,6 +253,7 @@ fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
 ///
 /// # Safety
 /// As bind(2), but the address may be anything.
+#[inline(always)]
 pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u16) -> c_int {
     let next = real::bind();
     let Some(run) = session::get() else {
@@ -253,13 +263,13 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
     let glance = guard(Call::Bind, stage::POLICY, || fast::glance(run, addr, len));
     match glance {
         // SAFETY: as the caller's.
-        Some(Glance::Pass) => unsafe {
-            passed_bind(run, next, (fd, addr, len), &Passed::unasked(run), flags)
+        Some(Glance::Pass(passed)) => unsafe {
+            passed_bind(run, next, (fd, addr, len), passed, flags)
         },
         // SAFETY: as the caller's; the address was asked about.
-        Some(Glance::Ask) => unsafe { asked_bind(run, next, (fd, addr, len), flags) },
+        Some(Glance::Ask) => unsafe { asked_bind(run, fd, addr, len, flags) },
         // SAFETY: as the caller's.
-        Some(Glance::Other) => unsafe { judged_bind(run, next, (fd, addr, len), flags) },
+        Some(Glance::Other) => unsafe { judged_bind(run, fd, addr, len, flags) },
         // A fault: as if the shim were not there.
         // SAFETY: as the caller's.
         None => unsafe { next(fd, addr, len) },
@@ -291,23 +301,25 @@ unsafe fn passed_bind(
 /// bind(2), where a rule may have a say.
 ///
 /// # Safety
-/// As bind(2), which `next` is. The address can be read.
+/// As bind(2). The address can be read.
 #[inline(never)]
 unsafe fn asked_bind(
     run: &Run,
-    next: Next,
-    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    fd: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
     flags: u16,
 ) -> c_int {
+    let next = real::bind();
     let foreseen = guard(Call::Bind, stage::POLICY, || {
         // SAFETY: as the caller's.
-        unsafe { fast::foresee(run, (fd, addr, len)) }
+        unsafe { fast::foresee(run, fd, addr, len) }
     });
     match foreseen {
         // SAFETY: as the caller's.
         Some(Some(passed)) => unsafe { passed_bind(run, next, (fd, addr, len), &passed, flags) },
         // SAFETY: as the caller's.
-        Some(None) => unsafe { judged_bind(run, next, (fd, addr, len), flags) },
+        Some(None) => unsafe { judged_bind(run, fd, addr, len, flags) },
         // A fault: as if the shim were not there.
         // SAFETY: as the caller's.
         None => unsafe { next(fd, addr, len) },
@@ -317,14 +329,16 @@ unsafe fn asked_bind(
 /// bind(2), with rules to be asked.
 ///
 /// # Safety
-/// As bind(2), which `next` is, but the address may be anything.
+/// As bind(2), but the address may be anything.
 #[inline(never)]
 unsafe fn judged_bind(
     run: &Run,
-    next: Next,
-    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    fd: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
     flags: u16,
 ) -> c_int {
+    let next = real::bind();
     let before = errno();
     let mut b = begin(Call::Bind, fd, flags);
     let judged = guard(Call::Bind, stage::POLICY, || {

@@ -49,6 +49,27 @@ pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
     unsafe { real::closefrom()(first) }
 }
 
+/// A call that makes another descriptor of `old`, and gives it back.
+// What is not cached has no entry to copy: after the call nothing is left to be
+// known but where it went.
+#[inline(always)]
+fn duplicating(old: c_int, call: impl Fn() -> c_int) -> c_int {
+    #[inline(never)]
+    fn of_cached(old: c_int, call: impl Fn() -> c_int) -> c_int {
+        let new = call();
+        if new >= 0 {
+            fds::copied(old, new);
+        }
+        new
+    }
+    if fds::is_cached(old) {
+        return of_cached(old, call);
+    }
+    let new = call();
+    fds::forget(new);
+    new
+}
+
 /// dup(2).
 ///
 /// # Safety
@@ -56,11 +77,7 @@ pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
     // SAFETY: as the caller's.
-    let new = unsafe { real::dup()(old) };
-    if new >= 0 {
-        fds::copied(old, new);
-    }
-    new
+    duplicating(old, move || unsafe { real::dup()(old) })
 }
 
 /// dup2(2).
@@ -70,11 +87,7 @@ pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
     // SAFETY: as the caller's.
-    let ret = unsafe { real::dup2()(old, new) };
-    if ret >= 0 {
-        fds::copied(old, new);
-    }
-    ret
+    duplicating(old, move || unsafe { real::dup2()(old, new) })
 }
 
 /// dup3(2).
@@ -84,11 +97,7 @@ pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     // SAFETY: as the caller's.
-    let ret = unsafe { real::dup3()(old, new, flags) };
-    if ret >= 0 {
-        fds::copied(old, new);
-    }
-    ret
+    duplicating(old, move || unsafe { real::dup3()(old, new, flags) })
 }
 
 /// fcntl(2), whose third argument is passed on as it came: on the ABIs that we
@@ -132,6 +141,22 @@ type Fcntl = unsafe extern "C-unwind" fn(c_int, c_int, *mut c_void) -> c_int;
 /// As fcntl(2), which `next` is.
 #[inline(never)]
 unsafe fn duplicate(fd: c_int, cmd: c_int, arg: *mut c_void, next: Fcntl) -> c_int {
+    if fds::is_cached(fd) {
+        // SAFETY: as the caller's.
+        return unsafe { duplicate_cached(fd, cmd, arg, next) };
+    }
+    // SAFETY: as the caller's.
+    let new = unsafe { next(fd, cmd, arg) };
+    fds::forget(new);
+    new
+}
+
+/// The same of a descriptor that has an entry.
+///
+/// # Safety
+/// As fcntl(2), which `next` is.
+#[inline(never)]
+unsafe fn duplicate_cached(fd: c_int, cmd: c_int, arg: *mut c_void, next: Fcntl) -> c_int {
     // SAFETY: as the caller's.
     let new = unsafe { next(fd, cmd, arg) };
     if new >= 0 {
@@ -146,18 +171,51 @@ unsafe fn duplicate(fd: c_int, cmd: c_int, arg: *mut c_void, next: Fcntl) -> c_i
 /// As recvmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    if session::is_vsock_host() {
+        // SAFETY: as the caller's.
+        return unsafe { recvmsg_on_host(fd, msg, flags) };
+    }
     let next = real::recvmsg();
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, msg, flags) };
+    // SAFETY: the kernel has just filled the message in.
+    if ret >= 0 && unsafe { has_control(msg) } {
+        // SAFETY: as above.
+        return unsafe { received(msg, ret) };
+    }
+    ret
+}
+
+/// recvmsg(2), where vsock sockets are Unix sockets.
+///
+/// # Safety
+/// As recvmsg(2).
+#[cold]
+#[inline(never)]
+unsafe fn recvmsg_on_host(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: as the caller's.
+    let ret = unsafe { real::recvmsg()(fd, msg, flags) };
     if ret >= 0 {
         // SAFETY: the kernel has just filled the message in.
-        unsafe { arrived(msg) };
-        if session::is_vsock_host() {
-            // SAFETY: as above.
-            unsafe { vsock::arrived(fd, msg) };
+        unsafe {
+            arrived(msg);
+            vsock::arrived(fd, msg);
         }
     }
     vsock::received(fd, ret)
+}
+
+/// recvmsg(2) has come back with control data. Gives its answer back.
+///
+/// # Safety
+/// The kernel has just filled the message in.
+#[inline(never)]
+unsafe fn received(msg: *const msghdr, ret: ssize_t) -> ssize_t {
+    // SAFETY: as the caller's.
+    unsafe { arrived(msg) };
+    // If the compiler knew that it is the argument, recvmsg would keep it, and
+    // not jump here.
+    core::hint::black_box(ret)
 }
 
 /// recvmmsg(2).
@@ -189,13 +247,23 @@ pub unsafe extern "C-unwind" fn recvmmsg(
 /// # Safety
 /// The kernel has just filled the message in.
 unsafe fn arrived(msg: *const msghdr) {
-    // SAFETY: as the caller's; it need not be aligned.
-    if unsafe { (&raw const (*msg).msg_controllen).read_unaligned() } != 0 {
+    // SAFETY: as the caller's.
+    if unsafe { has_control(msg) } {
         guard(Call::Fault, stage::IDENTIFY, || {
             // SAFETY: as the caller's.
             unsafe { forget_arrived(msg) };
         });
     }
+}
+
+/// Did control data come with the message?
+///
+/// # Safety
+/// The kernel has just filled the message in.
+#[inline(always)]
+unsafe fn has_control(msg: *const msghdr) -> bool {
+    // SAFETY: as the caller's; it need not be aligned.
+    unsafe { (&raw const (*msg).msg_controllen).read_unaligned() != 0 }
 }
 
 /// # Safety

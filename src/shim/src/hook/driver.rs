@@ -119,6 +119,8 @@ impl<'r> Driver<'r> {
         Answer::Socket(socket)
     }
 
+    // Not inlined: the other answers do not need room for a name.
+    #[inline(never)]
     fn name(&mut self) -> Answer<'_> {
         let allowed = filter::allowed();
         if !allowed.may(Call::Getsockname) {

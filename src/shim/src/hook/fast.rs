@@ -14,7 +14,7 @@ use bindgate_core::shared::option;
 use bindgate_core::socket::{BindOptions, SocketType};
 use libc::{sockaddr, socklen_t};
 
-use super::bind::{begin, note_bind, read_late};
+use super::bind::{begin_here, note_bind, read_late};
 use super::driver;
 use super::note::{answered, describe};
 use super::{errno, set_errno, sockopt};
@@ -23,12 +23,12 @@ use crate::out::faults::guard;
 use crate::own::fds::{self, Socket};
 use crate::own::{filter, memory, name};
 use crate::session::Run;
-use crate::sys;
+use crate::sys::{self, Allowed};
 
 /// May socket(2) go the short way?
 #[inline]
 pub fn is_socket(run: &Run) -> bool {
-    !run.judges_sockets && emit::is_brief(run)
+    !run.judges_sockets && emit::brief(run).is_some()
 }
 
 /// Makes ready for [`socket`], if that will have something to note.
@@ -41,7 +41,7 @@ pub fn prepare_socket(run: &Run) {
 
 /// socket(2) has come back with `fd`: notes it. The answer for the program,
 /// with errno as the forward left it.
-#[inline]
+#[inline(always)]
 pub fn socket(run: &Run, fd: c_int, made: SocketType, flags: u16) -> c_int {
     if fd < 0 {
         return failed_socket(run, made, flags);
@@ -50,14 +50,21 @@ pub fn socket(run: &Run, fd: c_int, made: SocketType, flags: u16) -> c_int {
     if run.has_option(option::SHOWN_ONLY) {
         return fd;
     }
+    note_socket(run, fd, made, flags)
+}
+
+/// Every socket is recorded.
+#[inline(never)]
+fn note_socket(run: &Run, fd: c_int, made: SocketType, flags: u16) -> c_int {
     guard(Call::Socket, stage::RECORD, || {
         let record = granted(Call::Socket, fd, flags, made);
-        emit::granted(run, record, &Words::default(), None);
+        emit::granted(run, record, Words::default(), None);
     });
     fd
 }
 
 #[cold]
+#[inline(never)]
 fn failed_socket(run: &Run, made: SocketType, flags: u16) -> c_int {
     let after = errno();
     guard(Call::Socket, stage::RECORD, || {
@@ -99,27 +106,16 @@ fn granted(call: Call, fd: c_int, flags: u16, socket: SocketType) -> Granted {
 pub struct Passed {
     stages: u16,
     rule: u32,
-    /// The socket, where the rules wanted to know it.
+    /// The socket, where more is known of it than the cache says.
     socket: Option<Socket>,
-    uid: u32,
 }
 
 impl Passed {
-    /// [`glance`] said so.
-    #[inline]
-    pub fn unasked(run: &Run) -> Passed {
-        match run.looked_at {
-            LookedAt::None => Passed::UNASKED,
-            _ => Passed::BY_DEFAULT,
-        }
-    }
-
     /// There are no rules.
     const UNASKED: Passed = Passed {
         stages: stage::HOOK | stage::ADDRESS,
         rule: RULE_NONE,
         socket: None,
-        uid: u32::MAX,
     };
     /// No rule is about that port.
     const BY_DEFAULT: Passed = Passed {
@@ -129,10 +125,13 @@ impl Passed {
     };
 }
 
+static UNASKED: Passed = Passed::UNASKED;
+static BY_DEFAULT: Passed = Passed::BY_DEFAULT;
+
 /// What the first look at a bind(2) says.
 pub enum Glance {
     /// It goes the short way, without a question to the rules.
-    Pass,
+    Pass(&'static Passed),
     /// A rule may have a say about the address, which can be read.
     Ask,
     /// It goes the long way.
@@ -142,15 +141,14 @@ pub enum Glance {
 /// The first look at a bind(2): at most at its address.
 #[inline]
 pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
-    if !emit::is_brief(run) {
+    let Some(allowed) = emit::brief(run) else {
         return Glance::Other;
-    }
+    };
     if let LookedAt::None = run.looked_at {
-        return Glance::Pass;
+        return Glance::Pass(&UNASKED);
     }
-    let allowed = filter::allowed();
     match memory::family_and_port(allowed, addr, len) {
-        Some((family, port)) if run.looked_at.is_without(family, port) => Glance::Pass,
+        Some((family, port)) if run.looked_at.is_without(family, port) => Glance::Pass(&BY_DEFAULT),
         Some(_) if memory::is_rest_readable(allowed, addr, len) => Glance::Ask,
         _ => Glance::Other,
     }
@@ -161,37 +159,52 @@ pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
 ///
 /// # Safety
 /// `len` bytes at `addr` can be read.
-#[inline]
+#[inline(always)]
 pub unsafe fn foresee(
     run: &Run,
-    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    fd: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
 ) -> Option<Passed> {
     // SAFETY: the caller has asked about these bytes.
     let asked = unsafe { memory::ip_words(addr, len) }?;
     let caller = driver::caller(run);
     let [first, ..] = asked.words;
     let has_raw = raw_ipv4_of(first.to_ne_bytes(), len as usize).is_some();
-    let believed = fds::get(fd).socket();
-    match judge::fast::foresee(&caller, &asked, has_raw, believed) {
+    let cached = fds::get(fd);
+    match judge::fast::foresee(&caller, &asked, has_raw, cached.socket()) {
         Foresight::Passes(rule) => Some(Passed {
             rule,
             ..Passed::BY_DEFAULT
         }),
         Foresight::PassesAsBelieved(rule) => {
-            let allowed = filter::allowed();
-            let socket = match allowed.may(sys::Call::Getsockopt) {
-                true => fds::verify(allowed, fd).ok()?,
-                false => return None,
-            };
-            (socket.ty == believed).then_some(Passed {
+            let passed = Passed {
                 stages: Passed::BY_DEFAULT.stages | stage::IDENTIFY,
                 rule,
-                socket: Some(socket),
-                uid: u32::MAX,
-            })
+                socket: None,
+            };
+            let allowed = filter::allowed();
+            match fds::is_as_cached(allowed, fd, cached) {
+                Some(_) => Some(passed),
+                None => named(allowed, fd, cached, passed),
+            }
         }
         Foresight::Open => None,
     }
+}
+
+/// The same of a socket that somebody asked about before, or of one that is not
+/// what it was believed to be.
+#[inline(never)]
+fn named(allowed: Allowed, fd: c_int, cached: fds::Entry, passed: Passed) -> Option<Passed> {
+    if !allowed.may(sys::Call::Getsockopt) {
+        return None;
+    }
+    let socket = fds::verify(allowed, fd).ok()?;
+    (socket.ty == cached.socket()).then_some(Passed {
+        socket: Some(socket),
+        ..passed
+    })
 }
 
 /// bind(2) has come back with `ret`: notes it. The answer for the program, with
@@ -199,7 +212,7 @@ pub unsafe fn foresee(
 ///
 /// # Safety
 /// `ret` is the kernel's answer for `len` bytes at `addr`.
-#[inline]
+#[inline(always)]
 pub unsafe fn bind(
     run: &Run,
     ret: c_int,
@@ -209,52 +222,111 @@ pub unsafe fn bind(
 ) -> c_int {
     if ret == 0 {
         // SAFETY: the kernel has read the address.
-        if let Some(asked) = unsafe { memory::ip_words(addr, len) } {
+        unsafe { granted_bind(run, fd, addr, len, passed, flags) }
+    } else {
+        note_other(run, ret, (fd, addr, len), passed, flags)
+    }
+}
+
+/// bind(2) was granted. Six arguments: as many as travel in registers.
+///
+/// # Safety
+/// The kernel has read `len` bytes at `addr`.
+#[inline(never)]
+unsafe fn granted_bind(
+    run: &Run,
+    fd: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
+    passed: &Passed,
+    flags: u16,
+) -> c_int {
+    // SAFETY: as the caller says.
+    match unsafe { memory::ip_words(addr, len) } {
+        Some(asked) => {
             guard(Call::Bind, stage::RECORD, || {
                 note_ip(run, fd, asked, passed, flags);
             });
-            return 0;
+            0
         }
+        None => note_other(run, 0, (fd, addr, len), passed, flags),
     }
-    note_other(run, ret, (fd, addr, len), passed, flags)
 }
 
 /// An IP address was granted.
-#[inline]
+#[inline(always)]
 fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
     let cached = fds::get(fd);
-    let [a, b, c, d, ..] = asked.words[0].to_ne_bytes();
+    fds::bound_as(fd, cached);
+    let plain = asked.len == 16
+        && cached.is_valid()
+        && !cached.options().has(BindOptions::DEVICE)
+        && passed.socket.is_none();
+    if !plain {
+        return note_more(run, fd, asked, passed, flags);
+    }
+    if asked.port() == 0 {
+        let [first, second, ..] = asked.words;
+        return note_auto(run, fd, first, second, passed, flags);
+    }
+    let asked = Words { len: 16, ..asked };
+    emit::granted(run, known(fd, passed, flags), asked, None);
+}
+
+/// As [`note_ip`], for an IPv4 address whose port the kernel chose.
+#[inline(never)]
+fn note_auto(run: &Run, fd: c_int, first: u64, second: u64, passed: &Passed, flags: u16) {
+    let asked = Words {
+        words: [first, second, 0, 0],
+        len: 16,
+    };
+    match name::local_ip(filter::allowed(), fd) {
+        Ok(used) if used.len == 16 => {
+            let used = Words { len: 16, ..used };
+            emit::granted(run, known(fd, passed, flags), asked, Some(used));
+        }
+        _ => note_more(run, fd, asked, passed, flags),
+    }
+}
+
+/// What is granted to a socket that the cache knows.
+#[inline(always)]
+fn known(fd: c_int, passed: &Passed, flags: u16) -> Granted {
+    let cached = fds::get(fd);
+    Granted {
+        identity: Identity::Cached,
+        stages: passed.stages,
+        rule: passed.rule,
+        options: cached.options(),
+        ..granted(Call::Bind, fd, flags, cached.socket())
+    }
+}
+
+/// As [`note_ip`], where the record says more.
+#[inline(never)]
+fn note_more(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
+    let cached = fds::get(fd);
+    let family = asked.family();
     let mut record = granted(Call::Bind, fd, flags, cached.socket());
-    (record.stages, record.rule, record.uid) = (passed.stages, passed.rule, passed.uid);
-    let family = u16::from_ne_bytes([a, b]);
+    (record.stages, record.rule) = (passed.stages, passed.rule);
     record.options = cached.options();
     if cached.is_valid() {
         record.identity = Identity::Cached;
-        fds::bound(fd);
     } else {
         record.socket.domain = family;
     }
     if family == af::INET6 || record.options.has(BindOptions::DEVICE) {
-        ask_options(&mut record, &asked, family);
+        let is_any6 = family == af::INET6 && asked.words[1] == 0 && asked.words[2] == 0;
+        (record.options, record.device) = sockopt::completed(fd, record.options, is_any6);
     }
     if let Some(s) = &passed.socket {
         (record.socket, record.identity, record.cookie) = (s.ty, s.identity, s.cookie);
     }
-    match u16::from_be_bytes([c, d]) {
-        0 => {
-            let used = name::local_ip(filter::allowed(), fd).unwrap_or_default();
-            emit::granted(run, record, &asked, Some(&used));
-        }
-        _ => emit::granted(run, record, &asked, None),
-    }
-}
-
-/// As [`sockopt::complete`], for a record of this kind.
-#[cold]
-#[inline(never)]
-fn ask_options(record: &mut Granted, asked: &Words, family: u16) {
-    let is_any = family == af::INET6 && asked.words[1] == 0 && asked.words[2] == 0;
-    (record.options, record.device) = sockopt::completed(record.fd, record.options, is_any);
+    let used = match asked.port() {
+        0 => Some(name::local_ip(filter::allowed(), fd).unwrap_or_default()),
+        _ => None,
+    };
+    emit::granted(run, record, asked, used);
 }
 
 /// Another address, or a refusal of the kernel's.
@@ -270,11 +342,11 @@ fn note_other(
     let after = errno();
     let kernel = if ret == 0 { 0 } else { after as u16 };
     guard(Call::Bind, stage::RECORD, || {
-        let mut b = begin(Call::Bind, fd, flags);
+        let mut b = begin_here(Call::Bind, fd, flags);
         // SAFETY: this is what the kernel said of that address.
         unsafe { read_late(&mut b.record, addr, len, kernel) };
         b.record.stages |= passed.stages & !stage::ADDRESS;
-        (b.record.rule, b.record.uid) = (passed.rule, passed.uid);
+        b.record.rule = passed.rule;
         if let Some(s) = &passed.socket {
             describe(&mut b.record, s.ty);
             (b.record.identity, b.record.cookie) = (s.identity, s.cookie);

@@ -9,7 +9,7 @@ use bindgate_core::policy::Op;
 use bindgate_core::record::{Call, Record, flag, stage};
 use bindgate_core::shared::move_mark;
 
-use super::bind::{Binding, Plan, begin, follow, note_bind, settle};
+use super::bind::{Binding, Plan, begin_here, follow, note_bind, settle};
 use super::driver::{self, Driver};
 use super::note::{answered, describe};
 use super::{errno, finish, outcome, refuse};
@@ -43,7 +43,7 @@ fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
         judge.feed(driver.answer(need));
     }
     if let Some((verdict, asked)) = judge.implicit() {
-        let b = l.implicit.insert(begin(Call::Listen, fd, flag::IMPLICIT));
+        let b = begin_implicit(&mut l.implicit, fd);
         describe(&mut b.record, fds::get(fd).socket());
         b.record.asked = asked.write();
         if run.view.has_rules(Op::Bind) {
@@ -51,14 +51,28 @@ fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
         }
     }
     if let Some((verdict, at)) = judge.verdict() {
-        let record = l.judged.insert(Record::new(Call::Listen));
-        record.stages = stage::HOOK | stage::ADDRESS;
-        record.fd = fd;
+        let record = begin_judged(&mut l.judged, fd);
         record.asked = at.map_or(RawAddr::EMPTY, |at| at.write());
         if let Action::Refuse(errno) = verdict.enter(&caller, Op::Listen, at, record) {
             l.refused = Some(Errno(errno));
         }
     }
+}
+
+// These two are not inlined: what a large value is copied from is then not on
+// the stack of what follows.
+
+#[inline(never)]
+fn begin_implicit(to: &mut Option<Binding>, fd: c_int) -> &mut Binding {
+    to.insert(begin_here(Call::Listen, fd, flag::IMPLICIT))
+}
+
+#[inline(never)]
+fn begin_judged(to: &mut Option<Record>, fd: c_int) -> &mut Record {
+    let record = to.insert(Record::new(Call::Listen));
+    record.stages = stage::HOOK | stage::ADDRESS;
+    record.fd = fd;
+    record
 }
 
 /// listen(2).

@@ -84,16 +84,8 @@ pub fn decide(
     let has_say = verdict.ruling.is_some_and(|ruling| {
         ruling.rule.is_some() || ruling.note.is_some() || ruling.verb != Verb::Allow
     });
-    let p = plan.insert(Peer {
-        record: Record::new(call),
-        judged: has_say,
-        refused: None,
-        moved: None,
-    });
+    let p = begin(plan, call, fd, &raw, has_say);
     let record = &mut p.record;
-    record.stages = stage::HOOK | stage::ADDRESS;
-    record.fd = fd;
-    record.asked = raw;
     let check = match call {
         Call::Connect => Check::SecuritySocketConnect,
         _ => Check::SecuritySocketSendmsg,
@@ -164,6 +156,28 @@ pub fn decide(
             p.refused = Some(Errno(why.errno()));
         }
     }
+}
+
+/// A call of which nothing is known yet but whom it names.
+// Not inlined: what it is copied from is not on the stack of what follows.
+#[inline(never)]
+fn begin<'p>(
+    plan: &'p mut Option<Peer>,
+    call: Call,
+    fd: c_int,
+    asked: &RawAddr,
+    judged: bool,
+) -> &'p mut Peer {
+    let p = plan.insert(Peer {
+        record: Record::new(call),
+        judged,
+        refused: None,
+        moved: None,
+    });
+    p.record.stages = stage::HOOK | stage::ADDRESS;
+    p.record.fd = fd;
+    p.record.asked = *asked;
+    p
 }
 
 /// Puts the kernel's own socket in the place of a carrier.

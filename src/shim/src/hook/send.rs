@@ -107,7 +107,16 @@ fn binds_itself(what: SocketType, connects: bool) -> bool {
 
 /// Refuses an implicit bind, or places the socket before the kernel would
 /// choose for it.
+#[inline(always)]
 pub fn settle(run: &Run, call: Call, plan: &mut Option<Binding>) -> Result<(), Errno> {
+    match plan {
+        None => Ok(()),
+        Some(_) => settle_planned(run, call, plan),
+    }
+}
+
+#[inline(never)]
+fn settle_planned(run: &Run, call: Call, plan: &mut Option<Binding>) -> Result<(), Errno> {
     let Some(b) = plan else { return Ok(()) };
     let answer = guard(call, stage::RECORD, || {
         if let Some(answer) = settle_bind(run, b) {
@@ -130,16 +139,24 @@ pub fn settle(run: &Run, call: Call, plan: &mut Option<Binding>) -> Result<(), E
 }
 
 /// The call has come back; if it bound the socket there is something to record.
-#[inline(never)]
+#[inline(always)]
 pub fn note(run: &Run, fd: c_int, plan: &mut Option<Binding>, connects: bool, errno: u16) {
-    let Some(b) = plan else {
-        // The next call need not look that far.
-        let cached = fds::get(fd);
-        if errno == 0 && cached.is_valid() && binds_itself(cached.socket(), connects) {
-            fds::bound(fd);
-        }
-        return;
-    };
+    if let Some(b) = plan {
+        return note_planned(run, b, errno);
+    }
+    // The next call need not look that far.
+    let cached = fds::get(fd);
+    if errno == 0
+        && !cached.is_bound()
+        && cached.is_valid()
+        && binds_itself(cached.socket(), connects)
+    {
+        fds::bound(fd);
+    }
+}
+
+#[inline(never)]
+fn note_planned(run: &Run, b: &mut Binding, errno: u16) {
     // Other failures leave the socket bound too: what the kernel says of the
     // name is what counts.
     let name = names::local(filter::allowed(), b.record.fd);
@@ -254,8 +271,8 @@ fn is_quiet(fd: c_int, is_named: bool) -> bool {
     match is_named {
         true => fds::get(fd).is_bound() && !session::looks_at(NAMED | RECORDS),
         false => {
-            !session::looks_at(UNNAMED | RECORDS)
-                || fds::get(fd).is_bound() && !session::looks_at(RECORDS)
+            fds::get(fd).is_bound() && !session::looks_at(RECORDS)
+                || !session::looks_at(UNNAMED | RECORDS)
         }
     }
 }
@@ -265,7 +282,7 @@ fn is_quiet(fd: c_int, is_named: bool) -> bool {
 fn is_quiet_host(fd: c_int, is_named: bool) -> bool {
     match is_named {
         true => fds::get(fd).is_bound() && !session::looks_at(look_at::NAMED),
-        false => !session::looks_at(look_at::UNNAMED) || fds::get(fd).is_bound(),
+        false => fds::get(fd).is_bound() || !session::looks_at(look_at::UNNAMED),
     }
 }
 
@@ -308,6 +325,17 @@ pub unsafe extern "C-unwind" fn send(
         // SAFETY: as the caller's.
         return unsafe { next(fd, buf, size, flags) };
     }
+    // SAFETY: as the caller's.
+    unsafe { looked_at_send(fd, buf, size, flags) }
+}
+
+/// send(2), which may bind the socket.
+///
+/// # Safety
+/// As send(2).
+#[inline(never)]
+unsafe fn looked_at_send(fd: c_int, buf: *const c_void, size: usize, flags: c_int) -> ssize_t {
+    let next = real::send();
     if session::is_vsock_host() {
         let mut part = part(buf, size);
         // SAFETY: the caller's buffer as the one part.
@@ -343,6 +371,24 @@ pub unsafe extern "C-unwind" fn sendto(
         // SAFETY: as the caller's.
         return unsafe { next(fd, buf, size, flags, addr, len) };
     }
+    // SAFETY: as the caller's.
+    unsafe { looked_at_sendto(fd, buf, size, flags, addr, len) }
+}
+
+/// sendto(2), which may name a peer or bind the socket.
+///
+/// # Safety
+/// As sendto(2).
+#[inline(never)]
+unsafe fn looked_at_sendto(
+    fd: c_int,
+    buf: *const c_void,
+    size: usize,
+    flags: c_int,
+    addr: *const sockaddr,
+    len: socklen_t,
+) -> ssize_t {
+    let next = real::sendto();
     if session::is_vsock_host() && addr.is_null() {
         let mut part = part(buf, size);
         // SAFETY: the caller's buffer as the one part.

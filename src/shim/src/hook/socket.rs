@@ -39,38 +39,41 @@ fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno
 ///
 /// # Safety
 /// As socket(2).
+#[inline(always)]
 pub unsafe fn socket_as(domain: c_int, ty: c_int, protocol: c_int, flags: u16) -> c_int {
     let next = real::socket();
     let Some(run) = session::get() else {
         // SAFETY: as the caller's.
         return unsafe { next(domain, ty, protocol) };
     };
-    let made = SocketType::created(domain, ty, protocol);
     if fast::is_socket(run) {
         fast::prepare_socket(run);
         // SAFETY: as the caller's.
         let fd = unsafe { next(domain, ty, protocol) };
+        let made = SocketType::created(domain, ty, protocol);
         return fast::socket(run, fd, made, flags);
     }
     // SAFETY: as the caller's.
-    unsafe { judged_socket(run, next, &(domain, ty, protocol), made, flags) }
+    unsafe { judged_socket(run, domain, ty, protocol, flags) }
 }
 
 /// socket(2), with rules to be asked.
 ///
 /// # Safety
-/// `next` is the next library's socket(2).
+/// As socket(2).
 // `extern "C"`: the compiler knows from the start that nothing unwinds out of it,
 // and the hook stays a jump.
 #[allow(improper_ctypes_definitions)]
 #[inline(never)]
 unsafe extern "C" fn judged_socket(
     run: &Run,
-    next: unsafe extern "C" fn(c_int, c_int, c_int) -> c_int,
-    &(domain, ty, protocol): &(c_int, c_int, c_int),
-    made: SocketType,
+    domain: c_int,
+    ty: c_int,
+    protocol: c_int,
     flags: u16,
 ) -> c_int {
+    let next = real::socket();
+    let made = SocketType::created(domain, ty, protocol);
     let before = errno();
     let mut record = Record::new(Call::Socket);
     record.flags = flags;

@@ -29,10 +29,30 @@ pub unsafe fn forward(
     value: *const c_void,
     len: socklen_t,
 ) -> c_int {
+    match bit_of(level, name) {
+        // SAFETY: as the caller's.
+        0 => unsafe { real::setsockopt()(fd, level, name, value, len) },
+        // SAFETY: as the caller's.
+        bit => unsafe { noted(fd, level, name, value, len, bit) },
+    }
+}
+
+/// setsockopt(2) of an option that decides binds, which has this bit.
+///
+/// # Safety
+/// As setsockopt(2).
+#[inline(never)]
+unsafe fn noted(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: socklen_t,
+    bit: u8,
+) -> c_int {
     // SAFETY: as the caller's.
     let ret = unsafe { real::setsockopt()(fd, level, name, value, len) };
-    let bit = bit_of(level, name);
-    if ret == 0 && bit != 0 {
+    if ret == 0 {
         // SAFETY: the kernel has just read `len` bytes there.
         let on = unsafe { is_on(name, value, len) };
         fds::set_option(fd, bit, on);
@@ -40,21 +60,57 @@ pub unsafe fn forward(
     ret
 }
 
+/// Rows of [`BITS`] are as long as this.
+const ROW: usize = 128;
+
+/// The bits of the options that decide binds, by level ([`row_of`]) and name.
+static BITS: [u8; 3 * ROW] = {
+    let ip = row_of(libc::IPPROTO_IP).unwrap();
+    let socket = row_of(libc::SOL_SOCKET).unwrap();
+    let ipv6 = row_of(libc::IPPROTO_IPV6).unwrap();
+    let options = [
+        (ip, libc::IP_FREEBIND, BindOptions::FREEBIND),
+        (ip, libc::IP_TRANSPARENT, BindOptions::TRANSPARENT),
+        (
+            ip,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            BindOptions::BIND_ADDRESS_NO_PORT,
+        ),
+        (socket, libc::SO_REUSEADDR, BindOptions::REUSEADDR),
+        (socket, libc::SO_REUSEPORT, BindOptions::REUSEPORT),
+        (socket, libc::SO_BINDTODEVICE, BindOptions::DEVICE),
+        (socket, SO_BINDTOIFINDEX, BindOptions::DEVICE),
+        (ipv6, IPV6_FREEBIND, BindOptions::FREEBIND),
+        (ipv6, IPV6_TRANSPARENT, BindOptions::TRANSPARENT),
+        (ipv6, libc::IPV6_V6ONLY, BindOptions::V6ONLY),
+    ];
+    let mut bits = [0; 3 * ROW];
+    let mut i = 0;
+    while i < options.len() {
+        let (row, name, bit) = options[i];
+        bits[row + name as usize] = bit;
+        i += 1;
+    }
+    bits
+};
+
+/// Where the row of a level begins.
+#[inline(always)]
+const fn row_of(level: c_int) -> Option<usize> {
+    match level {
+        libc::SOL_SOCKET => Some(0),
+        libc::IPPROTO_IP => Some(ROW),
+        libc::IPPROTO_IPV6 => Some(2 * ROW),
+        _ => None,
+    }
+}
+
 /// The bit of an option that decides binds; 0 for any other.
-#[inline]
+#[inline(always)]
 fn bit_of(level: c_int, name: c_int) -> u8 {
-    match (level, name) {
-        (libc::SOL_SOCKET, libc::SO_REUSEADDR) => BindOptions::REUSEADDR,
-        (libc::SOL_SOCKET, libc::SO_REUSEPORT) => BindOptions::REUSEPORT,
-        (libc::SOL_SOCKET, libc::SO_BINDTODEVICE | SO_BINDTOIFINDEX) => BindOptions::DEVICE,
-        (libc::IPPROTO_IP, libc::IP_FREEBIND) | (libc::IPPROTO_IPV6, IPV6_FREEBIND) => {
-            BindOptions::FREEBIND
-        }
-        (libc::IPPROTO_IP, libc::IP_TRANSPARENT) | (libc::IPPROTO_IPV6, IPV6_TRANSPARENT) => {
-            BindOptions::TRANSPARENT
-        }
-        (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT) => BindOptions::BIND_ADDRESS_NO_PORT,
-        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => BindOptions::V6ONLY,
+    let name = name.cast_unsigned() as usize;
+    match row_of(level) {
+        Some(row) if name < ROW => BITS.get(row | name).copied().unwrap_or(0),
         _ => 0,
     }
 }

@@ -48,21 +48,21 @@ pub fn emit(run: &Run, record: &mut Record) {
 }
 
 /// Puts a call that was allowed and granted into the ring: what [`emit`] does
-/// for the others, with as little as can be. Only where [`is_brief`].
+/// for the others, with as little as can be. Only where [`brief`].
+// By value all of it: nothing has to be in memory but what goes into the ring.
 #[inline(always)]
-pub fn granted(run: &Run, mut record: Granted, asked: &Words, used: Option<&Words>) {
+pub fn granted(run: &Run, mut record: Granted, asked: Words, used: Option<Words>) {
     if process::has_counter() {
         record.time_ns = time::counter();
         record.flags |= flag::COUNTER;
     } else {
         record.time_ns = time::clock(libc::CLOCK_REALTIME);
     }
-    (record.pid, record.tid) = process::ids();
-    record.process = process::slot(run);
+    (record.pid, record.tid, record.process) = process::numbers(run);
     // Straight into the slot: a copy on the way would be read back before it
     // is settled in the cache.
     if let Some(claim) = run.state.ring.claim(record.process, false) {
-        record.each_word(asked, used, |i, word| claim.put(i, word));
+        record.each_word(&asked, used.as_ref(), |i, word| claim.put(i, word));
         if let Push::Done(_) = claim.publish() {
             return;
         }
@@ -73,10 +73,10 @@ pub fn granted(run: &Run, mut record: Granted, asked: &Words, used: Option<&Word
 /// There was no room.
 #[cold]
 #[inline(never)]
-fn granted_later(run: &Run, record: Granted, asked: &Words, used: Option<&Words>) {
+fn granted_later(run: &Run, record: Granted, asked: Words, used: Option<Words>) {
     let mut words = [0; WORDS];
     let mut len = 0;
-    record.each_word(asked, used, |i, word| {
+    record.each_word(&asked, used.as_ref(), |i, word| {
         if let Some(to) = words.get_mut(i) {
             *to = word;
             len = i + 1;
@@ -92,10 +92,11 @@ fn granted_later(run: &Run, record: Granted, asked: &Words, used: Option<&Words>
 }
 
 /// May [`granted`] be called? There is a ring, nobody waits for each line, and
-/// no seccomp filter takes anything from us that it needs.
-#[inline]
-pub fn is_brief(run: &Run) -> bool {
-    run.is_brief && filter::is_fast()
+/// no seccomp filter takes anything from us that it needs: what may be asked is
+/// the answer.
+#[inline(always)]
+pub fn brief(run: &Run) -> Option<Allowed> {
+    if run.is_brief { filter::fast() } else { None }
 }
 
 /// Brings the place of the next record into this processor's cache, to be
@@ -114,16 +115,23 @@ pub fn at_exit(run: &Run) {
 }
 
 /// Puts a record into the ring; waits for room while the drainer lives.
-// Apart, so that its buffer is not on the stack while a log line is built.
-#[inline(never)]
+#[inline(always)]
 fn push(allowed: Allowed, run: &Run, record: &Record) {
+    let important = record.is_important();
+    match run.state.ring.push_record(record, important) {
+        Push::Done(at) => settle(allowed, run, at),
+        Push::Full => push_later(allowed, run, record, important),
+    }
+}
+
+/// There was no room.
+// Apart, so that its buffer is not on the stack before.
+#[cold]
+#[inline(never)]
+fn push_later(allowed: Allowed, run: &Run, record: &Record, important: bool) {
     let (words, len) = record.to_words();
     let words = words.get(..len).unwrap_or(&words);
-    let important = record.is_important();
-    match run.state.ring.push(record.process, words, important) {
-        Push::Done(at) => settle(allowed, run, at),
-        Push::Full => wait_and_push(allowed, run, record.process, words, important),
-    }
+    wait_and_push(allowed, run, record.process, words, important);
 }
 
 #[cold]
@@ -210,8 +218,17 @@ fn is_runnable(allowed: Allowed, drainer: u32) -> bool {
 
 /// Under [`option::SYNC`] the call does not return before its line is written:
 /// the kernel kills the drainer with the first process of its name space.
+#[inline(always)]
 fn settle(allowed: Allowed, run: &Run, at: u64) {
-    if !run.has_option(option::SYNC) || !allowed.may(Call::Futex) {
+    if run.has_option(option::SYNC) {
+        wait_until_settled(allowed, run, at);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wait_until_settled(allowed: Allowed, run: &Run, at: u64) {
+    if !allowed.may(Call::Futex) {
         return;
     }
     let header = &run.state.header;

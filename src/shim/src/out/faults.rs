@@ -26,6 +26,7 @@ use crate::session;
 
 /// Runs a part of a hook; `None` if it panicked.
 #[cfg_attr(feature = "inject", track_caller)]
+#[inline(always)]
 pub fn guard<T>(call: Call, stage: u16, part: impl FnOnce() -> T) -> Option<T> {
     #[cfg(feature = "inject")]
     let part = {

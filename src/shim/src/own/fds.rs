@@ -100,7 +100,8 @@ impl Entry {
 
 #[inline]
 fn slot(fd: i32) -> Option<&'static AtomicU64> {
-    CACHE.get(usize::try_from(fd).ok()?)
+    // A negative one is larger than any that is cached.
+    CACHE.get(fd.cast_unsigned() as usize)
 }
 
 /// What is cached of `fd`; possibly nothing, possibly stale.
@@ -131,7 +132,7 @@ pub fn made(fd: i32, socket: SocketType) {
 #[inline]
 pub fn accepted(listener: i32, fd: i32) {
     let from = get(listener);
-    if fd >= 0 && from.is_valid() {
+    if from.is_valid() {
         put(fd, Entry(from.0 & KIND | BOUND | WATCHED | OPTIONS_UNKNOWN));
     } else {
         forget(fd);
@@ -161,19 +162,16 @@ pub fn end() -> i32 {
     END.load(Relaxed)
 }
 
-/// `new` is another descriptor of what `old` is.
-#[inline]
-pub fn copied(old: i32, new: i32) {
-    if (get(old).0 | get(new).0) != 0 {
-        copy(old, new);
-    }
+/// Is there an entry of `fd`?
+#[inline(always)]
+pub fn is_cached(fd: i32) -> bool {
+    get(fd).0 != 0
 }
 
-/// As [`copied`], where one of them is a socket. In a vfork child, whose
-/// descriptors are its own and whose memory is its parent's, the parent may
-/// have another socket there: what took the place of one is asked about anew.
-#[inline(never)]
-fn copy(old: i32, new: i32) {
+/// `new` is another descriptor of what `old` is. In a vfork child, whose
+/// descriptors are its own and whose memory is its parent's, the parent may have
+/// another socket there: what took the place of one is asked about anew.
+pub fn copied(old: i32, new: i32) {
     if old == new {
         return;
     }
@@ -188,6 +186,16 @@ fn copy(old: i32, new: i32) {
 #[inline]
 pub fn bound(fd: i32) {
     set(fd, BOUND);
+}
+
+/// The same of a descriptor that had this entry just now.
+#[inline(always)]
+pub fn bound_as(fd: i32, cached: Entry) {
+    if cached.0 & (VALID | BOUND) == VALID
+        && let Some(s) = slot(fd)
+    {
+        s.fetch_or(BOUND, Relaxed);
+    }
 }
 
 /// `fd` may have lost its port: whether it has one is the kernel's to say.
@@ -229,19 +237,26 @@ fn set(fd: i32, bit: u64) {
 /// As [`identify`].
 pub fn verify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
     let cached = get(fd);
-    if cached.is_valid()
-        && cached.cookie() == 0
-        && allowed.may(Call::Getsockopt)
-        && let Some(known) = is_of(allowed, fd, cached.socket())
-    {
-        return Ok(Socket {
+    match is_as_cached(allowed, fd, cached) {
+        Some(known) => Ok(Socket {
             cookie: 0,
             identity: Identity::Cached,
             ty: cached.socket(),
             known,
-        });
+        }),
+        None => identify(allowed, fd),
     }
-    identify(allowed, fd)
+}
+
+/// Is `fd` what this entry of it says, by the kernel's word, and has nobody
+/// asked for its cookie? Then [`verify`] says no more than the entry does.
+#[inline]
+pub fn is_as_cached(allowed: Allowed, fd: i32, cached: Entry) -> Option<Known> {
+    if cached.is_valid() && cached.cookie() == 0 && allowed.may(Call::Getsockopt) {
+        is_of(allowed, fd, cached.socket())
+    } else {
+        None
+    }
 }
 
 /// Asks for the cookie of a socket that [`verify`] left without one, or for its

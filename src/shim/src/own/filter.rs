@@ -58,10 +58,11 @@ fn of_thread(bits: u64) -> Allowed {
     }
 }
 
-/// May whatever a fast path needs be asked, by any thread?
+/// [`allowed`], if whatever a fast path needs may be asked, by any thread.
 #[inline(always)]
-pub fn is_fast() -> bool {
-    FORBIDDEN.load(Relaxed) & (LOOK | FAST.word()) == 0
+pub fn fast() -> Option<Allowed> {
+    let bits = FORBIDDEN.load(Relaxed);
+    (bits & (LOOK | FAST.word()) == 0).then(|| Allowed::from_forbidden(bits))
 }
 
 /// Is so little allowed that a record is not what it would be otherwise?

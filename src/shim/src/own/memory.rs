@@ -134,7 +134,10 @@ pub fn family_and_port(
     from: *const libc::sockaddr,
     len: libc::socklen_t,
 ) -> Option<(u16, u16)> {
-    if !(16..=STORAGE as u32).contains(&len) || !is_readable(allowed, from as usize, 4) {
+    let at = from as usize;
+    if !(16..=STORAGE as u32).contains(&len)
+        || !is_on_this_page(at, 4) && !is_readable(allowed, at, 4)
+    {
         return None;
     }
     // SAFETY: the first four bytes were asked about.
@@ -215,6 +218,13 @@ pub fn is_readable(allowed: Allowed, at: usize, len: usize) -> bool {
     }
     let ask = |at| sys::is_readable(allowed, at) == Some(true);
     ask(at) && (at / PAGE == last / PAGE || ask(last))
+}
+
+/// Do the bytes lie between our own frame and the end of its page?
+#[inline(always)]
+fn is_on_this_page(at: usize, len: usize) -> bool {
+    let here = &raw const at as usize;
+    at >= here && (here | (PAGE - 1)).checked_sub(at) >= Some(len - 1)
 }
 
 /// Are the bytes on this thread's stack, above us? What lies between our own

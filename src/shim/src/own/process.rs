@@ -189,6 +189,25 @@ fn register(run: &session::Run) -> u32 {
     }
 }
 
+/// What a record says of who calls: [`ids`] and [`slot`].
+#[inline(always)]
+pub fn numbers(run: &session::Run) -> (u32, u32, u32) {
+    let own = own();
+    let (pid, slot) = (own.pid.load(Relaxed), own.slot.load(Relaxed));
+    let word = thread::word();
+    match (word as u32, (word >> 32) as u32) {
+        (of, tid) if of == pid && tid != 0 && pid != 0 && slot != 0 => (pid, tid, slot),
+        _ => first_numbers(run),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn first_numbers(run: &session::Run) -> (u32, u32, u32) {
+    let (pid, tid) = ids();
+    (pid, tid, slot(run))
+}
+
 /// This process's and this thread's id, as they see themselves.
 #[inline(always)]
 pub fn ids() -> (u32, u32) {
