@@ -134,7 +134,7 @@ pub fn trial() -> Calls {
         // SAFETY: a child with a copy of the memory; it makes system calls of
         // its own and ends, without touching a lock that another thread of
         // the parent may have held.
-        match unsafe { crate::check(crate::syscall6(libc::SYS_clone, [0; 6])) } {
+        match unsafe { crate::check(raw!(libc::SYS_clone, 0, 0, 0, 0, 0)) } {
             Ok(0) => try_from(shared, from),
             Ok(child) if has_ended_well(child) => break,
             // It died of the call that it was at.
@@ -152,16 +152,17 @@ pub fn trial() -> Calls {
 fn has_ended_well(child: usize) -> bool {
     let mut status = 0i32;
     loop {
-        let args = [
-            child,
-            (&raw mut status) as usize,
-            libc::__WALL as usize,
-            0,
-            0,
-            0,
-        ];
         // SAFETY: the kernel writes to a live local.
-        match unsafe { crate::check(crate::syscall6(libc::SYS_wait4, args)) } {
+        let waited = unsafe {
+            crate::check(raw!(
+                libc::SYS_wait4,
+                child,
+                &raw mut status,
+                libc::__WALL,
+                0
+            ))
+        };
+        match waited {
             Err(Errno(e)) if i32::from(e) == libc::EINTR => {}
             Ok(_) => return status == 0,
             Err(_) => return true,

@@ -34,42 +34,66 @@ impl Errno {
     pub const NOT_ALLOWED: Errno = Errno(libc::ENOSYS as u16);
 }
 
+/// `raw!(number, args…)`: makes a call, and gives what the kernel answers. What a
+/// call does not have as an argument is not set to anything.
+///
+/// The kernel's calling convention: `rcx` and `r11` are clobbered, all else is
+/// kept. What the call does to memory is the promise of whoever makes it.
 #[cfg(target_arch = "x86_64")]
-#[inline(always)]
-unsafe fn syscall6(n: libc::c_long, a: [usize; 6]) -> isize {
-    let ret: isize;
-    // SAFETY: the kernel's calling convention: rcx and r11 are clobbered, all
-    // else is kept. What the call does to memory is the caller's promise.
-    unsafe {
+macro_rules! raw {
+    ($n:expr) => { raw!(@ $n) };
+    ($n:expr, $a:expr) => { raw!(@ $n, "rdi" $a) };
+    ($n:expr, $a:expr, $b:expr) => { raw!(@ $n, "rdi" $a, "rsi" $b) };
+    ($n:expr, $a:expr, $b:expr, $c:expr) => { raw!(@ $n, "rdi" $a, "rsi" $b, "rdx" $c) };
+    ($n:expr, $a:expr, $b:expr, $c:expr, $d:expr) => {
+        raw!(@ $n, "rdi" $a, "rsi" $b, "rdx" $c, "r10" $d)
+    };
+    ($n:expr, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
+        raw!(@ $n, "rdi" $a, "rsi" $b, "rdx" $c, "r10" $d, "r8" $e)
+    };
+    ($n:expr, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
+        raw!(@ $n, "rdi" $a, "rsi" $b, "rdx" $c, "r10" $d, "r8" $e, "r9" $f)
+    };
+    (@ $n:expr $(, $register:tt $arg:expr)*) => {{
+        let ret: isize;
         core::arch::asm!(
             "syscall",
-            inlateout("rax") n as isize => ret,
-            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
-            in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            inlateout("rax") $n as isize => ret,
+            $(in($register) $arg as usize,)*
             lateout("rcx") _, lateout("r11") _,
             options(nostack)
         );
-    }
-    ret
+        ret
+    }};
 }
 
+/// As on the other architecture. Only `x0` changes.
 #[cfg(target_arch = "aarch64")]
-#[inline(always)]
-unsafe fn syscall6(n: libc::c_long, a: [usize; 6]) -> isize {
-    let ret: isize;
-    // SAFETY: the kernel's calling convention: only x0 changes. What the call
-    // does to memory is the caller's promise.
-    unsafe {
+macro_rules! raw {
+    ($n:expr) => { raw!(@ $n, 0) };
+    ($n:expr, $a:expr) => { raw!(@ $n, $a) };
+    ($n:expr, $a:expr, $b:expr) => { raw!(@ $n, $a, "x1" $b) };
+    ($n:expr, $a:expr, $b:expr, $c:expr) => { raw!(@ $n, $a, "x1" $b, "x2" $c) };
+    ($n:expr, $a:expr, $b:expr, $c:expr, $d:expr) => {
+        raw!(@ $n, $a, "x1" $b, "x2" $c, "x3" $d)
+    };
+    ($n:expr, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
+        raw!(@ $n, $a, "x1" $b, "x2" $c, "x3" $d, "x4" $e)
+    };
+    ($n:expr, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
+        raw!(@ $n, $a, "x1" $b, "x2" $c, "x3" $d, "x4" $e, "x5" $f)
+    };
+    (@ $n:expr, $first:expr $(, $register:tt $arg:expr)*) => {{
+        let ret: isize;
         core::arch::asm!(
             "svc 0",
-            in("x8") n,
-            inlateout("x0") a[0] as isize => ret,
-            in("x1") a[1], in("x2") a[2], in("x3") a[3],
-            in("x4") a[4], in("x5") a[5],
+            in("x8") $n,
+            inlateout("x0") $first as isize => ret,
+            $(in($register) $arg as usize,)*
             options(nostack)
         );
-    }
-    ret
+        ret
+    }};
 }
 
 #[inline(always)]
@@ -81,30 +105,12 @@ fn check(ret: isize) -> Result<usize, Errno> {
     }
 }
 
-/// Six arguments, with zeros for those that a call does not have. Written out:
-/// of a loop over them the compiler sees too late that it cannot panic.
-macro_rules! six {
-    () => { [0, 0, 0, 0, 0, 0] };
-    ($a:expr) => { [$a as usize, 0, 0, 0, 0, 0] };
-    ($a:expr, $b:expr) => { [$a as usize, $b as usize, 0, 0, 0, 0] };
-    ($a:expr, $b:expr, $c:expr) => { [$a as usize, $b as usize, $c as usize, 0, 0, 0] };
-    ($a:expr, $b:expr, $c:expr, $d:expr) => {
-        [$a as usize, $b as usize, $c as usize, $d as usize, 0, 0]
-    };
-    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
-        [$a as usize, $b as usize, $c as usize, $d as usize, $e as usize, 0]
-    };
-    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
-        [$a as usize, $b as usize, $c as usize, $d as usize, $e as usize, $f as usize]
-    };
-}
-
 /// `call!(allowed, Call, number, args…)`: makes the call if it is allowed.
 /// Unsafe, as the kernel reads and writes at the pointers among the arguments.
 macro_rules! call {
     ($allowed:expr, $call:expr, $n:expr $(, $a:expr)*) => {{
         if $allowed.may($call) {
-            $crate::check($crate::syscall6($n, six!($($a),*)))
+            $crate::check(raw!($n $(, $a)*))
         } else {
             Err($crate::Errno::NOT_ALLOWED)
         }

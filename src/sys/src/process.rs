@@ -84,7 +84,7 @@ pub fn no_new_privs(allowed: Allowed) -> bool {
 pub fn exit(status: i32) -> ! {
     loop {
         // SAFETY: no memory is involved, and nothing comes after it.
-        unsafe { crate::syscall6(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+        unsafe { raw!(libc::SYS_exit_group, status) };
     }
 }
 
