@@ -158,14 +158,24 @@ fn verdict(allowed: Allowed, run: &Run, asked: &Asked) -> Option<Found> {
 
 /// The first file of that name that would start, as execvp(3) looks for it.
 fn search(driver: &mut Driver<'_>, stance: Stance, name: &[u8]) -> Option<Found> {
-    let mut room = Pages::new(driver.allowed, PATH_MAX + NAME + 1)?;
+    Pages::with(driver.allowed, PATH_MAX + NAME + 1, |room| {
+        search_in(driver, stance, name, room.bytes_mut())
+    })?
+}
+
+/// [`search`], with room for the paths that it tries.
+fn search_in(
+    driver: &mut Driver<'_>,
+    stance: Stance,
+    name: &[u8],
+    room: &mut [u8],
+) -> Option<Found> {
     // SAFETY: getenv reads the environment, as the execvp that follows does.
     let mut at = unsafe { libc::getenv(c"PATH".as_ptr()) }.cast_const();
     if at.is_null() {
         at = c"/bin:/usr/bin".as_ptr();
     }
     loop {
-        let room = room.bytes_mut();
         // SAFETY: execvp reads the same string up to its NUL, at which the
         // loop ends.
         let mut next = || unsafe {

@@ -258,9 +258,9 @@ fn sweep(allowed: Allowed, run: &Run) {
         Ok(()) => sys::cookie(allowed, witness).ok(),
         Err(_) => None,
     };
-    if let Some(mut connected) = Pages::new(allowed, PORTS) {
+    Pages::with(allowed, PORTS, |connected| {
         sweep_with(allowed, run, netns, known, connected.bytes_mut());
-    }
+    });
     sys::close(allowed, witness);
 }
 
