@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("ls: a killed log process leaves nothing", killed),
         Trial::test("ls: a stopped log process is named", stopped),
         Trial::test("ls: again when something has changed", watched),
+        Trial::test("ls: a vsock host", vsock_host),
         own("ls: from another network", elsewhere),
         Trial::test(
             "exec: under the policy and in the state of the run",
@@ -340,6 +341,25 @@ fn watched() -> Result<(), Failed> {
         process.wait();
         seen
     })?;
+    Ok(())
+}
+
+fn vsock_host() -> Result<(), Failed> {
+    let script = "s = socket.socket(socket.AF_VSOCK); s.bind((socket.VMADDR_CID_ANY, 5000))\n\
+                  s.listen(); c = socket.socket(socket.AF_VSOCK); c.connect((3, 5000))";
+    for user in users() {
+        let run = staying(script, user).launcher_arg("--cid=3");
+        in_net(|| {
+            let (process, id) = started(&run)?;
+            let listed = listed(&id, user);
+            process.signal(libc::SIGTERM);
+            process.wait();
+            let seen = sockets(&listed?).replace(&id, "ID");
+            let expected = "vsock vsock:any:5000 unix:@bindgate/vsock/ID/vsock.3.5000.any \
+                            listening 1 null [-] true\n";
+            same(expected, &seen, "what is bound")
+        })?;
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
+use bindgate_core::judge::vsock;
 use bindgate_core::policy::View;
 use bindgate_core::record::{Call, RULE_NONE, Record};
 use bindgate_core::render::{Bound, HolderState, Listed, RuleRef, json_listing};
@@ -36,6 +37,11 @@ pub fn json(shared: &'static Shared, setup: &'static Setup) -> String {
     let alive = Alive::new(shared.state, None, setup.run_id);
     let looker = Looker {
         alive: &alive,
+        host: view.vsock_cid().map(|cid| vsock::Host {
+            cid,
+            fabric: view.vsock_fabric(),
+            run: view.vsock_run(),
+        }),
         open: processes::holders(),
         members: RefCell::default(),
     };
@@ -221,6 +227,8 @@ fn state_of(s: &inet_diag::Socket) -> HolderState {
 
 struct Looker<'a> {
     alive: &'a Alive,
+    /// The vsock host that the run is.
+    host: Option<vsock::Host<'a>>,
     /// Who has sockets open, by inode.
     open: HashMap<u32, Vec<u32>>,
     /// Processes that were asked whether they are of the run.
@@ -330,7 +338,7 @@ impl Looker<'_> {
 
     /// Whatever else is bound there by the run.
     fn others(&self, space: &Space, shown: Shown, rows: &mut Vec<Row>) {
-        let mut put = |socket, addr: Addr, state, uid, cookie, inode| {
+        let mut put = |socket: SocketType, [addr, real]: [Addr; 2], state, uid, cookie, inode| {
             let pids = self.open.get(&inode).cloned().unwrap_or_default();
             let is_ours = space.is_sealed() || pids.iter().any(|pid| self.is_member(*pid));
             if !is_ours {
@@ -342,7 +350,7 @@ impl Looker<'_> {
             rows.push(Row {
                 socket,
                 address: addr.write(),
-                real: addr.write(),
+                real: real.write(),
                 state,
                 pids,
                 program: program.into(),
@@ -353,7 +361,9 @@ impl Looker<'_> {
                 network: space.inode,
                 cookie,
                 inode,
-                is_recorded: false,
+                // The bind of a vsock host's is, but its name is no address of
+                // the table.
+                is_recorded: socket.domain == af::VSOCK,
             });
         };
         for (kind, s) in shown.inet {
@@ -365,7 +375,8 @@ impl Looker<'_> {
             };
             if is_bound && s.port != 0 {
                 let state = state_of(&s);
-                put(kind, address_of(&s), state, Some(s.uid), s.cookie, s.inode);
+                let at = [address_of(&s); 2];
+                put(kind, at, state, Some(s.uid), s.cookie, s.inode);
             }
         }
         for s in shown.unix {
@@ -377,9 +388,15 @@ impl Looker<'_> {
                 Some(name) => UnixName::abstract_(name),
                 None => UnixName::path(&s.name),
             };
-            if let Some(name) = name.filter(|_| is_bound && !is_door) {
+            let place = self.host.and_then(|host| host.read(&name?));
+            if let Some(name) = name.filter(|_| is_bound && (!is_door || place.is_some())) {
+                let unix = Addr::Unix(name);
+                let (domain, address) = match place {
+                    Some(place) => (af::VSOCK, place.bound_to()),
+                    None => (af::UNIX, unix),
+                };
                 let socket = SocketType {
-                    domain: af::UNIX,
+                    domain,
                     ty: s.ty,
                     protocol: 0,
                 };
@@ -387,7 +404,7 @@ impl Looker<'_> {
                     true => HolderState::Listening,
                     false => HolderState::Bound,
                 };
-                put(socket, Addr::Unix(name), state, None, 0, s.inode);
+                put(socket, [address, unix], state, None, 0, s.inode);
             }
         }
     }
