@@ -283,6 +283,26 @@ static void recvfrom_(long *a)
     a[5] = length_at(sizeof un.un);
 }
 
+// What a program calls that is compiled with -D_FORTIFY_SOURCE.
+extern ssize_t __recv_chk(int, void *, size_t, size_t, int);
+extern ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
+extern int __poll_chk(struct pollfd *, nfds_t, int, size_t);
+extern int __ppoll_chk(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t);
+
+static void recv_chk_(long *a)
+{
+    recv_(a);
+    a[4] = a[3];
+    a[3] = -1;
+}
+
+// It has one argument more than a row: the size of the buffer.
+static long recvfrom_checked(long fd, long buffer, long size, long flags, long from, long length)
+{
+    return __recvfrom_chk((int)fd, (void *)buffer, (size_t)size, (size_t)-1, (int)flags,
+                          (struct sockaddr *)from, (socklen_t *)length);
+}
+
 static void shutdown_(long *a)
 {
     a[0] = descriptor(one_of_a_pair);
@@ -296,6 +316,26 @@ static void poll_(long *a)
     a[0] = in("entries", &entry, sizeof entry);
     a[1] = number("count", 1);
     a[2] = number("time", 0);
+}
+
+static void poll_chk_(long *a)
+{
+    poll_(a);
+    a[3] = -1;
+}
+
+static void ppoll_(long *a)
+{
+    static const struct timespec at_once;
+    poll_(a);
+    a[2] = in("time", &at_once, sizeof at_once);
+    a[3] = 0;
+}
+
+static void ppoll_chk_(long *a)
+{
+    ppoll_(a);
+    a[4] = -1;
 }
 
 static void ioctl_(long *a)
@@ -472,8 +512,14 @@ static const struct row rows[] = {
     {CALL(recvmmsg), recvmmsg_, AF_UNIX, SOCK_STREAM, HERE, AN_INT},
     {HOOK(recv), 0, recv_, AF_UNIX, SOCK_STREAM, HERE, A_LONG},
     {CALL(recvfrom), recvfrom_, AF_UNIX, SOCK_STREAM, HERE, A_LONG},
+    {"__recvfrom_chk", (void (*)(void))recvfrom_checked, 0, recvfrom_, AF_UNIX, SOCK_STREAM, HERE,
+     A_LONG},
+    {HOOK(__recv_chk), 0, recv_chk_, AF_UNIX, SOCK_STREAM, HERE, A_LONG},
     {CALL(shutdown), shutdown_, AF_UNIX, SOCK_STREAM, HERE, AN_INT},
     {HOOK(poll), 0, poll_, 0, 0, HERE, AN_INT},
+    {HOOK(__poll_chk), 0, poll_chk_, 0, 0, HERE, AN_INT},
+    {HOOK(ppoll), 0, ppoll_, 0, 0, HERE, AN_INT},
+    {HOOK(__ppoll_chk), 0, ppoll_chk_, 0, 0, HERE, AN_INT},
     {CALL(ioctl), ioctl_, 0, 0, HERE, AN_INT},
     {HOOK(open), 0, open_, 0, 0, HERE, AN_INT},
     {HOOK(open64), 0, open_, 0, 0, HERE, AN_INT},

@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test("vsock hosts: two meet as nobody", || {
             two_meet(Some(NOBODY), None)
         }));
+        trials.push(Trial::test("vsock hosts: two users", users));
     }
     trials
 }
@@ -119,7 +120,7 @@ fn taken_once() -> Result<(), Failed> {
     let expected = "stdout| bindgate: context id 3 is taken: another run in the fabric DIR/f has it\n\
                     stdout| another\n\
                     stdout| free again\n\
-                    stdout| 2\n\
+                    stdout| 78\n\
                     stdout| 2\n\
                     exit 0\n";
     Ok(same(expected, &outcome.seen(), "a CID that is taken")?)
@@ -264,7 +265,7 @@ fn socat() -> Result<(), Failed> {
         "$B run -q --cid 3 --fabric ./f -- socat VSOCK-LISTEN:5000 EXEC:'tr a-z A-Z' 2>server & \n\
          until [ -e f/vsock.3.5000.any ]; do sleep 0.01; done\n\
          until echo hello | $B run -q --cid 4 --fabric ./f -- socat - VSOCK-CONNECT:3:5000 2>client; do \
-             grep -q 'reset by peer' client || exit 1; done; wait $!; cat server",
+             grep -q 'reset by peer' client || exit 1; done; wait $!",
     )
     .finish();
     Ok(same("stdout| HELLO\nexit 0\n", &outcome.seen(), "socat")?)
@@ -278,4 +279,39 @@ fn preload() -> Result<(), Failed> {
                     stderr| bindgate: 'host cid' needs `bindgate run`\n\
                     exit 0\n";
     Ok(same(expected, &outcome.seen(), "a plain preload")?)
+}
+
+/// A directory that others may look into is a fabric for them, too; one of this
+/// user's name that somebody else made is none.
+fn users() -> Result<(), Failed> {
+    let outcome = script(
+        "as() { id=$1; shift; setpriv --reuid=$id --regid=$id --clear-groups \"$@\"; }\n\
+         mkdir -m 777 shared; chmod 755 .; umask 077; d=$PWD/shared\n\
+         as 1234 $B run -q --cid 3 --fabric $d -- python3 -c \"$SERVER\" & \n\
+         until_there shared/ready; as 1235 $B run -q --cid 4 --fabric $d -- python3 -c \"$CLIENT\" | sed -n 1p; wait $!\n\
+         mkdir -m 777 .tmp; export XDG_RUNTIME_DIR=$PWD/.tmp\n\
+         as 1235 mkdir -m 777 .tmp/bindgate-fabric\n\
+         as 1234 $B run -q --cid 3 --fabric demo -- true; echo $?",
+    )
+    .env("SERVER", SERVER.replace("open('ready', 'w').close()", "open('shared/ready', 'w').close()"))
+    .env("CLIENT", CLIENT)
+    .user(0);
+    let directory = outcome.dir().display().to_string();
+    let seen = outcome.finish().seen().replace(&directory, "DIR");
+    let expected = "stdout| from 4 at (3, 5000) as True\n\
+                    stdout| to (3, 5000)\n\
+                    stdout| 71\n\
+                    stderr| bindgate: the fabric DIR/.tmp/bindgate-fabric/demo: \
+                    DIR/.tmp/bindgate-fabric is not this user's alone\n\
+                    exit 0\n";
+    let in_order = |text: &str| {
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        lines.join("\n")
+    };
+    Ok(same(
+        &in_order(expected),
+        &in_order(&seen),
+        "a fabric of two users",
+    )?)
 }

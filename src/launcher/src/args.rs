@@ -233,7 +233,7 @@ struct RunArgs {
     #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..=4_294_967_294))]
     cid: Option<u32>,
     /// Meet other vsock hosts in this directory, or in one of this name
-    #[arg(long, value_name = "NAME|DIR", requires = "cid", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "NAME|DIR", value_hint = ValueHint::DirPath)]
     fabric: Option<OsString>,
     /// The program and its arguments
     #[arg(
@@ -287,6 +287,8 @@ pub enum RuleSource {
     File(PathBuf),
     /// `-r`
     Text(String),
+    /// Another option, by its name.
+    Option(&'static str, String),
 }
 
 /// `bindgate run`, read.

@@ -43,6 +43,8 @@ pub struct VsockHost {
     fabric: String,
     /// The run whose host it is.
     pub run: u64,
+    /// The mode of its files in the fabric.
+    pub mode: u32,
 }
 
 impl VsockHost {
@@ -182,6 +184,7 @@ impl Outer {
             cid: view.vsock_cid()?,
             fabric: String::from_utf8_lossy(view.vsock_fabric()).into_owned(),
             run: view.vsock_run(),
+            mode: view.vsock_mode(),
         })
     }
 

@@ -18,7 +18,7 @@ use crate::{Failure, exit, shown};
 /// If the fabric has no directory that a socket's name has room for.
 pub fn rules(cid: Option<u32>, fabric: Option<&OsStr>) -> Result<Vec<RuleSource>, Failure> {
     let mut rules = Vec::new();
-    rules.extend(cid.map(|cid| RuleSource::Text(format!("host cid {cid}"))));
+    rules.extend(cid.map(|cid| RuleSource::Option("--cid", format!("host cid {cid}"))));
     if let Some(fabric) = fabric {
         let directory = directory(fabric)?;
         let Some(text) = directory.to_str().filter(|text| text.len() <= MAX_FABRIC) else {
@@ -33,7 +33,10 @@ pub fn rules(cid: Option<u32>, fabric: Option<&OsStr>) -> Result<Vec<RuleSource>
             ));
         };
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        rules.push(RuleSource::Text(format!("host fabric \"{quoted}\"")));
+        rules.push(RuleSource::Option(
+            "--fabric",
+            format!("host fabric \"{quoted}\""),
+        ));
     }
     Ok(rules)
 }
@@ -48,22 +51,28 @@ fn directory(fabric: &OsStr) -> Result<PathBuf, Failure> {
         let why = "--fabric: expected a name, or a path with a `/`";
         return Err(Failure::say(exit::USAGE, why));
     }
-    let base = match std::env::var_os("XDG_RUNTIME_DIR").filter(|v| !v.is_empty()) {
-        Some(base) => PathBuf::from(base).join("bindgate-fabric"),
+    Ok(own_directory().join(fabric))
+}
+
+/// Where this user's fabrics are.
+fn own_directory() -> PathBuf {
+    // The base directory specification has paths that are not absolute ignored.
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match base.filter(|base| base.is_absolute()) {
+        Some(base) => base.join("bindgate-fabric"),
         None => PathBuf::from(format!(
             "/tmp/.bindgate-fabric-{}",
             process::effective_uid()
         )),
-    };
-    Ok(base.join(fabric))
+    }
 }
 
-/// The CID of the run, held in its fabric for as long as the descriptor is open;
-/// `None` without a fabric.
+/// The CID of the run, held in its fabric for as long as the descriptor is open, and
+/// the mode of the fabric's files. `None` without a fabric.
 ///
 /// # Errors
 /// If the fabric cannot be used, or another run has the CID.
-pub fn register(view: &View<'_>) -> Result<Option<OwnedFd>, Failure> {
+pub fn register(view: &View<'_>) -> Result<Option<(OwnedFd, u32)>, Failure> {
     let Some(cid) = view.vsock_cid().filter(|_| !view.vsock_fabric().is_empty()) else {
         return Ok(None);
     };
@@ -72,9 +81,14 @@ pub fn register(view: &View<'_>) -> Result<Option<OwnedFd>, Failure> {
         let what = format!("the fabric {}", shown(&directory));
         Failure::new(exit::SYSTEM, what, e)
     };
-    fabric::make(directory).map_err(failed)?;
+    let own = own_directory();
+    match directory.parent() == Some(&own) {
+        true => fabric::make_in_own(&own, directory),
+        false => fabric::make(directory),
+    }
+    .map_err(failed)?;
     match fabric::register(directory, cid).map_err(failed)? {
-        Some(held) => Ok(Some(held)),
+        Some(held) => Ok(Some((held, fabric::mode(directory).map_err(failed)?))),
         None => Err(Failure::say(
             exit::SYSTEM,
             format!(

@@ -1,13 +1,13 @@
 //! The directory where vsock hosts meet: see `bindgate_core::judge::vsock`.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use super::{check, unix};
+use super::{check, process, unix};
 
 /// The file that everybody locks who makes or removes a name.
 const LOCK: &str = "lock";
@@ -18,32 +18,68 @@ const F_OFD_SETLKW: i32 = 38;
 /// Makes the directory, for this user alone, unless it is there.
 ///
 /// # Errors
-/// As mkdir(2) and open(2); `PermissionDenied` for a directory that is another
-/// user's and that this one cannot write to.
+/// As mkdir(2) and open(2).
 pub fn make(directory: &Path) -> io::Result<()> {
     if let Some(parent) = directory.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)?;
+        std::fs::create_dir_all(parent)?;
     }
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
+    make_own(directory)?;
+    lock_file(directory).map(|_| ())
+}
+
+/// The same in a directory of this user's own, which is made as well. That lies
+/// where others may have made one of this name: it must be nobody else's.
+///
+/// # Errors
+/// As [`make`], and `PermissionDenied` for a directory that is another user's,
+/// that others can write to, or that is none.
+pub fn make_in_own(parent: &Path, directory: &Path) -> io::Result<()> {
+    for place in [parent, directory] {
+        make_own(place)?;
+        let is = std::fs::symlink_metadata(place)?;
+        if !is.is_dir() || is.uid() != process::effective_uid() || is.mode() & 0o022 != 0 {
+            let why = format!("{} is not this user's alone", place.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
     }
     lock_file(directory).map(|_| ())
 }
 
+/// Makes a directory that is not there, whatever the umask.
+fn make_own(directory: &Path) -> io::Result<()> {
+    match std::fs::create_dir(directory) {
+        Ok(()) => std::fs::set_permissions(directory, Permissions::from_mode(0o700)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// What others may do with the files of a fabric: who may look into the directory
+/// may lock it and connect.
+///
+/// # Errors
+/// As stat(2).
+pub fn mode(directory: &Path) -> io::Result<u32> {
+    let open = std::fs::metadata(directory)?.mode();
+    let of = |who: u32| if open & who != 0 { who * 6 } else { 0 };
+    Ok(0o600 | of(0o010) | of(0o001))
+}
+
 fn lock_file(directory: &Path) -> io::Result<File> {
-    // As open to others as the directory itself.
-    let mode = std::fs::metadata(directory)?.mode() & 0o666;
-    OpenOptions::new()
+    let path = directory.join(LOCK);
+    match OpenOptions::new().read(true).write(true).open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(mode)
-        .open(directory.join(LOCK))
+        .open(&path)?;
+    // Somebody else may have been first.
+    let _ = file.set_permissions(Permissions::from_mode(mode(directory)?));
+    Ok(file)
 }
 
 /// Holds a CID for as long as the descriptor is open; `None` if somebody has it.
@@ -76,7 +112,9 @@ pub fn register(directory: &Path, cid: u32) -> io::Result<Option<OwnedFd>> {
     }
     let mut path = name.as_os_str().as_bytes().to_vec();
     path.push(0);
-    unix::listen(&path).map(Some)
+    let held = unix::listen(&path)?;
+    std::fs::set_permissions(&name, Permissions::from_mode(mode(directory)?))?;
+    Ok(Some(held))
 }
 
 /// Is nobody bound to a socket file? A datagram socket asks, of which a server

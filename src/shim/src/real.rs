@@ -235,7 +235,12 @@ pub mod rare {
         recv: "C-unwind" fn(c_int, *mut c_void, usize, c_int) -> ssize_t;
         recvfrom: "C-unwind" fn(c_int, *mut c_void, usize, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
         shutdown: "C-unwind" fn(c_int, c_int) -> c_int;
+        __recv_chk: "C-unwind" fn(c_int, *mut c_void, usize, usize, c_int) -> ssize_t;
+        __recvfrom_chk: "C-unwind" fn(c_int, *mut c_void, usize, usize, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
         poll: "C-unwind" fn(*mut libc::pollfd, libc::nfds_t, c_int) -> c_int;
+        __poll_chk: "C-unwind" fn(*mut libc::pollfd, libc::nfds_t, c_int, usize) -> c_int;
+        ppoll: "C-unwind" fn(*mut libc::pollfd, libc::nfds_t, *const libc::timespec, *const libc::sigset_t) -> c_int;
+        __ppoll_chk: "C-unwind" fn(*mut libc::pollfd, libc::nfds_t, *const libc::timespec, *const libc::sigset_t, usize) -> c_int;
         ioctl: "C-unwind" fn(c_int, libc::c_ulong, *mut c_void) -> c_int;
         open: "C-unwind" fn(*const c_char, c_int, libc::mode_t) -> c_int;
         open64: "C-unwind" fn(*const c_char, c_int, libc::mode_t) -> c_int;

@@ -103,11 +103,13 @@ pub enum Call {
     Fstatfs,
     /// ioctl(2) with `FIONREAD`.
     Ioctl,
+    /// fchmodat(2).
+    Fchmodat,
 }
 
 impl Call {
     /// All of them, in the order of their bits.
-    pub const EVERY: [Call; 48] = [
+    pub const EVERY: [Call; 49] = [
         Call::Getpid,
         Call::Gettid,
         Call::ClockGettime,
@@ -156,6 +158,7 @@ impl Call {
         Call::Fgetxattr,
         Call::Fstatfs,
         Call::Ioctl,
+        Call::Fchmodat,
     ];
 }
 

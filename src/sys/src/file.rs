@@ -53,6 +53,26 @@ pub fn stat(allowed: Allowed, path: &[u8]) -> Result<libc::stat, Errno> {
     }
 }
 
+/// fchmodat(2) of a path, relative to the working directory.
+///
+/// # Errors
+/// The kernel's.
+pub fn chmod(allowed: Allowed, path: &[u8], mode: u32) -> Result<(), Errno> {
+    debug_assert!(path.last() == Some(&0));
+    // SAFETY: the kernel reads a live string.
+    unsafe {
+        call!(
+            allowed,
+            Call::Fchmodat,
+            libc::SYS_fchmodat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            mode
+        )?;
+    }
+    Ok(())
+}
+
 /// openat(2), close-on-exec.
 ///
 /// # Errors

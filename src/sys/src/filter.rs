@@ -301,6 +301,7 @@ fn works(call: Call) -> bool {
             fails(nothing.access(all, libc::R_OK, 0), libc::ENOENT)
         }
         Call::Fgetxattr => fails(crate::fd_xattr_len(all, -1, c"user.x"), libc::EBADF),
+        Call::Fchmodat => fails(crate::chmod(all, b"\0", 0).map(|()| 0), libc::ENOENT),
         // SAFETY: no descriptor: the kernel does not come to the number.
         Call::Ioctl => fails(
             unsafe { call!(all, call, libc::SYS_ioctl, -1i32, libc::FIONREAD, 0) },

@@ -185,6 +185,36 @@ pub fn futex_wait(allowed: Allowed, word: &AtomicU32, seen: u32, millis: u64) {
     };
 }
 
+/// Sleeps.
+///
+/// # Errors
+/// `EINTR` if a signal handler ran meanwhile.
+pub fn sleep(allowed: Allowed, millis: u64) -> Result<(), Errno> {
+    let word = AtomicU32::new(0);
+    let timeout = libc::timespec {
+        tv_sec: (millis / 1000) as libc::time_t,
+        tv_nsec: (millis % 1000 * 1_000_000) as libc::c_long,
+    };
+    // SAFETY: the kernel reads a live word, which is nobody else's, and a local.
+    let slept = unsafe {
+        call!(
+            allowed,
+            Call::Futex,
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            0,
+            &raw const timeout,
+            0,
+            0
+        )
+    };
+    match slept {
+        Err(Errno(e)) if i32::from(e) == libc::EINTR => Err(Errno(e)),
+        _ => Ok(()),
+    }
+}
+
 /// No signal reaches this thread while this lives: a handler that left by
 /// siglongjmp would leave behind what is held meanwhile, a descriptor above
 /// all. Where the mask may not be changed signals come all the same.

@@ -24,8 +24,8 @@
 
 use crate::addr::{Addr, UnixKind, UnixName, VMADDR_ANY, af};
 use crate::errno::{
-    EACCES, EADDRINUSE, EADDRNOTAVAIL, EAGAIN, ECONNREFUSED, ECONNRESET, EINVAL, ENODEV, ENOENT,
-    EPROTONOSUPPORT, EPROTOTYPE, ESOCKTNOSUPPORT, ETIMEDOUT,
+    EACCES, EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EINVAL, EISCONN, EMFILE, ENFILE,
+    ENODEV, ENOENT, ENOMEM, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ETIMEDOUT,
 };
 use crate::socket::{SocketType, ty};
 use crate::text;
@@ -53,6 +53,8 @@ pub struct Host<'p> {
     pub fabric: &'p [u8],
     /// The run.
     pub run: u64,
+    /// What every name begins with; nothing where a name has no room.
+    prefix: Text,
 }
 
 /// How a socket is at its port.
@@ -150,13 +152,14 @@ pub fn create(ty: i32, protocol: i32) -> Result<SocketType, u16> {
     }
 }
 
-/// What a program is told whose carrier the kernel refused to bind.
+/// What a program is told whose carrier the kernel refused to bind. What only a
+/// file can be refused for has no name in `__vsock_bind`: a fabric that is gone,
+/// full, read-only, or another user's.
 #[must_use]
 pub fn bind_error(errno: u16) -> u16 {
     match errno {
-        // There is no such directory any more.
-        ENOENT => EADDRNOTAVAIL,
-        _ => errno,
+        EADDRINUSE | EINVAL | ENOMEM | EMFILE | ENFILE => errno,
+        _ => EADDRNOTAVAIL,
     }
 }
 
@@ -165,8 +168,8 @@ pub fn bind_error(errno: u16) -> u16 {
 #[must_use]
 pub fn connect_error(errno: u16) -> u16 {
     match errno {
-        ENOENT | EAGAIN | EPROTOTYPE | ECONNREFUSED => ECONNRESET,
-        _ => errno,
+        EISCONN | EINVAL | ENOMEM | EMFILE | ENFILE => errno,
+        _ => ECONNRESET,
     }
 }
 
@@ -205,7 +208,19 @@ pub const NO_PORT: u16 = EADDRNOTAVAIL;
 /// address that is none.
 pub const MALFORMED: u16 = EINVAL;
 
-impl Host<'_> {
+impl<'p> Host<'p> {
+    /// A host, with the directory of its fabric or nothing, and the run.
+    #[must_use]
+    pub fn new(cid: u32, fabric: &'p [u8], run: u64) -> Host<'p> {
+        let prefix = prefix(fabric, run).unwrap_or_default();
+        Host {
+            cid,
+            fabric,
+            run,
+            prefix,
+        }
+    }
+
     /// The place that a bind asks for, with [`VMADDR_ANY`] for a port of the
     /// host's choice.
     ///
@@ -310,22 +325,10 @@ impl Host<'_> {
     /// The Unix name of a place.
     #[must_use]
     pub fn unix(&self, name: Name) -> Option<UnixName> {
-        let mut text = Text::default();
-        if self.fabric.is_empty() {
-            text.bytes(ABSTRACT)?;
-            for shift in (0..64).step_by(4).rev() {
-                let digit = (self.run >> shift & 0xf) as u8;
-                text.bytes(&[if digit < 10 {
-                    b'0' + digit
-                } else {
-                    b'a' - 10 + digit
-                }])?;
-            }
-        } else {
-            text.bytes(self.fabric)?;
+        let mut text = self.prefix;
+        if text.len == 0 {
+            return None;
         }
-        text.bytes(b"/")?;
-        text.bytes(PREFIX)?;
         text::decimal(name.cid, &mut text)?;
         text.bytes(b".")?;
         text::decimal(name.port, &mut text)?;
@@ -401,6 +404,27 @@ pub fn ways(bits: u8) -> impl Iterator<Item = (At, bool)> {
         .filter(move |(at, is_seqpacket)| bits & bit(*at, *is_seqpacket) != 0)
 }
 
+/// What every name begins with, up to the CID.
+fn prefix(fabric: &[u8], run: u64) -> Option<Text> {
+    let mut text = Text::default();
+    if fabric.is_empty() {
+        text.bytes(ABSTRACT)?;
+        for shift in (0..64).step_by(4).rev() {
+            let digit = (run >> shift & 0xf) as u8;
+            text.bytes(&[if digit < 10 {
+                b'0' + digit
+            } else {
+                b'a' - 10 + digit
+            }])?;
+        }
+    } else {
+        text.bytes(fabric)?;
+    }
+    text.bytes(b"/")?;
+    text.bytes(PREFIX)?;
+    Some(text)
+}
+
 fn vsock(cid: u32, port: u32) -> Addr {
     Addr::Vsock {
         cid,
@@ -420,6 +444,7 @@ fn number(digits: &[u8]) -> Option<u32> {
 }
 
 /// A Unix name in the making.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Text {
     bytes: [u8; 108],
     len: usize,

@@ -37,10 +37,14 @@ pub struct Compiled {
 }
 
 /// Makes the words of a compiled policy those of the vsock host that the run with
-/// this id is: a run inside it is on the same host.
-pub fn set_vsock_run(words: &mut [u64], run: u64) {
+/// this id is: a run inside it is on the same host. `mode` is that of its files in
+/// the fabric.
+pub fn set_vsock_run(words: &mut [u64], run: u64, mode: u32) {
     if let Some(word) = words.get_mut(header::VSOCK_RUN) {
         *word = run;
+    }
+    if let Some(word) = words.get_mut(header::VSOCK_CID) {
+        *word = *word & u64::from(u32::MAX) | u64::from(mode) << 32;
     }
 }
 

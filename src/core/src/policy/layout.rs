@@ -53,7 +53,8 @@ pub(super) mod header {
     pub const COUNTS: usize = 3;
     /// Two words for each operation: errno | set << 16 | source << 32; line.
     pub const DEFAULTS: usize = 4;
-    /// The CID of the vsock host that the run is, or 0.
+    /// The CID of the vsock host that the run is, or 0, in the lower half; the mode
+    /// of its files in the fabric in the upper.
     pub const VSOCK_CID: usize = DEFAULTS + 2 * crate::policy::Op::ALL.len();
     /// The directory of its fabric: a string, or 0.
     pub const FABRIC: usize = VSOCK_CID + 1;

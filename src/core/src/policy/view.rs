@@ -172,6 +172,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Returns the mode of that host's files in its fabric.
+    #[must_use]
+    pub fn vsock_mode(&self) -> u32 {
+        upper(self.header(header::VSOCK_CID))
+    }
+
     /// Returns the id of the run whose host it is.
     #[must_use]
     pub fn vsock_run(&self) -> u64 {

@@ -103,6 +103,10 @@ pub fn gather(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
     for rule in rules {
         sources.push(match rule {
             RuleSource::File(path) => read(path)?,
+            RuleSource::Option(name, text) => Source {
+                name: (*name).into(),
+                text: text.clone(),
+            },
             RuleSource::Text(text) => {
                 given += 1;
                 Source {

@@ -60,12 +60,14 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     };
     let id = identity()?;
     let outer_host = outer.as_ref().and_then(outer::Outer::vsock);
-    let host_run = outer_host.as_ref().map_or(id.run, |host| host.run);
-    set_vsock_run(&mut compiled.words, host_run);
-    let cid = match outer_host {
-        Some(_) => None,
-        None => vsock::register(&compiled.view()?)?,
+    let (cid, host_run, mode) = match outer_host {
+        Some(host) => (None, host.run, host.mode),
+        None => match vsock::register(&compiled.view()?)? {
+            Some((cid, mode)) => (Some(cid), id.run, mode),
+            None => (None, id.run, 0),
+        },
     };
+    set_vsock_run(&mut compiled.words, host_run, mode);
     let detail = match (run.format, run.detail) {
         // Whoever reads JSON filters for themselves.
         (Format::Json, Detail::Normal) => Detail::Verbose,

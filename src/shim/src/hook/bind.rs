@@ -15,12 +15,13 @@ use super::note::{answered, describe};
 use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
+use crate::own::fds::Socket;
 use crate::own::memory::{self, Made};
 use crate::own::{fds, filter, name};
 use crate::real;
 use crate::redirect::{self, Placing};
 use crate::session::{self, Run};
-use crate::sys::Errno;
+use crate::sys::{self, Errno};
 
 /// A bind on its way: what is decided and what is to be done.
 pub struct Binding {
@@ -184,12 +185,25 @@ pub fn follow(
             }
         }
         Action::Redirect(decision) => {
-            if let Some(s) = &verdict.socket {
+            if let Some(s) = &mut verdict.socket {
+                name_carrier(s, &mut b.record);
                 let addr = addr.filter(|_| !s.is_unread());
                 let allowed = filter::allowed();
                 redirect::plan(allowed, run, s, addr, &decision, verdict.v6only, b);
             }
         }
+    }
+}
+
+/// A carrier of a vsock host has no entry in the run's table before it is
+/// redirected, and nobody has asked for its cookie.
+pub fn name_carrier(socket: &mut Socket, record: &mut Record) {
+    if socket.cookie == 0
+        && socket.is_carrier()
+        && let Ok(cookie) = sys::cookie(filter::allowed(), record.fd)
+    {
+        (socket.cookie, socket.identity) = (cookie, Identity::Cookie);
+        (record.cookie, record.identity) = (cookie, Identity::Cookie);
     }
 }
 

@@ -236,6 +236,10 @@ pub unsafe extern "C-unwind" fn recvmmsg(
     for n in 0..usize::try_from(ret).unwrap_or(0) {
         // SAFETY: the kernel has just filled in this many messages.
         unsafe { arrived(&raw mut (*msgs.add(n)).msg_hdr) };
+        if session::is_vsock_host() {
+            // SAFETY: as above.
+            unsafe { vsock::arrived(fd, &raw mut (*msgs.add(n)).msg_hdr) };
+        }
     }
     ret
 }

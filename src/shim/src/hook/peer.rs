@@ -10,6 +10,7 @@ use bindgate_core::policy::Verb;
 use bindgate_core::record::{Call, Check, Record, stage};
 use libc::{sockaddr, socklen_t};
 
+use super::bind::name_carrier;
 use super::driver::{self, Driver};
 use super::note::answered;
 use crate::out::emit;
@@ -100,7 +101,7 @@ pub fn decide(
         Action::OnHost => {
             p.moved = verdict.socket.map(|socket| Moving {
                 socket,
-                to: RawAddr::EMPTY,
+                to: raw,
                 way: Way::OnHost,
             });
             return;
@@ -111,6 +112,7 @@ pub fn decide(
         }
     };
     let Some(mut s) = verdict.socket else { return };
+    name_carrier(&mut s, record);
     let believed = s.ty;
     let is_unix_already = fds::get(fd).socket().domain == af::UNIX;
     let placement = place::connect(&decision, believed).and_then(|placement| {
@@ -130,10 +132,11 @@ pub fn decide(
                 Placement::Unix(_) if believed.domain == af::VSOCK && call == Call::Connect => {
                     Way::InPlace
                 }
+                _ if s.is_carrier() && call == Call::Connect && run.vsock.is_some() => Way::OnHost,
                 _ => Way::Forward,
             };
             let is_unix = matches!(placement, Placement::Unix(_));
-            if s.is_carrier() && call == Call::Connect && !is_unix {
+            if s.is_carrier() && call == Call::Connect && !is_unix && way != Way::OnHost {
                 match restore(run, s, record) {
                     Ok(own) => s = own,
                     Err(e) => {
@@ -229,9 +232,7 @@ impl Peer {
         let (allowed, cookie) = (filter::allowed(), moving.socket.cookie);
         let record = &mut self.record;
         let answer = match moving.way {
-            Way::OnHost => {
-                redirect::vsock::connect(allowed, run, fd, &moving.socket, &asked, record)
-            }
+            Way::OnHost => redirect::vsock::connect(allowed, run, fd, peer, record),
             Way::InPlace => redirect::connect_carrier(allowed, run, fd, cookie, peer, record),
             _ => redirect::connect_unix(allowed, run, fd, cookie, peer, record),
         };

@@ -519,6 +519,34 @@ unsafe fn looked_at_sendmsg(
     })
 }
 
+/// sendmmsg(2) with `MSG_EOR`, one message after the other.
+///
+/// # Safety
+/// As sendmmsg(2).
+unsafe fn send_records(fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    // `UIO_MAXIOV`
+    for n in 0..count.min(1024) {
+        // SAFETY: one of the caller's messages, which sendmsg() checks.
+        let sent = unsafe {
+            let at = msgs.wrapping_add(n as usize);
+            let sent = sendmsg(fd, at.cast::<msghdr>(), flags);
+            let told = at.wrapping_byte_add(core::mem::offset_of!(mmsghdr, msg_len));
+            (sent >= 0).then(|| answer(told.cast(), sent as c_uint))
+        };
+        match sent {
+            Some(true) => {}
+            // What was sent is told, and the error next time.
+            _ if n > 0 => return n as c_int,
+            Some(false) => {
+                set_errno(libc::EFAULT);
+                return -1;
+            }
+            None => return -1,
+        }
+    }
+    count.min(1024) as c_int
+}
+
 /// Tells the program how much of a message was sent.
 fn answer(told: *mut c_void, sent: c_uint) -> bool {
     // SAFETY: the field of the program's message that the kernel writes to.
@@ -540,6 +568,10 @@ pub unsafe extern "C-unwind" fn sendmmsg(
     if is_quiet(fd, true) {
         // SAFETY: as the caller's.
         return unsafe { next(fd, msgs, count, flags) };
+    }
+    if session::is_vsock_host() && flags & libc::MSG_EOR != 0 {
+        // SAFETY: as the caller's.
+        return unsafe { send_records(fd, msgs, count, flags) };
     }
     // SAFETY: as the caller's.
     unsafe { looked_at_sendmmsg(next, fd, msgs, count, flags) }

@@ -87,9 +87,7 @@ pub unsafe fn send_record(
     let before = errno();
     let run = hosting()?;
     let is_record = guard(Call::Sendmsg, stage::IDENTIFY, || {
-        host::is_one(filter::allowed(), run, fd)
-            && sys::getsockopt_int(filter::allowed(), fd, libc::SOL_SOCKET, libc::SO_TYPE)
-                == Ok(libc::SOCK_SEQPACKET)
+        host::is_one(filter::allowed(), run, fd) && is_seqpacket(fd)
     });
     set_errno(before);
     if is_record != Some(true) {
@@ -126,37 +124,57 @@ pub unsafe fn arrived(fd: c_int, msg: *mut msghdr) {
     }
     let brought = guard(Call::Fault, stage::IDENTIFY, || {
         // SAFETY: as the caller's.
-        unsafe { descriptor_of(&now) }
+        unsafe { drop_descriptors(&now) }
     });
-    if let Some(Some(brought)) = brought {
-        sys::close(filter::allowed(), brought);
+    let had_no_room = now.msg_flags & libc::MSG_CTRUNC != 0;
+    if brought == Some(true) || had_no_room {
         now.msg_controllen = 0;
-        now.msg_flags |= libc::MSG_EOR;
-    } else if now.msg_flags & libc::MSG_CTRUNC != 0 {
-        // The program gave the descriptor no room.
-        now.msg_flags = now.msg_flags & !libc::MSG_CTRUNC | libc::MSG_EOR;
+        now.msg_flags &= !libc::MSG_CTRUNC;
+        // Of a stream they are what its program tried to pass on: no vsock does.
+        if is_seqpacket(fd) {
+            now.msg_flags |= libc::MSG_EOR;
+        }
     }
     now.msg_namelen = 0;
     // SAFETY: as above.
     unsafe { msg.write_unaligned(now) };
 }
 
-/// The descriptor that a message brought.
+/// Does a socket keep messages apart?
+fn is_seqpacket(fd: c_int) -> bool {
+    sys::getsockopt_int(filter::allowed(), fd, libc::SOL_SOCKET, libc::SO_TYPE)
+        == Ok(libc::SOCK_SEQPACKET)
+}
+
+/// Closes the descriptors that a message brought: were there any?
 ///
 /// # Safety
 /// The kernel has just filled the message in.
-unsafe fn descriptor_of(msg: &msghdr) -> Option<c_int> {
+unsafe fn drop_descriptors(msg: &msghdr) -> bool {
     const HEADER: usize = size_of::<cmsghdr>();
-    if msg.msg_controllen < HEADER + size_of::<c_int>() {
-        return None;
+    let mut at = msg.msg_control.cast::<u8>().cast_const();
+    let mut left = msg.msg_controllen;
+    let mut any = false;
+    while left >= HEADER {
+        // SAFETY: the kernel filled in as many bytes as it says.
+        let header = unsafe { at.cast::<cmsghdr>().read_unaligned() };
+        let len = header.cmsg_len;
+        if !(HEADER..=left).contains(&len) {
+            break;
+        }
+        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+            let fds = at.wrapping_add(HEADER).cast::<c_int>();
+            for n in 0..(len - HEADER) / size_of::<c_int>() {
+                // SAFETY: within the length of this control message.
+                sys::close(filter::allowed(), unsafe { fds.add(n).read_unaligned() });
+                any = true;
+            }
+        }
+        let next = len.next_multiple_of(size_of::<usize>()).min(left);
+        at = at.wrapping_add(next);
+        left -= next;
     }
-    // SAFETY: the kernel filled in as many bytes as it says.
-    unsafe {
-        let header = msg.msg_control.cast::<cmsghdr>().read_unaligned();
-        let is_it = header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS;
-        let number = msg.msg_control.wrapping_byte_add(HEADER).cast::<c_int>();
-        is_it.then(|| number.read_unaligned())
-    }
+    any
 }
 
 /// recv(2).
@@ -173,6 +191,46 @@ pub unsafe extern "C-unwind" fn recv(
     // SAFETY: the caller's arguments, unchanged.
     let ret = unsafe { real::recv()(fd, buffer, len, flags) };
     received(fd, ret)
+}
+
+/// recv(2) of a program that libc checks the buffer's size for.
+///
+/// # Safety
+/// As recv(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __recv_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    len: usize,
+    room: usize,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's arguments, unchanged.
+    let ret = unsafe { real::__recv_chk()(fd, buffer, len, room, flags) };
+    received(fd, ret)
+}
+
+/// recvfrom(2) of a program that libc checks the buffer's size for.
+///
+/// # Safety
+/// As recvfrom(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __recvfrom_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    len: usize,
+    room: usize,
+    flags: c_int,
+    from: *mut sockaddr,
+    from_len: *mut socklen_t,
+) -> ssize_t {
+    if len > room || !session::is_vsock_host() {
+        let next = real::__recvfrom_chk();
+        // SAFETY: the caller's arguments, unchanged.
+        return unsafe { next(fd, buffer, len, room, flags, from, from_len) };
+    }
+    // SAFETY: as the caller's; the buffer is as large as is said.
+    unsafe { recvfrom(fd, buffer, len, flags, from, from_len) }
 }
 
 /// recvfrom(2).
@@ -246,11 +304,128 @@ pub unsafe extern "C-unwind" fn poll(fds: *mut pollfd, count: libc::nfds_t, time
         // SAFETY: the caller's arguments, unchanged.
         return unsafe { next(fds, count, time) };
     }
+    // SAFETY: the caller's arguments, but for the time.
+    unsafe { polled(fds, count, time, |time| next(fds, count, time)) }
+}
+
+/// poll(2) of a program that libc checks the size of the list for.
+///
+/// # Safety
+/// As poll(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __poll_chk(
+    fds: *mut pollfd,
+    count: libc::nfds_t,
+    time: c_int,
+    room: usize,
+) -> c_int {
+    let next = real::__poll_chk();
+    if !session::is_vsock_host() {
+        // SAFETY: the caller's arguments, unchanged.
+        return unsafe { next(fds, count, time, room) };
+    }
+    // SAFETY: the caller's arguments, but for the time.
+    unsafe { polled(fds, count, time, |time| next(fds, count, time, room)) }
+}
+
+/// ppoll(2), as [`poll`].
+///
+/// # Safety
+/// As ppoll(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn ppoll(
+    fds: *mut pollfd,
+    count: libc::nfds_t,
+    time: *const libc::timespec,
+    mask: *const libc::sigset_t,
+) -> c_int {
+    let next = real::ppoll();
+    let Some(millis) = millis(time) else {
+        // SAFETY: the caller's arguments, unchanged.
+        return unsafe { next(fds, count, time, mask) };
+    };
+    // SAFETY: the caller's arguments, but for the time.
+    unsafe {
+        polled(fds, count, millis, |time| {
+            with_time(time, |at| next(fds, count, at, mask))
+        })
+    }
+}
+
+/// ppoll(2) of a program that libc checks the size of the list for.
+///
+/// # Safety
+/// As ppoll(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __ppoll_chk(
+    fds: *mut pollfd,
+    count: libc::nfds_t,
+    time: *const libc::timespec,
+    mask: *const libc::sigset_t,
+    room: usize,
+) -> c_int {
+    let next = real::__ppoll_chk();
+    let Some(millis) = millis(time) else {
+        // SAFETY: the caller's arguments, unchanged.
+        return unsafe { next(fds, count, time, mask, room) };
+    };
+    // SAFETY: the caller's arguments, but for the time.
+    unsafe {
+        polled(fds, count, millis, |time| {
+            with_time(time, |at| next(fds, count, at, mask, room))
+        })
+    }
+}
+
+/// A time in milliseconds, rounded up, and −1 for one without an end. `None` where
+/// the kernel is to be asked as it is: the run is no vsock host, or it is no time.
+fn millis(time: *const libc::timespec) -> Option<c_int> {
+    if !session::is_vsock_host() {
+        return None;
+    }
+    if time.is_null() {
+        return Some(-1);
+    }
+    let [seconds, nanos] = guard(Call::Connect, stage::HOOK, || {
+        memory::read(filter::allowed(), time.cast::<[i64; 2]>())
+    })
+    .flatten()?;
+    if seconds < 0 || !(0..1_000_000_000).contains(&nanos) {
+        return None;
+    }
+    let millis = seconds
+        .saturating_mul(1000)
+        .saturating_add((nanos + 999_999) / 1_000_000);
+    Some(c_int::try_from(millis).unwrap_or(c_int::MAX))
+}
+
+/// Makes a call with such a time.
+fn with_time(millis: c_int, call: impl FnOnce(*const libc::timespec) -> c_int) -> c_int {
+    let time = libc::timespec {
+        tv_sec: libc::time_t::from(millis / 1000),
+        tv_nsec: libc::c_long::from(millis % 1000) * 1_000_000,
+    };
+    call(if millis < 0 {
+        core::ptr::null()
+    } else {
+        &raw const time
+    })
+}
+
+/// A poll(2) in a run that is a vsock host, which `next` makes.
+///
+/// # Safety
+/// As poll(2).
+unsafe fn polled(
+    fds: *mut pollfd,
+    count: libc::nfds_t,
+    time: c_int,
+    next: impl Fn(c_int) -> c_int,
+) -> c_int {
     let before = errno();
     let mut left = time;
     loop {
-        // SAFETY: the caller's arguments, but for the time.
-        let ret = unsafe { next(fds, count, left) };
+        let ret = next(left);
         if ret <= 0 {
             return ret;
         }
@@ -266,7 +441,7 @@ pub unsafe extern "C-unwind" fn poll(fds: *mut pollfd, count: libc::nfds_t, time
         // SAFETY: as above; those entries are put out of the way meanwhile.
         let others = unsafe {
             silent.turn_round(fds);
-            let others = next(fds, count, turn);
+            let others = next(turn);
             let after = errno();
             silent.turn_round(fds);
             set_errno(after);

@@ -169,6 +169,7 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
     }
     let is_carrier = placing.socket.is_carrier();
     if is_carrier
+        && run.vsock.is_none()
         && !matches!(placing.placement, Placement::Unix(_))
         && let Err(e) = carrier::restore(allowed, run, fd, &mut placing.socket, record)
     {
@@ -189,6 +190,9 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
         }
         Placement::Unix(_) => {
             return Instead::Done(unix::replace(allowed, run, fd, placing, record));
+        }
+        Placement::Address(to) if is_carrier => {
+            return Instead::Done(vsock::bind_elsewhere(allowed, run, fd, placing, to, record));
         }
         Placement::OnLo(_) => on_lo(allowed, fd, placing),
         Placement::Address(Addr::Unix(name)) => {

@@ -131,14 +131,14 @@ pub fn virtual_peer(allowed: Allowed, run: &Run, fd: i32) -> Option<Addr> {
     if run.state.header.moves.load(Relaxed) == 0 {
         return None;
     }
-    if let Some(peer) = vsock::peer(allowed, run, fd) {
-        return Some(peer);
-    }
     let cookie = sys::cookie(allowed, fd).ok()?;
     if let Some(peer) = run.state.moves.find(cookie | PEER_KEY)
         && let Some(virt) = peer.virt.read()
     {
         return Some(of_family(virt, peer.socket.domain));
+    }
+    if let Some(peer) = vsock::peer(allowed, run, fd) {
+        return Some(peer);
     }
     let found = find(allowed, run, fd)?;
     if !found.is_replaced() || !found.is_child {

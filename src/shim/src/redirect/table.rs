@@ -187,11 +187,13 @@ pub fn find(allowed: Allowed, run: &Run, fd: i32) -> Option<Found> {
         return None;
     }
     let real = name::local(allowed, fd).ok()?;
-    if run.vsock.is_some()
-        && real.family() == Some(af::UNIX)
-        && let Some(found) = vsock::found(allowed, run, fd, &real)
-    {
-        return Some(found);
+    if run.vsock.is_some() && real.family() == Some(af::UNIX) {
+        let found = vsock::found(allowed, run, fd, &real);
+        // A rule may have put it elsewhere on the host, or its listener.
+        if header.moves.load(Relaxed) == 1 || found.is_none() && !is_named(&real) {
+            return found;
+        }
+        return in_table(allowed, run, fd, real).or(found);
     }
     match real.read() {
         Some(Addr::Unix(_)) if header.unix_moves.load(Relaxed) == 0 => return None,
@@ -205,6 +207,17 @@ pub fn find(allowed: Allowed, run: &Run, fd: i32) -> Option<Found> {
             }
         }
     }
+    in_table(allowed, run, fd, real)
+}
+
+/// Has a Unix socket a name?
+fn is_named(real: &RawAddr) -> bool {
+    !real.read().is_none_or(|name| name.is_auto())
+}
+
+/// A socket whose entry, or whose listener's, is in the table.
+#[inline(never)]
+fn in_table(allowed: Allowed, run: &Run, fd: i32, real: RawAddr) -> Option<Found> {
     let cookie = sys::cookie(allowed, fd).ok()?;
     let moves = &run.state.moves;
     if let Some(moved) = moves.find(cookie) {

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::table::Found;
 use super::unix::{at_once, is_abandoned};
-use super::{holders, vsock_options};
+use super::{Peer, Placing, holders, table, vsock_options};
 use crate::own::fds::{self, Socket};
 use crate::own::name;
 use crate::session::Run;
@@ -35,8 +35,6 @@ const F_OFD_SETLK: i32 = 37;
 const PATIENCE: u32 = 2000;
 /// How often a bind is tried that somebody else's may only have got in the way of.
 const TRIES: u32 = 4;
-/// Milliseconds between two looks at the time while a connect is waited for.
-const TURN: u64 = 10;
 
 /// Marks a new carrier: `false` if that cannot be kept.
 pub fn mark(allowed: Allowed, fd: i32) -> bool {
@@ -160,6 +158,41 @@ fn is_unnamed(allowed: Allowed, fd: i32) -> Result<bool, Errno> {
     Ok(matches!(name, Some(Addr::Unix(name)) if name.kind == UnixKind::Auto))
 }
 
+/// Binds to another place of the host than the program asked for.
+#[inline(never)]
+pub fn bind_elsewhere(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    placing: &mut Placing,
+    to: Addr,
+    record: &mut Record,
+) -> Result<(), Errno> {
+    record.stages |= stage::MODEL;
+    let name = match bind_to(allowed, run, fd, placing.socket.ty, Some(&to)) {
+        Ok(name) => name,
+        Err(e) => {
+            (record.used, record.check) = (to.write(), Check::VsockBind);
+            return Err(e);
+        }
+    };
+    record.used = name.bound_to().write();
+    if placing.virt.is_auto() {
+        placing.virt = placing.virt.with_port(name.port);
+    }
+    let real = name::local(allowed, fd)?;
+    table::enter(
+        allowed,
+        run,
+        fd,
+        placing,
+        placing.socket.cookie,
+        real,
+        record.rule,
+    );
+    Ok(())
+}
+
 /// bind(2) to a vsock address.
 #[inline(never)]
 pub fn bind(
@@ -251,7 +284,9 @@ fn claim(
                 }),
             }
         }
-        false => sys::without_signals(allowed, || claim_file(allowed, host, fd, name)),
+        false => sys::without_signals(allowed, || {
+            claim_file(allowed, host, run.view.vsock_mode(), fd, name)
+        }),
     };
     answer.map_err(|e| Errno(vsock::bind_error(e.0)))
 }
@@ -329,9 +364,26 @@ fn release(allowed: Allowed, held: Held) {
 /// Binds the socket to the file of a place, under the fabric's lock: files
 /// outlive whoever made them, and what is taken away must be nobody's.
 #[inline(never)]
-fn claim_file(allowed: Allowed, host: &Host<'_>, fd: i32, name: Name) -> Result<(), Errno> {
+fn claim_file(
+    allowed: Allowed,
+    host: &Host<'_>,
+    mode: u32,
+    fd: i32,
+    name: Name,
+) -> Result<(), Errno> {
     let lock = Lock::take(allowed, host.fabric)?;
     let answer = claim_locked(allowed, host, fd, name);
+    if answer.is_ok() && mode & 0o077 != 0 {
+        let mut path = [0u8; 110];
+        let unix = host.unix(name);
+        let path = unix
+            .as_ref()
+            .and_then(|unix| holders::join(&mut path, &[unix.bytes()]));
+        // The program's umask has had its say; the fabric's users may connect.
+        if let Some(path) = path {
+            let _ = sys::chmod(allowed, path, mode);
+        }
+    }
     lock.release(allowed);
     answer
 }
@@ -402,73 +454,113 @@ impl Lock {
     }
 }
 
-/// connect(2) to a vsock address.
+/// connect(2) to a vsock address, that which the program named or another one.
 #[inline(never)]
 pub fn connect(
     allowed: Allowed,
     run: &Run,
     fd: i32,
-    socket: &Socket,
-    asked: &RawAddr,
+    peer: Peer<'_>,
     record: &mut Record,
 ) -> Result<(), Errno> {
     record.stages |= stage::MODEL;
-    let answer = connect_to(allowed, run, fd, socket, asked);
-    if answer.is_err() {
-        record.check = Check::Connect;
+    let answer = connect_to(allowed, run, fd, peer.socket, peer.to);
+    match answer {
+        Ok(()) | Err(Errno(UNDER_WAY)) if peer.to != peer.asked => {
+            record.used = *peer.to;
+            if let Ok(cookie) = sys::cookie(allowed, fd) {
+                table::enter_peer(allowed, run, fd, cookie, peer);
+            }
+        }
+        Ok(()) | Err(Errno(UNDER_WAY)) => {}
+        Err(_) => record.check = Check::Connect,
     }
     answer
 }
+
+/// What a connect of a socket says that does not wait.
+const UNDER_WAY: u16 = libc::EINPROGRESS as u16;
 
 fn connect_to(
     allowed: Allowed,
     run: &Run,
     fd: i32,
-    socket: &Socket,
+    ty: SocketType,
     asked: &RawAddr,
 ) -> Result<(), Errno> {
     const MALFORMED: Errno = Errno(vsock::MALFORMED);
     let (Some(host), Some(asked)) = (&run.vsock, asked.read()) else {
         return Err(MALFORMED);
     };
-    if name::peer(allowed, fd).is_ok() {
-        return Err(Errno(libc::EISCONN as u16));
-    }
-    if sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1) {
-        return Err(MALFORMED);
-    }
     let way = host.way(&asked).map_err(Errno)?;
     if is_unnamed(allowed, fd)? {
-        name_client(allowed, run, host, fd, socket.ty, way)?;
+        name_client(allowed, run, host, fd, ty, way)?;
     }
-    let places = match way {
-        Way::To(places) => places,
-        Way::Nowhere => return unanswered(allowed, run, fd, &asked),
+    let Way::To(places) = way else {
+        return past(allowed, fd).map_or_else(|| unanswered(allowed, run, fd, &asked), Err);
     };
     for place in places {
         let unix = host.unix(place).ok_or(MALFORMED)?;
         let to = Addr::Unix(unix).write();
-        let answer = sys::without_signals(allowed, || {
-            at_once(allowed, fd, || sys::connect(allowed, fd, to.bytes()))
-        });
+        let (answer, waits) = connect_unix(allowed, fd, to.bytes());
         match answer {
             Ok(()) => {
                 fds::bound(fd);
-                return match waits(allowed, fd) {
+                return match waits {
                     true => Ok(()),
                     // A connection takes its time. poll(2) says at once that it is there.
-                    false => Err(Errno(libc::EINPROGRESS as u16)),
+                    false => {
+                        wake(allowed, fd);
+                        Err(Errno(UNDER_WAY))
+                    }
                 };
             }
             Err(e) if vsock::is_nobody(e.0) => {}
             Err(e) => return Err(Errno(vsock::connect_error(e.0))),
         }
     }
+    if let Some(e) = past(allowed, fd) {
+        return Err(e);
+    }
     let [place, _] = places;
     if !host.is_here(place) && !is_there(allowed, host, place.cid) {
         return unanswered(allowed, run, fd, &asked);
     }
     Err(Errno(vsock::connect_error(libc::ECONNREFUSED as u16)))
+}
+
+/// Wakes whoever waits until the socket can be written to, epoll's edges too: the
+/// kernel does so where the size of the buffer is set, be it the same.
+fn wake(allowed: Allowed, fd: i32) {
+    let size = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_SNDBUF);
+    if let Ok(size) = size {
+        // The kernel doubles what it is given.
+        let size = (size / 2).to_ne_bytes();
+        let _ = sys::setsockopt(allowed, fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &size);
+    }
+}
+
+/// Connects the Unix socket without waiting for room in a queue; would the
+/// program's call have waited?
+fn connect_unix(allowed: Allowed, fd: i32, to: &[u8]) -> (Result<(), Errno>, bool) {
+    let waits = waits(allowed, fd);
+    let answer = match waits {
+        true => sys::without_signals(allowed, || {
+            at_once(allowed, fd, || sys::connect(allowed, fd, to))
+        }),
+        false => sys::connect(allowed, fd, to),
+    };
+    (answer, waits)
+}
+
+/// The error of a socket that cannot be connected, wherever to: it is, or listens.
+/// The kernel looks for the peer first.
+fn past(allowed: Allowed, fd: i32) -> Option<Errno> {
+    if name::peer(allowed, fd).is_ok() {
+        return Some(Errno(libc::EISCONN as u16));
+    }
+    let listens = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN);
+    (listens == Ok(1)).then_some(Errno(vsock::MALFORMED))
 }
 
 /// Is a host of this CID in the fabric?
@@ -509,7 +601,7 @@ fn name_client(
         return automatic(run, name, |name| claim(allowed, run, host, fd, ty, name)).map(|_| ());
     }
     // The name lasts as long as the socket, the file need not.
-    automatic(run, name, |name| {
+    let named = automatic(run, name, |name| {
         sys::without_signals(allowed, || {
             bind_unix(allowed, fd, host, name)?;
             let mut path = [0u8; 110];
@@ -519,8 +611,8 @@ fn name_client(
                 .and_then(|unix| holders::join(&mut path, &[unix.bytes()]));
             path.map_or(Ok(()), |path| sys::unlink(allowed, path))
         })
-    })
-    .map(|_| ())
+    });
+    named.map(|_| ()).map_err(|e| Errno(vsock::bind_error(e.0)))
 }
 
 /// A connect to a host that is not there.
@@ -528,13 +620,11 @@ fn name_client(
 fn unanswered(allowed: Allowed, run: &Run, fd: i32, asked: &Addr) -> Result<(), Errno> {
     let errno = vsock::no_host(asked);
     if vsock::comes_late(errno) && waits(allowed, fd) {
-        let clock = libc::CLOCK_MONOTONIC;
         let cookie = sys::cookie(allowed, fd).unwrap_or(0);
-        let now = || sys::clock_gettime(allowed, clock).unwrap_or(u64::MAX);
-        let until = now().saturating_add(vsock_options::timeout(run, cookie));
-        let none = AtomicU32::new(0);
-        while now() < until {
-            sys::futex_wait(allowed, &none, 0, TURN);
+        let millis = vsock_options::timeout(run, cookie).div_ceil(1_000_000);
+        // `sock_intr_errno`: a handler ran, and the time-out has an end.
+        if sys::sleep(allowed, millis).is_err() {
+            return Err(Errno(libc::EINTR as u16));
         }
     }
     Err(Errno(errno))

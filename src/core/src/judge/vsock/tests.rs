@@ -5,15 +5,13 @@ use std::vec::Vec;
 
 use super::*;
 
-const RUN: Host<'_> = Host {
-    cid: 3,
-    fabric: b"",
-    run: 0x0123_4567_89ab_cdef,
-};
-const FABRIC: Host<'_> = Host {
-    fabric: b"/run/fabric",
-    ..RUN
-};
+fn alone() -> Host<'static> {
+    Host::new(3, b"", 0x0123_4567_89ab_cdef)
+}
+
+fn met() -> Host<'static> {
+    Host::new(3, b"/run/fabric", 7)
+}
 
 fn name(cid: u32, port: u32, at: At) -> Name {
     Name { cid, port, at }
@@ -25,7 +23,7 @@ fn text(host: &Host<'_>, name: Name) -> String {
 
 #[test]
 fn a_name_is_read_as_it_was_written() {
-    for host in [RUN, FABRIC] {
+    for host in [alone(), met()] {
         for at in At::ALL {
             for port in [0, 5000, u32::MAX] {
                 let name = name(3, port, at);
@@ -35,11 +33,11 @@ fn a_name_is_read_as_it_was_written() {
         }
     }
     assert_eq!(
-        text(&RUN, name(3, 5000, At::Any)),
+        text(&alone(), name(3, 5000, At::Any)),
         "bindgate/vsock/0123456789abcdef/vsock.3.5000.any"
     );
     assert_eq!(
-        text(&FABRIC, name(4, 80, At::Loop)),
+        text(&met(), name(4, 80, At::Loop)),
         "/run/fabric/vsock.4.80.loop"
     );
 }
@@ -49,7 +47,7 @@ fn what_is_nobodys_name_is_not_read() {
     let path = |text: &str| UnixName::path(text.as_bytes()).expect("a path");
     let abs = |text: &str| UnixName::abstract_(text.as_bytes()).expect("a name");
     // The other containers spell the directory in their own way.
-    let elsewhere = FABRIC.read(&path("/elsewhere/vsock.7.1.own"));
+    let elsewhere = met().read(&path("/elsewhere/vsock.7.1.own"));
     assert_eq!(elsewhere, Some(name(7, 1, At::Own)));
     for wrong in [
         "/run/fabric/vsock.7.1",
@@ -60,23 +58,20 @@ fn what_is_nobodys_name_is_not_read() {
         "/run/fabric/cid.7",
         "/run/vsock.7.1.own/x",
     ] {
-        assert_eq!(FABRIC.read(&path(wrong)), None, "{wrong}");
+        assert_eq!(met().read(&path(wrong)), None, "{wrong}");
     }
-    assert_eq!(FABRIC.read(&abs("run/vsock.7.1.own")), None);
-    assert_eq!(RUN.read(&path("/run/vsock.3.1.own")), None);
+    assert_eq!(met().read(&abs("run/vsock.7.1.own")), None);
+    assert_eq!(alone().read(&path("/run/vsock.3.1.own")), None);
     // Another run's, and one with a leading zero.
     for wrong in [
         "bindgate/vsock/0123456789abcdee/vsock.3.5000.any",
         "bindgate/vsock/0123456789abcdef/vsock.3.05000.any",
         "x/vsock.3.5000.any",
     ] {
-        assert_eq!(RUN.read(&abs(wrong)), None, "{wrong}");
+        assert_eq!(alone().read(&abs(wrong)), None, "{wrong}");
     }
     let long = [b'x'; crate::policy::MAX_FABRIC];
-    let longest = Host {
-        fabric: &long,
-        ..RUN
-    };
+    let longest = Host::new(3, &long, 7);
     let far = name(u32::MAX, u32::MAX, At::Local);
     assert!(longest.unix(far).is_some(), "the longest name fits");
 }
@@ -84,7 +79,7 @@ fn what_is_nobodys_name_is_not_read() {
 #[test]
 fn a_bind_is_answered_as_by_the_kernel() {
     let at = |cid, port| vsock(cid, port);
-    let place = |asked: Addr, privileged| RUN.place(&asked, || privileged);
+    let place = |asked: Addr, privileged| alone().place(&asked, || privileged);
     assert_eq!(
         place(at(VMADDR_ANY, 5000), false),
         Ok(name(3, 5000, At::Any))
@@ -122,11 +117,11 @@ fn sockets_are_made_as_by_the_kernel() {
 #[test]
 fn a_connect_leads_where_its_cid_says() {
     let to = |cid, port, at| Way::To([name(cid, port, at), name(cid, port, At::Any)]);
-    assert_eq!(RUN.way(&vsock(1, 7)), Ok(to(3, 7, At::Local)));
-    assert_eq!(RUN.way(&vsock(3, 7)), Ok(to(3, 7, At::Own)));
-    assert_eq!(RUN.way(&vsock(4, 7)), Ok(Way::Nowhere));
-    assert_eq!(FABRIC.way(&vsock(4, 7)), Ok(to(4, 7, At::Own)));
-    assert_eq!(FABRIC.way(&vsock(VMADDR_ANY, 7)), Ok(Way::Nowhere));
+    assert_eq!(alone().way(&vsock(1, 7)), Ok(to(3, 7, At::Local)));
+    assert_eq!(alone().way(&vsock(3, 7)), Ok(to(3, 7, At::Own)));
+    assert_eq!(alone().way(&vsock(4, 7)), Ok(Way::Nowhere));
+    assert_eq!(met().way(&vsock(4, 7)), Ok(to(4, 7, At::Own)));
+    assert_eq!(met().way(&vsock(VMADDR_ANY, 7)), Ok(Way::Nowhere));
     assert_eq!(no_host(&vsock(2, 7)), ECONNRESET);
     assert_eq!(no_host(&vsock(9, 7)), ETIMEDOUT);
 }
@@ -137,14 +132,14 @@ fn both_ends_are_told_what_the_kernel_tells_them() {
     let here = name(3, 1043, At::Any);
     let by_loop = name(3, 1043, At::Loop);
     let there = name(4, 1043, At::Any);
-    let accepted = |peer| FABRIC.local_of_accepted(listener, Some(peer));
+    let accepted = |peer| met().local_of_accepted(listener, Some(peer));
     assert_eq!(accepted(here), vsock(3, 5000));
     assert_eq!(accepted(by_loop), vsock(1, 5000));
     assert_eq!(accepted(there), vsock(3, 5000));
-    assert_eq!(FABRIC.peer_of_accepted(here), vsock(1, 1043));
-    assert_eq!(FABRIC.peer_of_accepted(there), vsock(4, 1043));
-    assert_eq!(FABRIC.called(Some(by_loop), listener), vsock(1, 5000));
-    assert_eq!(FABRIC.called(Some(here), listener), vsock(3, 5000));
+    assert_eq!(met().peer_of_accepted(here), vsock(1, 1043));
+    assert_eq!(met().peer_of_accepted(there), vsock(4, 1043));
+    assert_eq!(met().called(Some(by_loop), listener), vsock(1, 5000));
+    assert_eq!(met().called(Some(here), listener), vsock(3, 5000));
     assert_eq!(by_loop.bound_to(), vsock(VMADDR_ANY, 1043));
 }
 
