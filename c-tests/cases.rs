@@ -250,11 +250,14 @@ impl File {
 
     fn run(&self) -> Result<Run, String> {
         let mut link: Vec<&str> = self.link.iter().map(String::as_str).collect();
-        let library;
+        let (directory, file);
         if let Some((name, linked)) = &self.library {
-            library = compile_library(name)?;
+            let library = compile_library(name)?;
             if *linked {
-                link.push(library.to_str().unwrap_or_default());
+                // Found beside the program, wherever the two are copied to.
+                directory = format!("-L{}/", library.parent().ok_or("no directory")?.display());
+                file = format!("-l:{name}.so");
+                link.extend([&*directory, &file, "-Wl,-rpath,$ORIGIN"]);
             }
         }
         Ok(Run::new(compile(&self.name, &link)?).args(&self.args))
