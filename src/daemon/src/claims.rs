@@ -11,7 +11,7 @@ use bindgate_core::shared::door::{Answer, Claim, Holder};
 use bindgate_core::socket::{BindOptions, SocketType};
 
 use super::space::Space;
-use super::table::{Bind, Owner};
+use super::table::{Bind, Held, Owner};
 
 /// What there is to say to a claim.
 pub enum Found {
@@ -59,13 +59,15 @@ pub fn answer(space: &mut Space, claim: &Claim) -> Found {
             let process = owner.process;
             return Found::Pending(Pending { process, holder });
         }
-        if real.is_some_and(|real| space.is_alive(claim.socket, holder.cookie, &real)) {
+        let v6only = owner.options.has(BindOptions::V6ONLY);
+        let kind = space.virt.kind(id);
+        if real.is_some_and(|real| space.is_alive(kind, v6only, holder.cookie, &real)) {
             return Found::Answer(Answer::Held(holder));
         }
         space.virt.forget(id);
     }
     while let Some(id) = redirected_there(space, claim) {
-        let Some(owner) = space.table.owner(id) else {
+        let Some(Held { owner, addr, .. }) = space.table.held(id) else {
             break;
         };
         let holder = Holder {
@@ -76,7 +78,9 @@ pub fn answer(space: &mut Space, claim: &Claim) -> Found {
             let process = owner.process;
             return Found::Pending(Pending { process, holder });
         }
-        if space.is_alive(claim.socket, holder.cookie, &claim.real) {
+        let v6only = owner.options.has(BindOptions::V6ONLY);
+        let kind = space.table.kind(id);
+        if space.is_alive(kind, v6only, holder.cookie, &addr) {
             return Found::Answer(Answer::Held(holder));
         }
         space.table.forget(id);

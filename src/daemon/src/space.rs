@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
+use bindgate_core::judge::redirect::Place;
 use bindgate_core::model::{Host, table_of};
 use bindgate_core::socket::SocketType;
 use bindgate_core::uapi::inet_diag::Socket;
@@ -233,7 +234,7 @@ impl Space {
     }
 
     /// Is the socket with this cookie still where it was redirected to?
-    pub fn is_alive(&self, kind: SocketType, cookie: u64, real: &RawAddr) -> bool {
+    pub fn is_alive(&self, kind: SocketType, v6only: bool, cookie: u64, real: &RawAddr) -> bool {
         match real.read() {
             Some(Addr::Unix(name)) if name.kind != UnixKind::Auto => {
                 let bound = self.within(machine::unix_sockets);
@@ -246,13 +247,18 @@ impl Space {
                 if table_of(kind).is_none() {
                     return false;
                 }
-                match self.owners(kind, port) {
-                    Ok(all) => {
-                        all.iter().any(|s| s.cookie == cookie)
-                            || (!self.lists_bound() && kind.is_stream())
-                    }
-                    Err(_) => true,
+                let Ok(all) = self.owners(kind, port) else {
+                    return true;
+                };
+                let mut place = Place::new(kind, addr, v6only, cookie);
+                for socket in &all {
+                    place.listed(socket);
                 }
+                let is_taken = || {
+                    let trial = || diag::is_taken(kind, real.bytes(), v6only);
+                    !matches!(self.within(trial), Ok(Ok(false)))
+                };
+                place.holds(|| kind.is_stream() && !self.lists_bound() && is_taken())
             }
             None => false,
         }

@@ -485,6 +485,11 @@ impl BindTable {
         })
     }
 
+    /// What a socket of the table is.
+    pub fn kind(&mut self, id: SockId) -> SocketType {
+        self.net.net().get(id).kind
+    }
+
     /// Every socket of the run, with what it is.
     pub fn of_run(&mut self) -> Vec<(SocketType, Held)> {
         let net = self.net.net();

@@ -12,6 +12,7 @@ use crate::model::Claim;
 use crate::policy::{Decision, Verb};
 use crate::record::{flag, refusal};
 use crate::socket::{KindSet, SocketType};
+use crate::uapi::inet_diag;
 
 /// Why a redirect cannot be had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -274,6 +275,73 @@ impl Redirected {
             return old.virt.addr != self.virt.addr;
         }
         !self.virt.addr.is_auto() && self.virt.is_refused_by(&old.virt)
+    }
+}
+
+/// Is a redirected IP socket still in its place?
+///
+/// sock_diag lists it by its cookie. Before Linux 6.8 it lists no TCP socket
+/// that is bound and neither listens nor is connected: then the place is taken
+/// and nobody who is listed has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    at: Claim,
+    cookie: u64,
+    is_listed: bool,
+    has_others: bool,
+}
+
+impl Place {
+    /// The real place of the socket with this cookie.
+    #[must_use]
+    pub fn new(socket: SocketType, addr: Addr, v6only: bool, cookie: u64) -> Place {
+        Place {
+            at: Claim {
+                socket,
+                addr,
+                v6only,
+                reuse: false,
+                reuseport: false,
+                listens: false,
+                uid: 0,
+                // As that of the trial bind: it meets those on every device.
+                device: 0,
+            },
+            cookie,
+            is_listed: false,
+            has_others: false,
+        }
+    }
+
+    /// sock_diag lists this socket.
+    pub fn listed(&mut self, s: &inet_diag::Socket) {
+        if s.cookie == self.cookie {
+            self.is_listed = true;
+        } else if !self.has_others {
+            self.has_others = self.at.overlaps(&Claim {
+                socket: SocketType {
+                    domain: s.family.into(),
+                    ..self.at.socket
+                },
+                addr: s.local(),
+                v6only: s.v6only,
+                device: s.dev,
+                ..self.at
+            });
+        }
+    }
+
+    /// Is it known already whether the socket is there?
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.is_listed || self.has_others
+    }
+
+    /// Is the socket there, once all were [listed](Self::listed) that have its
+    /// port? `is_taken`: what a trial bind says of the place, if it must.
+    #[must_use]
+    pub fn holds(&self, is_taken: impl FnOnce() -> bool) -> bool {
+        self.is_listed || !self.has_others && is_taken()
     }
 }
 

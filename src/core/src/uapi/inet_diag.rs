@@ -9,6 +9,8 @@ use super::sock_diag::{
     Answer, Answers, HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, SOCK_DESTROY,
     SOCK_DIAG_BY_FAMILY, answers, bytes_at, u32_at,
 };
+use crate::addr::{Addr, af};
+
 /// `INET_DIAG_SKV6ONLY`
 const SKV6ONLY: u16 = 11;
 /// Length of `struct inet_diag_msg`.
@@ -126,6 +128,25 @@ pub struct Socket {
     pub v6only: bool,
     /// What names it in a further [`Request`].
     pub id: SockId,
+}
+
+impl Socket {
+    /// Its local name.
+    #[must_use]
+    pub fn local(&self) -> Addr {
+        match (u16::from(self.family), self.addr) {
+            (af::INET6, ip) => Addr::Inet6 {
+                ip,
+                port: self.port,
+                flow: 0,
+                scope: 0,
+            },
+            (_, [a, b, c, d, ..]) => Addr::Inet {
+                ip: [a, b, c, d],
+                port: self.port,
+            },
+        }
+    }
 }
 
 /// One message of an answer.

@@ -8,7 +8,7 @@
 //! are of living sockets.
 
 use bindgate_core::addr::{Addr, UnixKind, UnixName, af};
-use bindgate_core::judge::redirect::Redirected;
+use bindgate_core::judge::redirect::{Place, Redirected};
 use bindgate_core::model::Claim;
 use bindgate_core::shared::{Moved, move_kind, move_mark};
 use bindgate_core::socket::{KindSet, SocketType, proto};
@@ -90,15 +90,21 @@ fn is_alive(allowed: Allowed, run: &Run, entry: &Moved) -> bool {
         forget(run, entry);
         return false;
     }
-    let Some(real) = entry.real.read() else {
-        return false;
-    };
-    let (as_found, port) = match real {
-        Addr::Unix(_) => (unix_type(entry), 0),
-        _ => (entry.socket, real.port().unwrap_or(0) as u16),
-    };
     // Where the kernel cannot say, whoever is there is taken for it.
-    diag::is_alive(allowed, as_found, port, entry.cookie).unwrap_or(true)
+    match entry.real.read() {
+        None => false,
+        Some(Addr::Unix(_)) => {
+            diag::is_alive(allowed, unix_type(entry), entry.cookie).unwrap_or(true)
+        }
+        Some(real) => {
+            let v6only = entry.marks & move_mark::V6ONLY != 0;
+            let mut place = Place::new(entry.socket, real, v6only, entry.cookie);
+            let port = real.port().unwrap_or(0) as u16;
+            let asked = diag::list_at(allowed, entry.socket, port, &mut place);
+            // The trial was made above.
+            asked.is_none() || place.holds(|| true)
+        }
+    }
 }
 
 fn forget(run: &Run, entry: &Moved) {
@@ -139,7 +145,12 @@ fn is_taken(allowed: Allowed, entry: &Moved) -> bool {
                 v6only,
                 |_| Ok(()),
             );
-            trial.is_none_or(|answer| answer == Err(Errno(libc::EADDRINUSE as u16)))
+            // A privilege that made the first bind may be gone by now.
+            trial.is_none_or(|answer| {
+                [libc::EADDRINUSE, libc::EACCES]
+                    .map(|e| Err(Errno(e as u16)))
+                    .contains(&answer)
+            })
         }
     }
 }

@@ -2,8 +2,9 @@
 //! the same cookie as `SO_COOKIE`, and only those of this network namespace.
 
 use bindgate_core::addr::af;
+use bindgate_core::judge::redirect::Place;
 use bindgate_core::socket::{SocketType, proto, ty};
-use bindgate_core::uapi::inet_diag::{self, Message};
+use bindgate_core::uapi::inet_diag::{self, Message, Socket};
 use bindgate_core::uapi::sock_diag::{self, Answer, Class};
 
 use crate::own::memory::Pages;
@@ -13,13 +14,15 @@ use crate::sys::{self, Allowed};
 const ROOM: usize = 32 * 1024;
 
 /// A socket that the kernel told of.
-pub struct Alive {
+pub struct Alive<'a> {
     /// `SO_COOKIE`
     pub cookie: u64,
     /// Its port, if it is one with a port.
     pub port: u16,
     /// Is it a TCP socket with a peer?
     pub is_connected: bool,
+    /// What it said of an IP socket.
+    pub inet: Option<&'a Socket>,
 }
 
 /// Those of sockets that options may be kept for.
@@ -42,7 +45,7 @@ pub fn with_options() -> impl Iterator<Item = Class> {
 
 /// Calls `visit` with each socket of a class, or with those at `port`. `false`
 /// if the kernel cannot say: then some may be left out.
-pub fn each(allowed: Allowed, class: Class, port: u16, mut visit: impl FnMut(&Alive)) -> bool {
+pub fn each(allowed: Allowed, class: Class, port: u16, mut visit: impl FnMut(&Alive<'_>)) -> bool {
     let Ok(fd) = sys::socket(
         allowed,
         libc::AF_NETLINK,
@@ -56,14 +59,34 @@ pub fn each(allowed: Allowed, class: Class, port: u16, mut visit: impl FnMut(&Al
     all.is_some()
 }
 
-/// Does the socket with this cookie live, and at its port? `None` if the kernel
+/// Does a socket without a port live that has this cookie? `None` if the kernel
 /// cannot say.
-pub fn is_alive(allowed: Allowed, socket: SocketType, port: u16, cookie: u64) -> Option<bool> {
+pub fn is_alive(allowed: Allowed, socket: SocketType, cookie: u64) -> Option<bool> {
     let mut found = false;
-    each(allowed, Class::of(socket), port, |alive| {
+    each(allowed, Class::of(socket), 0, |alive| {
         found |= alive.cookie == cookie
     })
     .then_some(found)
+}
+
+/// Tells a place of the sockets that have its port, of both address families
+/// if it must. `None` if the kernel cannot say.
+pub fn list_at(allowed: Allowed, socket: SocketType, port: u16, place: &mut Place) -> Option<()> {
+    let other = match socket.domain {
+        af::INET6 => af::INET,
+        _ => af::INET6,
+    };
+    for domain in [socket.domain, other] {
+        let class = Class::of(SocketType { domain, ..socket });
+        let all = place.is_settled()
+            || each(allowed, class, port, |alive| {
+                if let Some(s) = alive.inet {
+                    place.listed(s);
+                }
+            });
+        all.then_some(())?;
+    }
+    Some(())
 }
 
 fn ask(allowed: Allowed, fd: i32, class: Class, port: u16) -> Option<()> {
@@ -72,7 +95,12 @@ fn ask(allowed: Allowed, fd: i32, class: Class, port: u16) -> Option<()> {
     sys::send(allowed, fd, request.get(..len)?).ok().map(|_| ())
 }
 
-fn read_all(allowed: Allowed, fd: i32, class: Class, visit: &mut impl FnMut(&Alive)) -> Option<()> {
+fn read_all(
+    allowed: Allowed,
+    fd: i32,
+    class: Class,
+    visit: &mut impl FnMut(&Alive<'_>),
+) -> Option<()> {
     // Not on the stack: a handler's is small.
     let mut pages = Pages::new(allowed, ROOM)?;
     loop {
@@ -89,6 +117,7 @@ fn read_all(allowed: Allowed, fd: i32, class: Class, visit: &mut impl FnMut(&Ali
                         cookie: s.cookie,
                         port: s.port,
                         is_connected: class.is_tcp() && is_connected(s.state),
+                        inet: Some(&s),
                     }),
                 }
             }
@@ -104,6 +133,7 @@ fn read_all(allowed: Allowed, fd: i32, class: Class, visit: &mut impl FnMut(&Ali
                             cookie,
                             port: 0,
                             is_connected: false,
+                            inet: None,
                         });
                     }
                 }

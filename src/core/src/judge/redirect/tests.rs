@@ -386,3 +386,66 @@ fn options_and_devices_decide_as_in_the_kernel() {
         }
     }
 }
+
+/// What sock_diag says of a socket at port 80.
+fn listed(ip: &str, state: u8, cookie: u64) -> inet_diag::Socket {
+    let ip: std::net::IpAddr = ip.parse().unwrap();
+    let mut addr = [0; 16];
+    let family = match ip {
+        std::net::IpAddr::V4(ip) => {
+            addr[..4].copy_from_slice(&ip.octets());
+            af::INET
+        }
+        std::net::IpAddr::V6(ip) => {
+            addr = ip.octets();
+            af::INET6
+        }
+    };
+    inet_diag::Socket {
+        family: family as u8,
+        state,
+        addr,
+        port: 80,
+        peer_port: 0,
+        dev: 0,
+        cookie,
+        expires_ms: 0,
+        uid: 0,
+        inode: 0,
+        receive_queue: 0,
+        v6only: false,
+        id: [0; 48],
+    }
+}
+
+#[test]
+fn an_idle_socket_that_is_not_listed_holds_its_place() {
+    use inet_diag::state::{BOUND_INACTIVE, ESTABLISHED, LISTEN, TIME_WAIT};
+    let at = v4([127, 0, 0, 1], 80);
+    let holds = |listed: &[inet_diag::Socket], is_taken: bool| {
+        let mut place = Place::new(socket(TCP4), at, false, 7);
+        listed.iter().for_each(|s| place.listed(s));
+        place.holds(|| is_taken)
+    };
+    // Linux 6.8 and later, and a listener everywhere.
+    assert!(holds(&[listed("127.0.0.1", BOUND_INACTIVE, 7)], true));
+    assert!(holds(&[listed("127.0.0.1", LISTEN, 7)], true));
+    // Before: nobody is listed, and only the trial tells.
+    assert!(holds(&[], true));
+    assert!(!holds(&[], false));
+    // Somebody who explains why the place is taken.
+    for ip in ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"] {
+        for state in [ESTABLISHED, TIME_WAIT, LISTEN] {
+            assert!(!holds(&[listed(ip, state, 8)], true), "{ip} {state}");
+        }
+    }
+    // Somebody who does not, because the two do not meet.
+    for ip in ["127.0.0.2", "::1"] {
+        assert!(holds(&[listed(ip, LISTEN, 8)], true), "{ip}");
+    }
+    let only6 = inet_diag::Socket {
+        v6only: true,
+        ..listed("::", LISTEN, 8)
+    };
+    assert!(holds(&[only6], true));
+}
