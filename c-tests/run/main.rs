@@ -20,6 +20,7 @@ mod simulate;
 mod tamper;
 mod terminal;
 mod vsock;
+mod vsock_vmm;
 
 /// Why a test does not run in a container.
 const NAMESPACES: &str = "a program makes a namespace";
@@ -51,6 +52,7 @@ fn main() {
         trials.extend(runs::trials());
         trials.extend(sealed::trials());
         trials.extend(vsock::trials());
+        trials.extend(vsock_vmm::trials());
         trials
     })
 }

@@ -40,7 +40,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A script that knows the launcher as `$B` and `until FILE`, which waits for one.
-fn script(text: &str) -> Run {
+pub fn script(text: &str) -> Run {
     let text = format!("until_there() {{ while ! [ -e \"$1\" ]; do sleep 0.01; done; }}\n{text}");
     Run::new("sh")
         .env("B", &stage().launcher)
@@ -114,7 +114,7 @@ fn taken_once() -> Result<(), Failed> {
          $B run -q --cid 4 --fabric ./f -- echo another; touch end; wait\n\
          $B run -q --cid 3 --fabric ./f -- echo free again\n\
          $B run --fabric ./f -- true 2>/dev/null; echo $?\n\
-         $B run --cid 2 -- true 2>/dev/null; echo $?",
+         $B run --cid 1 -- true 2>/dev/null; echo $?",
     )
     .finish();
     let expected = "stdout| bindgate: context id 3 is taken: another run in the fabric DIR/f has it\n\

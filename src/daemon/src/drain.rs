@@ -306,11 +306,13 @@ impl Drainer {
             return;
         }
         let fabric = String::from_utf8_lossy(self.view.vsock_fabric()).into_owned();
+        let uds = String::from_utf8_lossy(self.view.vsock_uds()).into_owned();
         self.log.event(&Event::Hosted {
             time_ns: sys::realtime().as_nanos() as u64,
             run: self.setup.run_id,
             cid,
             fabric: &fabric,
+            uds: &uds,
         });
     }
 

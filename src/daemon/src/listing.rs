@@ -37,9 +37,7 @@ pub fn json(shared: &'static Shared, setup: &'static Setup) -> String {
     let alive = Alive::new(shared.state, None, setup.run_id);
     let looker = Looker {
         alive: &alive,
-        host: view
-            .vsock_cid()
-            .map(|cid| vsock::Host::new(cid, view.vsock_fabric(), view.vsock_run())),
+        host: vsock::Host::of(&view),
         open: processes::holders(),
         members: RefCell::default(),
     };

@@ -230,11 +230,21 @@ struct RunArgs {
     #[arg(long, alias = "allow-unseen")]
     allow_unintercepted: bool,
     /// Be the vsock host with this context id, also where there is no AF_VSOCK
-    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..=4_294_967_294))]
+    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(2..=4_294_967_294))]
     cid: Option<u32>,
     /// Meet other vsock hosts in this directory, or in one of this name
     #[arg(long, value_name = "NAME|DIR", value_hint = ValueHint::DirPath)]
     fabric: Option<OsString>,
+    /// Have a virtual machine monitor's Unix socket on the other side: the run is the
+    /// host (CID 2) unless --cid says that it is the guest
+    #[arg(long, value_name = "PATH", conflicts_with = "fabric", value_hint = ValueHint::AnyPath)]
+    vsock_uds: Option<OsString>,
+    /// Have a plain Unix socket for this port of the other side, or for it
+    #[arg(long, value_name = "PORT=PATH", conflicts_with = "fabric")]
+    vsock_port: Vec<OsString>,
+    /// Tell programs that the guest has this context id [default: 3]
+    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..=4_294_967_294))]
+    vsock_guest: Option<u32>,
     /// The program and its arguments
     #[arg(
         value_name = "PROGRAM",
@@ -318,10 +328,8 @@ pub struct Run {
     pub let_go: bool,
     /// `--allow-unintercepted`
     pub allow_unintercepted: bool,
-    /// `--cid`
-    pub cid: Option<u32>,
-    /// `--fabric`
-    pub fabric: Option<OsString>,
+    /// `--cid`, `--fabric` and what else says which vsock host it is.
+    pub vsock: Vsock,
     /// The program and its arguments, at least one.
     pub command: Vec<OsString>,
 }
@@ -333,6 +341,21 @@ pub struct Doctor {
     pub command: Vec<OsString>,
     /// `--library`
     pub library: Option<PathBuf>,
+}
+
+/// Which vsock host a run is.
+#[derive(Debug, Default)]
+pub struct Vsock {
+    /// `--cid`
+    pub cid: Option<u32>,
+    /// `--fabric`
+    pub fabric: Option<OsString>,
+    /// `--vsock-uds`
+    pub uds: Option<OsString>,
+    /// `--vsock-port`
+    pub ports: Vec<OsString>,
+    /// `--vsock-guest`
+    pub guest: Option<u32>,
 }
 
 /// What is to be done.
@@ -455,8 +478,13 @@ impl RunArgs {
             unused: self.unused,
             let_go: self.let_go,
             allow_unintercepted: self.allow_unintercepted,
-            cid: self.cid,
-            fabric: self.fabric,
+            vsock: Vsock {
+                cid: self.cid,
+                fabric: self.fabric,
+                uds: self.vsock_uds,
+                ports: self.vsock_port,
+                guest: self.vsock_guest,
+            },
             command: self.command,
         }
     }

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
+use bindgate_core::judge::vsock;
 use bindgate_core::policy::{
     Action, At, DefaultLine, HostLine, HostSetting, Mode, Op, Policy, View,
 };
@@ -39,8 +40,8 @@ pub struct Outer {
 pub struct VsockHost {
     /// Its context id.
     pub cid: u32,
-    /// The directory of its fabric, or nothing.
-    fabric: String,
+    /// What the lines of its policy say of it.
+    settings: Vec<HostSetting>,
     /// The run whose host it is.
     pub run: u64,
     /// The mode of its files in the fabric.
@@ -50,11 +51,9 @@ pub struct VsockHost {
 impl VsockHost {
     /// The lines of a policy that say so.
     fn lines(self) -> impl Iterator<Item = HostLine> {
-        let fabric = Some(self.fabric).filter(|path| !path.is_empty());
         let at = At::default();
-        [HostSetting::Cid(self.cid)]
+        self.settings
             .into_iter()
-            .chain(fabric.map(HostSetting::Fabric))
             .map(move |setting| HostLine { setting, at })
     }
 }
@@ -180,10 +179,26 @@ impl Outer {
     /// The vsock host that it is.
     pub fn vsock(&self) -> Option<VsockHost> {
         let view = View::new(&self.words).ok()?;
+        let host = vsock::Host::of(&view)?;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let mut settings = vec![HostSetting::Cid(host.cid)];
+        if !host.fabric.is_empty() {
+            settings.push(HostSetting::Fabric(text(host.fabric)));
+        }
+        if let Some(vmm) = &host.vmm {
+            if !vmm.uds.is_empty() {
+                settings.push(HostSetting::VsockUds(text(vmm.uds)));
+            }
+            let ports = vmm.listed();
+            settings.extend(ports.map(|(port, path)| HostSetting::VsockPort(port, text(path))));
+            if host.cid == vsock::CID_HOST {
+                settings.push(HostSetting::VsockGuest(vmm.guest));
+            }
+        }
         Some(VsockHost {
-            cid: view.vsock_cid()?,
-            fabric: String::from_utf8_lossy(view.vsock_fabric()).into_owned(),
-            run: view.vsock_run(),
+            cid: host.cid,
+            settings,
+            run: host.run,
             mode: view.vsock_mode(),
         })
     }
@@ -294,11 +309,7 @@ pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<P
         policy.defaults.set(Op::Exec, line);
     }
     if let Some(host) = outer.vsock() {
-        let other = |h: &HostLine| match &h.setting {
-            HostSetting::Cid(cid) => *cid != host.cid,
-            HostSetting::Fabric(path) => *path != host.fabric,
-            _ => false,
-        };
+        let other = |h: &HostLine| h.setting.is_vsock() && !host.settings.contains(&h.setting);
         if inner.host.iter().any(other) {
             let why = format!(
                 "the run around this one is the vsock host with context id {}: a run inside is on \
@@ -307,9 +318,7 @@ pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<P
             );
             return Err(Failure::say(EXIT_CONFIG, why));
         }
-        let of_host =
-            |h: &HostLine| matches!(h.setting, HostSetting::Cid(_) | HostSetting::Fabric(_));
-        inner.host.retain(|h| !of_host(h));
+        inner.host.retain(|h| !h.setting.is_vsock());
         policy.host.extend(host.lines());
     }
     policy.nest(inner);

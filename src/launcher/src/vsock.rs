@@ -2,43 +2,100 @@
 //! and `host fabric` of its policy.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use bindgate_core::policy::{MAX_FABRIC, View};
+use bindgate_core::judge::vsock::Host;
+use bindgate_core::policy::{MAX_FABRIC, MAX_VSOCK_PATH, View};
 use bindgate_os::{fabric, process};
 
-use crate::args::RuleSource;
+use crate::args::{RuleSource, Vsock};
 use crate::{Failure, exit, shown};
 
 /// The options as lines of the policy language.
 ///
 /// # Errors
-/// If the fabric has no directory that a socket's name has room for.
-pub fn rules(cid: Option<u32>, fabric: Option<&OsStr>) -> Result<Vec<RuleSource>, Failure> {
+/// If a path is not text, or leaves no room for the name of a socket.
+pub fn rules(options: &Vsock) -> Result<Vec<RuleSource>, Failure> {
     let mut rules = Vec::new();
-    rules.extend(cid.map(|cid| RuleSource::Option("--cid", format!("host cid {cid}"))));
-    if let Some(fabric) = fabric {
+    rules.extend(options.cid.map(|cid| line("--cid", "cid", cid)));
+    if let Some(fabric) = &options.fabric {
         let directory = directory(fabric)?;
-        let Some(text) = directory.to_str().filter(|text| text.len() <= MAX_FABRIC) else {
-            return Err(Failure::say(
-                exit::USAGE,
-                format!(
-                    "--fabric {}: its directory, {}, is longer than {MAX_FABRIC} bytes or is not \
-                     text; a shorter path leaves room for the names of sockets",
-                    shown(&fabric),
-                    shown(&directory)
-                ),
-            ));
-        };
-        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        rules.push(RuleSource::Option(
-            "--fabric",
-            format!("host fabric \"{quoted}\""),
+        let text = text("--fabric", &directory, MAX_FABRIC)?;
+        rules.push(line("--fabric", "fabric", quoted(&text)));
+    }
+    if let Some(path) = &options.uds {
+        rules.push(line(
+            "--vsock-uds",
+            "vsock-uds",
+            quoted(&whole("--vsock-uds", path)?),
         ));
     }
+    for given in &options.ports {
+        let mut parts = given.as_bytes().splitn(2, |b| *b == b'=');
+        let port = parts.next().unwrap_or_default();
+        let port = str::from_utf8(port)
+            .ok()
+            .and_then(|port| port.parse::<u32>().ok());
+        let (Some(port), Some(path)) = (port, parts.next()) else {
+            let why = format!("--vsock-port {}: expected PORT=PATH", shown(given));
+            return Err(Failure::say(exit::USAGE, why));
+        };
+        let path = whole("--vsock-port", OsStr::from_bytes(path))?;
+        rules.push(line(
+            "--vsock-port",
+            "vsock-port",
+            quoted(&format!("{port}={path}")),
+        ));
+    }
+    rules.extend(
+        options
+            .guest
+            .map(|cid| line("--vsock-guest", "vsock-guest", cid)),
+    );
     Ok(rules)
+}
+
+fn line(option: &'static str, setting: &str, value: impl Display) -> RuleSource {
+    RuleSource::Option(option, format!("host {setting} {value}"))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A path as text, if a name that is made from it has room.
+fn text(option: &str, path: &Path, longest: usize) -> Result<String, Failure> {
+    match path.to_str().filter(|text| text.len() <= longest) {
+        Some(text) => Ok(text.into()),
+        None => Err(Failure::say(
+            exit::USAGE,
+            format!(
+                "{option}: {} is longer than {longest} bytes or is not text; a shorter path \
+                 leaves room for the names of sockets",
+                shown(&path)
+            ),
+        )),
+    }
+}
+
+/// The path of a Unix socket, from the root and without detours: programs may be
+/// in another directory.
+fn whole(option: &str, path: &OsStr) -> Result<String, Failure> {
+    let failed = |e| Failure::new(exit::USAGE, format!("{option} {}", shown(&path)), e);
+    let path = std::path::absolute(path).map_err(failed)?;
+    let is_plain = |part| !matches!(part, Component::ParentDir);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        let why = format!("{option} {}: expected the path of a socket", shown(&path));
+        return Err(Failure::say(exit::USAGE, why));
+    };
+    let parent = match path.components().all(is_plain) {
+        true => parent.to_owned(),
+        false => parent.canonicalize().map_err(failed)?,
+    };
+    text(option, &parent.join(name), MAX_VSOCK_PATH)
 }
 
 /// A path as it is, absolute; a name in this user's directory for that.
@@ -73,6 +130,11 @@ fn own_directory() -> PathBuf {
 /// # Errors
 /// If the fabric cannot be used, or another run has the CID.
 pub fn register(view: &View<'_>) -> Result<Option<(OwnedFd, u32)>, Failure> {
+    if Host::of(view).is_some_and(|host| host.answers_at().is_some()) {
+        let why = "a guest's side of --vsock-uds is not built yet: leave out --cid for the host's, \
+                   or name its ports with --vsock-port";
+        return Err(Failure::say(exit::USAGE, why));
+    }
     let Some(cid) = view.vsock_cid().filter(|_| !view.vsock_fabric().is_empty()) else {
         return Ok(None);
     };

@@ -428,6 +428,33 @@ pub fn send(allowed: Allowed, fd: i32, buf: &[u8]) -> Result<usize, Errno> {
     }
 }
 
+/// recv(2), of a recvmsg(2) without control data.
+///
+/// # Errors
+/// The kernel's.
+#[inline]
+pub fn receive(allowed: Allowed, fd: i32, buf: &mut [u8], flags: i32) -> Result<usize, Errno> {
+    let mut part = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
+    // SAFETY: all-zero is a value.
+    let mut msg: libc::msghdr = unsafe { core::mem::zeroed() };
+    msg.msg_iov = &raw mut part;
+    msg.msg_iovlen = 1;
+    // SAFETY: the kernel writes to a live slice, through live locals.
+    unsafe {
+        call!(
+            allowed,
+            Call::Recvmsg,
+            libc::SYS_recvmsg,
+            fd,
+            &raw mut msg,
+            flags
+        )
+    }
+}
+
 /// recvmsg(2), with close-on-exec on what arrives.
 ///
 /// # Safety

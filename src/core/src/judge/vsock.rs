@@ -44,6 +44,10 @@ const PREFIX: &[u8] = b"vsock.";
 /// The beginning of an abstract name; the run's id follows, in 16 hex digits.
 const ABSTRACT: &[u8] = b"bindgate/vsock/";
 
+mod vmm;
+
+pub use vmm::{Call, GUEST, Line, Vmm, hello, is_welcome, request, welcome};
+
 /// The vsock host that a run is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Host<'p> {
@@ -55,6 +59,8 @@ pub struct Host<'p> {
     pub run: u64,
     /// What every name begins with; nothing where a name has no room.
     prefix: Text,
+    /// What speaks for the other side, if something does.
+    pub vmm: Option<Vmm<'p>>,
 }
 
 /// How a socket is at its port.
@@ -129,6 +135,8 @@ impl Name {
 pub enum Way {
     /// To one of these two places, the first that somebody listens at.
     To([Name; 2]),
+    /// To the other side, by what speaks for it.
+    Out(Call),
     /// To a host that is not there.
     Nowhere,
 }
@@ -218,6 +226,7 @@ impl<'p> Host<'p> {
             fabric,
             run,
             prefix,
+            vmm: None,
         }
     }
 
@@ -260,6 +269,9 @@ impl<'p> Host<'p> {
             let name = Name { cid, port, at };
             Way::To([name, name.with(At::Any)])
         };
+        if let Some(way) = self.way_out(cid, port) {
+            return Ok(way);
+        }
         Ok(match cid {
             CID_LOCAL => to(self.cid, At::Local),
             cid if cid == self.cid => to(cid, At::Own),
@@ -279,6 +291,8 @@ impl<'p> Host<'p> {
     pub fn client(&self, to: Name) -> At {
         match to.at {
             At::Local => At::Loop,
+            // `VMADDR_CID_ANY` is the other side's way in, and a file.
+            _ if self.is_file(to.with(At::Any)) => At::Loop,
             _ => At::Any,
         }
     }
@@ -325,6 +339,9 @@ impl<'p> Host<'p> {
     /// The Unix name of a place.
     #[must_use]
     pub fn unix(&self, name: Name) -> Option<UnixName> {
+        if self.is_file(name) {
+            return self.file(name);
+        }
         let mut text = self.prefix;
         if text.len == 0 {
             return None;
@@ -355,6 +372,9 @@ impl<'p> Host<'p> {
     /// stands for.
     #[must_use]
     pub fn read(&self, unix: &UnixName) -> Option<Name> {
+        if let Some(name) = self.read_file(unix) {
+            return Some(name);
+        }
         let bytes = unix.bytes();
         let is_path = unix.kind == UnixKind::Path;
         if is_path == self.fabric.is_empty() || !is_path && !bytes.starts_with(ABSTRACT) {
@@ -396,6 +416,9 @@ pub fn in_the_way(at: At, is_seqpacket: bool) -> u8 {
     all & !bit(at, is_seqpacket)
 }
 
+/// The bits of the ways that are never a file ([`Host::is_file`]).
+pub const NOT_FILES: u8 = 0b1111_0000;
+
 /// What some bits stand for: ways, and whether the socket is a SOCK_SEQPACKET.
 pub fn ways(bits: u8) -> impl Iterator<Item = (At, bool)> {
     At::ALL
@@ -409,14 +432,7 @@ fn prefix(fabric: &[u8], run: u64) -> Option<Text> {
     let mut text = Text::default();
     if fabric.is_empty() {
         text.bytes(ABSTRACT)?;
-        for shift in (0..64).step_by(4).rev() {
-            let digit = (run >> shift & 0xf) as u8;
-            text.bytes(&[if digit < 10 {
-                b'0' + digit
-            } else {
-                b'a' - 10 + digit
-            }])?;
-        }
+        hex(run, &mut text)?;
     } else {
         text.bytes(fabric)?;
     }
@@ -431,6 +447,18 @@ fn vsock(cid: u32, port: u32) -> Addr {
         port,
         flags: 0,
     }
+}
+
+/// A number in 16 hex digits.
+fn hex(number: u64, text: &mut Text) -> Option<()> {
+    (0..64).step_by(4).rev().try_for_each(|shift| {
+        let digit = (number >> shift & 0xf) as u8;
+        text.bytes(&[if digit < 10 {
+            b'0' + digit
+        } else {
+            b'a' - 10 + digit
+        }])
+    })
 }
 
 /// Digits alone, and no more than a number of 32 bits has.

@@ -374,6 +374,13 @@ pub enum HostSetting {
     Cid(u32),
     /// `host fabric /run/fabric`: the directory where hosts meet.
     Fabric(String),
+    /// `host vsock-uds /run/vm.sock`: where a virtual machine monitor speaks for
+    /// the other side.
+    VsockUds(String),
+    /// `host vsock-guest N`: the context id that this other side is told to have.
+    VsockGuest(u32),
+    /// `host vsock-port 5000=/run/port.sock`: a port of the other side, or for it.
+    VsockPort(u32, String),
     /// `host address ADDR/LEN …`: its IP addresses, each with the length of
     /// its network's prefix.
     Addresses(Vec<(IpAddr, u8)>),

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::ast::{
-    Action, HostLine, HostSetting, Policy, PortSet, Program, Rule, TargetHost, TargetPort,
-    TargetSpec, Term, UnixTerm, User,
+    Action, HostSetting, Policy, PortSet, Program, Rule, TargetHost, TargetPort, TargetSpec, Term,
+    UnixTerm, User,
 };
 use super::cells::Cells;
 use super::diag::{Diagnostic, Severity};
@@ -16,6 +16,7 @@ use super::layout::{MAGIC, VERSION, condition_flag, flag, header, rule_flag, sec
 use super::target::{host, port};
 use super::{Mode, Op, glob, print, warn};
 use crate::addr::VMADDR_ANY;
+use crate::judge::vsock::{CID_HOST, GUEST};
 use crate::socket::KindSet;
 
 /// Rules with `times` in a policy, at most.
@@ -68,23 +69,15 @@ pub fn compile(
         cells: Cells::default(),
     };
     for h in &p.host {
-        if matches!(h.setting, HostSetting::Cid(_) | HostSetting::Fabric(_)) {
+        if h.setting.is_vsock() {
             continue;
         }
         let message = "this part of a virtual host is not supported yet";
         let mut d = c.diagnostic(h.at, message.into());
-        d.expected = Some("'host cid' or 'host fabric'".into());
+        d.expected = Some("'host cid', 'host fabric' or 'host vsock-uds'".into());
         c.errors.push(d);
     }
-    let is_cid = |h: &HostLine| matches!(h.setting, HostSetting::Cid(_));
-    let is_fabric = |h: &&HostLine| matches!(h.setting, HostSetting::Fabric(_));
-    if let Some(fabric) = p.host.iter().find(is_fabric)
-        && !p.host.iter().any(is_cid)
-    {
-        let mut d = c.diagnostic(fabric.at, "a fabric needs a context id".into());
-        d.expected = Some("a line 'host cid N' beside it".into());
-        c.errors.push(d);
-    }
+    c.check_vsock();
     for rule in &p.rules {
         c.check(rule, resolver);
     }
@@ -154,6 +147,52 @@ struct Compiler<'p> {
 }
 
 impl Compiler<'_> {
+    /// What the lines about a vsock host say of each other.
+    fn check_vsock(&mut self) {
+        let lines = &self.policy.host;
+        let find = |is: fn(&HostSetting) -> bool| lines.iter().find(|h| is(&h.setting));
+        let cid = find(|s| matches!(s, HostSetting::Cid(_)));
+        let is_guest = cid.is_some_and(|h| h.setting != HostSetting::Cid(CID_HOST));
+        let monitor = find(|s| matches!(s, HostSetting::VsockUds(_) | HostSetting::VsockPort(..)));
+        let fabric = find(|s| matches!(s, HostSetting::Fabric(_)));
+        let guest = find(|s| matches!(s, HostSetting::VsockGuest(_)));
+        let line = "a line 'host vsock-uds PATH' beside it";
+        let wrong = [
+            (
+                cid.filter(|_| !is_guest && monitor.is_none()),
+                "context id 2 is the host's, which needs a virtual machine monitor",
+                line,
+            ),
+            (
+                guest.filter(|_| monitor.is_none()),
+                "a guest needs a virtual machine monitor",
+                line,
+            ),
+            (
+                guest.filter(|_| is_guest),
+                "the run is the guest: its context id is that of 'host cid'",
+                "no such line",
+            ),
+            (
+                fabric.filter(|_| cid.is_none() && monitor.is_none()),
+                "a fabric needs a context id",
+                "a line 'host cid N' beside it",
+            ),
+            (
+                fabric.filter(|_| monitor.is_some()),
+                "a virtual machine monitor takes the place of a fabric",
+                "one of the two",
+            ),
+        ];
+        for (at, message, expected) in wrong {
+            if let Some(at) = at {
+                let mut d = self.diagnostic(at.at, message.into());
+                d.expected = Some(expected.into());
+                self.errors.push(d);
+            }
+        }
+    }
+
     fn diagnostic(&self, at: super::At, message: String) -> Diagnostic {
         Diagnostic::at(self.policy, at, Severity::Error, message)
     }
@@ -412,6 +451,7 @@ impl Compiler<'_> {
             self.out.of(section::SOURCES).push(place);
         }
         let (mut cid, mut fabric) = (0, 0);
+        let (mut uds, mut guest, mut ports) = (0, 0, Vec::new());
         for h in &self.policy.host {
             match &h.setting {
                 // The outer run's comes first.
@@ -419,9 +459,24 @@ impl Compiler<'_> {
                 HostSetting::Fabric(path) if fabric == 0 => {
                     fabric = self.out.string(path.as_bytes());
                 }
+                HostSetting::VsockUds(path) if uds == 0 => {
+                    uds = self.out.string(path.as_bytes());
+                }
+                HostSetting::VsockGuest(n) if guest == 0 => guest = u64::from(*n),
+                HostSetting::VsockPort(port, path) => {
+                    ports.extend_from_slice(alloc::format!("{port}={path}\0").as_bytes());
+                }
                 _ => {}
             }
         }
+        let has_monitor = uds != 0 || !ports.is_empty();
+        if has_monitor && cid == 0 {
+            cid = u64::from(CID_HOST);
+        }
+        let ports = match ports.is_empty() {
+            true => 0,
+            false => self.out.string(&ports),
+        };
         let bytes = core::mem::take(&mut self.out.bytes);
         let strings = self.out.of(section::STRINGS);
         for chunk in bytes.chunks(8) {
@@ -434,6 +489,12 @@ impl Compiler<'_> {
         let mut words = alloc::vec![0; header::WORDS];
         words[header::VSOCK_CID] = cid;
         words[header::FABRIC] = fabric;
+        words[header::VSOCK_UDS] = uds;
+        words[header::VSOCK_PORTS] = ports;
+        words[header::VSOCK_GUEST] = match guest {
+            0 => u64::from(GUEST),
+            guest => guest,
+        };
         for op in Op::ALL {
             let Some(d) = self.policy.defaults.get(op) else {
                 continue;

@@ -14,7 +14,7 @@
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 7;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -60,8 +60,14 @@ pub(super) mod header {
     pub const FABRIC: usize = VSOCK_CID + 1;
     /// The run whose host it is.
     pub const VSOCK_RUN: usize = FABRIC + 1;
+    /// The path at which a virtual machine monitor speaks: a string, or 0.
+    pub const VSOCK_UDS: usize = VSOCK_RUN + 1;
+    /// Ports with a path of their own: a string of `PORT=PATH` and a NUL each, or 0.
+    pub const VSOCK_PORTS: usize = VSOCK_UDS + 1;
+    /// The CID of the monitor's guest.
+    pub const VSOCK_GUEST: usize = VSOCK_PORTS + 1;
     /// One word for each section: offset << 32 | length.
-    pub const SECTIONS: usize = VSOCK_RUN + 1;
+    pub const SECTIONS: usize = VSOCK_GUEST + 1;
     pub const WORDS: usize = SECTIONS + super::section::COUNT;
 }
 

@@ -63,6 +63,10 @@ pub use crate::errno;
 /// Longest directory of a fabric, bytes: what a name in it leaves of `sun_path`.
 pub const MAX_FABRIC: usize = 72;
 
+/// Longest path of `host vsock-uds` and `host vsock-port`, bytes: `_4294967295` and
+/// `./` have room beside it.
+pub const MAX_VSOCK_PATH: usize = 94;
+
 #[cfg(feature = "alloc")]
 pub use ast::{
     Action, At, CidSet, DefaultLine, Defaults, HostLine, HostSetting, IpSet, Kinds, Personality,

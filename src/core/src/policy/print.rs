@@ -50,6 +50,11 @@ impl fmt::Display for HostLine {
         match &self.setting {
             HostSetting::Cid(n) => write!(f, "cid {n}"),
             HostSetting::Fabric(path) => write!(f, "fabric {}", Quoted(path)),
+            HostSetting::VsockUds(path) => write!(f, "vsock-uds {}", Quoted(path)),
+            HostSetting::VsockGuest(cid) => write!(f, "vsock-guest {cid}"),
+            HostSetting::VsockPort(port, path) => {
+                write!(f, "vsock-port {}", Quoted(&alloc::format!("{port}={path}")))
+            }
             HostSetting::Addresses(all) => {
                 f.write_str("address")?;
                 for (ip, len) in all {

@@ -7,11 +7,14 @@ use super::ast::{DefaultLine, HostLine, HostSetting, Personality};
 use super::diag::nearest;
 use super::lex::Word;
 use super::parse::Line;
-use super::{MAX_FABRIC, Mode, Op, errno, terms};
+use super::{MAX_FABRIC, MAX_VSOCK_PATH, Mode, Op, errno, terms};
 
 const HOST_WORDS: &[&str] = &[
     "cid",
     "fabric",
+    "vsock-uds",
+    "vsock-guest",
+    "vsock-port",
     "address",
     "personality",
     "unprivileged",
@@ -19,6 +22,44 @@ const HOST_WORDS: &[&str] = &[
     "unprivileged-start",
     "automatic-ports",
 ];
+
+const PATH: &str = "an absolute path of at most 94 bytes, without '.' and '..'";
+const PORT_AND_PATH: &str = "a port and an absolute path: 5000=/run/port.sock";
+
+/// A path that is spelt in one way only: a name with a `.` in it says something else.
+fn is_path(path: &str) -> bool {
+    let mut parts = path.split('/');
+    let is_part = |part: &str| !matches!(part, "" | "." | "..");
+    path.len() <= MAX_VSOCK_PATH
+        && !path.contains('\0')
+        && parts.next() == Some("")
+        && parts.clone().next().is_some()
+        && parts.all(is_part)
+}
+
+impl HostSetting {
+    /// Is it about the vsock host that the run is?
+    #[must_use]
+    pub fn is_vsock(&self) -> bool {
+        matches!(
+            self,
+            HostSetting::Cid(_)
+                | HostSetting::Fabric(_)
+                | HostSetting::VsockUds(_)
+                | HostSetting::VsockGuest(_)
+                | HostSetting::VsockPort(..)
+        )
+    }
+
+    /// May it stand beside another one of its kind?
+    fn is_beside(&self, other: &HostSetting) -> bool {
+        match (self, other) {
+            (HostSetting::Addresses(_), _) => true,
+            (HostSetting::VsockPort(a, p), HostSetting::VsockPort(b, q)) => a != b && p != q,
+            _ => false,
+        }
+    }
+}
 
 impl<'p> Line<'p, '_, '_> {
     pub(super) fn default(&mut self, head: &Word) {
@@ -114,7 +155,7 @@ impl<'p> Line<'p, '_, '_> {
     }
 
     pub(super) fn host(&mut self, head: &Word) {
-        let expected = "cid, fabric, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
+        let expected = "cid, fabric, vsock-uds, vsock-guest, vsock-port, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
         let Some(w) = self.next() else {
             return self.missing(expected);
         };
@@ -122,9 +163,12 @@ impl<'p> Line<'p, '_, '_> {
             return;
         };
         let kind = |s: &HostSetting| core::mem::discriminant(s);
-        let twice = self.p.policy.host.iter().find(|h| {
-            kind(&h.setting) == kind(&setting) && !matches!(setting, HostSetting::Addresses(_))
-        });
+        let twice = self
+            .p
+            .policy
+            .host
+            .iter()
+            .find(|h| kind(&h.setting) == kind(&setting) && !setting.is_beside(&h.setting));
         if let Some(old) = twice {
             let message = format!(
                 "'host {}' is already set at {}",
@@ -149,12 +193,36 @@ impl<'p> Line<'p, '_, '_> {
                 };
                 match word {
                     "cid" => match terms::number(&v.text) {
-                        Some(n) if n > 2 && n < u32::MAX => HostSetting::Cid(n),
+                        Some(n) if (2..u32::MAX).contains(&n) => HostSetting::Cid(n),
+                        _ => {
+                            self.wrong(v, "context id", "a number from 2 to 4294967294", []);
+                            return None;
+                        }
+                    },
+                    "vsock-uds" if is_path(&v.text) => HostSetting::VsockUds(v.text.clone()),
+                    "vsock-uds" => {
+                        self.wrong(v, "path", PATH, []);
+                        return None;
+                    }
+                    "vsock-guest" => match terms::number(&v.text) {
+                        Some(n) if n > 2 && n < u32::MAX => HostSetting::VsockGuest(n),
                         _ => {
                             self.wrong(v, "context id", "a number from 3 to 4294967294", []);
                             return None;
                         }
                     },
+                    "vsock-port" => {
+                        let (port, path) = v.text.split_once('=').unwrap_or(("", ""));
+                        match terms::number(port).filter(|port| *port < u32::MAX) {
+                            Some(port) if is_path(path) => {
+                                HostSetting::VsockPort(port, path.into())
+                            }
+                            _ => {
+                                self.wrong(v, "port and path", PORT_AND_PATH, []);
+                                return None;
+                            }
+                        }
+                    }
                     "fabric" => match v.text.as_bytes() {
                         path if path.first() == Some(&b'/')
                             && path.len() <= MAX_FABRIC

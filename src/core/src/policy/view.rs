@@ -190,6 +190,26 @@ impl<'a> View<'a> {
         part(self.strings, self.header(header::FABRIC))
     }
 
+    /// Returns the path at which a virtual machine monitor speaks for the other
+    /// side (`host vsock-uds`), or nothing.
+    #[must_use]
+    pub fn vsock_uds(&self) -> &'a [u8] {
+        part(self.strings, self.header(header::VSOCK_UDS))
+    }
+
+    /// Returns the ports with a path of their own (`host vsock-port`): `PORT=PATH`
+    /// and a NUL for each.
+    #[must_use]
+    pub fn vsock_ports(&self) -> &'a [u8] {
+        part(self.strings, self.header(header::VSOCK_PORTS))
+    }
+
+    /// Returns the CID that the monitor's guest is told to have (`host vsock-guest`).
+    #[must_use]
+    pub fn vsock_guest(&self) -> u32 {
+        self.header(header::VSOCK_GUEST) as u32
+    }
+
     /// Returns whether any bind rule says `implicit`.
     #[must_use]
     pub fn has_implicit_rules(&self) -> bool {

@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use super::json::{Object, Stamp};
 use super::text::{Look, Rule, clock, put};
 use super::{Readable, RuleRef, SCHEMA};
+use crate::judge::vsock::CID_HOST;
 
 /// Something that is not a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +45,8 @@ pub enum Event<'a> {
         cid: u32,
         /// The directory where it meets others, or nothing.
         fabric: &'a str,
+        /// The path where a virtual machine monitor speaks, or nothing.
+        uds: &'a str,
     },
     /// The run is over, as far as this log is concerned.
     End(End),
@@ -121,6 +124,7 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
             run,
             cid,
             fabric,
+            uds,
         } => {
             o.string("event", "hosted")?;
             o.string("time", Stamp(*time_ns))?;
@@ -129,6 +133,10 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
             match *fabric {
                 "" => o.maybe_bare("fabric", None::<u32>)?,
                 fabric => o.string("fabric", fabric)?,
+            }
+            match *uds {
+                "" => o.maybe_bare("uds", None::<u32>)?,
+                uds => o.string("uds", uds)?,
             }
         }
         Event::End(end) => {
@@ -190,10 +198,19 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
         Event::Isolated { .. } => {
             write!(w, "isolate=sealed: the run has a network of its own")?;
         }
-        Event::Hosted { cid, fabric, .. } => {
+        Event::Hosted {
+            cid, fabric, uds, ..
+        } => {
             write!(w, "vsock: the run is the host with context id {cid}")?;
             if !fabric.is_empty() {
                 write!(w, " in the fabric {}", Readable(fabric.as_bytes()))?;
+            }
+            if !uds.is_empty() {
+                let what = match *cid {
+                    CID_HOST => "calls the guest",
+                    _ => "the guest is called",
+                };
+                write!(w, "; {what} at {}", Readable(uds.as_bytes()))?;
             }
         }
         Event::End(end) => {

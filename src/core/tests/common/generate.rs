@@ -363,7 +363,7 @@ pub fn host_lines() -> impl Strategy<Value = Vec<HostLine>> {
         any::<u16>(),
         (1u16..100, 100u16..),
     );
-    (all, vec(any::<bool>(), 7)).prop_map(|((cid, a, p, u, start, (from, to)), on)| {
+    (all, vec(any::<bool>(), 10)).prop_map(|((cid, a, p, u, start, (from, to)), on)| {
         let personality = if p {
             Personality::Linux
         } else {
@@ -372,6 +372,9 @@ pub fn host_lines() -> impl Strategy<Value = Vec<HostLine>> {
         [
             HostSetting::Cid(cid),
             HostSetting::Fabric(format!("/run/fabric {cid}")),
+            HostSetting::VsockUds(format!("/run/vm {cid}.sock")),
+            HostSetting::VsockGuest(cid),
+            HostSetting::VsockPort(cid, format!("/run/port {cid}")),
             HostSetting::Addresses(a),
             HostSetting::Personality(personality),
             HostSetting::Privileged(u),

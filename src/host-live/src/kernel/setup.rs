@@ -206,6 +206,9 @@ pub fn change(change: &Change, host: &Host) -> io::Result<()> {
             }
             HostSetting::Cid(_)
             | HostSetting::Fabric(_)
+            | HostSetting::VsockUds(_)
+            | HostSetting::VsockGuest(_)
+            | HostSetting::VsockPort(..)
             | HostSetting::Personality(_)
             | HostSetting::Privileged(_) => Ok(()),
         }),

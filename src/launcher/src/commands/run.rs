@@ -26,7 +26,7 @@ use bindgate_os::{self as sys, signal};
 
 /// Runs the program; the exit status.
 pub fn run(run: Run) -> Result<i32, Failure> {
-    let mut sources = vsock::rules(run.cid, run.fabric.as_deref())?;
+    let mut sources = vsock::rules(&run.vsock)?;
     sources.extend_from_slice(&run.rules);
     let inner = policy::parse(&policy::gather(&sources)?)?;
     let outer = outer::find()?;

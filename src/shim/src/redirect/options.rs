@@ -132,7 +132,8 @@ pub fn carry_over(allowed: Allowed, run: &Run, old: i32, new: i32, cookie: u64, 
     drop(scratch);
 }
 
-fn carry_own(allowed: Allowed, old: i32, new: i32) {
+/// The options of a socket itself.
+pub fn carry_own(allowed: Allowed, old: i32, new: i32) {
     let mut value = [0u8; VALUE];
     for name in OWN {
         if let Ok(len) = sys::getsockopt(allowed, old, libc::SOL_SOCKET, name, &mut value) {

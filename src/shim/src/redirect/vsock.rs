@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::table::Found;
 use super::unix::{at_once, is_abandoned};
-use super::{Peer, Placing, holders, table, vsock_options};
+use super::{Peer, Placing, holders, table, vmm, vsock_options};
 use crate::own::fds::{self, Socket};
 use crate::own::name;
 use crate::session::Run;
@@ -43,7 +43,7 @@ pub fn mark(allowed: Allowed, fd: i32) -> bool {
 }
 
 /// Was the socket made by socket(2), and not accepted?
-fn is_marked(allowed: Allowed, fd: i32) -> bool {
+pub(super) fn is_marked(allowed: Allowed, fd: i32) -> bool {
     sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, SO_MAX_PACING_RATE) == Ok(MARK)
 }
 
@@ -69,7 +69,7 @@ pub fn carrier(allowed: Allowed, run: &Run, fd: i32) -> Option<Socket> {
 }
 
 /// The place that a Unix name stands for.
-fn place_of(host: &Host<'_>, raw: &RawAddr) -> Option<Name> {
+pub(super) fn place_of(host: &Host<'_>, raw: &RawAddr) -> Option<Name> {
     match raw.read()? {
         Addr::Unix(name) => host.read(&name),
         _ => None,
@@ -123,7 +123,13 @@ pub fn found(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Fou
 #[inline(never)]
 pub fn peer(allowed: Allowed, run: &Run, fd: i32) -> Option<Addr> {
     let host = run.vsock.as_ref()?;
-    let peer = place_of(host, &name::peer(allowed, fd).ok()?)?;
+    let raw = name::peer(allowed, fd).ok()?;
+    if host.vmm.is_some()
+        && let Some(peer) = vmm::peer(allowed, run, fd, &raw)
+    {
+        return Some(peer);
+    }
+    let peer = place_of(host, &raw)?;
     if !is_marked(allowed, fd) {
         return Some(host.peer_of_accepted(peer));
     }
@@ -271,6 +277,11 @@ fn claim(
     name: Name,
 ) -> Result<(), Errno> {
     let is_seqpacket = ty.ty == ty::SEQPACKET;
+    if host.vmm.is_some()
+        && let Some(answer) = vmm::claim(allowed, run, host, fd, ty, name)
+    {
+        return answer.map_err(|e| Errno(vsock::bind_error(e.0)));
+    }
     let answer = match host.fabric.is_empty() {
         true => {
             let seen = run
@@ -291,7 +302,12 @@ fn claim(
     answer.map_err(|e| Errno(vsock::bind_error(e.0)))
 }
 
-fn bind_unix(allowed: Allowed, fd: i32, host: &Host<'_>, name: Name) -> Result<(), Errno> {
+pub(super) fn bind_unix(
+    allowed: Allowed,
+    fd: i32,
+    host: &Host<'_>,
+    name: Name,
+) -> Result<(), Errno> {
     let unix = host.unix(name).ok_or(Errno(vsock::MALFORMED))?;
     sys::bind(allowed, fd, Addr::Unix(unix).write().bytes())
 }
@@ -336,7 +352,12 @@ fn claim_abstract(
 /// Sockets that hold a place for a moment, by their way and type.
 type Held = [i32; 8];
 
-fn hold(allowed: Allowed, host: &Host<'_>, name: Name, others: u8) -> (Held, Result<(), Errno>) {
+pub(super) fn hold(
+    allowed: Allowed,
+    host: &Host<'_>,
+    name: Name,
+    others: u8,
+) -> (Held, Result<(), Errno>) {
     let mut held = [-1; 8];
     for ((at, is_seqpacket), slot) in vsock::ways(others).zip(&mut held) {
         let kind = if is_seqpacket {
@@ -355,7 +376,7 @@ fn hold(allowed: Allowed, host: &Host<'_>, name: Name, others: u8) -> (Held, Res
     (held, Ok(()))
 }
 
-fn release(allowed: Allowed, held: Held) {
+pub(super) fn release(allowed: Allowed, held: Held) {
     for fd in held.into_iter().filter(|fd| *fd >= 0) {
         sys::close(allowed, fd);
     }
@@ -489,15 +510,23 @@ fn connect_to(
     asked: &RawAddr,
 ) -> Result<(), Errno> {
     const MALFORMED: Errno = Errno(vsock::MALFORMED);
-    let (Some(host), Some(asked)) = (&run.vsock, asked.read()) else {
+    let raw = asked;
+    let (Some(host), Some(asked)) = (&run.vsock, raw.read()) else {
         return Err(MALFORMED);
     };
     let way = host.way(&asked).map_err(Errno)?;
     if is_unnamed(allowed, fd)? {
         name_client(allowed, run, host, fd, ty, way)?;
     }
-    let Way::To(places) = way else {
-        return past(allowed, fd).map_or_else(|| unanswered(allowed, run, fd, &asked), Err);
+    let places = match way {
+        Way::To(places) => places,
+        Way::Out(call) => {
+            return past(allowed, fd)
+                .map_or_else(|| vmm::connect(allowed, run, fd, ty, &call, raw), Err);
+        }
+        Way::Nowhere => {
+            return past(allowed, fd).map_or_else(|| unanswered(allowed, run, fd, &asked), Err);
+        }
     };
     for place in places {
         let unix = host.unix(place).ok_or(MALFORMED)?;
@@ -506,6 +535,9 @@ fn connect_to(
         match answer {
             Ok(()) => {
                 fds::bound(fd);
+                if host.is_file(place) {
+                    vmm::remember(allowed, run, fd, ty, raw, &to);
+                }
                 return match waits {
                     true => Ok(()),
                     // A connection takes its time. poll(2) says at once that it is there.
@@ -531,7 +563,7 @@ fn connect_to(
 
 /// Wakes whoever waits until the socket can be written to, epoll's edges too: the
 /// kernel does so where the size of the buffer is set, be it the same.
-fn wake(allowed: Allowed, fd: i32) {
+pub(super) fn wake(allowed: Allowed, fd: i32) {
     let size = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_SNDBUF);
     if let Ok(size) = size {
         // The kernel doubles what it is given.
@@ -574,7 +606,7 @@ fn is_there(allowed: Allowed, host: &Host<'_>, cid: u32) -> bool {
 }
 
 /// Does a call on the descriptor wait?
-fn waits(allowed: Allowed, fd: i32) -> bool {
+pub(super) fn waits(allowed: Allowed, fd: i32) -> bool {
     sys::fcntl(allowed, fd, libc::F_GETFL, 0)
         .is_ok_and(|flags| flags & libc::O_NONBLOCK as usize == 0)
 }
@@ -590,6 +622,8 @@ fn name_client(
 ) -> Result<(), Errno> {
     let at = match way {
         Way::To([place, _]) => host.client(place),
+        // Only a name that nobody looks for: `VMADDR_CID_ANY` may be a file.
+        Way::Out(_) => At::Loop,
         Way::Nowhere => At::Any,
     };
     let name = Name {

@@ -114,6 +114,25 @@ pub unsafe fn get(
     is_told.then_some(()).ok_or(NOT_THERE)
 }
 
+/// Keeps for a new carrier what was set on the old one.
+pub fn hand_on(allowed: Allowed, run: &Run, new: i32, [old, cookie]: [u64; 2]) {
+    let kept = of(run, [old, old]);
+    make_room_of(allowed, new, &kept);
+    for name in Options::NAMES {
+        let value = kept.value(name);
+        if value != Options::default().value(name) {
+            let value = value.get(..Options::len(name)).unwrap_or(&[]);
+            alive::keep_option(allowed, run, cookie, 0, (vsock::LEVEL, name), value);
+        }
+    }
+}
+
+fn make_room_of(allowed: Allowed, fd: i32, options: &Options) {
+    if options.size() != Options::default().size() {
+        make_room(allowed, fd, options.size());
+    }
+}
+
 /// Sets on the kernel's own socket what was kept for its carrier.
 pub fn give_back(allowed: Allowed, run: &Run, new: i32, carrier: u64) {
     let kept = of(run, [carrier, carrier]);

@@ -376,10 +376,7 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         judges_connects: found.view.has_rules(Op::Connect),
         passes_bound_listens: fast::passes_bound_listens(&found.view),
         has_carriers: false,
-        vsock: found
-            .view
-            .vsock_cid()
-            .map(|cid| vsock::Host::new(cid, found.view.vsock_fabric(), found.view.vsock_run())),
+        vsock: vsock::Host::of(&found.view),
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,

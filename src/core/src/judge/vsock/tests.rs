@@ -159,3 +159,144 @@ fn what_excludes_each_other_is_seen_from_both_sides() {
         }
     }
 }
+
+/// The host's side of a virtual machine.
+fn outside() -> Host<'static> {
+    let vmm = Vmm {
+        uds: b"/run/vm.sock",
+        ports: b"7=/run/seven\0",
+        guest: GUEST,
+    };
+    Host {
+        vmm: Some(vmm),
+        ..Host::new(CID_HOST, b"", 5)
+    }
+}
+
+/// A guest.
+fn inside() -> Host<'static> {
+    Host {
+        cid: 3,
+        ..outside()
+    }
+}
+
+#[test]
+fn the_other_side_finds_a_listener_at_its_file() {
+    let place = |port, at| name(CID_HOST, port, at);
+    for (port, at, file) in [
+        (52, At::Any, "/run/vm.sock_52"),
+        (52, At::Own, "/run/./vm.sock_52"),
+        (u32::MAX - 1, At::Any, "/run/vm.sock_4294967294"),
+        (7, At::Any, "/run/seven"),
+        (7, At::Own, "/run/./seven"),
+    ] {
+        assert!(outside().is_file(place(port, at)));
+        assert_eq!(text(&outside(), place(port, at)), file);
+        let unix = UnixName::path(file.as_bytes()).unwrap();
+        assert_eq!(outside().read(&unix), Some(place(port, at)), "{file}");
+    }
+    for at in [At::Local, At::Loop] {
+        let unix = outside().unix(place(52, at)).unwrap();
+        assert_eq!(unix.kind, UnixKind::Abstract);
+        assert_eq!(outside().read(&unix), Some(place(52, at)));
+    }
+    for other in [
+        "/run/vm.sock",
+        "/run/vm.sock_",
+        "/run/vm.sock_x",
+        "/run/vm.sock_1_2",
+        "/tmp/vm.sock_52",
+        "/run/../run/vm.sock_52",
+    ] {
+        let unix = UnixName::path(other.as_bytes()).unwrap();
+        assert_eq!(outside().read(&unix), None, "{other}");
+    }
+    // A guest's listeners are no files, but for the ports that have one.
+    let place = name(3, 52, At::Any);
+    assert_eq!(inside().unix(place).unwrap().kind, UnixKind::Abstract);
+    assert_eq!(text(&inside(), name(3, 7, At::Any)), "/run/seven");
+    // Whoever shares a file shares its lock.
+    assert_eq!(outside().lock(52), inside().lock(53));
+    assert_ne!(outside().lock(52), outside().lock(7));
+}
+
+#[test]
+fn a_call_goes_out_where_the_other_side_is() {
+    let way = |host: &Host<'_>, cid, port| match host.way(&vsock(cid, port)) {
+        Ok(Way::Out(call)) => {
+            let to = String::from_utf8_lossy(call.to.bytes()).into_owned();
+            Some((to, call.asks))
+        }
+        _ => None,
+    };
+    let out = |path: &str, asks| Some((String::from(path), asks));
+    for cid in [3, 4, u32::MAX - 1] {
+        assert_eq!(way(&outside(), cid, 52), out("/run/vm.sock", Some(52)));
+        assert_eq!(way(&outside(), cid, 7), out("/run/seven", None));
+    }
+    for cid in [0, CID_LOCAL, CID_HOST, VMADDR_ANY] {
+        assert_eq!(way(&outside(), cid, 52), None);
+    }
+    assert_eq!(way(&inside(), CID_HOST, 52), out("/run/vm.sock_52", None));
+    assert_eq!(way(&inside(), CID_HOST, 7), out("/run/seven", None));
+    for cid in [CID_LOCAL, 3, 4] {
+        assert_eq!(way(&inside(), cid, 52), None);
+    }
+    let Ok(Way::Out(call)) = outside().way(&vsock(3, 52)) else {
+        panic!("it goes out");
+    };
+    assert_eq!(call.error(ENOENT), ENODEV, "there is no guest");
+    assert_eq!(call.error(crate::errno::EAGAIN), ECONNRESET);
+    assert_eq!(call.error(EACCES), EACCES);
+    assert_eq!(
+        (outside().answers_at(), outside().other_side()),
+        (None, Some(GUEST))
+    );
+    assert_eq!(inside().answers_at(), Some(&b"/run/vm.sock"[..]));
+    assert_eq!(inside().other_side(), Some(CID_HOST));
+}
+
+#[test]
+fn the_lines_of_a_monitor() {
+    assert_eq!(hello(52).get(), b"CONNECT 52\n");
+    assert_eq!(hello(u32::MAX).get(), b"CONNECT 4294967295\n");
+    assert_eq!(welcome(1 << 30).get(), b"OK 1073741824\n");
+    for (line, port) in [
+        (&b"CONNECT 52\n"[..], Some(52)),
+        (b"connect 52\r\n", Some(52)),
+        (b"  CONNECT  52 x\n", Some(52)),
+        (b"CONNECT 4294967295\n", None),
+        (b"CONNECT -1\n", None),
+        (b"CONNECT\n", None),
+        (b"OK 52\n", None),
+        (b"\n", None),
+    ] {
+        assert_eq!(request(line), port, "{line:?}");
+    }
+    for (line, is) in [
+        (&b"OK 1\n"[..], true),
+        (b"OK 4294967295\n", true),
+        (b"OK 4294967296\n", false),
+        (b"OK \n", false),
+        (b"OK 1 \n", false),
+        (b"OK 1", false),
+        (b"ok 1\n", false),
+        (b"NO 1\n", false),
+    ] {
+        assert_eq!(is_welcome(line), is, "{line:?}");
+    }
+    // A line in pieces, and what follows it.
+    let mut line = Line::default();
+    for (piece, share, ends) in [(&b"OK 1"[..], 4, false), (b"2\nrest", 2, true)] {
+        text::fill(line.room(), piece);
+        assert_eq!(line.share(piece.len()), (share, ends));
+        line.take(share);
+    }
+    assert_eq!(line.get(), b"OK 12\n");
+    let mut line = Line::default();
+    line.room().fill(b'x');
+    assert_eq!(line.share(32), (32, false));
+    line.take(32);
+    assert!(line.room().is_empty(), "it is too long");
+}

@@ -171,7 +171,10 @@ pub fn apply(host: &mut Host, setting: &HostSetting) -> Result<(), String> {
     match setting {
         HostSetting::Cid(cid) => host.vsock.cid = Some(*cid),
         // The model has one host.
-        HostSetting::Fabric(_) => {}
+        HostSetting::Fabric(_)
+        | HostSetting::VsockUds(_)
+        | HostSetting::VsockGuest(_)
+        | HostSetting::VsockPort(..) => {}
         HostSetting::Addresses(list) => {
             // The first device that is not lo.
             let first = host.devices.as_slice().iter().find(|d| !d.loopback);
