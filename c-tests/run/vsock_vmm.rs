@@ -16,11 +16,21 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vsock monitor: a handshake has its time as a whole", slow),
         Trial::test("vsock monitor: the guest calls a program", called),
         Trial::test("vsock monitor: a socket for each port", ports),
+        Trial::test("vsock monitor: a guest is called", || guest(None, None)),
+        Trial::test("vsock monitor: a guest without AF_VSOCK", || {
+            guest(None, Some(Below::NoVsock))
+        }),
+        Trial::test("vsock monitor: a full queue is answered at once", full),
+        Trial::test("vsock monitor: a guest and its host are two runs", both),
+        Trial::test("vsock monitor: a path is answered by one", taken),
         Trial::test("vsock monitor: a run inside has the same one", nested),
     ];
     if support::has_nobody() {
         trials.push(Trial::test("vsock monitor: as nobody", || {
             calls(Some(NOBODY), None)
+        }));
+        trials.push(Trial::test("vsock monitor: a guest as nobody", || {
+            guest(Some(NOBODY), None)
         }));
     }
     trials
@@ -258,4 +268,193 @@ fn nested() -> Result<(), Failed> {
                     a run inside is on the same host\n\
                     exit 0\n";
     Ok(same(expected, &outcome.seen(), "a run inside")?)
+}
+
+/// Speaks to the guest's side as Firecracker's clients do.
+const TOOL: &str = "\
+import socket, time, os
+def dial(text):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect('vm.sock')
+    s.sendall(text)
+    return s
+def line(s):
+    text = b''
+    while not text.endswith(b'\\n'):
+        try: byte = s.recv(1)
+        except ConnectionResetError: byte = b''
+        if not byte: break
+        text += byte
+    return text
+def rest(s):
+    text = b''
+    while piece := s.recv(100): text += piece
+    return text
+";
+
+/// A server's side is written to a file: two programs print in any order.
+const GUEST: &str = "
+s = stream()
+s.bind((socket.VMADDR_CID_ANY, 5000)); s.listen()
+open('ready', 'w').close()
+with open('server', 'w') as log:
+    for turn in range(6):
+        select.select([s], [], [])
+        c, peer = s.accept()
+        domain = c.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
+        print(peer[0], peer == c.getpeername(), c.getsockname(), domain, os.get_inheritable(c.fileno()),
+              c.getblocking(), file=log)
+        data = b''
+        try:
+            while piece := c.recv(100): data += piece
+            c.sendall(data.upper())
+        except (BrokenPipeError, ConnectionResetError): print('gone with', data, file=log)
+        c.close()
+s.close()
+print(os.strerror(stream().connect_ex((2, 6000))), file=open('client', 'w'))
+open('closed', 'w').close()
+while not os.path.exists('vm.sock_6000'): time.sleep(0.01)
+c = stream()
+while c.connect_ex((2, 6000)): time.sleep(0.01)
+c.sendall(repr((c.getpeername(), c.getsockname()[0])).encode())";
+
+/// Bytes behind the line stay, whoever stalls is in nobody's way, and a client may
+/// have hung up before it is accepted.
+fn guest(user: Option<u32>, below: Option<Below>) -> Result<(), Failed> {
+    const CLIENT: &str = "
+for text in b'CONNECT 5999\\n', b'HELLO 5000\\n', b'CONNECT\\n', b'CONNECT 5000 ' + b'x' * 50: print(line(dial(text)))
+stalls = [dial(text) for text in (b'', b'CONN', b'CONNECT 50')]
+early = dial(b'CONNECT 5000\\nearly')
+print(line(early))
+early.sendall(b' and late')
+early.shutdown(socket.SHUT_WR)
+print(rest(early))
+once = dial(b'CONNECT 5000\\nonce')
+once.shutdown(socket.SHUT_WR)
+print(line(once), rest(once))
+dial(b'CONNECT 5000\\ngone').close()
+for s, text in zip(stalls, (b'connect 5000\\n', b'ECT 5000\\n', b'00\\n')):
+    s.sendall(text + b'stalled')
+    s.shutdown(socket.SHUT_WR)
+    print(line(s)[:7], rest(s))
+while not os.path.exists('closed'): time.sleep(0.01)
+print(line(dial(b'CONNECT 5000\\n')))
+there = socket.socket(socket.AF_UNIX)
+there.bind('vm.sock_6000'); there.listen()
+print(there.accept()[0].recv(100).decode())";
+    let mut run = script(
+        "$B run -q --cid 3 --vsock-uds vm.sock -- python3 -c \"$STREAM$GUEST\" & until_there ready\n\
+         python3 -c \"$TOOL$CLIENT\"; wait $!; echo $?; sort server | uniq -c | sed 's/^ *//'; cat client\n\
+         while [ -e vm.sock ]; do sleep 0.01; done; ls",
+    )
+    .env("STREAM", STREAM)
+    .env("GUEST", GUEST)
+    .env("TOOL", TOOL)
+    .env("CLIENT", CLIENT)
+    .below(below);
+    if let Some(user) = user {
+        run = run.user(user);
+    }
+    let expected = "stdout| b''\n\
+                    stdout| b''\n\
+                    stdout| b''\n\
+                    stdout| b''\n\
+                    stdout| b'OK 1073741824\\n'\n\
+                    stdout| b'EARLY AND LATE'\n\
+                    stdout| b'OK 1073741825\\n' b'ONCE'\n\
+                    stdout| b'OK 1073' b'STALLED'\n\
+                    stdout| b'OK 1073' b'STALLED'\n\
+                    stdout| b'OK 1073' b'STALLED'\n\
+                    stdout| b''\n\
+                    stdout| ((2, 6000), 4294967295)\n\
+                    stdout| 0\n\
+                    stdout| 6 2 True (3, 5000) 40 False True\n\
+                    stdout| 1 gone with b'gone'\n\
+                    stdout| Connection reset by peer\n\
+                    stdout| client\n\
+                    stdout| closed\n\
+                    stdout| ready\n\
+                    stdout| server\n\
+                    stdout| vm.sock_6000\n\
+                    exit 0\n";
+    Ok(same(expected, &run.finish().seen(), "a guest")?)
+}
+
+fn full() -> Result<(), Failed> {
+    const FULL: &str = "
+s = stream()
+s.bind((3, 5000)); s.listen(1)
+open('ready', 'w').close()
+while not os.path.exists('go'): time.sleep(0.01)
+for _ in range(2): s.accept()[0].sendall(b'hello')";
+    const CLIENT: &str = "
+held, refused = [], []
+for _ in range(12):
+    start = time.monotonic()
+    s = dial(b'CONNECT 5000\\n')
+    if line(s): held.append(s)
+    else: refused.append(time.monotonic() - start)
+print(len(held), len(refused), min(refused) < 0.01)
+open('go', 'w').close()
+print([s.recv(5) for s in held])";
+    let outcome = script(
+        "$B run -q --cid 3 --vsock-uds vm.sock -- python3 -c \"$STREAM$FULL\" & until_there ready\n\
+         python3 -c \"$TOOL$CLIENT\"; wait $!; echo $?",
+    )
+    .env("STREAM", STREAM)
+    .env("FULL", FULL)
+    .env("TOOL", TOOL)
+    .env("CLIENT", CLIENT)
+    .finish();
+    let expected = "stdout| 2 10 True\n\
+                    stdout| [b'hello', b'hello']\n\
+                    stdout| 0\n\
+                    exit 0\n";
+    Ok(same(expected, &outcome.seen(), "a full queue")?)
+}
+
+fn both() -> Result<(), Failed> {
+    const GUEST: &str = "
+s = stream(); s.bind((socket.VMADDR_CID_ANY, 5000)); s.listen()
+open('ready', 'w').close()
+c, peer = s.accept()
+back = stream(); back.connect((2, int(c.recv(10))))
+back.sendall(c.recv(100) + b' and back')";
+    const HOST: &str = "
+s = stream(); s.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY)); s.listen()
+c = stream(); c.connect((3, 5000))
+c.sendall(b'%10d' % s.getsockname()[1]); c.sendall(b'there')
+b, peer = s.accept()
+print(peer[0], b.recv(100))";
+    let outcome = script(
+        "$B run -q --cid 3 --vsock-uds vm.sock -- python3 -c \"$STREAM$GUEST\" & until_there ready\n\
+         $B run -q --vsock-uds vm.sock -- python3 -c \"$STREAM$HOST\"; wait $!; echo $?",
+    )
+    .env("STREAM", STREAM)
+    .env("GUEST", GUEST)
+    .env("HOST", HOST)
+    .finish();
+    let expected = "stdout| 3 b'there and back'\n\
+                    stdout| 0\n\
+                    exit 0\n";
+    Ok(same(expected, &outcome.seen(), "a guest and its host")?)
+}
+
+fn taken() -> Result<(), Failed> {
+    let outcome = script(
+        "$B run -q --cid 3 --vsock-uds vm.sock -- sh -c 'touch ready; until [ -e end ]; do sleep 0.01; done' & \
+         until_there ready\n\
+         $B run -q --cid 4 --vsock-uds vm.sock -- true 2>&1 | sed \"s:$PWD:DIR:\"\n\
+         touch end; wait; $B run -q --cid 4 --vsock-uds vm.sock -- ls vm.sock\n\
+         while [ -e vm.sock ]; do sleep 0.01; done; ls\n\
+         $B run -q --isolate=sealed --cid 4 --vsock-uds vm.sock -- true 2>/dev/null; echo $?",
+    )
+    .finish();
+    let expected = "stdout| bindgate: the socket DIR/vm.sock is taken: somebody else is there\n\
+                    stdout| vm.sock\n\
+                    stdout| end\n\
+                    stdout| ready\n\
+                    stdout| 2\n\
+                    exit 0\n";
+    Ok(same(expected, &outcome.seen(), "a path that is taken")?)
 }

@@ -30,6 +30,7 @@ mod predict;
 mod sink;
 mod space;
 mod table;
+mod vmm;
 mod witness;
 mod writer;
 
@@ -45,6 +46,7 @@ use bindgate_core::shared::State;
 
 use bindgate_os::doors::Doors;
 use bindgate_os::network::Network;
+use bindgate_os::vmm::Monitor;
 use bindgate_os::{self as sys, Instant, process, unix};
 use witness::Witness;
 
@@ -74,6 +76,8 @@ pub struct Setup {
     pub options: u32,
     /// The CID of the vsock host that the run is, held in its fabric.
     pub cid: Option<OwnedFd>,
+    /// Where the run answers as a virtual machine monitor does.
+    pub monitor: Option<Monitor>,
     /// The run's names, listening.
     pub doors: Doors,
     /// Where the log goes.
@@ -420,6 +424,12 @@ fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
     keep.extend(setup.doors.fds().into_iter().filter(|fd| *fd >= 0));
     keep.extend(setup.target.fd());
     keep.extend(setup.cid.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(
+        setup
+            .monitor
+            .as_ref()
+            .map(|monitor| monitor.fd().as_raw_fd()),
+    );
     keep.extend(witness.as_ref().map(|child| child.holds.as_raw_fd()));
     let debugging = log::log_enabled!(log::Level::Warn);
     if debugging {
@@ -447,6 +457,9 @@ fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
     let setup: &'static Setup = Box::leak(Box::new(setup));
     serve(setup, control, counted, witness.map(|child| child.holds));
     setup.doors.clear();
+    if let Some(monitor) = &setup.monitor {
+        monitor.clear();
+    }
 }
 
 /// Serves the run to its end. `counted`: does the kernel tell when the
@@ -479,6 +492,9 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
             .stack_size(128 << 10)
             .spawn(move || f(shared, setup))
     };
+    if setup.monitor.is_some() && spawn("bindgate-vmm", vmm::run).is_err() {
+        return;
+    }
     if spawn("bindgate-door", door::run).is_err()
         || spawn("bindgate-write", |shared, setup| {
             let is_text = setup.format == Format::Text;

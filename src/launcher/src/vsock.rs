@@ -6,9 +6,11 @@ use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use bindgate_core::judge::vsock::Host;
 use bindgate_core::policy::{MAX_FABRIC, MAX_VSOCK_PATH, View};
+use bindgate_os::vmm::Monitor;
 use bindgate_os::{fabric, process};
 
 use crate::args::{RuleSource, Vsock};
@@ -130,11 +132,6 @@ fn own_directory() -> PathBuf {
 /// # Errors
 /// If the fabric cannot be used, or another run has the CID.
 pub fn register(view: &View<'_>) -> Result<Option<(OwnedFd, u32)>, Failure> {
-    if Host::of(view).is_some_and(|host| host.answers_at().is_some()) {
-        let why = "a guest's side of --vsock-uds is not built yet: leave out --cid for the host's, \
-                   or name its ports with --vsock-port";
-        return Err(Failure::say(exit::USAGE, why));
-    }
     let Some(cid) = view.vsock_cid().filter(|_| !view.vsock_fabric().is_empty()) else {
         return Ok(None);
     };
@@ -159,4 +156,34 @@ pub fn register(view: &View<'_>) -> Result<Option<(OwnedFd, u32)>, Failure> {
             ),
         )),
     }
+}
+
+/// The socket at which a run that is a guest answers as its monitor would.
+///
+/// # Errors
+/// If somebody else is there, or the run's listeners would not be.
+pub fn monitor(view: &View<'_>, is_sealed: bool) -> Result<Option<Monitor>, Failure> {
+    let Some(path) = Host::of(view).and_then(|host| host.answers_at()) else {
+        return Ok(None);
+    };
+    if is_sealed {
+        let why = "--isolate=sealed: a guest's listeners would be in the run's own network, where \
+                   nobody outside can call them; name their ports with --vsock-port";
+        return Err(Failure::say(exit::USAGE, why));
+    }
+    let path = Path::new(OsStr::from_bytes(path));
+    let what = || format!("the socket {}", shown(&path));
+    // The log process of a run that has just ended may still be there.
+    const TURNS: u32 = 30;
+    for turn in 0..TURNS {
+        if turn > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let opened = Monitor::open(path);
+        if let Some(monitor) = opened.map_err(|e| Failure::new(exit::SYSTEM, what(), e))? {
+            return Ok(Some(monitor));
+        }
+    }
+    let why = format!("{} is taken: somebody else is there", what());
+    Err(Failure::say(exit::SYSTEM, why))
 }

@@ -120,7 +120,7 @@ pub fn register(directory: &Path, cid: u32) -> io::Result<Option<OwnedFd>> {
 /// Is nobody bound to a socket file? A datagram socket asks, of which a server
 /// hears nothing: the kernel refuses it in one way where there is a server of
 /// another type, and in another where there is none.
-fn is_abandoned(path: &Path) -> io::Result<bool> {
+pub(super) fn is_abandoned(path: &Path) -> io::Result<bool> {
     let socket = std::os::unix::net::UnixDatagram::unbound()?;
     let refused = socket.connect(path).err();
     Ok(refused.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused))

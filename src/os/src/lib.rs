@@ -18,6 +18,7 @@ pub mod network;
 pub mod process;
 pub mod signal;
 pub mod unix;
+pub mod vmm;
 
 use std::ffi::{CStr, CString};
 use std::io;

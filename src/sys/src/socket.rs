@@ -455,6 +455,42 @@ pub fn receive(allowed: Allowed, fd: i32, buf: &mut [u8], flags: i32) -> Result<
     }
 }
 
+/// The descriptor that the next message brings, with close-on-exec; `EBADMSG` if
+/// it brings none.
+///
+/// # Errors
+/// The kernel's.
+#[inline]
+pub fn receive_descriptor(allowed: Allowed, fd: i32) -> Result<i32, Errno> {
+    let mut data = [0u8; 1];
+    // struct cmsghdr: length (8), level (4), type (4), then the descriptor.
+    let mut control = [0u64; 4];
+    let mut part = libc::iovec {
+        iov_base: data.as_mut_ptr().cast(),
+        iov_len: data.len(),
+    };
+    // SAFETY: all-zero is a value.
+    let mut msg: libc::msghdr = unsafe { core::mem::zeroed() };
+    msg.msg_iov = &raw mut part;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.as_mut_ptr().cast();
+    msg.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: all that the message points to is live, with these sizes.
+    unsafe { recvmsg(allowed, fd, &mut msg)? };
+    let [len, kind, first, _] = control.map(u64::to_ne_bytes);
+    let int = |bytes: [u8; 8], high: bool| {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        i32::from_ne_bytes(if high { [e, f, g, h] } else { [a, b, c, d] })
+    };
+    let is_one = u64::from_ne_bytes(len) == 20
+        && int(kind, false) == libc::SOL_SOCKET
+        && int(kind, true) == libc::SCM_RIGHTS;
+    match is_one {
+        true => Ok(int(first, false)),
+        false => Err(Errno(libc::EBADMSG as u16)),
+    }
+}
+
 /// recvmsg(2), with close-on-exec on what arrives.
 ///
 /// # Safety

@@ -46,7 +46,7 @@ const ABSTRACT: &[u8] = b"bindgate/vsock/";
 
 mod vmm;
 
-pub use vmm::{Call, GUEST, Line, Vmm, hello, is_welcome, request, welcome};
+pub use vmm::{Call, Delivered, GUEST, Line, Vmm, hello, is_welcome, request, welcome};
 
 /// The vsock host that a run is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

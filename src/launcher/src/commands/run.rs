@@ -60,12 +60,16 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     };
     let id = identity()?;
     let outer_host = outer.as_ref().and_then(outer::Outer::vsock);
-    let (cid, host_run, mode) = match outer_host {
-        Some(host) => (None, host.run, host.mode),
-        None => match vsock::register(&compiled.view()?)? {
-            Some((cid, mode)) => (Some(cid), id.run, mode),
-            None => (None, id.run, 0),
-        },
+    let (cid, monitor, host_run, mode) = match outer_host {
+        Some(host) => (None, None, host.run, host.mode),
+        None => {
+            let view = compiled.view()?;
+            let monitor = vsock::monitor(&view, run.is_sealed)?;
+            match vsock::register(&view)? {
+                Some((cid, mode)) => (Some(cid), monitor, id.run, mode),
+                None => (None, monitor, id.run, 0),
+            }
+        }
     };
     set_vsock_run(&mut compiled.words, host_run, mode);
     let detail = match (run.format, run.detail) {
@@ -78,6 +82,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         run_id: id.run,
         secret: id.secret,
         cid,
+        monitor,
         policy: memory_policy(compiled.words, options)?,
         state: memory_state()?,
         options,

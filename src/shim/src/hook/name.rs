@@ -190,6 +190,16 @@ macro_rules! accepting {
             let fd = unsafe { next(listener, addr, len $(, $flags)?) };
             let after = c_int::from(outcome(fd as isize));
             fds::accepted(listener, fd);
+            if fd >= 0 && session::is_vsock_host() {
+                let flags: &[c_int] = &[$($flags)?];
+                let flags = flags.first().copied().unwrap_or(0);
+                let taken = guard(Call::Listen, stage::IDENTIFY, || {
+                    redirect::vmm::take_over(filter::allowed(), run, fd, flags)
+                });
+                if let Some(Err(Errno(e))) = taken {
+                    return refuse(Errno(e));
+                }
+            }
             if let (0.., Some(room), false) = (fd, room, addr.is_null()) {
                 let told = guard(Call::Listen, stage::IDENTIFY, || {
                     let allowed = filter::allowed();

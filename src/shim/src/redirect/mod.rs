@@ -18,7 +18,7 @@ mod names;
 mod options;
 mod table;
 mod unix;
-mod vmm;
+pub mod vmm;
 pub mod vsock;
 mod vsock_options;
 

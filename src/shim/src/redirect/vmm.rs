@@ -5,14 +5,16 @@
 
 use core::sync::atomic::AtomicU32;
 
-use bindgate_core::addr::{Addr, RawAddr, VMADDR_ANY, af};
-use bindgate_core::judge::vsock::{self, At, Call, Host, Line, Name};
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, VMADDR_ANY, af};
+use bindgate_core::judge::vsock::{self, At, Call, Delivered, Host, Line, Name};
 use bindgate_core::record::RULE_NONE;
 use bindgate_core::shared::PEER_KEY;
 use bindgate_core::socket::{SocketType, ty};
 
 use super::unix::{Old, at_once, make_way};
-use super::vsock::{bind_unix, hold, is_marked, mark, place_of, release, waits, wake};
+use super::vsock::{
+    SO_MAX_PACING_RATE, bind_unix, hold, is_marked, mark, place_of, release, waits, wake,
+};
 use super::{Peer, options, table, vsock_options};
 use crate::own::fds;
 use crate::own::name;
@@ -22,6 +24,8 @@ use crate::sys::{self, Allowed, Errno};
 /// How long the lock of a file is waited for: two seconds, in turns of a
 /// millisecond. Whoever has it makes a few system calls.
 const PATIENCE: u32 = 2000;
+/// Nanoseconds in which what is handed over has to come: two seconds.
+const DELIVERY: u64 = 2_000_000_000;
 /// The first port that stands for one of the guest's, which nobody tells.
 const FIRST: u64 = 1024;
 
@@ -267,6 +271,74 @@ fn move_in(allowed: Allowed, run: &Run, old: &Old, new: i32, fd: i32) -> Result<
     old.give_way_to(allowed, new)
 }
 
+/// What a connection is that came by the path where the run answers, from the
+/// number that is kept with it.
+pub fn delivered(
+    allowed: Allowed,
+    host: &Host<'_>,
+    fd: i32,
+    local: &UnixName,
+) -> Option<Delivered> {
+    let path = host.answers_at()?;
+    if local.kind != UnixKind::Path || local.bytes() != path {
+        return None;
+    }
+    let mut mark = [0u8; 8];
+    let level = libc::SOL_SOCKET;
+    match sys::getsockopt(allowed, fd, level, SO_MAX_PACING_RATE, &mut mark) {
+        Ok(8) => Delivered::of_mark(u64::from_ne_bytes(mark)),
+        _ => None,
+    }
+}
+
+/// A program has accepted a connection: if that only hands over another one, the
+/// other one takes its place.
+///
+/// # Errors
+/// `ECONNABORTED` if nothing came; the descriptor is closed then.
+#[inline(never)]
+pub fn take_over(allowed: Allowed, run: &Run, fd: i32, flags: i32) -> Result<(), Errno> {
+    let Some(host) = run
+        .vsock
+        .as_ref()
+        .filter(|host| host.answers_at().is_some())
+    else {
+        return Ok(());
+    };
+    let peer = name::peer(allowed, fd).ok().and_then(|peer| peer.read());
+    match peer {
+        Some(Addr::Unix(name)) if host.is_delivery(&name) => {}
+        _ => return Ok(()),
+    }
+    sys::without_signals(allowed, || {
+        let taken = take(allowed, fd, flags);
+        if taken.is_err() {
+            fds::forget(fd);
+            sys::close(allowed, fd);
+        }
+        taken.map_err(|_| Errno(libc::ECONNABORTED as u16))
+    })
+}
+
+fn take(allowed: Allowed, fd: i32, flags: i32) -> Result<(), Errno> {
+    // It is on its way: the daemon connects, and sends at once.
+    sys::fcntl(allowed, fd, libc::F_SETFL, 0)?;
+    wait_at_most(allowed, fd, DELIVERY)?;
+    let brought = sys::receive_descriptor(allowed, fd)?;
+    let close = match flags & libc::SOCK_CLOEXEC {
+        0 => 0,
+        _ => libc::O_CLOEXEC,
+    };
+    let waits = match flags & libc::SOCK_NONBLOCK {
+        0 => 0,
+        _ => libc::O_NONBLOCK as usize,
+    };
+    let taken = sys::fcntl(allowed, brought, libc::F_SETFL, waits)
+        .and_then(|_| sys::dup3(allowed, brought, fd, close));
+    sys::close(allowed, brought);
+    taken
+}
+
 /// The peer of a vsock socket whose name `peer` does not say it: that of a client
 /// which called a file, or one that came from the other side to such a file.
 pub fn peer(allowed: Allowed, run: &Run, fd: i32, peer: &RawAddr) -> Option<Addr> {
@@ -280,6 +352,11 @@ pub fn peer(allowed: Allowed, run: &Run, fd: i32, peer: &RawAddr) -> Option<Addr
         return None;
     }
     let local = name::local(allowed, fd).ok()?;
+    if let Some(Addr::Unix(unix)) = local.read()
+        && let Some(delivered) = delivered(allowed, host, fd, &unix)
+    {
+        return Some(host.ends_of(delivered).1);
+    }
     let place = place_of(host, &local)?;
     host.is_file(place).then_some(())?;
     // One port for each connection, and the same each time.

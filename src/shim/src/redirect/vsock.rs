@@ -25,7 +25,7 @@ use crate::sys::{self, Allowed, Errno};
 
 /// `SO_MAX_PACING_RATE` of socket(7): a number that every socket keeps and that
 /// says nothing to a Unix one.
-const SO_MAX_PACING_RATE: i32 = 47;
+pub(super) const SO_MAX_PACING_RATE: i32 = 47;
 /// The number that marks a carrier.
 const MARK: i32 = i32::from_be_bytes(*b"vsoc");
 /// Commands of fcntl(2): locks of open file descriptions.
@@ -92,7 +92,10 @@ pub fn found(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Fou
         }
         Some(name) => name.bound_to(),
         None if unix.kind == UnixKind::Auto && !is_child => Addr::any(af::VSOCK)?,
-        None => return None,
+        None => {
+            let delivered = vmm::delivered(allowed, host, fd, &unix)?;
+            host.ends_of(delivered).0
+        }
     };
     let cookie = sys::cookie(allowed, fd).ok()?;
     let ty = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_TYPE).ok()?;

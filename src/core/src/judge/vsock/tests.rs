@@ -300,3 +300,29 @@ fn the_lines_of_a_monitor() {
     line.take(32);
     assert!(line.room().is_empty(), "it is too long");
 }
+
+#[test]
+fn a_delivery_is_known_on_both_sides() {
+    let first = Delivered::numbered(52, 0);
+    assert_eq!((first.port, first.from), (52, 1 << 30));
+    for port in [0, 52, u32::MAX - 1] {
+        for count in [0, 1, u32::MAX] {
+            let one = Delivered::numbered(port, count);
+            assert_eq!(Delivered::of_mark(one.mark()), Some(one));
+        }
+    }
+    // What other sockets have there.
+    let carrier = u32::from_be_bytes(*b"vsoc");
+    for other in [u64::MAX, u64::from(u32::MAX), u64::from(carrier), 0] {
+        assert_eq!(Delivered::of_mark(other), None, "{other:x}");
+    }
+    let own = inside().delivery(first.from).unwrap();
+    assert!(inside().is_delivery(&own));
+    assert_eq!(inside().read(&own), None, "it is no place");
+    assert!(!Host { run: 1, ..inside() }.is_delivery(&own));
+    assert!(!inside().is_delivery(&inside().unix(name(3, 52, At::Any)).unwrap()));
+    assert_eq!(
+        inside().ends_of(first),
+        (vsock(3, 52), vsock(CID_HOST, 1 << 30))
+    );
+}

@@ -13,7 +13,7 @@
 //! the same file, spelt `/run/./vm.sock_52`.
 
 use super::{At, CID_HOST, CID_LOCAL, Host, Name, Way, number};
-use crate::addr::{UnixKind, UnixName, VMADDR_ANY};
+use crate::addr::{Addr, UnixKind, UnixName, VMADDR_ANY};
 use crate::errno::{EACCES, ECONNREFUSED, ENODEV, ENOENT, ENOTDIR};
 use crate::policy::View;
 use crate::text;
@@ -191,6 +191,88 @@ impl<'p> Host<'p> {
         text.bytes(b"bindgate/vsock-lock/")?;
         super::hex(hash, &mut text)?;
         UnixName::abstract_(text.get())
+    }
+}
+
+/// The first number that stands for a caller's port, as Firecracker counts.
+const FIRST: u32 = 1 << 30;
+/// How many numbers there are. None is the mark of a carrier.
+const COUNT: u32 = 1 << 29;
+
+/// A connection from the other side, which a program of the run accepts. The file
+/// it came by says nothing of it, so it has a number with it, which the kernel
+/// keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delivered {
+    /// The port that was called.
+    pub port: u32,
+    /// The port that the caller is told to have.
+    pub from: u32,
+}
+
+impl Delivered {
+    /// The connection with this number to a port.
+    #[must_use]
+    pub fn numbered(port: u32, count: u32) -> Delivered {
+        let from = FIRST + count % COUNT;
+        Delivered { port, from }
+    }
+
+    /// The number that is kept with it.
+    #[must_use]
+    pub fn mark(self) -> u64 {
+        u64::from(self.port) << 32 | u64::from(self.from)
+    }
+
+    /// What a number that is kept with a connection says, if it says something.
+    #[must_use]
+    pub fn of_mark(mark: u64) -> Option<Delivered> {
+        let (port, from) = ((mark >> 32) as u32, mark as u32);
+        let is_one = port != VMADDR_ANY && (FIRST..FIRST + COUNT).contains(&from);
+        is_one.then_some(Delivered { port, from })
+    }
+}
+
+/// The last part of the name under which a connection is handed to a listener.
+const DELIVERY: &[u8] = b"/deliver.";
+
+impl Host<'_> {
+    /// The name under which the connection with this number is handed to a
+    /// listener of the run.
+    #[must_use]
+    pub fn delivery(&self, from: u32) -> Option<UnixName> {
+        let mut text = self.beginning()?;
+        text.bytes(DELIVERY)?;
+        text::decimal(from, &mut text)?;
+        UnixName::abstract_(text.get())
+    }
+
+    /// Does somebody with this name hand over a connection?
+    #[must_use]
+    pub fn is_delivery(&self, unix: &UnixName) -> bool {
+        let Some(beginning) = self.beginning() else {
+            return false;
+        };
+        let rest = unix.bytes().strip_prefix(beginning.get());
+        unix.kind == UnixKind::Abstract && rest.is_some_and(|rest| rest.starts_with(DELIVERY))
+    }
+
+    /// Both ends of a connection that came by a file: the run's and the caller's.
+    #[must_use]
+    pub fn ends_of(&self, delivered: Delivered) -> (Addr, Addr) {
+        let ends = (self.cid, CID_HOST);
+        (
+            super::vsock(ends.0, delivered.port),
+            super::vsock(ends.1, delivered.from),
+        )
+    }
+
+    /// The beginning of the run's abstract names.
+    fn beginning(&self) -> Option<super::Text> {
+        let mut text = super::Text::default();
+        text.bytes(super::ABSTRACT)?;
+        super::hex(self.run, &mut text)?;
+        Some(text)
     }
 }
 
