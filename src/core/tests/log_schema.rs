@@ -41,7 +41,13 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
     let every = table("Every object has these fields:");
     let with = |heading| [every.clone(), table(heading)].concat();
     let decision = with("### `decision`, `unseen`, `fault`");
+    // What `bindgate ls` says is of no one time.
+    let lasting = every.iter().filter(|(name, _)| name != "time").cloned();
+    let run = lasting.chain(table("### `run`")).collect();
     BTreeMap::from([
+        ("run", run),
+        ("isolated", with("### `isolated`")),
+        ("hosted", with("### `hosted`")),
         ("decision", decision.clone()),
         ("unseen", decision.clone()),
         ("fault", decision),
