@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         }),
         Trial::test("vsock hosts: a plain preload refuses to be one", preload),
         Trial::test("vsock hosts: socat", socat),
+        Trial::test("vsock hosts: explain", explain),
     ];
     const KERNEL: &str = "vsock hosts: the kernel's own test";
     match Path::new(KERNEL_SOURCE).exists() {
@@ -258,6 +259,20 @@ fn kernels_own() -> Result<(), Failed> {
         true => Ok(()),
         false => Err(format!("the kernel's own test of vsock:\n{seen}").into()),
     }
+}
+
+/// What a run would say.
+fn explain() -> Result<(), Failed> {
+    let outcome = script(
+        "for call in 'bind vsock any:5000' 'bind vsock vsock:4:5000' 'connect vsock vsock:3:5000'; do \
+             $B explain -r 'host cid 3' $call | sed -n 's/^  result *//p'; done",
+    )
+    .finish();
+    let expected = "stdout| ok vsock:any:5000\n\
+                    stdout| EADDRNOTAVAIL\n\
+                    stdout| ECONNRESET\n\
+                    exit 0\n";
+    Ok(same(expected, &outcome.seen(), "explain on a vsock host")?)
 }
 
 fn socat() -> Result<(), Failed> {

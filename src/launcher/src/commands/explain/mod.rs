@@ -86,8 +86,11 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
     let mut caller = caller(args.uid);
     for line in &lines {
         apply(&mut host, &line.setting).map_err(|why| Failure::new(exit::USAGE, "host", why))?;
-        if let HostSetting::Privileged(yes) = line.setting {
-            caller.caps = Caps::of_user(u32::from(!yes));
+        match line.setting {
+            HostSetting::Privileged(yes) => caller.caps = Caps::of_user(u32::from(!yes)),
+            // The vsock host that a run is reaches itself.
+            HostSetting::Cid(_) => host.vsock.local = true,
+            _ => {}
         }
     }
     let scene = Scene {
