@@ -7,6 +7,7 @@
 //: only run
 //: log 1 deny bind
 //: record {"call":"bind","asked":"vsock:any:auto","verdict":"allow","errno":null}
+//: record {"call":"socket","type":"dgram","errno":"ENODEV","kernel":null}
 //: stdout kind: family 40 type 1 protocol 0
 //: stdout fresh: any:auto
 //: stdout bind any: ok

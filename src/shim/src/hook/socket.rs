@@ -5,7 +5,7 @@ use core::ffi::c_int;
 use bindgate_core::addr::RawAddr;
 use bindgate_core::judge::{self, Action};
 use bindgate_core::policy::Op;
-use bindgate_core::record::{Call, Record, stage};
+use bindgate_core::record::{Call, Check, Record, stage};
 use bindgate_core::socket::SocketType;
 
 use super::driver::{self, Driver};
@@ -103,7 +103,9 @@ unsafe extern "C" fn judged_socket(
     if plan.is_some() {
         guard(Call::Socket, stage::RECORD, || {
             record.fd = fd;
-            answered(&mut record, if fd < 0 { after as u16 } else { 0 });
+            if record.stages & stage::MODEL == 0 {
+                answered(&mut record, if fd < 0 { after as u16 } else { 0 });
+            }
             emit::emit(run, &mut record);
         });
     }
@@ -122,7 +124,12 @@ fn make_carrier(
     let allowed = filter::allowed();
     let carrier = match judge::socket::carrier(&driver::caller(run), domain, ty, protocol) {
         Ok(carrier) => carrier.filter(|_| redirect::may_make_carrier(allowed))?,
-        Err(e) => return Some(Err(Errno(e))),
+        Err(e) => {
+            // The run's vsock host says so, not the kernel.
+            record.stages |= stage::MODEL;
+            (record.check, record.errno) = (Check::SockCreate, e);
+            return Some(Err(Errno(e)));
+        }
     };
     record.stages |= stage::POLICY;
     let fd = match sys::socket(allowed, c_int::from(carrier.domain), ty, 0) {
