@@ -31,6 +31,19 @@ pub fn trials() -> Vec<Trial> {
             "needs the package linux-source-6.12",
         )),
     }
+    const PYTHON: &str = "vsock hosts: CPython's own tests";
+    match Path::new(PYTHON_TESTS).exists() {
+        true => trials.push(Trial::test(PYTHON, pythons_own)),
+        false => trials.push(support::skipped(
+            PYTHON,
+            "needs the package libpython3.11-testsuite",
+        )),
+    }
+    const NCAT: &str = "vsock hosts: ncat";
+    match support::which("ncat") {
+        Some(_) => trials.push(Trial::test(NCAT, ncat)),
+        None => trials.push(support::skipped(NCAT, "needs the package ncat")),
+    }
     if support::has_nobody() {
         trials.push(Trial::test("vsock hosts: two meet as nobody", || {
             two_meet(Some(NOBODY), None)
@@ -259,6 +272,31 @@ fn kernels_own() -> Result<(), Failed> {
         true => Ok(()),
         false => Err(format!("the kernel's own test of vsock:\n{seen}").into()),
     }
+}
+
+const PYTHON_TESTS: &str = "/usr/lib/python3.11/test/test_socket.py";
+
+/// The tests of AF_VSOCK in CPython's `test_socket`, none of them skipped.
+fn pythons_own() -> Result<(), Failed> {
+    let outcome = script(
+        "$B run -q --cid 3 -- /usr/bin/python3.11 -m test -v test_socket -m '*VSOCK*' >tests 2>&1; \
+         echo $?; grep -c 'ok$' tests; grep skipped tests",
+    )
+    .finish();
+    let expected = "stdout| 0\nstdout| 5\nexit 1\n";
+    Ok(same(expected, &outcome.seen(), "CPython's tests of vsock")?)
+}
+
+fn ncat() -> Result<(), Failed> {
+    let outcome = script(
+        "echo from the server | $B run -q --cid 3 --fabric ./f -- ncat --vsock -l 5000 >server & \n\
+         until_there f/vsock.3.5000.any\n\
+         until echo from the client | $B run -q --cid 4 --fabric ./f -- ncat --vsock 3 5000 2>client; do \
+             grep -q 'reset by peer' client || exit 1; done; wait $!; cat server",
+    )
+    .finish();
+    let expected = "stdout| from the server\nstdout| from the client\nexit 0\n";
+    Ok(same(expected, &outcome.seen(), "ncat")?)
 }
 
 /// What a run would say.
