@@ -192,7 +192,7 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
         Placement::Unix(_) => {
             return Instead::Done(unix::replace(allowed, run, fd, placing, record));
         }
-        Placement::Address(to) if is_carrier => {
+        Placement::Address(to) if is_carrier && run.vsock.is_some() => {
             return Instead::Done(vsock::bind_elsewhere(allowed, run, fd, placing, to, record));
         }
         Placement::OnLo(_) => on_lo(allowed, fd, placing),
