@@ -264,10 +264,21 @@ fn listener(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Move
     // kernel has no such option (before Linux 6.3). The tag of an entry that is
     // gone: another listener took that one's place. Then the place decides.
     let untagged = |m: &Moved| range != Ok(0) || m.marks & move_mark::NO_TAG != 0;
-    let cookie = moves.first_at(None, Some(real), |m| {
-        m.socket.is_stream() && same_place(m) && untagged(m)
-    })?;
-    let moved = moves.find(cookie)?;
+    // One at its own address, or else at the port; of several the highest cookie,
+    // which is the last one's where all were made on one processor.
+    let (mut there, mut near) = (0, 0);
+    let _ = moves.first_at(None, Some(real), |m| {
+        if m.socket.is_stream() && same_place(m) && untagged(m) {
+            let last = if m.real == *real {
+                &mut there
+            } else {
+                &mut near
+            };
+            *last = m.cookie.max(*last);
+        }
+        false
+    });
+    let moved = moves.find(if there != 0 { there } else { near })?;
     name::peer(allowed, fd).is_ok().then_some(moved)
 }
 
