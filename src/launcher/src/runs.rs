@@ -117,7 +117,10 @@ impl Found {
     /// # Errors
     /// If it has ended meanwhile, or does not answer.
     pub fn way(&self) -> Result<Way, Failure> {
-        let failed = |e: io::Error| Failure::new(exit::SYSTEM, format_args!("run {}", self.id), e);
+        let failed = |e: io::Error| match self.has_ended() {
+            true => Failure::say(exit::NO_RUN, format!("run {} has ended", self.id)),
+            false => Failure::new(exit::SYSTEM, format_args!("run {}", self.id), e),
+        };
         let (door, is_sure) = self.knock().map_err(failed)?;
         let mut answer = [0; 8192];
         unix::send(&door, door::ENTER).map_err(failed)?;
@@ -146,10 +149,16 @@ impl Found {
         })
     }
 
+    /// Is nobody there any more who would answer?
+    fn has_ended(&self) -> bool {
+        Doors::knock_at(&self.id).is_err()
+    }
+
     fn is_silent(&self, e: &io::Error) {
         let why = match e.kind() {
             // It was on its way out.
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => return,
+            io::ErrorKind::InvalidData if self.has_ended() => return,
             io::ErrorKind::WouldBlock => "its log process does not answer: is it stopped?".into(),
             io::ErrorKind::InvalidData => {
                 "its log process gives no answer: it may be of another version".into()

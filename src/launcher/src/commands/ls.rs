@@ -65,18 +65,35 @@ fn separate(ls: &Ls) -> Result<(), Failure> {
 fn listing(ls: &Ls) -> (String, Option<&str>) {
     let mut text = String::new();
     let mut listed = Vec::new();
-    for run in runs::find(&ls.runs) {
-        let Some(said) = run.list() else { continue };
+    for (id, said) in said(runs::find(&ls.runs)) {
         if ls.json {
             text += &said;
         } else if let Ok(value) = serde_json::from_str(&said) {
             describe(&mut text, &value);
         }
-        listed.push(run.id);
+        listed.push(id);
     }
     let is_missing = |start: &&String| !listed.iter().any(|id| id.starts_with(*start));
     let missing = ls.runs.iter().find(is_missing).map(String::as_str);
     (text, missing)
+}
+
+/// What each run says that answers, with its id. Many are asked at once: anybody can
+/// take a name like a run's and keep silent.
+fn said(runs: Vec<runs::Found>) -> Vec<(String, String)> {
+    const AT_ONCE: usize = 64;
+    let mut said = Vec::new();
+    for some in runs.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = some.iter().map(|run| scope.spawn(|| run.list())).collect();
+            for (run, asked) in some.iter().zip(asked) {
+                if let Ok(Some(text)) = asked.join() {
+                    said.push((run.id.clone(), text));
+                }
+            }
+        });
+    }
+    said
 }
 
 /// A run as people read it.
