@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("ls: a stopped log process is named", stopped),
         Trial::test("ls: again when something has changed", watched),
         Trial::test("ls: a vsock host", vsock_host),
+        Trial::test("ls: a number is another socket's by now", number_again),
         own("ls: from another network", elsewhere),
         Trial::test(
             "exec: under the policy and in the state of the run",
@@ -344,9 +345,31 @@ fn watched() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A duplicate lives on where the number that a socket was bound under is another
+/// socket's by now, which is bound too.
+fn number_again() -> Result<(), Failed> {
+    let script = "
+first = socket.socket(); first.bind(('127.0.0.1', 20001)); first.listen()
+number, kept = first.fileno(), first.dup(); first.close()
+second = socket.socket(); second.bind(('127.0.0.1', 20002)); second.listen()
+assert second.fileno() == number
+";
+    in_net(|| {
+        let run = staying(script, 0).rule("move bind tcp *:20001 to loopback:20003");
+        let (process, id) = started(&run)?;
+        let seen = sockets(&listed(&id, 0)?);
+        process.signal(libc::SIGTERM);
+        process.wait();
+        let expected = "tcp 127.0.0.1:20001 127.0.0.1:20003 listening 1 1 [] true\n\
+                        tcp 127.0.0.1:20002 127.0.0.1:20002 listening 1 0 [] true\n";
+        Ok(same(expected, &seen, "a socket whose number is another's")?)
+    })
+}
+
 fn vsock_host() -> Result<(), Failed> {
     let script = "s = socket.socket(socket.AF_VSOCK); s.bind((socket.VMADDR_CID_ANY, 5000))\n\
-                  s.listen(); c = socket.socket(socket.AF_VSOCK); c.connect((3, 5000))";
+                  s.listen(); c = socket.socket(socket.AF_VSOCK); c.connect((3, 5000))\n\
+                  b = socket.socket(socket.AF_VSOCK); b.bind((3, 5001))";
     for user in users() {
         let run = staying(script, user).launcher_arg("--cid=3");
         in_net(|| {
@@ -355,7 +378,9 @@ fn vsock_host() -> Result<(), Failed> {
             process.signal(libc::SIGTERM);
             process.wait();
             let seen = sockets(&listed?).replace(&id, "ID");
-            let expected = "vsock vsock:any:5000 unix:@bindgate/vsock/ID/vsock.3.5000.any \
+            let expected = "vsock vsock:3:5001 unix:@bindgate/vsock/ID/vsock.3.5001.own \
+                            bound 1 null [-] true\n\
+                            vsock vsock:any:5000 unix:@bindgate/vsock/ID/vsock.3.5000.any \
                             listening 1 null [-] true\n";
             same(expected, &seen, "what is bound")
         })?;

@@ -332,6 +332,21 @@ impl Looker<'_> {
         }
     }
 
+    /// The record of a socket that was taken for gone, because another one has its
+    /// descriptor's number: a duplicate of it may live on.
+    fn known_before(&self, space: &Space, kind: SocketType, s: &inet_diag::Socket) -> Option<Held> {
+        let before = space.table.past(kind, s.port)?;
+        let owner = &before.owner;
+        let is_it = match owner.cookie {
+            0 => {
+                let has_it = |pids: &Vec<u32>| pids.contains(&owner.pid);
+                before.addr == address_of(s).write() && self.open.get(&s.inode).is_some_and(has_it)
+            }
+            cookie => cookie == s.cookie,
+        };
+        (owner.in_run && is_it).then_some(before)
+    }
+
     /// Whatever else is bound there by the run.
     fn others(&self, space: &Space, shown: Shown, rows: &mut Vec<Row>) {
         let mut put = |socket: SocketType, [addr, real]: [Addr; 2], state, uid, cookie, inode| {
@@ -362,6 +377,7 @@ impl Looker<'_> {
                 is_recorded: socket.domain == af::VSOCK,
             });
         };
+        let mut lost = Vec::new();
         for (kind, s) in shown.inet {
             let is_bound = match state_of(&s) {
                 HolderState::Listening => true,
@@ -370,9 +386,11 @@ impl Looker<'_> {
                 _ => false,
             };
             if is_bound && s.port != 0 {
-                let state = state_of(&s);
-                let at = [address_of(&s); 2];
-                put(kind, at, state, Some(s.uid), s.cookie, s.inode);
+                let (state, at) = (state_of(&s), address_of(&s));
+                match self.known_before(space, kind, &s) {
+                    Some(held) => lost.push((kind, held, state, s)),
+                    None => put(kind, [at; 2], state, Some(s.uid), s.cookie, s.inode),
+                }
             }
         }
         for s in shown.unix {
@@ -385,7 +403,11 @@ impl Looker<'_> {
                 None => UnixName::path(&s.name),
             };
             let place = self.host.and_then(|host| host.read(&name?));
-            if let Some(name) = name.filter(|_| is_bound && (!is_door || place.is_some())) {
+            let is_shown = match place {
+                Some(_) => !s.is_connected,
+                None => is_bound && !is_door,
+            };
+            if let Some(name) = name.filter(|_| is_shown) {
                 let unix = Addr::Unix(name);
                 let (domain, address) = match place {
                     Some(place) => (af::VSOCK, place.bound_to()),
@@ -402,6 +424,25 @@ impl Looker<'_> {
                 };
                 put(socket, [address, unix], state, None, 0, s.inode);
             }
+        }
+        for (kind, held, state, s) in lost {
+            let owner = &held.owner;
+            rows.push(Row {
+                socket: kind,
+                address: owner.elsewhere.as_deref().copied().unwrap_or(held.addr),
+                real: held.addr,
+                state,
+                pids: self.open.get(&s.inode).cloned().unwrap_or_default(),
+                program: owner.program.clone(),
+                uid: Some(s.uid),
+                rule: owner.rule,
+                since_ns: owner.since_ns,
+                options: Some(owner.options),
+                network: space.inode,
+                cookie: s.cookie,
+                inode: s.inode,
+                is_recorded: true,
+            });
         }
     }
 

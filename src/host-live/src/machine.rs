@@ -252,6 +252,8 @@ pub struct UnixSocket {
     pub ty: u16,
     /// Does it listen?
     pub listens: bool,
+    /// Has it a peer?
+    pub is_connected: bool,
 }
 
 impl UnixSocket {
@@ -279,6 +281,8 @@ pub fn unix_sockets() -> Vec<UnixSocket> {
 fn unix_socket(line: &[u8]) -> Option<UnixSocket> {
     /// `__SO_ACCEPTCON`
     const ACCEPTS: u32 = 1 << 16;
+    /// `SS_CONNECTED`
+    const CONNECTED: &str = "03";
     let mut rest = line;
     let mut word = || {
         rest = rest.trim_ascii_start();
@@ -287,7 +291,7 @@ fn unix_socket(line: &[u8]) -> Option<UnixSocket> {
         rest = after;
         std::str::from_utf8(word).ok()
     };
-    let [_, _, _, flags, ty, _, inode] = [
+    let [_, _, _, flags, ty, state, inode] = [
         word()?,
         word()?,
         word()?,
@@ -304,6 +308,7 @@ fn unix_socket(line: &[u8]) -> Option<UnixSocket> {
         inode,
         ty,
         listens: flags & ACCEPTS != 0,
+        is_connected: state == CONNECTED,
     })
 }
 
