@@ -2,12 +2,13 @@
 // library behind bindgate (count_calls.c). In the main thread, in a forked
 // child, in a thread, or in a signal handler on an alternate stack.
 //: driven
-#include "check.h"
+#include "vsock.h"
 #include <dlfcn.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <spawn.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 
 extern char **environ;
@@ -229,6 +230,58 @@ static void filtering(void)
     STEP("bind under a filter refused", bind_ip(fresh(any_tcp()), "127.0.0.1", 8041));
 }
 
+// Two ends of a connection, where the run is a vsock host.
+static void join_vsock(int ends[2])
+{
+    if (!getenv("VSOCK_HOST"))
+        return;
+    int listener = socket(AF_VSOCK, SOCK_SEQPACKET, 0);
+    bind_vm(listener, VMADDR_CID_ANY, VMADDR_PORT_ANY);
+    listen(listener, 1);
+    union vm_name at;
+    socklen_t length = sizeof at;
+    if (getsockname(listener, &at.any, &length) == 0 && at.any.sa_family == AF_VSOCK) {
+        ends[0] = socket(AF_VSOCK, SOCK_SEQPACKET, 0);
+        connect_vm(ends[0], VMADDR_CID_LOCAL, at.vm.svm_port);
+        ends[1] = accept(listener, NULL, NULL);
+    }
+    close(listener);
+}
+
+// What a Unix socket answers otherwise than a vsock one.
+static void hosting(void)
+{
+    char byte = 'x';
+    struct timespec at_once = {0, 0};
+    int alone = socket(AF_VSOCK, SOCK_STREAM, 0), ends[2] = {-1, -1}, four = 4;
+    struct pollfd entry = {alone, POLLIN | POLLOUT, 0};
+    STEP("vsock poll", poll(&entry, 1, 0));
+    STEP("vsock ppoll", ppoll(&entry, 1, &at_once, NULL));
+    STEP("vsock recv", recv(alone, &byte, 1, MSG_DONTWAIT));
+    STEP("vsock shutdown", shutdown(alone, SHUT_RDWR));
+    STEP("vsock open", open("/dev/none", O_RDONLY | O_CLOEXEC));
+    int device = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    unsigned cid = 0;
+    STEP("vsock ioctl", ioctl(device, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid));
+    join_vsock(ends);
+    union vm_name from;
+    socklen_t length = sizeof from;
+    STEP("vsock send", send(ends[0], "x", 1, MSG_EOR | MSG_NOSIGNAL));
+    STEP("vsock recvfrom", recvfrom(ends[1], &byte, 1, MSG_DONTWAIT, &from.any, &length));
+    send(ends[0], "x", 1, MSG_EOR | MSG_NOSIGNAL);
+    struct iovec io = {&byte, 1};
+    struct msghdr m = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &io, .msg_iovlen = 1};
+    STEP("vsock recvmsg", recvmsg(ends[1], &m, MSG_DONTWAIT));
+    setsockopt(ends[1], SOL_SOCKET, SO_RCVLOWAT, &four, sizeof four);
+    send(ends[0], "x", 1, MSG_NOSIGNAL);
+    entry = (struct pollfd){ends[1], POLLIN, 0};
+    STEP("vsock poll for more", poll(&entry, 1, 0));
+    close(alone);
+    close(device);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void every_call(int unused)
 {
     (void)unused;
@@ -236,6 +289,7 @@ static void every_call(int unused)
     binding();
     listening();
     sending();
+    hosting();
     copying();
     executing();
     filtering();
