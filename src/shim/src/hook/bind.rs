@@ -197,6 +197,7 @@ pub fn follow(
 
 /// A carrier of a vsock host has no entry in the run's table before it is
 /// redirected, and nobody has asked for its cookie.
+#[inline(never)]
 pub fn name_carrier(socket: &mut Socket, record: &mut Record) {
     if socket.cookie == 0
         && socket.is_carrier()

@@ -6,7 +6,7 @@ use core::ffi::c_int;
 use bindgate_core::addr::{RawAddr, af};
 use bindgate_core::judge::redirect::{self as place, Placement, Refusal};
 use bindgate_core::judge::{self, Action};
-use bindgate_core::policy::Verb;
+use bindgate_core::policy::{Decision, Verb};
 use bindgate_core::record::{Call, Check, Record, stage};
 use libc::{sockaddr, socklen_t};
 
@@ -111,11 +111,21 @@ pub fn decide(
             return;
         }
     };
-    let Some(mut s) = verdict.socket else { return };
+    if let Some(s) = verdict.socket {
+        elsewhere(run, call, s, &decision, p);
+    }
+}
+
+/// The call is to go elsewhere.
+// Apart from what judged it: a handler's stack is small.
+#[inline(never)]
+fn elsewhere(run: &Run, call: Call, mut s: Socket, decision: &Decision, p: &mut Peer) {
+    let record = &mut p.record;
+    let fd = record.fd;
     name_carrier(&mut s, record);
     let believed = s.ty;
     let is_unix_already = fds::get(fd).socket().domain == af::UNIX;
-    let placement = place::connect(&decision, believed).and_then(|placement| {
+    let placement = place::connect(decision, believed).and_then(|placement| {
         // A datagram goes as it is; a connection has a name that lasts.
         if !may_redirect(&placement) {
             Err(Refusal::Filter)
