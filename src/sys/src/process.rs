@@ -165,12 +165,30 @@ pub fn futex_wake(allowed: Allowed, word: &AtomicU32) {
 /// Sleeps while `word` is `seen`, at most `millis`; not at all if it may not.
 #[inline]
 pub fn futex_wait(allowed: Allowed, word: &AtomicU32, seen: u32, millis: u64) {
+    let _ = wait_on(allowed, word, seen, millis);
+}
+
+/// Sleeps.
+///
+/// # Errors
+/// `EINTR` if a signal handler ran meanwhile.
+pub fn sleep(allowed: Allowed, millis: u64) -> Result<(), Errno> {
+    // The word is nobody else's.
+    match wait_on(allowed, &AtomicU32::new(0), 0, millis) {
+        Err(Errno(e)) if i32::from(e) == libc::EINTR => Err(Errno(e)),
+        _ => Ok(()),
+    }
+}
+
+/// futex(2) with `FUTEX_WAIT`.
+#[inline]
+fn wait_on(allowed: Allowed, word: &AtomicU32, seen: u32, millis: u64) -> Result<usize, Errno> {
     let timeout = libc::timespec {
         tv_sec: (millis / 1000) as libc::time_t,
         tv_nsec: (millis % 1000 * 1_000_000) as libc::c_long,
     };
     // SAFETY: the kernel reads a live word and a live local.
-    let _ = unsafe {
+    unsafe {
         call!(
             allowed,
             Call::Futex,
@@ -182,36 +200,6 @@ pub fn futex_wait(allowed: Allowed, word: &AtomicU32, seen: u32, millis: u64) {
             0,
             0
         )
-    };
-}
-
-/// Sleeps.
-///
-/// # Errors
-/// `EINTR` if a signal handler ran meanwhile.
-pub fn sleep(allowed: Allowed, millis: u64) -> Result<(), Errno> {
-    let word = AtomicU32::new(0);
-    let timeout = libc::timespec {
-        tv_sec: (millis / 1000) as libc::time_t,
-        tv_nsec: (millis % 1000 * 1_000_000) as libc::c_long,
-    };
-    // SAFETY: the kernel reads a live word, which is nobody else's, and a local.
-    let slept = unsafe {
-        call!(
-            allowed,
-            Call::Futex,
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            0,
-            &raw const timeout,
-            0,
-            0
-        )
-    };
-    match slept {
-        Err(Errno(e)) if i32::from(e) == libc::EINTR => Err(Errno(e)),
-        _ => Ok(()),
     }
 }
 
