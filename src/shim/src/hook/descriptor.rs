@@ -273,9 +273,17 @@ unsafe fn has_control(msg: *const msghdr) -> bool {
 /// # Safety
 /// The kernel has just filled the message in.
 unsafe fn forget_arrived(msg: *const msghdr) {
-    const HEADER: usize = size_of::<cmsghdr>();
     // SAFETY: as the caller's.
-    let msg = unsafe { msg.read_unaligned() };
+    unsafe { each_arrived(&msg.read_unaligned(), fds::forget) }
+}
+
+/// The descriptors that a message brought.
+///
+/// # Safety
+/// The kernel has just filled the message in.
+#[inline(always)]
+pub unsafe fn each_arrived(msg: &msghdr, mut visit: impl FnMut(c_int)) {
+    const HEADER: usize = size_of::<cmsghdr>();
     let mut at = msg.msg_control.cast::<u8>().cast_const();
     let mut left = msg.msg_controllen;
     while left >= HEADER {
@@ -289,7 +297,7 @@ unsafe fn forget_arrived(msg: *const msghdr) {
             let fds = at.wrapping_add(HEADER).cast::<c_int>();
             for n in 0..(len - HEADER) / size_of::<c_int>() {
                 // SAFETY: within the length of this control message.
-                fds::forget(unsafe { fds.add(n).read_unaligned() });
+                visit(unsafe { fds.add(n).read_unaligned() });
             }
         }
         let next = len.next_multiple_of(size_of::<usize>()).min(left);

@@ -8,7 +8,7 @@ use bindgate_core::judge::vsock::NOT_CONNECTED;
 use bindgate_core::record::{Call, stage};
 use libc::{cmsghdr, msghdr, pollfd, sockaddr, socklen_t, ssize_t};
 
-use super::{errno, finish, set_errno};
+use super::{descriptor, errno, finish, set_errno};
 use crate::out::faults::guard;
 use crate::own::{filter, memory};
 use crate::real::rare as real;
@@ -151,28 +151,13 @@ fn is_seqpacket(fd: c_int) -> bool {
 /// # Safety
 /// The kernel has just filled the message in.
 unsafe fn drop_descriptors(msg: &msghdr) -> bool {
-    const HEADER: usize = size_of::<cmsghdr>();
-    let mut at = msg.msg_control.cast::<u8>().cast_const();
-    let mut left = msg.msg_controllen;
     let mut any = false;
-    while left >= HEADER {
-        // SAFETY: the kernel filled in as many bytes as it says.
-        let header = unsafe { at.cast::<cmsghdr>().read_unaligned() };
-        let len = header.cmsg_len;
-        if !(HEADER..=left).contains(&len) {
-            break;
-        }
-        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
-            let fds = at.wrapping_add(HEADER).cast::<c_int>();
-            for n in 0..(len - HEADER) / size_of::<c_int>() {
-                // SAFETY: within the length of this control message.
-                sys::close(filter::allowed(), unsafe { fds.add(n).read_unaligned() });
-                any = true;
-            }
-        }
-        let next = len.next_multiple_of(size_of::<usize>()).min(left);
-        at = at.wrapping_add(next);
-        left -= next;
+    // SAFETY: as the caller's.
+    unsafe {
+        descriptor::each_arrived(msg, |brought| {
+            sys::close(filter::allowed(), brought);
+            any = true;
+        });
     }
     any
 }

@@ -16,7 +16,7 @@ use bindgate_core::socket::{SocketType, ty};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::table::Found;
-use super::unix::{at_once, is_abandoned};
+use super::unix::{at_once, is_abandoned, make_way};
 use super::{Peer, Placing, holders, table, vmm, vsock_options};
 use crate::own::fds::{self, Socket};
 use crate::own::name;
@@ -59,13 +59,18 @@ pub fn carrier(allowed: Allowed, run: &Run, fd: i32) -> Option<Socket> {
     Some(Socket {
         cookie: 0,
         identity: Identity::Cached,
-        ty: SocketType {
-            domain: af::VSOCK,
-            ty: ty as u16,
-            protocol: 0,
-        },
+        ty: vsock_of(ty),
         known: Known::AsCarrier,
     })
+}
+
+/// The vsock socket that a Unix one of this type stands for.
+fn vsock_of(ty: i32) -> SocketType {
+    SocketType {
+        domain: af::VSOCK,
+        ty: ty as u16,
+        protocol: 0,
+    }
 }
 
 /// The place that a Unix name stands for.
@@ -108,11 +113,7 @@ pub fn found(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Fou
             uid: 0,
             rule: bindgate_core::record::RULE_NONE,
             device: 0,
-            socket: SocketType {
-                domain: af::VSOCK,
-                ty: ty as u16,
-                protocol: 0,
-            },
+            socket: vsock_of(ty),
             virt: virt.write(),
             real: *real,
         },
@@ -398,15 +399,8 @@ fn claim_file(
     let lock = Lock::take(allowed, host.fabric)?;
     let answer = claim_locked(allowed, host, fd, name);
     if answer.is_ok() && mode & 0o077 != 0 {
-        let mut path = [0u8; 110];
-        let unix = host.unix(name);
-        let path = unix
-            .as_ref()
-            .and_then(|unix| holders::join(&mut path, &[unix.bytes()]));
         // The program's umask has had its say; the fabric's users may connect.
-        if let Some(path) = path {
-            let _ = sys::chmod(allowed, path, mode);
-        }
+        with_path(host.unix(name), |path| sys::chmod(allowed, path, mode));
     }
     lock.release(allowed);
     answer
@@ -422,16 +416,6 @@ fn claim_locked(allowed: Allowed, host: &Host<'_>, fd: i32, name: Name) -> Resul
         }
     }
     bind_unix(allowed, fd, host, name)
-}
-
-/// Takes away the file of a socket that is gone; `false` if it is not gone.
-fn make_way(allowed: Allowed, name: &UnixName) -> bool {
-    let mut path = [0u8; 110];
-    let Some(path) = holders::join(&mut path, &[name.bytes()]) else {
-        return false;
-    };
-    sys::stat(allowed, path).is_err()
-        || is_abandoned(allowed, name) && sys::unlink(allowed, path).is_ok()
 }
 
 /// The lock of a fabric. It is freed by the death of its holder.
@@ -600,12 +584,17 @@ fn past(allowed: Allowed, fd: i32) -> Option<Errno> {
 
 /// Is a host of this CID in the fabric?
 fn is_there(allowed: Allowed, host: &Host<'_>, cid: u32) -> bool {
-    let Some(name) = host.registered(cid) else {
-        return false;
-    };
+    let name = host.registered(cid);
+    name.is_some_and(|name| {
+        with_path(Some(name), |path| sys::stat(allowed, path).is_ok()) == Some(true)
+            && !is_abandoned(allowed, &name)
+    })
+}
+
+/// Makes a call with the path that a name is.
+fn with_path<T>(name: Option<UnixName>, call: impl FnOnce(&[u8]) -> T) -> Option<T> {
     let mut path = [0u8; 110];
-    holders::join(&mut path, &[name.bytes()])
-        .is_some_and(|path| sys::stat(allowed, path).is_ok() && !is_abandoned(allowed, &name))
+    holders::join(&mut path, &[name?.bytes()]).map(call)
 }
 
 /// Does a call on the descriptor wait?
@@ -641,12 +630,7 @@ fn name_client(
     let named = automatic(run, name, |name| {
         sys::without_signals(allowed, || {
             bind_unix(allowed, fd, host, name)?;
-            let mut path = [0u8; 110];
-            let unix = host.unix(name);
-            let path = unix
-                .as_ref()
-                .and_then(|unix| holders::join(&mut path, &[unix.bytes()]));
-            path.map_or(Ok(()), |path| sys::unlink(allowed, path))
+            with_path(host.unix(name), |path| sys::unlink(allowed, path)).unwrap_or(Ok(()))
         })
     });
     named.map(|_| ()).map_err(|e| Errno(vsock::bind_error(e.0)))
