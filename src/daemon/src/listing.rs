@@ -123,6 +123,29 @@ struct Row {
     is_recorded: bool,
 }
 
+impl Row {
+    /// What the record of a bind says: the kernel knows the rest better.
+    fn of_record(space: &Space, held: &Held, socket: SocketType, address: RawAddr) -> Row {
+        let owner = &held.owner;
+        Row {
+            socket,
+            address,
+            real: held.addr,
+            state: held.state,
+            pids: Vec::new(),
+            program: owner.program.clone(),
+            uid: owner.uid,
+            rule: owner.rule,
+            since_ns: owner.since_ns,
+            options: Some(owner.options),
+            network: space.inode,
+            cookie: owner.cookie,
+            inode: 0,
+            is_recorded: true,
+        }
+    }
+}
+
 /// What the kernel shows of one network.
 struct Shown {
     inet: Vec<(SocketType, inet_diag::Socket)>,
@@ -269,21 +292,13 @@ impl Looker<'_> {
                 (None, Some(asked)) => (kind, **asked),
                 (None, None) => (kind, held.addr),
             };
+            let row = Row::of_record(space, &held, socket, address);
             rows.push(Row {
-                socket,
-                address,
-                real: held.addr,
                 state,
                 pids,
-                program: owner.program.clone(),
                 uid: uid.or(owner.uid),
-                rule: owner.rule,
-                since_ns: owner.since_ns,
-                options: Some(owner.options),
-                network: space.inode,
-                cookie: owner.cookie,
                 inode,
-                is_recorded: true,
+                ..row
             });
         }
         if let Some(shown) = shown {
@@ -426,22 +441,15 @@ impl Looker<'_> {
             }
         }
         for (kind, held, state, s) in lost {
-            let owner = &held.owner;
+            let asked = held.owner.elsewhere.as_deref().copied();
+            let row = Row::of_record(space, &held, kind, asked.unwrap_or(held.addr));
             rows.push(Row {
-                socket: kind,
-                address: owner.elsewhere.as_deref().copied().unwrap_or(held.addr),
-                real: held.addr,
                 state,
                 pids: self.open.get(&s.inode).cloned().unwrap_or_default(),
-                program: owner.program.clone(),
                 uid: Some(s.uid),
-                rule: owner.rule,
-                since_ns: owner.since_ns,
-                options: Some(owner.options),
-                network: space.inode,
                 cookie: s.cookie,
                 inode: s.inode,
-                is_recorded: true,
+                ..row
             });
         }
     }
