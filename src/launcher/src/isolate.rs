@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use bindgate_core::policy::View;
 use bindgate_core::shared::Ticket;
 use bindgate_sys::{Allowed, filter};
 
@@ -28,6 +29,19 @@ pub fn seal(ticket: &Ticket, daemon: &Handle) -> Result<(), Refused> {
         step: Step::Door,
         error,
     })
+}
+
+/// Refuses `host share` lines that no one carries out.
+pub fn check_shares(view: &View<'_>, is_sealed: bool) -> Result<(), Failure> {
+    let why = match (view.has_shares(), is_sealed) {
+        (false, _) => return Ok(()),
+        (true, false) => {
+            "host share: the run is on the machine's network, where every service is reached; \
+             it takes --isolate=sealed to have something to share"
+        }
+        (true, true) => "host share: services are not carried into a sealed run yet",
+    };
+    Err(Failure::say(exit::CONFIG, why))
 }
 
 /// Why the run does not start.

@@ -381,6 +381,9 @@ pub enum HostSetting {
     VsockGuest(u32),
     /// `host vsock-port 5000=/run/port.sock`: a port of the other side, or for it.
     VsockPort(u32, String),
+    /// `host share tcp 127.0.0.1:5432`: a service of the machine that an isolated
+    /// run reaches.
+    Share(Service),
     /// `host address ADDR/LEN …`: its IP addresses, each with the length of
     /// its network's prefix.
     Addresses(Vec<(IpAddr, u8)>),
@@ -392,6 +395,17 @@ pub enum HostSetting {
     UnprivilegedStart(u16),
     /// `host automatic-ports A-B`: where automatic ports come from.
     AutomaticPorts(u16, u16),
+}
+
+/// A service of the machine, by its address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// UDP, not TCP.
+    pub is_udp: bool,
+    /// Its IP address, which is not the wildcard. An IPv4-mapped one is written as IPv4.
+    pub ip: IpAddr,
+    /// Its port, which is not 0.
+    pub port: u16,
 }
 
 /// Whose rules a virtual host follows.

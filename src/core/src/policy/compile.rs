@@ -69,12 +69,12 @@ pub fn compile(
         cells: Cells::default(),
     };
     for h in &p.host {
-        if h.setting.is_vsock() {
+        if h.setting.is_vsock() || matches!(h.setting, HostSetting::Share(_)) {
             continue;
         }
         let message = "this part of a virtual host is not supported yet";
         let mut d = c.diagnostic(h.at, message.into());
-        d.expected = Some("'host cid', 'host fabric' or 'host vsock-uds'".into());
+        d.expected = Some("'host cid', 'host fabric', 'host vsock-uds' or 'host share'".into());
         c.errors.push(d);
     }
     c.check_vsock();
@@ -461,6 +461,10 @@ impl Compiler<'_> {
                 }
                 HostSetting::VsockUds(path) if uds == 0 => {
                     uds = self.out.string(path.as_bytes());
+                }
+                HostSetting::Share(service) => {
+                    let words = super::shares::words(service);
+                    self.out.of(section::SHARES).extend(words);
                 }
                 HostSetting::VsockGuest(n) if guest == 0 => guest = u64::from(*n),
                 HostSetting::VsockPort(port, path) => {

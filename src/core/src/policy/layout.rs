@@ -14,7 +14,7 @@
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 8;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -90,7 +90,9 @@ pub(super) mod section {
     pub const BIND_PORTS: usize = 11;
     /// The numbers of the rules about exec, in order.
     pub const EXEC: usize = 12;
-    pub const COUNT: usize = 13;
+    /// What `host share` lines name, [`super::SHARE`] words each.
+    pub const SHARES: usize = 13;
+    pub const COUNT: usize = 14;
 }
 
 /// Bits of the flags in the header. Those for operations are shifted left by
@@ -153,6 +155,10 @@ pub(super) mod entry {
     /// It allows, whoever the user is and however often.
     pub const ALLOWS: u64 = 1 << 20;
 }
+
+/// Words of a shared service: port | is it UDP << 16; its IPv6 or IPv4-mapped
+/// address, upper and lower half.
+pub(super) const SHARE: usize = 3;
 
 /// Words of a condition: flags; pattern.
 pub(super) const CONDITION: usize = 2;

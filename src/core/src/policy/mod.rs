@@ -46,6 +46,7 @@ mod part;
 mod print;
 #[cfg(feature = "alloc")]
 mod settings;
+mod shares;
 #[cfg(feature = "alloc")]
 mod suggest;
 #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
@@ -70,8 +71,8 @@ pub const MAX_VSOCK_PATH: usize = 94;
 #[cfg(feature = "alloc")]
 pub use ast::{
     Action, At, CidSet, DefaultLine, Defaults, HostLine, HostSetting, IpSet, Kinds, Personality,
-    Policy, PortSet, Program, Rule, SourceText, TargetHost, TargetPort, TargetSpec, Term, UnixTerm,
-    User,
+    Policy, PortSet, Program, Rule, Service, SourceText, TargetHost, TargetPort, TargetSpec, Term,
+    UnixTerm, User,
 };
 #[cfg(feature = "alloc")]
 pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile, set_vsock_run};

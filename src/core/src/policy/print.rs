@@ -2,11 +2,11 @@
 
 use alloc::string::String;
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::ast::{
     Action, CidSet, HostLine, HostSetting, IpSet, Kinds, Personality, Policy, PortSet, Program,
-    Rule, TargetHost, TargetPort, TargetSpec, Term, UnixTerm, User,
+    Rule, Service, TargetHost, TargetPort, TargetSpec, Term, UnixTerm, User,
 };
 use super::errno;
 use super::parse::MODIFIERS;
@@ -55,6 +55,7 @@ impl fmt::Display for HostLine {
             HostSetting::VsockPort(port, path) => {
                 write!(f, "vsock-port {}", Quoted(&alloc::format!("{port}={path}")))
             }
+            HostSetting::Share(service) => write!(f, "share {service}"),
             HostSetting::Addresses(all) => {
                 f.write_str("address")?;
                 for (ip, len) in all {
@@ -72,6 +73,14 @@ impl fmt::Display for HostLine {
             HostSetting::UnprivilegedStart(n) => write!(f, "unprivileged-start {n}"),
             HostSetting::AutomaticPorts(a, b) => write!(f, "automatic-ports {a}-{b}"),
         }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_udp { "udp" } else { "tcp" };
+        let at = SocketAddr::new(self.ip, self.port);
+        write!(f, "{kind} {at}")
     }
 }
 

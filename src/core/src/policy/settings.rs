@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::ast::{DefaultLine, HostLine, HostSetting, Personality};
+use super::ast::{DefaultLine, HostLine, HostSetting, Personality, Service};
 use super::diag::nearest;
 use super::lex::Word;
 use super::parse::Line;
@@ -15,6 +15,7 @@ const HOST_WORDS: &[&str] = &[
     "vsock-uds",
     "vsock-guest",
     "vsock-port",
+    "share",
     "address",
     "personality",
     "unprivileged",
@@ -55,6 +56,7 @@ impl HostSetting {
     fn is_beside(&self, other: &HostSetting) -> bool {
         match (self, other) {
             (HostSetting::Addresses(_), _) => true,
+            (HostSetting::Share(a), HostSetting::Share(b)) => a != b,
             (HostSetting::VsockPort(a, p), HostSetting::VsockPort(b, q)) => a != b && p != q,
             _ => false,
         }
@@ -155,7 +157,7 @@ impl<'p> Line<'p, '_, '_> {
     }
 
     pub(super) fn host(&mut self, head: &Word) {
-        let expected = "cid, fabric, vsock-uds, vsock-guest, vsock-port, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
+        let expected = "cid, fabric, vsock-uds, vsock-guest, vsock-port, share, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
         let Some(w) = self.next() else {
             return self.missing(expected);
         };
@@ -236,6 +238,7 @@ impl<'p> Line<'p, '_, '_> {
                             return None;
                         }
                     },
+                    "share" => HostSetting::Share(self.service(v)?),
                     "personality" => match v.keyword() {
                         Some("linux") => HostSetting::Personality(Personality::Linux),
                         Some("freebsd") => HostSetting::Personality(Personality::FreeBsd),
@@ -288,5 +291,28 @@ impl<'p> Line<'p, '_, '_> {
         };
         self.nothing_more();
         Some(setting)
+    }
+
+    /// `tcp 127.0.0.1:5432`
+    fn service(&mut self, kind: &'p Word) -> Option<Service> {
+        let is_udp = match kind.keyword() {
+            Some("tcp") => false,
+            Some("udp") => true,
+            _ => {
+                self.wrong(kind, "kind of service", "tcp or udp", ["tcp", "udp"]);
+                return None;
+            }
+        };
+        let Some(address) = self.next() else {
+            self.missing("the address and port of a service: 127.0.0.1:5432 or [::1]:5432");
+            return None;
+        };
+        match terms::service(address) {
+            Ok((ip, port)) => Some(Service { is_udp, ip, port }),
+            Err(fault) => {
+                self.fault(address, fault);
+                None
+            }
+        }
     }
 }

@@ -378,6 +378,44 @@ pub(super) fn host_address(word: &Word) -> Parsed<Vec<(IpAddr, u8)>> {
     Ok(out)
 }
 
+/// `127.0.0.1:5432` of a `host share` line: one address, one port.
+pub(super) fn service(word: &Word) -> Parsed<(IpAddr, u16)> {
+    const SERVICE: &str = "an address and a port: 127.0.0.1:5432 or [::1]:5432";
+    let whole = Part {
+        text: &word.text,
+        at: 0,
+    };
+    let unknown = |suggestion| {
+        whole.fault(
+            format!("'{}' is not the address of a service", word.text),
+            SERVICE,
+            suggestion,
+        )
+    };
+    let Some((host, port)) = host_port(whole) else {
+        let port = number(whole.text).filter(|port| (1..=65535).contains(port));
+        return unknown(port.map(|port| format!("127.0.0.1:{port}")));
+    };
+    let number = match number(port.text) {
+        Some(number @ 1..=65535) => number as u16,
+        _ => {
+            return port.fault(
+                format!("'{}' is not the port of a service", port.text),
+                "a number from 1 to 65535",
+                None,
+            );
+        }
+    };
+    if matches!(host.text, "localhost" | "loopback" | "*") {
+        return unknown(Some(format!("127.0.0.1:{number}")));
+    }
+    let (ip, len) = ip_prefix(host)?;
+    if len != if ip.is_ipv4() { 32 } else { 128 } || ip.is_unspecified() || ip.is_multicast() {
+        return unknown(None);
+    }
+    Ok((ip, number))
+}
+
 fn vsock(part: Part<'_>) -> Parsed<Term> {
     let Some((host, port)) = host_port(part) else {
         let s = if super::parse::all_digits(part.text) {

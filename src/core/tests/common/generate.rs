@@ -363,7 +363,7 @@ pub fn host_lines() -> impl Strategy<Value = Vec<HostLine>> {
         any::<u16>(),
         (1u16..100, 100u16..),
     );
-    (all, vec(any::<bool>(), 10)).prop_map(|((cid, a, p, u, start, (from, to)), on)| {
+    (all, vec(any::<bool>(), 11)).prop_map(|((cid, a, p, u, start, (from, to)), on)| {
         let personality = if p {
             Personality::Linux
         } else {
@@ -375,6 +375,11 @@ pub fn host_lines() -> impl Strategy<Value = Vec<HostLine>> {
             HostSetting::VsockUds(format!("/run/vm {cid}.sock")),
             HostSetting::VsockGuest(cid),
             HostSetting::VsockPort(cid, format!("/run/port {cid}")),
+            HostSetting::Share(Service {
+                is_udp: u,
+                ip: a[0].0,
+                port: to,
+            }),
             HostSetting::Addresses(a),
             HostSetting::Personality(personality),
             HostSetting::Privileged(u),

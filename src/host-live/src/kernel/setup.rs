@@ -209,6 +209,7 @@ pub fn change(change: &Change, host: &Host) -> io::Result<()> {
             | HostSetting::VsockUds(_)
             | HostSetting::VsockGuest(_)
             | HostSetting::VsockPort(..)
+            | HostSetting::Share(_)
             | HostSetting::Personality(_)
             | HostSetting::Privileged(_) => Ok(()),
         }),

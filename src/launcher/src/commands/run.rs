@@ -36,6 +36,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let is_place = |r: &Rule| matches!(r.action, Action::Move(_) | Action::Hide);
     let places = plan.policy.rules.iter().any(is_place) || compiled.view()?.vsock_cid().is_some();
     compiled.warn(&plan.policy);
+    isolate::check_shares(&compiled.view()?, run.is_sealed)?;
     let filters = Inherited::find();
     if let Some(filters) = &filters {
         let warning = filters.warning(&plan.policy, &compiled.view()?);

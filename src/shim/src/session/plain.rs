@@ -46,6 +46,10 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
         complain(&[b"'host cid' needs `bindgate run`"]);
         return Err(Refused);
     }
+    if view.has_shares() {
+        complain(&[b"'host share' needs `bindgate run`, and a network of the run's own"]);
+        return Err(Refused);
+    }
     let rw = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let at = sys::mmap(allowed, State::SIZE, rw, flags, -1).map_err(|e| {

@@ -174,7 +174,8 @@ pub fn apply(host: &mut Host, setting: &HostSetting) -> Result<(), String> {
         HostSetting::Fabric(_)
         | HostSetting::VsockUds(_)
         | HostSetting::VsockGuest(_)
-        | HostSetting::VsockPort(..) => {}
+        | HostSetting::VsockPort(..)
+        | HostSetting::Share(_) => {}
         HostSetting::Addresses(list) => {
             // The first device that is not lo.
             let first = host.devices.as_slice().iter().find(|d| !d.loopback);
