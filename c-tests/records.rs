@@ -19,12 +19,11 @@ const ALTERNATE_STACK: &str = if cfg!(debug_assertions) {
 };
 
 /// Bytes of a handler's stack that a hooked call may use; and that a bind may
-/// that is moved or hidden, and a listen() under rules of its own. They were 4,850
-/// and 6,600 before a run could be a vsock host, and are to be so again.
+/// that is moved or hidden, and a listen() under rules of its own.
 const CALL_USES: [usize; 2] = if cfg!(debug_assertions) {
     [12_800, 12_800]
 } else {
-    [5_650, 7_100]
+    [4_850, 6_600]
 };
 
 pub fn trials() -> Vec<Trial> {

@@ -461,6 +461,12 @@ impl Moves {
         })
     }
 
+    /// Has a socket an entry?
+    #[must_use]
+    pub fn has(&self, cookie: u64) -> bool {
+        self.index(cookie).is_some()
+    }
+
     /// The entry of a socket.
     #[must_use]
     pub fn find(&self, cookie: u64) -> Option<Moved> {

@@ -188,87 +188,116 @@ pub fn find(allowed: Allowed, run: &Run, fd: i32) -> Option<Found> {
     }
     let real = name::local(allowed, fd).ok()?;
     if run.vsock.is_some() && real.family() == Some(af::UNIX) {
-        let found = vsock::found(allowed, run, fd, &real);
-        // A rule may have put it elsewhere on the host, or its listener.
-        if header.moves.load(Relaxed) == 1 || found.is_none() && !is_named(&real) {
-            return found;
-        }
-        return in_table(allowed, run, fd, real).or(found);
+        return on_host(allowed, run, fd, &real);
     }
-    match real.read() {
-        Some(Addr::Unix(_)) if header.unix_moves.load(Relaxed) == 0 => return None,
-        // No name, or one that is no address: nothing of ours is there.
-        None => return None,
-        Some(addr) => {
-            if let Some(port) = addr.port()
-                && !run.state.may_be_moved(port as u16)
-            {
-                return None;
-            }
-        }
+    if may_be_entered(run, &real) {
+        return in_table(allowed, run, fd, &real);
     }
-    in_table(allowed, run, fd, real)
+    None
 }
 
-/// Has a Unix socket a name?
-fn is_named(real: &RawAddr) -> bool {
-    !real.read().is_none_or(|name| name.is_auto())
+// What follows is in pieces because a handler's stack is small: an entry and
+// what is made of it lie in one place at a time.
+
+/// Of a run that is a vsock host.
+#[inline(never)]
+fn on_host(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Found> {
+    // A rule may have put it elsewhere on the host, or its listener.
+    if run.state.header.moves.load(Relaxed) > 1 && is_entered(allowed, run, fd, real) {
+        return in_table(allowed, run, fd, real);
+    }
+    vsock::found(allowed, run, fd, real)
+}
+
+/// Can a socket with this name, or its listener, have an entry?
+#[inline(never)]
+fn may_be_entered(run: &Run, real: &RawAddr) -> bool {
+    match real.read() {
+        Some(Addr::Unix(_)) => run.state.header.unix_moves.load(Relaxed) != 0,
+        Some(addr) => addr
+            .port()
+            .is_none_or(|port| run.state.may_be_moved(port as u16)),
+        // No name, or one that is no address: nothing of ours is there.
+        None => false,
+    }
+}
+
+/// Has a socket an entry, or its listener?
+#[inline(never)]
+fn is_entered(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> bool {
+    sys::cookie(allowed, fd).is_ok_and(|cookie| run.state.moves.has(cookie))
+        || listener(allowed, run, fd, real).is_some()
 }
 
 /// A socket whose entry, or whose listener's, is in the table.
 #[inline(never)]
-fn in_table(allowed: Allowed, run: &Run, fd: i32, real: RawAddr) -> Option<Found> {
+fn in_table(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Found> {
     let cookie = sys::cookie(allowed, fd).ok()?;
     let moves = &run.state.moves;
-    if let Some(moved) = moves.find(cookie) {
-        return Some(Found {
-            moved,
-            is_child: false,
-            cookie,
-            real,
-        });
-    }
-    let moved = listener(allowed, run, fd, &real)?;
+    let is_child = !moves.has(cookie);
+    let entry = match is_child {
+        true => listener(allowed, run, fd, real)?,
+        false => cookie,
+    };
     Some(Found {
-        moved,
-        is_child: true,
+        moved: moves.find(entry)?,
+        is_child,
         cookie,
-        real,
+        real: *real,
     })
 }
 
-/// The entry of the listener that a socket at `real` was accepted from.
+/// The cookie of the listener that a socket at `real` was accepted from.
 #[inline(never)]
-fn listener(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Moved> {
-    let moves = &run.state.moves;
-    // Closures and not function pointers: of a call through one of those the
-    // compiler does not know that it cannot panic.
+fn listener(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<u64> {
     if real.family() == Some(af::UNIX) {
-        // Without a name it was accepted from nobody who has one.
-        if real.read().is_none_or(|name| name.is_auto()) {
-            return None;
-        }
-        let cookie = moves.first_at(None, Some(real), |m| m.real == *real)?;
-        return moves.find(cookie);
+        return listener_by_name(run, real);
     }
-    let same_place = |m: &Moved| {
-        m.real.family() == real.family()
-            && m.real.read().and_then(|a| a.port()) == real.read().and_then(|a| a.port())
-    };
     let range = sys::getsockopt_int(allowed, fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE);
-    let tagged = range.ok().and_then(|tag| moves.by_tag(Tag(tag as u32)));
-    if let Some(moved) = tagged.filter(same_place) {
-        return Some(moved);
+    if let Ok(tag) = range
+        && let Some(cookie) = listener_by_tag(run, real, Tag(tag as u32))
+    {
+        return Some(cookie);
     }
-    // No tag: not a child, unless the listener could not carry one, or the
-    // kernel has no such option (before Linux 6.3). The tag of an entry that is
-    // gone: another listener took that one's place. Then the place decides.
-    let untagged = |m: &Moved| range != Ok(0) || m.marks & move_mark::NO_TAG != 0;
+    let cookie = listener_by_place(run, real, range == Ok(0))?;
+    name::peer(allowed, fd).is_ok().then_some(cookie)
+}
+
+#[inline(never)]
+fn listener_by_name(run: &Run, real: &RawAddr) -> Option<u64> {
+    // Without a name it was accepted from nobody who has one.
+    if real.read().is_none_or(|name| name.is_auto()) {
+        return None;
+    }
+    // A closure and not a function pointer: of a call through one of those the
+    // compiler does not know that it cannot panic.
+    run.state
+        .moves
+        .first_at(None, Some(real), |m| m.real == *real)
+}
+
+/// Are two addresses at the same port, of one family?
+fn is_same_port(a: &RawAddr, b: &RawAddr) -> bool {
+    a.family() == b.family() && a.read().and_then(|a| a.port()) == b.read().and_then(|b| b.port())
+}
+
+#[inline(never)]
+fn listener_by_tag(run: &Run, real: &RawAddr, tag: Tag) -> Option<u64> {
+    let moved = run.state.moves.by_tag(tag)?;
+    is_same_port(&moved.real, real).then_some(moved.cookie)
+}
+
+/// No tag: not a child, unless the listener could not carry one, or the kernel has
+/// no such option (before Linux 6.3). The tag of an entry that is gone: another
+/// listener took that one's place. Then the place decides.
+#[inline(never)]
+fn listener_by_place(run: &Run, real: &RawAddr, has_no_tag: bool) -> Option<u64> {
+    let untagged = |m: &Moved| !has_no_tag || m.marks & move_mark::NO_TAG != 0;
     // One at its own address, or else at the port; of several the highest cookie,
     // which is the last one's where all were made on one processor.
     let (mut there, mut near) = (0, 0);
-    let _ = moves.first_at(None, Some(real), |m| {
-        if m.socket.is_stream() && same_place(m) && untagged(m) {
+    let _ = run.state.moves.first_at(None, Some(real), |m| {
+        if m.socket.is_stream() && is_same_port(&m.real, real) && untagged(m) {
             let last = if m.real == *real {
                 &mut there
             } else {
@@ -278,8 +307,7 @@ fn listener(allowed: Allowed, run: &Run, fd: i32, real: &RawAddr) -> Option<Move
         }
         false
     });
-    let moved = moves.find(if there != 0 { there } else { near })?;
-    name::peer(allowed, fd).is_ok().then_some(moved)
+    Some(if there != 0 { there } else { near }).filter(|cookie| *cookie != 0)
 }
 
 /// Sets and clears marks of a redirected socket.
