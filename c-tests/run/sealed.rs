@@ -16,7 +16,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("sealed: the reason of a refusal is named", refusals),
         Trial::test("sealed: --isolate alone is not there yet", no_addresses),
     ];
-    let inside: [(&str, Test); 12] = [
+    let inside: [(&str, Test); 13] = [
         ("sealed: the same ports in two runs", twice),
         ("sealed: nothing outside is reached", nothing_outside),
         ("sealed: nothing else is changed", nothing_else),
@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         ("sealed: Unix sockets", unix_sockets),
         ("sealed: other users", other_users),
         ("sealed: /proc/sys is read-only", fixed_settings),
+        ("sealed: the host of the policy", described),
     ];
     trials.extend(
         inside
@@ -396,6 +397,54 @@ fn fixed_settings() -> Result<(), Failed> {
             {
                 return Err(outcome.seen().into());
             }
+        }
+    }
+    Ok(())
+}
+
+/// The kernel of the run's own network is given what the policy describes.
+fn described() -> Result<(), Failed> {
+    const ASKS: &str = "
+import errno, socket, sys
+kept = []
+def bind(family, address):
+    s = socket.socket(family, socket.SOCK_STREAM)
+    kept.append(s)
+    try:
+        s.bind(address)
+        return s.getsockname()[1]
+    except OSError as e:
+        return errno.errorcode[e.errno]
+four, six = socket.AF_INET, socket.AF_INET6
+print(bind(four, ('192.0.2.1', 80)), bind(six, ('2001:db8::1', 80)), bind(four, ('192.0.2.9', 80)))
+print(bind(four, ('0.0.0.0', 9000)), bind(six, ('::', 9000)), bind(four, ('192.0.2.1', 9001)))
+print(bind(four, ('127.0.0.1', 0)), bind(four, ('127.0.0.1', 0)))
+try:
+    for source, to in (5555, '192.0.2.1'), (5556, '198.51.100.1'):
+        socket.create_connection((to, 9000), source_address=('0.0.0.0', source)).close()
+except OSError as e:
+    print(errno.errorcode[e.errno])
+";
+    const POLICY: [&str; 6] = [
+        "host address 192.0.2.1/24 [2001:db8::1/64]",
+        "host device eth1 10.1.0.1/24",
+        "host busy tcp *:9000",
+        "host busy tcp 127.0.0.1:9001 reuseport",
+        "host automatic-ports 40000-40001",
+        "host sysctl net.ipv4.ip_local_reserved_ports = 40000",
+    ];
+    for user in users() {
+        let run = sealed(Run::new("python3").rules(POLICY).arg("-c").arg(ASKS), user);
+        let outcome = run.finish();
+        let expected = "80 80 EADDRNOTAVAIL\n\
+                        EADDRINUSE EADDRINUSE 9001\n\
+                        40001 EADDRINUSE\n\
+                        ENETUNREACH\n";
+        same(expected, &outcome.stdout, &outcome.seen())?;
+        let line = "bindgate: host: ruled by the kernel of the run's own network: \
+                    address 192.0.2.1/24 [2001:db8::1/64], device eth1 10.1.0.1/24, busy tcp *:9000";
+        if !outcome.stderr.contains(line) {
+            return Err(outcome.seen().into());
         }
     }
     Ok(())

@@ -48,6 +48,7 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
         ("run", run),
         ("isolated", with("### `isolated`")),
         ("hosted", with("### `hosted`")),
+        ("described", with("### `described`")),
         ("decision", decision.clone()),
         ("unseen", decision.clone()),
         ("fault", decision),

@@ -2,6 +2,7 @@
 
 mod common;
 
+use bindgate_core::model::Generation;
 use bindgate_core::policy::*;
 use common::{Users, compiled, messages};
 use expect_test::{expect, expect_file};
@@ -16,7 +17,10 @@ fn said(text: &str) -> Vec<Diagnostic> {
         Err(all) => all,
         Ok(p) => match compile(&p, &Users) {
             Err(all) => all,
-            Ok((_, warnings)) => warnings,
+            Ok((_, warnings)) => match p.described(Generation::Linux6_18) {
+                Err(all) => all,
+                Ok(_) => warnings,
+            },
         },
     }
 }

@@ -27,6 +27,8 @@ struct Door {
     program: Option<OwnedFd>,
     /// The run's name in its own network.
     inner: Option<OwnedFd>,
+    /// Sockets that hold addresses for as long as the run lasts.
+    held: Vec<OwnedFd>,
 }
 
 /// Serves until the process ends.
@@ -43,6 +45,7 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
         launcher: true,
         program: None,
         inner: None,
+        held: Vec::new(),
     };
     let or_none = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
     loop {
@@ -300,6 +303,7 @@ impl Door {
                 self.shared.flush.store(true, Release);
                 self.shared.ring();
             }
+            Some([tell::HELD, ..]) => self.held.extend(fds),
             Some([tell::REOPEN, ..]) => self.shared.writer.reopen(),
             Some([tell::SEALED, ..]) => {
                 if let Ok([door, net, user]) = <[OwnedFd; 3]>::try_from(fds) {

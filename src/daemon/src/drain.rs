@@ -132,6 +132,7 @@ impl Drainer {
         let mut swept = Instant::now();
         let mut over = Over::default();
         let mut flush = false;
+        self.say_described();
         self.say_host();
         loop {
             beat(self.shared);
@@ -295,6 +296,24 @@ impl Drainer {
         if self.log.lines.len() > LINES {
             self.hand_over();
         }
+    }
+
+    /// The first line of a run on a host that its policy describes.
+    fn say_described(&mut self) {
+        let Some(host) = &self.setup.host else {
+            return;
+        };
+        if self.setup.detail == render::Detail::Quiet {
+            return;
+        }
+        let kernel = host.described.host.generation;
+        let lines: Vec<&str> = host.lines.iter().map(String::as_str).collect();
+        self.log.event(&Event::Described {
+            time_ns: sys::realtime().as_nanos() as u64,
+            run: self.setup.run_id,
+            model: host.is_ruled.then_some(kernel),
+            lines: &lines,
+        });
     }
 
     /// The first line of a run that is a vsock host.

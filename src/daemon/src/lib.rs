@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
+use bindgate_core::model::script::Described;
 use bindgate_core::policy::View;
 use bindgate_core::render::Detail;
 use bindgate_core::shared::State;
@@ -106,8 +107,21 @@ pub struct Setup {
     pub library: PathBuf,
     /// Is the program to be in a network of its own?
     pub is_sealed: bool,
+    /// The host that the policy describes, if it does.
+    pub host: Option<Hosted>,
     /// The port below which binds need a privilege where it will be.
     pub unprivileged_start: u16,
+}
+
+/// The host that a run is on, as its policy describes it.
+#[derive(Clone, Debug)]
+pub struct Hosted {
+    /// What it is like.
+    pub described: Described,
+    /// Does the model rule? Else the kernel does, of the run's own network.
+    pub is_ruled: bool,
+    /// The lines of the policy that say so.
+    pub lines: Vec<String>,
 }
 
 /// What the launcher tells the drainer, first byte of a message.
@@ -121,6 +135,8 @@ pub mod tell {
     /// The run has a network of its own: its door in there, and the namespaces
     /// of the network and the user come with the message.
     pub const SEALED: u8 = b'N';
+    /// A socket comes with the message that is held for as long as the run lasts.
+    pub const HELD: u8 = b'B';
 }
 
 /// The drainer's answer to [`tell::FLUSH`].
@@ -252,6 +268,14 @@ impl Handle {
         let [net, user] = network.fds();
         let fds = [door.as_raw_fd(), net, user];
         unix::send_with(&self.control, &[tell::SEALED], &fds)
+    }
+
+    /// Has a socket held for as long as the run lasts.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn hold(&self, socket: &OwnedFd) -> std::io::Result<()> {
+        unix::send_with(&self.control, &[tell::HELD], &[socket.as_raw_fd()])
     }
 
     /// Has the log opened anew.

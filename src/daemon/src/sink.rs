@@ -129,6 +129,7 @@ impl Sink for Log {
                     Event::Lost { time_ns, .. }
                     | Event::Unused { time_ns, .. }
                     | Event::Isolated { time_ns, .. }
+                    | Event::Described { time_ns, .. }
                     | Event::Hosted { time_ns, .. } => *time_ns,
                     Event::End(end) => end.time_ns,
                 };

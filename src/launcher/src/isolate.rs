@@ -12,6 +12,7 @@ use bindgate_core::shared::Ticket;
 use bindgate_sys::{Allowed, filter};
 
 use crate::Failure;
+use crate::described::Plan;
 use crate::exit;
 use bindgate_daemon::Handle;
 use bindgate_os::doors::Doors;
@@ -19,8 +20,11 @@ use bindgate_os::network::{self, Network, Refused, Step};
 use bindgate_os::process;
 
 /// Moves this process into a network of its own, and tells the daemon.
-pub fn seal(ticket: &Ticket, daemon: &Handle) -> Result<(), Refused> {
+pub fn seal(ticket: &Ticket, daemon: &Handle, host: Option<&Plan>) -> Result<(), Refused> {
     network::seal()?;
+    if let Some(host) = host {
+        host.furnish(daemon)?;
+    }
     let told = || {
         let door = Doors::within(ticket)?;
         daemon.sealed(&door, &Network::of("self")?)
@@ -118,6 +122,7 @@ impl Facts {
             Step::Loopback => "lo cannot be brought up",
             Step::Ports => "ports below 1024 cannot be made free",
             Step::Door => "the run cannot be reached from inside",
+            Step::Host => "the policy's host cannot be made",
         };
         let message = error.to_string();
         let message = message.split(" (os error").next().unwrap_or_default();

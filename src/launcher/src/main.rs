@@ -31,6 +31,7 @@
 
 mod args;
 mod commands;
+mod described;
 mod isolate;
 mod level;
 mod library;

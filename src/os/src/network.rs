@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
+use bindgate_core::socket::SocketType;
+
 use super::{check, high, own, process};
 
 /// The port below which binds need a privilege, of the network namespace of
@@ -27,6 +29,8 @@ pub enum Step {
     Ports,
     /// The run's name in it.
     Door,
+    /// What the policy says of the host in it.
+    Host,
 }
 
 /// Why there is none.
@@ -117,6 +121,32 @@ fn enter_user() -> Result<(), Refused> {
         std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
     };
     maps().map_err(Refused::at(Step::Ids))
+}
+
+/// A socket of this type at this address, which listens if it can. `on` are the
+/// options that it has before, as level and name.
+///
+/// # Errors
+/// As socket(2), setsockopt(2), bind(2) and listen(2).
+pub fn hold(kind: SocketType, addr: &[u8], on: &[(i32, i32)]) -> io::Result<OwnedFd> {
+    let ty = i32::from(kind.ty) | libc::SOCK_CLOEXEC;
+    // SAFETY: numbers only.
+    let fd = own(unsafe { libc::socket(kind.domain.into(), ty, kind.protocol.into()) })?;
+    let one = 1i32;
+    for (level, name) in on {
+        let len = size_of_val(&one) as u32;
+        // SAFETY: an int that outlives the call, and its size.
+        check(unsafe {
+            libc::setsockopt(fd.as_raw_fd(), *level, *name, (&raw const one).cast(), len)
+        })?;
+    }
+    // SAFETY: the bytes outlive the call, and that is their number.
+    check(unsafe { libc::bind(fd.as_raw_fd(), addr.as_ptr().cast(), addr.len() as u32) })?;
+    if kind.is_stream() {
+        // SAFETY: numbers only.
+        check(unsafe { libc::listen(fd.as_raw_fd(), 128) })?;
+    }
+    Ok(fd)
 }
 
 fn loopback_up() -> io::Result<()> {

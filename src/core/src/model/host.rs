@@ -549,6 +549,8 @@ pub struct Host {
     pub routes: List<Route, 16>,
     /// … if that is known at all.
     pub has_routes: bool,
+    /// The kernel was built with IPv6, or has loaded it.
+    pub has_ipv6: bool,
     /// False for a namespace that has never had an IPv4 address: it has no
     /// local table, and every address counts as broadcast.
     pub has_local_table: bool,
@@ -603,6 +605,7 @@ impl Host {
             src: [0; 16],
         }),
         has_routes: false,
+        has_ipv6: true,
         has_local_table: false,
         lo_is_down: false,
         capability_mode: false,

@@ -2,6 +2,7 @@
 //! between the model and a kernel shrinks to.
 
 mod change;
+mod described;
 mod doubt;
 mod files;
 mod parse;
@@ -12,6 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use change::{Change, MOST_SPACES, Setting, apply};
+pub use described::{Busy, Described, check_sysctl};
 pub use files::{Directory, FileLine};
 pub use parse::{ScriptError, address, parse};
 pub use play::{Outcome, Player};

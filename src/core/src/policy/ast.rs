@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::{Mode, Op};
+use crate::model::Generation;
+use crate::model::script::Busy;
 use crate::socket::KindSet;
 
 /// Where something stands in the text. Any two are equal: a policy is what
@@ -395,6 +397,16 @@ pub enum HostSetting {
     UnprivilegedStart(u16),
     /// `host automatic-ports A-B`: where automatic ports come from.
     AutomaticPorts(u16, u16),
+    /// `host kernel NAME`: the system and its release.
+    Kernel(Generation),
+    /// `host device NAME ADDR/LEN …`: a device with addresses.
+    Device(String, Vec<(IpAddr, u8)>),
+    /// `host no-ipv6`: its kernel was built without IPv6.
+    NoIpv6,
+    /// `host busy KIND ADDRESS …`: somebody else holds this address.
+    Busy(Busy),
+    /// `host sysctl NAME = VALUE`
+    Sysctl(String, String),
 }
 
 /// A service of the machine, by its address.

@@ -49,6 +49,14 @@ pub fn set_vsock_run(words: &mut [u64], run: u64, mode: u32) {
     }
 }
 
+/// Makes the words of a compiled policy those of a run whose host the kernel rules
+/// alone: it has been given what the lines about the host describe.
+pub fn set_ruled_by_kernel(words: &mut [u64]) {
+    if let Some(word) = words.get_mut(header::FLAGS) {
+        *word &= !flag::RULED;
+    }
+}
+
 /// Compiles a policy, and says what in it is probably not meant.
 ///
 /// # Errors
@@ -68,16 +76,10 @@ pub fn compile(
         flags: 0,
         cells: Cells::default(),
     };
-    for h in &p.host {
-        if h.setting.is_vsock() || matches!(h.setting, HostSetting::Share(_)) {
-            continue;
-        }
-        let message = "this part of a virtual host is not supported yet";
-        let mut d = c.diagnostic(h.at, message.into());
-        d.expected = Some("'host cid', 'host fabric', 'host vsock-uds' or 'host share'".into());
-        c.errors.push(d);
-    }
     c.check_vsock();
+    if p.host.iter().any(|h| h.setting.is_described()) {
+        c.flags |= flag::RULED;
+    }
     for rule in &p.rules {
         c.check(rule, resolver);
     }

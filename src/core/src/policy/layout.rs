@@ -102,6 +102,8 @@ pub(super) mod flag {
     pub const IMPLICIT: u64 = 1 << 1;
     /// There is a rule with [`super::rule_flag::MOVES_VSOCK`].
     pub const MOVES_VSOCK: u64 = 1 << 2;
+    /// The run's host is ruled by the model, which its daemon asks.
+    pub const RULED: u64 = 1 << 3;
     pub const HAS_RULES: u64 = 1 << 8;
     pub const NEEDS_USER: u64 = 1 << 16;
     pub const NEEDS_PROGRAM: u64 = 1 << 24;

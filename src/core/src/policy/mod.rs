@@ -23,6 +23,8 @@ mod compile;
 mod conditions;
 mod decide;
 #[cfg(feature = "alloc")]
+mod described;
+#[cfg(feature = "alloc")]
 mod diag;
 mod exec;
 mod find;
@@ -75,7 +77,7 @@ pub use ast::{
     UnixTerm, User,
 };
 #[cfg(feature = "alloc")]
-pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile, set_vsock_run};
+pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile, set_ruled_by_kernel, set_vsock_run};
 pub use decide::{
     Candidates, Decision, Doubt, Foreseen, Outlook, Paths, Query, Room, Ruling, Times,
 };

@@ -44,6 +44,14 @@ impl fmt::Display for Policy {
     }
 }
 
+/// ` 10.0.0.5/24 [fd00::1/64]`
+fn addresses(f: &mut fmt::Formatter<'_>, all: &[(IpAddr, u8)]) -> fmt::Result {
+    all.iter().try_for_each(|(ip, len)| match ip {
+        IpAddr::V4(a) => write!(f, " {a}/{len}"),
+        IpAddr::V6(a) => write!(f, " [{a}/{len}]"),
+    })
+}
+
 impl fmt::Display for HostLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("host ")?;
@@ -58,13 +66,7 @@ impl fmt::Display for HostLine {
             HostSetting::Share(service) => write!(f, "share {service}"),
             HostSetting::Addresses(all) => {
                 f.write_str("address")?;
-                for (ip, len) in all {
-                    match ip {
-                        IpAddr::V4(a) => write!(f, " {a}/{len}")?,
-                        IpAddr::V6(a) => write!(f, " [{a}/{len}]")?,
-                    }
-                }
-                Ok(())
+                addresses(f, all)
             }
             HostSetting::Personality(Personality::Linux) => f.write_str("personality linux"),
             HostSetting::Personality(Personality::FreeBsd) => f.write_str("personality freebsd"),
@@ -72,6 +74,14 @@ impl fmt::Display for HostLine {
             HostSetting::Privileged(false) => f.write_str("unprivileged"),
             HostSetting::UnprivilegedStart(n) => write!(f, "unprivileged-start {n}"),
             HostSetting::AutomaticPorts(a, b) => write!(f, "automatic-ports {a}-{b}"),
+            HostSetting::Kernel(generation) => write!(f, "kernel {generation}"),
+            HostSetting::Device(name, all) => {
+                write!(f, "device {name}")?;
+                addresses(f, all)
+            }
+            HostSetting::NoIpv6 => f.write_str("no-ipv6"),
+            HostSetting::Busy(busy) => write!(f, "busy {busy}"),
+            HostSetting::Sysctl(name, value) => write!(f, "sysctl {name} = {value}"),
         }
     }
 }

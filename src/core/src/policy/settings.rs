@@ -8,6 +8,8 @@ use super::diag::nearest;
 use super::lex::Word;
 use super::parse::Line;
 use super::{MAX_FABRIC, MAX_VSOCK_PATH, Mode, Op, errno, terms};
+use crate::model::Generation;
+use crate::model::script::{Busy, check_sysctl};
 
 const HOST_WORDS: &[&str] = &[
     "cid",
@@ -22,7 +24,15 @@ const HOST_WORDS: &[&str] = &[
     "privileged",
     "unprivileged-start",
     "automatic-ports",
+    "kernel",
+    "device",
+    "no-ipv6",
+    "busy",
+    "sysctl",
 ];
+
+/// The same as a sentence.
+const HOST_SETTINGS: &str = "cid, fabric, vsock-uds, vsock-guest, vsock-port, share, address, device, no-ipv6, busy, kernel, personality, unprivileged, privileged, unprivileged-start, automatic-ports or sysctl";
 
 const PATH: &str = "an absolute path of at most 94 bytes, without '.' and '..'";
 const PORT_AND_PATH: &str = "a port and an absolute path: 5000=/run/port.sock";
@@ -36,6 +46,12 @@ fn is_path(path: &str) -> bool {
         && parts.next() == Some("")
         && parts.clone().next().is_some()
         && parts.all(is_part)
+}
+
+/// `dev_valid_name`
+fn is_device(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    (1..=15).contains(&name.len()) && name.chars().all(is_plain) && !matches!(name, "." | "..")
 }
 
 impl HostSetting {
@@ -52,11 +68,19 @@ impl HostSetting {
         )
     }
 
+    /// Is it about a host of the model's: addresses, a kernel, privileges?
+    #[must_use]
+    pub fn is_described(&self) -> bool {
+        !self.is_vsock() && !matches!(self, HostSetting::Share(_))
+    }
+
     /// May it stand beside another one of its kind?
     fn is_beside(&self, other: &HostSetting) -> bool {
         match (self, other) {
-            (HostSetting::Addresses(_), _) => true,
+            (HostSetting::Addresses(_) | HostSetting::Device(..), _) => true,
             (HostSetting::Share(a), HostSetting::Share(b)) => a != b,
+            (HostSetting::Busy(a), HostSetting::Busy(b)) => a != b,
+            (HostSetting::Sysctl(a, _), HostSetting::Sysctl(b, _)) => a != b,
             (HostSetting::VsockPort(a, p), HostSetting::VsockPort(b, q)) => a != b && p != q,
             _ => false,
         }
@@ -157,7 +181,7 @@ impl<'p> Line<'p, '_, '_> {
     }
 
     pub(super) fn host(&mut self, head: &Word) {
-        let expected = "cid, fabric, vsock-uds, vsock-guest, vsock-port, share, address, personality, unprivileged, privileged, unprivileged-start or automatic-ports";
+        let expected = HOST_SETTINGS;
         let Some(w) = self.next() else {
             return self.missing(expected);
         };
@@ -188,6 +212,10 @@ impl<'p> Line<'p, '_, '_> {
         let setting = match w.keyword() {
             Some("unprivileged") => HostSetting::Privileged(false),
             Some("privileged") => HostSetting::Privileged(true),
+            Some("no-ipv6") => HostSetting::NoIpv6,
+            Some(word @ ("kernel" | "busy" | "sysctl")) => {
+                return self.words_of_host(word);
+            }
             Some(word) if HOST_WORDS.contains(&word) => {
                 let Some(v) = self.next() else {
                     self.missing("a value");
@@ -269,7 +297,14 @@ impl<'p> Line<'p, '_, '_> {
                     }
                     _ => {
                         let mut all = Vec::new();
-                        let mut word = Some(v);
+                        let (mut word, device) = match word {
+                            "device" if is_device(&v.text) => (self.next(), Some(&v.text)),
+                            "device" => {
+                                self.wrong(v, "device", "a name like eth0", []);
+                                return None;
+                            }
+                            _ => (Some(v), None),
+                        };
                         while let Some(v) = word {
                             match terms::host_address(v) {
                                 Ok(list) => all.extend(list),
@@ -280,7 +315,10 @@ impl<'p> Line<'p, '_, '_> {
                             }
                             word = self.next();
                         }
-                        HostSetting::Addresses(all)
+                        match device {
+                            Some(name) => HostSetting::Device(name.clone(), all),
+                            None => HostSetting::Addresses(all),
+                        }
                     }
                 }
             }
@@ -311,6 +349,49 @@ impl<'p> Line<'p, '_, '_> {
             Ok((ip, port)) => Some(Service { is_udp, ip, port }),
             Err(fault) => {
                 self.fault(address, fault);
+                None
+            }
+        }
+    }
+
+    /// `host kernel`, `host busy` and `host sysctl`, whose values are several words.
+    fn words_of_host(&mut self, word: &str) -> Option<HostSetting> {
+        let mut values = Vec::new();
+        while let Some(v) = self.next() {
+            values.push(v);
+        }
+        let (Some(first), Some(last)) = (values.first(), values.last()) else {
+            self.missing(match word {
+                "kernel" => "a kernel, like linux 6.1 or freebsd 14.3",
+                "busy" => "a kind and an address, like tcp *:8080",
+                _ => "NAME = VALUE",
+            });
+            return None;
+        };
+        let words: Vec<&str> = values.iter().map(|v| v.text.as_str()).collect();
+        let setting = match word {
+            "kernel" => {
+                let name = words.join(" ");
+                Generation::of_name(&name).map(HostSetting::Kernel).ok_or_else(|| {
+                    let all = Generation::ALL.map(|(name, _)| name).join(", ");
+                    format!("unknown kernel '{name}'; known are: {all}, and any other release of Linux")
+                })
+            }
+            "busy" => Busy::parse(&words).map(HostSetting::Busy),
+            _ => match words.as_slice() {
+                [name, "=", value @ ..] if !value.is_empty() => {
+                    let value = value.join(" ");
+                    check_sysctl(name, &value).map(|()| HostSetting::Sysctl((*name).into(), value))
+                }
+                _ => Err("expected: host sysctl NAME = VALUE".into()),
+            },
+        };
+        match setting {
+            Ok(setting) => Some(setting),
+            Err(message) => {
+                let ((from, _), (at, width)) = (Self::span(first), Self::span(last));
+                self.p
+                    .error((from, (at + width).saturating_sub(from)), message, "", None);
                 None
             }
         }

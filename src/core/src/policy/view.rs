@@ -172,6 +172,14 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Returns whether the run's host is one that `host` lines describe and the
+    /// model rules.
+    #[must_use]
+    #[inline]
+    pub fn is_ruled(&self) -> bool {
+        self.header(header::FLAGS) & flag::RULED != 0
+    }
+
     /// Returns the mode of that host's files in its fabric.
     #[must_use]
     pub fn vsock_mode(&self) -> u32 {

@@ -2,10 +2,11 @@
 
 use core::fmt::{self, Write};
 
-use super::json::{Object, Stamp};
+use super::json::{Object, Stamp, quoted};
 use super::text::{Look, Rule, clock, put};
 use super::{Readable, RuleRef, SCHEMA};
 use crate::judge::vsock::CID_HOST;
+use crate::model::Generation;
 
 /// Something that is not a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +48,18 @@ pub enum Event<'a> {
         fabric: &'a str,
         /// The path where a virtual machine monitor speaks, or nothing.
         uds: &'a str,
+    },
+    /// The run is on a host that its policy describes.
+    Described {
+        /// Nanoseconds since 1970.
+        time_ns: u64,
+        /// The run.
+        run: u64,
+        /// The kernel whose model rules; `None` where the kernel of the run's own
+        /// network does.
+        model: Option<Generation>,
+        /// The policy's lines.
+        lines: &'a [&'a str],
     },
     /// The run is over, as far as this log is concerned.
     End(End),
@@ -139,6 +152,23 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
                 uds => o.string("uds", uds)?,
             }
         }
+        Event::Described {
+            time_ns,
+            run,
+            model,
+            lines,
+        } => {
+            o.string("event", "described")?;
+            o.string("time", Stamp(*time_ns))?;
+            o.string("run", format_args!("{run:016x}"))?;
+            match model {
+                Some(generation) => o.string("model", generation)?,
+                None => o.maybe_bare("model", None::<u32>)?,
+            }
+            o.list("lines", *lines, |w, line| {
+                quoted(w, Readable(line.as_bytes()))
+            })?;
+        }
         Event::End(end) => {
             o.string("event", "end")?;
             o.string("time", Stamp(end.time_ns))?;
@@ -173,6 +203,7 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
     let (time_ns, count) = match event {
         Event::Unused { time_ns, .. }
         | Event::Isolated { time_ns, .. }
+        | Event::Described { time_ns, .. }
         | Event::Hosted { time_ns, .. } => (*time_ns, 0),
         Event::Lost { time_ns, count, .. } => (*time_ns, *count),
         Event::End(end) => (end.time_ns, end.records),
@@ -197,6 +228,18 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
         }
         Event::Isolated { .. } => {
             write!(w, "isolate=sealed: the run has a network of its own")?;
+        }
+        Event::Described { model, lines, .. } => {
+            match model {
+                Some(generation) => write!(w, "host: ruled by the model of {generation}")?,
+                None => w.write_str("host: ruled by the kernel of the run's own network")?,
+            }
+            let mut gap = ": ";
+            for line in *lines {
+                let line = line.strip_prefix("host ").unwrap_or(line);
+                write!(w, "{gap}{}", Readable(line.as_bytes()))?;
+                gap = ", ";
+            }
         }
         Event::Hosted {
             cid, fabric, uds, ..

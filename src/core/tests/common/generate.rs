@@ -1,7 +1,10 @@
 //! Policies and questions out of a small world, so that they often meet.
 
 use bindgate_core::addr::{Addr, UnixName, VMADDR_ANY};
+use bindgate_core::model::Generation;
+use bindgate_core::model::script::Busy;
 use bindgate_core::policy::*;
+use bindgate_core::socket::BindOptions;
 use bindgate_core::socket::KindSet;
 use proptest::collection::vec;
 use proptest::option;
@@ -363,7 +366,7 @@ pub fn host_lines() -> impl Strategy<Value = Vec<HostLine>> {
         any::<u16>(),
         (1u16..100, 100u16..),
     );
-    (all, vec(any::<bool>(), 11)).prop_map(|((cid, a, p, u, start, (from, to)), on)| {
+    (all, vec(any::<bool>(), 16)).prop_map(|((cid, a, p, u, start, (from, to)), on)| {
         let personality = if p {
             Personality::Linux
         } else {
@@ -380,6 +383,20 @@ pub fn host_lines() -> impl Strategy<Value = Vec<HostLine>> {
                 ip: a[0].0,
                 port: to,
             }),
+            HostSetting::Device("eth1".into(), a.clone()),
+            HostSetting::Busy(Busy {
+                is_udp: p,
+                ip: p.then_some(a[0].0),
+                port: to,
+                options: BindOptions(u8::from(u)),
+                uid: cid,
+            }),
+            HostSetting::Kernel(Generation::linux(cid as u16, 1, 7)),
+            HostSetting::NoIpv6,
+            HostSetting::Sysctl(
+                "net.ipv4.ip_local_port_range".into(),
+                format!("{from} {to}"),
+            ),
             HostSetting::Addresses(a),
             HostSetting::Personality(personality),
             HostSetting::Privileged(u),

@@ -6,7 +6,7 @@
 
 mod hands;
 pub mod path;
-mod setup;
+pub mod setup;
 
 use std::borrow::Cow;
 use std::io;

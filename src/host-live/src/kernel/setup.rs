@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use bindgate_core::model::Host;
-use bindgate_core::model::host::{V4, mask4};
+use bindgate_core::model::host::mask4;
 use bindgate_core::model::script::{Change, Setting};
 use bindgate_core::policy::HostSetting;
 
@@ -192,11 +192,11 @@ pub fn change(change: &Change, host: &Host) -> io::Result<()> {
         Setting::Sysctl(name, value) => set(name, value),
         Setting::Lo(true) => device_up("lo"),
         Setting::Lo(false) => device_down("lo"),
-        Setting::Device(name, addresses) => add_addresses(name, addresses, host),
+        Setting::Device(name, addresses) => add_addresses(name, addresses, Some(host)),
         Setting::Host(settings) => settings.iter().try_for_each(|setting| match setting {
             HostSetting::Addresses(list) => {
                 let first = host.devices.as_slice().iter().find(|d| !d.loopback);
-                add_addresses(first.map_or("eth0", |d| d.name()), list, host)
+                add_addresses(first.map_or("eth0", |d| d.name()), list, Some(host))
             }
             HostSetting::UnprivilegedStart(n) => {
                 set("net.ipv4.ip_unprivileged_port_start", &n.to_string())
@@ -204,7 +204,14 @@ pub fn change(change: &Change, host: &Host) -> io::Result<()> {
             HostSetting::AutomaticPorts(lo, hi) => {
                 set("net.ipv4.ip_local_port_range", &format!("{lo} {hi}"))
             }
+            HostSetting::Sysctl(name, value) => set(name, value),
+            HostSetting::Device(name, addresses) => add_addresses(name, addresses, Some(host)),
+            HostSetting::NoIpv6 => Err(io::Error::other(
+                "the running kernel cannot be made one without IPv6",
+            )),
             HostSetting::Cid(_)
+            | HostSetting::Kernel(_)
+            | HostSetting::Busy(_)
             | HostSetting::Fabric(_)
             | HostSetting::VsockUds(_)
             | HostSetting::VsockGuest(_)
@@ -220,32 +227,101 @@ pub fn change(change: &Change, host: &Host) -> io::Result<()> {
     }
 }
 
-/// Adds addresses to a device, which is a bridge and is made if need be.
-fn add_addresses(name: &str, addresses: &[(IpAddr, u8)], host: &Host) -> io::Result<()> {
-    if device_index(name).is_err() {
-        add_bridge(name)?;
-        for of in ["all", name] {
-            let path = format!("/proc/sys/net/ipv6/conf/{of}/accept_dad");
-            // A kernel without IPv6 has none.
-            let _ = std::fs::write(path, "0");
+/// Gives the network namespace that this process is in what these lines say of its
+/// addresses and settings.
+///
+/// # Errors
+/// With what could not be had.
+pub fn furnish<'a>(
+    settings: impl IntoIterator<Item = &'a HostSetting>,
+) -> Result<(), (String, io::Error)> {
+    let set = |name: &str, value: &str| {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        std::fs::write(path, value).map_err(|e| (format!("sysctl {name}"), e))
+    };
+    let mut first = None;
+    for setting in settings {
+        match setting {
+            HostSetting::Addresses(list) => {
+                let name = first.get_or_insert("eth0".to_owned());
+                has_addresses(name, list)?;
+            }
+            HostSetting::Device(name, list) => {
+                first.get_or_insert(name.clone());
+                has_addresses(name, list)?;
+            }
+            HostSetting::UnprivilegedStart(n) => {
+                set("net.ipv4.ip_unprivileged_port_start", &n.to_string())?;
+            }
+            HostSetting::AutomaticPorts(lo, hi) => {
+                set("net.ipv4.ip_local_port_range", &format!("{lo} {hi}"))?;
+            }
+            HostSetting::Sysctl(name, value) => set(name, value)?,
+            _ => {}
         }
-        device_up(name)?;
+    }
+    Ok(())
+}
+
+/// The device has these addresses; those of a machine that cannot make devices are
+/// added to `lo`, one by one.
+fn has_addresses(name: &str, list: &[(IpAddr, u8)]) -> Result<(), (String, io::Error)> {
+    let done = match device_index(name).is_ok() || add_device(name, false).is_ok() {
+        true => add_addresses(name, list, None),
+        false => {
+            let alone = list
+                .iter()
+                .map(|(ip, _)| (*ip, if ip.is_ipv4() { 32 } else { 128 }));
+            add_addresses("lo", &alone.collect::<Vec<_>>(), None)
+        }
+    };
+    done.map_err(|e| (format!("the addresses of {name}"), e))
+}
+
+/// Makes a device that has no other end, with a link-local address or without.
+fn add_device(name: &str, has_link_local: bool) -> io::Result<()> {
+    add_bridge(name)?;
+    if !has_link_local {
+        let path = format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode");
+        let _ = std::fs::write(path, "1");
+    }
+    for of in ["all", name] {
+        let path = format!("/proc/sys/net/ipv6/conf/{of}/accept_dad");
+        // A kernel without IPv6 has none.
+        let _ = std::fs::write(path, "0");
+    }
+    device_up(name)
+}
+
+/// A label of the device that has no IPv4 address yet: each has one.
+fn free_label(name: &str) -> String {
+    let has_address = |label: &String| {
+        let asked = with_ifreq(label, |_| {}, u64::from(libc::SIOCGIFADDR as u32));
+        asked.is_ok()
+    };
+    let labels = (0..).map(|n| match n {
+        0 => name.to_owned(),
+        n => format!("{name}:{n}"),
+    });
+    let mut labels = labels.skip_while(has_address);
+    labels.next().unwrap_or_else(|| name.to_owned())
+}
+
+/// Adds addresses to a device, which is a bridge and is made if need be. It has
+/// the index that it has on `host`, if there is one to compare with.
+fn add_addresses(name: &str, addresses: &[(IpAddr, u8)], host: Option<&Host>) -> io::Result<()> {
+    if device_index(name).is_err() {
+        add_device(name, true)?;
     }
     let index = device_index(name)?;
-    if host.device_named(name.as_bytes()) != Some(index) {
+    if host.is_some_and(|host| host.device_named(name.as_bytes()) != Some(index)) {
         let here = format!("device {name} has the index {index} here, not the script's");
         return Err(io::Error::other(here));
     }
     for (ip, prefix) in addresses {
         match ip {
             IpAddr::V4(ip) => {
-                let of_device = |a: &&V4| a.dev == index;
-                let there = host.v4.as_slice().iter().filter(of_device);
-                let place = there.take_while(|a| a.addr != ip.to_bits()).count();
-                let label = match place {
-                    0 => name.to_owned(),
-                    n => format!("{name}:{n}"),
-                };
+                let label = free_label(name);
                 device_addr(&label, ip.octets(), mask4(*prefix).to_be_bytes())?;
                 if *prefix >= 31 {
                     // inet_set_ifa gave it that of its class.

@@ -6,6 +6,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use bindgate_core::model::Generation;
 use bindgate_core::policy::{
     self, Diagnostic, Op, Policy, Program, Resolver, Rule, Severity, Term, View,
 };
@@ -144,7 +145,8 @@ fn say_all(diagnostics: &[Diagnostic]) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-fn broken(diagnostics: &[Diagnostic]) -> Failure {
+/// Writes the errors of a policy.
+pub fn broken(diagnostics: &[Diagnostic]) -> Failure {
     say_all(diagnostics);
     Failure::say(exit::CONFIG, "")
 }
@@ -165,6 +167,10 @@ pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
 pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
     let rules = parsed.rules.len();
     let (compiled, warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
+    // Whatever the kernel here is: a host that there can be is one everywhere.
+    let _ = parsed
+        .described(Generation::Linux6_18)
+        .map_err(|d| broken(&d))?;
     Ok(Compiled {
         words: compiled.words,
         rules,

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bindgate_core::policy::View;
-use bindgate_core::policy::{Action, Rule, set_vsock_run};
+use bindgate_core::policy::{Action, Rule, set_ruled_by_kernel, set_vsock_run};
 use bindgate_core::reach::Stance;
 use bindgate_core::render::Detail;
 use bindgate_core::shared::{State, Ticket, option};
@@ -16,7 +16,9 @@ use bindgate_core::shared::{State, Ticket, option};
 use super::{doctor, policy};
 use crate::args::{Format, Run};
 use crate::level::Inherited;
-use crate::{Failure, complain, exit, isolate, library, outer, reach, shown, vsock, wait};
+use crate::{
+    Failure, complain, described, exit, isolate, library, outer, reach, shown, vsock, wait,
+};
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
 use bindgate_os::limits::{self, with_large_files};
@@ -33,8 +35,22 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let plan = outer::nest(outer.as_ref(), inner, run.observe)?;
     let run = outer::tighten(outer.as_ref(), run);
     let mut compiled = policy::compile(&plan.policy)?;
+    let host = described::plan(&plan.policy, run.is_sealed)?;
+    let is_ruled = host.as_ref().is_some_and(|plan| plan.hosted.is_ruled);
+    if is_ruled {
+        return Err(Failure::say(
+            exit::CONFIG,
+            "a host that is not the kernel's is not supported yet: --isolate=sealed has one with \
+             address, device, busy, sysctl, unprivileged-start and automatic-ports lines",
+        ));
+    }
+    if host.is_some() {
+        set_ruled_by_kernel(&mut compiled.words);
+    }
     let is_place = |r: &Rule| matches!(r.action, Action::Move(_) | Action::Hide);
-    let places = plan.policy.rules.iter().any(is_place) || compiled.view()?.vsock_cid().is_some();
+    let places = plan.policy.rules.iter().any(is_place)
+        || compiled.view()?.vsock_cid().is_some()
+        || is_ruled;
     compiled.warn(&plan.policy);
     isolate::check_shares(&compiled.view()?, run.is_sealed)?;
     let filters = Inherited::find();
@@ -102,10 +118,12 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         filters,
         library: library.clone(),
         is_sealed: run.is_sealed,
-        unprivileged_start: match run.is_sealed && !network::are_settings_fixed() {
-            true => 0,
-            false => network::unprivileged_start(),
+        unprivileged_start: match &host {
+            Some(plan) => plan.hosted.described.host.sysctl.unprivileged_start,
+            None if run.is_sealed && !network::are_settings_fixed() => 0,
+            None => network::unprivileged_start(),
         },
+        host: host.as_ref().map(|plan| plan.hosted.clone()),
     };
     if let Some(warning) = isolate::warning().filter(|_| run.is_sealed) {
         complain(format_args!("warning: {warning}"));
@@ -157,7 +175,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         .map_or(OsStr::new(""), |p| p.as_os_str());
 
     let isolated = || match run.is_sealed {
-        true => isolate::seal(&ticket, &drainer),
+        true => isolate::seal(&ticket, &drainer, host.as_ref()),
         false => Ok(()),
     };
     if run.exec {

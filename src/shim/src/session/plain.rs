@@ -50,6 +50,11 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
         complain(&[b"'host share' needs `bindgate run`, and a network of the run's own"]);
         return Err(Refused);
     }
+    if view.is_ruled() {
+        // There is nobody to ask.
+        complain(&[b"'host' lines need `bindgate run`"]);
+        return Err(Refused);
+    }
     let rw = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let at = sys::mmap(allowed, State::SIZE, rw, flags, -1).map_err(|e| {

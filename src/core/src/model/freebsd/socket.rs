@@ -21,7 +21,8 @@ impl Net<'_> {
         // and make the type unknown.
         let kind = ty_flags & !0o2_004_000;
         let known = matches!(u16::try_from(domain), Ok(af::INET | af::INET6 | af::UNIX));
-        if !known {
+        let is_built = domain != i32::from(af::INET6) || self.host.has_ipv6;
+        if !known || !is_built {
             return cx.fail(Step::BsdNoDomain, Errno::EAFNOSUPPORT);
         }
         let unix = domain == i32::from(af::UNIX);

@@ -83,6 +83,9 @@ impl Net<'_> {
         }
         let made = SocketType::created(domain, i32::from(kind), protocol);
         let table = match made.domain {
+            af::INET6 if !self.host.has_ipv6 => {
+                return cx.fail(Step::SockFamilyUnknown, Errno::EAFNOSUPPORT);
+            }
             af::INET | af::INET6 => self.inet_create(made, protocol, cred, cx)?,
             af::UNIX => match (protocol, kind) {
                 (0 | 1, ty::STREAM | ty::DGRAM | ty::RAW | ty::SEQPACKET) => Table::Unix,

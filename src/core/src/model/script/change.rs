@@ -195,12 +195,21 @@ pub fn apply(host: &mut Host, setting: &HostSetting) -> Result<(), String> {
         HostSetting::Privileged(_) => {}
         HostSetting::UnprivilegedStart(n) => host.sysctl.unprivileged_start = *n,
         HostSetting::AutomaticPorts(lo, hi) => host.sysctl.local_port_range = (*lo, *hi),
+        HostSetting::Kernel(generation) => host.generation = *generation,
+        HostSetting::Device(name, list) => device(host, name, list)?,
+        HostSetting::NoIpv6 => {
+            host.has_ipv6 = false;
+            host.v6.clear();
+        }
+        // Sockets are not of the host.
+        HostSetting::Busy(_) => {}
+        HostSetting::Sysctl(name, value) => sysctl(host, name, value)?,
     }
     Ok(())
 }
 
 /// Sets a sysctl by its name.
-fn sysctl(host: &mut Host, name: &str, value: &str) -> Result<(), String> {
+pub(super) fn sysctl(host: &mut Host, name: &str, value: &str) -> Result<(), String> {
     let s = &mut host.sysctl;
     let flag = || on_off(value);
     let pair = || {

@@ -278,6 +278,11 @@ impl Reader {
                 HostSetting::Privileged(yes) => {
                     self.new_process(Process::new("root", if *yes { 0 } else { 1000 }));
                 }
+                HostSetting::Busy(busy) => {
+                    return Err(format!(
+                        "this is of a policy: a script says 's = socket' and 'bind s {busy}'"
+                    ));
+                }
                 HostSetting::Personality(_) if self.begun => {
                     return Err("the personality is named before the first call".to_owned());
                 }
