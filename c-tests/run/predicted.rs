@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("binds are predicted, and differences marked", predicted),
         Trial::test("binds of names are predicted", names),
         Trial::test("binds that were moved to one name are predicted", moved),
+        Trial::test("ports of a vsock host have holders", hosted),
         Trial::test("bind table: the run's own socket is its own", own),
         Trial::test("bind table: root dropped right after the bind", dropped),
         Trial::test("bind table: two devices do not collide", devices),
@@ -252,6 +253,48 @@ until_logged(2)
         true => Ok(()),
         false => Err(format!("{wanted}, not\n{}", second.0).into()),
     }
+}
+
+/// Who holds a port of the vsock host that the run is, which the kernel knows as a
+/// Unix name.
+fn hosted() -> Result<(), Failed> {
+    for fabric in ["", "--fabric=./fabric"] {
+        let mut run = python(
+            "
+import socket
+kept = []
+for kind, cid in ((1, -1 % 2 ** 32), (5, 3), (1, 1)):
+    s = socket.socket(socket.AF_VSOCK, kind)
+    kept.append(s)
+    try:
+        s.bind((cid, 5000))
+        s.listen()
+    except OSError as e:
+        print(e.errno)
+until_logged(3)
+",
+        )
+        .launcher_arg("--cid=3");
+        if !fabric.is_empty() {
+            run = run.launcher_arg(fabric);
+        }
+        let outcome = in_net(|| run.way(Way::Run).logged().spawn().wait());
+        let binds = binds(&outcome);
+        let [first, second, third] = &binds[..] else {
+            return Err(outcome.seen().into());
+        };
+        let wanted = json!({
+            "in_run": true, "gone": false, "state": "listening",
+            "pid": first.0["pid"], "since": first.0["time"],
+            "address": "vsock:any:5000", "program": first.0["program"],
+        });
+        for refused in [second, third] {
+            if !holds(&refused.0["holder"], &wanted) || refused.0["errno"] != "EADDRINUSE" {
+                return Err(format!("{wanted}, not\n{}", refused.0).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Has it these fields, among others? Is it null, if that is wanted?

@@ -24,6 +24,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("ls: a killed log process leaves nothing", killed),
         Trial::test("ls: a stopped log process is named", stopped),
         Trial::test("ls: again when something has changed", watched),
+        Trial::test("ls: the end of a run, as JSON", ended),
+        Trial::test("ls: names with line feeds", line_feeds),
+        own("ls: what a sealed run was given from outside", inherited),
         Trial::test("ls: a vsock host", vsock_host),
         Trial::test("ls: a number is another socket's by now", number_again),
         own("ls: from another network", elsewhere),
@@ -345,6 +348,100 @@ fn watched() -> Result<(), Failed> {
     Ok(())
 }
 
+fn ended() -> Result<(), Failed> {
+    in_net(|| {
+        let (process, id) = started(&staying("", 0))?;
+        let watch = Run::new(&stage().launcher)
+            .args(["ls", "--watch", "--json", &id])
+            .user(0);
+        let mut watch = watch.spawn();
+        watch.says("\"event\":\"run\"")?;
+        process.signal(libc::SIGTERM);
+        process.wait();
+        let said = watch.says("\"event\":\"ended\"");
+        watch.signal(libc::SIGTERM);
+        let outcome = watch.wait();
+        said?;
+        let last = outcome.stdout.lines().last().unwrap_or_default();
+        let last: Value = serde_json::from_str(last).map_err(|e| e.to_string())?;
+        Ok(same(
+            &id,
+            last["run"].as_str().unwrap_or_default(),
+            &outcome.seen(),
+        )?)
+    })
+}
+
+/// `/proc/net/unix` writes such names as they are: one of them looks like a row more,
+/// of a socket that its program has not bound to that name.
+fn line_feeds() -> Result<(), Failed> {
+    let script = "
+kept = []
+def bind(name):
+    s = socket.socket(socket.AF_UNIX); kept.append(s); s.bind(name); s.listen()
+bind('\\0first')
+inode = os.fstat(kept[0].fileno()).st_ino
+bind(f'\\0a\\n0000000000000000: 00000002 00000000 00010000 0001 01 {inode} @forged')
+bind('\\0b c ')
+bind('@d')
+bind('e\\nf')
+bind('\\0@g')
+"
+    .replace("\\\\", "\\");
+    for user in users() {
+        let (seen, inode) = in_net(|| {
+            let (process, id) = started(&staying(&script, user))?;
+            let listed = listed(&id, user);
+            process.signal(libc::SIGTERM);
+            process.wait();
+            let all = listed?;
+            let rows = all["sockets"].as_array().map_or(&[][..], Vec::as_slice);
+            let first = rows.iter().find(|s| s["address"] == "unix:@first");
+            let inode = first.map_or(0, |s| s["inode"].as_u64().unwrap_or(0));
+            Ok::<_, String>((sockets(&all), inode))
+        })?;
+        let mut expected = String::new();
+        let long =
+            format!("@a\\x0a0000000000000000: 00000002 00000000 00010000 0001 01 {inode} @forged");
+        for name in ["@@g", &long, "@b c ", "@first", "\\x40d", "e\\x0af"] {
+            expected += &format!("unix unix:{name} unix:{name} listening 1 null [] true\n");
+        }
+        same(&expected, &seen, "names")?;
+    }
+    Ok(())
+}
+
+/// A listener of the network outside, as systemd gives one to a service.
+fn inherited() -> Result<(), Failed> {
+    const GIVES: &str = "import os, socket, sys
+s = socket.socket(); s.bind(('127.0.0.1', 20186)); s.listen(); s.set_inheritable(True)
+os.execvp(sys.argv[1], sys.argv[1:])";
+    for user in users() {
+        let run = staying(
+            "s = socket.socket(); s.bind(('127.0.0.1', 20186)); s.listen()",
+            user,
+        );
+        let run = run
+            .launcher_arg("--isolate=sealed")
+            .around(["python3", "-c", GIVES]);
+        let seen = in_net(|| {
+            let (process, id) = started(&run)?;
+            // Outside, and nobody's of the run.
+            let other = std::net::TcpListener::bind("127.0.0.1:20187");
+            let listed = listed(&id, user);
+            drop(other);
+            process.signal(libc::SIGTERM);
+            process.wait();
+            listed.map(|run| sockets(&run))
+        })?;
+        // The launcher has the one from outside, too.
+        let expected = "tcp 127.0.0.1:20186 127.0.0.1:20186 listening 1 null [] true\n\
+                        tcp 127.0.0.1:20186 127.0.0.1:20186 listening 2 null [-] false\n";
+        same(expected, &seen, &format!("as user {user}"))?;
+    }
+    Ok(())
+}
+
 /// A duplicate lives on where the number that a socket was bound under is another
 /// socket's by now, which is bound too.
 fn number_again() -> Result<(), Failed> {
@@ -372,16 +469,26 @@ fn vsock_host() -> Result<(), Failed> {
                   b = socket.socket(socket.AF_VSOCK); b.bind((3, 5001))";
     for user in users() {
         let run = staying(script, user).launcher_arg("--cid=3");
+        let run = run.rule("allow bind vsock *:5000");
         in_net(|| {
             let (process, id) = started(&run)?;
             let listed = listed(&id, user);
             process.signal(libc::SIGTERM);
             process.wait();
+            let rows = listed
+                .as_ref()
+                .ok()
+                .and_then(|run| run["sockets"].as_array());
+            let since = rows
+                .into_iter()
+                .flatten()
+                .filter(|s| s["since"].is_string());
+            same("2", &since.count().to_string(), "since when")?;
             let seen = sockets(&listed?).replace(&id, "ID");
             let expected = "vsock vsock:3:5001 unix:@bindgate/vsock/ID/vsock.3.5001.own \
-                            bound 1 null [-] true\n\
+                            bound 1 0 [] true\n\
                             vsock vsock:any:5000 unix:@bindgate/vsock/ID/vsock.3.5000.any \
-                            listening 1 null [-] true\n";
+                            listening 1 1 [] true\n";
             same(expected, &seen, "what is bound")
         })?;
     }

@@ -46,6 +46,7 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
     let run = lasting.chain(table("### `run`")).collect();
     BTreeMap::from([
         ("run", run),
+        ("ended", with("### `ended`")),
         ("isolated", with("### `isolated`")),
         ("hosted", with("### `hosted`")),
         ("described", with("### `described`")),

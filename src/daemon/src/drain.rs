@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
+use bindgate_core::judge::vsock;
 use bindgate_core::policy::View;
 use bindgate_core::record::{Record, flag};
 use bindgate_core::render::{self, End, Event, Holder, RuleRef, RuleText};
@@ -110,7 +111,7 @@ impl Drainer {
             ended: None,
             program: (0, 0, Arc::from([]), Vec::new()),
             counter: Counter::start(),
-            predictor: Predictor::new(),
+            predictor: Predictor::new(vsock::Host::of(&view)),
             matched: vec![
                 false;
                 if setup.unused {

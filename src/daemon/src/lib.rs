@@ -13,6 +13,7 @@
 //! | [`listing`] | what is bound right now, for `bindgate ls` | of its own |
 //! | [`predict`] | what the model says of a bind, who holds an address | main |
 //! | [`space`], [`table`] | the bind tables of the run, one for each network namespace | both |
+//! | [`hosted`] | who bound the places of a vsock host | both |
 //! | [`claims`] | whether an address is held that a hook asks for | door |
 //! | [`callers`] | who the processes are | main |
 //! | [`counter`] | what time it was | main |
@@ -25,6 +26,7 @@ mod claims;
 mod counter;
 mod door;
 mod drain;
+mod hosted;
 mod listing;
 mod predict;
 mod sink;

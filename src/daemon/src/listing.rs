@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
-use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
-use bindgate_core::judge::vsock;
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
+use bindgate_core::judge::vsock::{self, At};
 use bindgate_core::policy::View;
 use bindgate_core::record::{Call, RULE_NONE, Record};
 use bindgate_core::render::{Bound, HolderState, Listed, RuleRef, json_listing};
@@ -23,34 +23,53 @@ use bindgate_host_live::processes;
 use bindgate_os::{Instant, process};
 
 use super::alive::Alive;
-use super::space::Space;
-use super::table::Held;
-use super::{Setup, Shared};
+use super::hosted::Hosted;
+use super::space::{self, Space};
+use super::table::{Held, Past};
+use super::{Setup, Shared, predict};
 
 /// The run and its sockets, as a line of JSON.
 pub fn json(shared: &'static Shared, setup: &'static Setup) -> String {
-    settle(shared);
     let mut text = String::new();
     let Ok(view) = View::new(&setup.policy.0) else {
         return text;
+    };
+    // The kernel first, which takes its time while nobody is held up: what was there
+    // when it was asked stands in the tables when they are looked at after it. A
+    // sealed run can have brought sockets with it from the network outside.
+    let ways = shared.spaces.ask().ways();
+    let mut shown: HashMap<u64, Option<Shown>> = ways
+        .into_iter()
+        .map(|(inode, way)| (inode, way.within(Shown::ask).ok()))
+        .collect();
+    let open = processes::holders();
+    settle(shared);
+    let (network, known) = {
+        let mut spaces = shared.spaces.ask();
+        let known: Vec<Known> = spaces
+            .ways()
+            .into_iter()
+            .map(|(inode, way)| {
+                let is_sealed = way.is_sealed();
+                Known::of(inode, is_sealed, spaces.known(inode))
+            })
+            .collect();
+        (spaces.home(), known)
     };
     let alive = Alive::new(shared.state, None, setup.run_id);
     let looker = Looker {
         alive: &alive,
         host: vsock::Host::of(&view),
-        open: processes::holders(),
+        open,
         members: RefCell::default(),
     };
     let mut rows = Vec::new();
-    let network = {
-        let mut spaces = shared.spaces.ask();
-        // Of a run without a record there is none yet.
-        let network = spaces.get(0, 0).inode;
-        for space in spaces.all() {
-            looker.look(space, &mut rows);
+    for known in &known {
+        // One that has come meanwhile was not asked: it is new, and empty.
+        if let Some(shown) = shown.remove(&known.inode) {
+            looker.look(known, shown, &mut rows);
         }
-        network
-    };
+    }
     rows.sort_by_key(|row| (row.since_ns, row.cookie));
     let socket_rule = |row: &Row| {
         let asked = Record::new(Call::Bind);
@@ -125,7 +144,7 @@ struct Row {
 
 impl Row {
     /// What the record of a bind says: the kernel knows the rest better.
-    fn of_record(space: &Space, held: &Held, socket: SocketType, address: RawAddr) -> Row {
+    fn of_record(network: u64, held: &Held, socket: SocketType, address: RawAddr) -> Row {
         let owner = &held.owner;
         Row {
             socket,
@@ -138,11 +157,45 @@ impl Row {
             rule: owner.rule,
             since_ns: owner.since_ns,
             options: Some(owner.options),
-            network: space.inode,
+            network,
             cookie: owner.cookie,
             inode: 0,
             is_recorded: true,
         }
+    }
+}
+
+/// What the tables say of one network.
+struct Known {
+    inode: u64,
+    is_sealed: bool,
+    recorded: Vec<(SocketType, Held)>,
+    virt: HashMap<u64, (SocketType, RawAddr)>,
+    past: Option<Past>,
+    hosted: Hosted,
+}
+
+impl Known {
+    fn of(inode: u64, is_sealed: bool, space: Option<&mut Space>) -> Known {
+        let mut known = Known {
+            inode,
+            is_sealed,
+            recorded: Vec::new(),
+            virt: HashMap::new(),
+            past: None,
+            hosted: Hosted::default(),
+        };
+        if let Some(space) = space {
+            known.recorded = space.table.of_run();
+            let virt = space.virt.of_run().into_iter();
+            known.virt = virt
+                .filter(|(_, held)| held.owner.cookie != 0)
+                .map(|(kind, held)| (held.owner.cookie, (kind, held.addr)))
+                .collect();
+            known.past = Some(space.table.all_past());
+            known.hosted = space.hosted.clone();
+        }
+        known
     }
 }
 
@@ -214,8 +267,14 @@ impl Shown {
         let Some(Addr::Unix(name)) = held.addr.read() else {
             return None;
         };
-        let is_it = |s: &UnixSocket| s.is_named(&name) && s.ty == kind.ty;
-        let at = self.unix.iter().position(is_it)?;
+        // One that took another family's place was recorded by the other's cookie;
+        // one that was accepted has its listener's name.
+        let by_cookie = |s: &UnixSocket| s.cookie != 0 && s.cookie == held.owner.cookie;
+        let by_name = |s: &UnixSocket| s.is_named(&name) && s.ty == kind.ty && !s.is_connected;
+        let all = || self.unix.iter();
+        let at = all()
+            .position(by_cookie)
+            .or_else(|| all().position(by_name))?;
         Some(self.unix.swap_remove(at))
     }
 }
@@ -256,19 +315,11 @@ struct Looker<'a> {
 
 impl Looker<'_> {
     /// What is bound in one network.
-    fn look(&self, space: &mut Space, rows: &mut Vec<Row>) {
-        let recorded = space.table.of_run();
-        let virt: HashMap<u64, (SocketType, RawAddr)> = space
-            .virt
-            .of_run()
-            .into_iter()
-            .filter(|(_, held)| held.owner.cookie != 0)
-            .map(|(kind, held)| (held.owner.cookie, (kind, held.addr)))
-            .collect();
-        let mut shown = space.within(Shown::ask).ok();
-        let lists_bound = space.lists_bound();
-        for (kind, held) in recorded {
-            let Some((state, inode, uid)) = self.found(kind, &held, shown.as_mut(), lists_bound)
+    fn look(&self, known: &Known, mut shown: Option<Shown>, rows: &mut Vec<Row>) {
+        let lists_bound = space::lists_bound();
+        for (kind, held) in &known.recorded {
+            let kind = *kind;
+            let Some((state, inode, uid)) = self.found(kind, held, shown.as_mut(), lists_bound)
             else {
                 continue;
             };
@@ -277,14 +328,15 @@ impl Looker<'_> {
                 continue;
             }
             let mut pids = self.open.get(&inode).cloned().unwrap_or_default();
-            if !pids.is_empty() && !space.is_sealed() && !pids.iter().any(|p| self.is_member(*p)) {
+            if !pids.is_empty() && !known.is_sealed && !pids.iter().any(|p| self.is_member(*p)) {
                 // Closed, and somebody else has the address by now.
                 continue;
             }
             if pids.is_empty() {
                 pids.extend((owner.pid != 0).then_some(owner.pid));
             }
-            let believed = virt
+            let believed = known
+                .virt
                 .get(&owner.cookie)
                 .filter(|_| owner.elsewhere.is_some());
             let (socket, address) = match (believed, &owner.elsewhere) {
@@ -292,7 +344,7 @@ impl Looker<'_> {
                 (None, Some(asked)) => (kind, **asked),
                 (None, None) => (kind, held.addr),
             };
-            let row = Row::of_record(space, &held, socket, address);
+            let row = Row::of_record(known.inode, held, socket, address);
             rows.push(Row {
                 state,
                 pids,
@@ -302,7 +354,7 @@ impl Looker<'_> {
             });
         }
         if let Some(shown) = shown {
-            self.others(space, shown, rows);
+            self.others(known, shown, rows);
         }
     }
 
@@ -336,11 +388,7 @@ impl Looker<'_> {
             }
             (af::UNIX, _) => {
                 let s = shown.take_unix(kind, held)?;
-                let state = match s.listens {
-                    true => HolderState::Listening,
-                    false => HolderState::Bound,
-                };
-                Some((state, s.inode, None))
+                Some((predict::state_of(&s), s.inode, s.uid))
             }
             (af::VSOCK, _) => unseen(),
             _ => None,
@@ -349,8 +397,13 @@ impl Looker<'_> {
 
     /// The record of a socket that was taken for gone, because another one has its
     /// descriptor's number: a duplicate of it may live on.
-    fn known_before(&self, space: &Space, kind: SocketType, s: &inet_diag::Socket) -> Option<Held> {
-        let before = space.table.past(kind, s.port)?;
+    fn known_before<'k>(
+        &self,
+        known: &'k Known,
+        kind: SocketType,
+        s: &inet_diag::Socket,
+    ) -> Option<&'k Held> {
+        let before = known.past.as_ref()?.get(kind, s.port)?;
         let owner = &before.owner;
         let is_it = match owner.cookie {
             0 => {
@@ -363,10 +416,10 @@ impl Looker<'_> {
     }
 
     /// Whatever else is bound there by the run.
-    fn others(&self, space: &Space, shown: Shown, rows: &mut Vec<Row>) {
+    fn others(&self, known: &Known, shown: Shown, rows: &mut Vec<Row>) {
         let mut put = |socket: SocketType, [addr, real]: [Addr; 2], state, uid, cookie, inode| {
             let pids = self.open.get(&inode).cloned().unwrap_or_default();
-            let is_ours = space.is_sealed() || pids.iter().any(|pid| self.is_member(*pid));
+            let is_ours = known.is_sealed || pids.iter().any(|pid| self.is_member(*pid));
             if !is_ours {
                 return;
             }
@@ -384,15 +437,13 @@ impl Looker<'_> {
                 rule: RULE_NONE,
                 since_ns: 0,
                 options: None,
-                network: space.inode,
+                network: known.inode,
                 cookie,
                 inode,
-                // The bind of a vsock host's is, but its name is no address of
-                // the table.
-                is_recorded: socket.domain == af::VSOCK,
+                is_recorded: false,
             });
         };
-        let mut lost = Vec::new();
+        let (mut lost, mut placed) = (Vec::new(), Vec::new());
         for (kind, s) in shown.inet {
             let is_bound = match state_of(&s) {
                 HolderState::Listening => true,
@@ -402,7 +453,7 @@ impl Looker<'_> {
             };
             if is_bound && s.port != 0 {
                 let (state, at) = (state_of(&s), address_of(&s));
-                match self.known_before(space, kind, &s) {
+                match self.known_before(known, kind, &s) {
                     Some(held) => lost.push((kind, held, state, s)),
                     None => put(kind, [at; 2], state, Some(s.uid), s.cookie, s.inode),
                 }
@@ -410,39 +461,61 @@ impl Looker<'_> {
         }
         for s in shown.unix {
             let is_bound = s.listens || s.ty == ty::DGRAM;
-            let bare = s.name.strip_prefix(b"@");
-            let is_door =
-                bare.is_some_and(|name| name.starts_with(DOOR)) || s.name.starts_with(DOOR_FILE);
-            let name = match bare {
-                Some(name) => UnixName::abstract_(name),
-                None => UnixName::path(&s.name),
+            let Some(name) = s.name else { continue };
+            let unix = Addr::Unix(name);
+            let place = self.host.and_then(|host| host.read(&name));
+            let mut socket = SocketType {
+                domain: af::UNIX,
+                ty: s.ty,
+                protocol: 0,
             };
-            let place = self.host.and_then(|host| host.read(&name?));
-            let is_shown = match place {
-                Some(_) => !s.is_connected,
-                None => is_bound && !is_door,
+            let state = predict::state_of(&s);
+            let Some(place) = place else {
+                let is_door = match name.kind {
+                    UnixKind::Abstract => name.bytes().starts_with(DOOR),
+                    _ => name.bytes().starts_with(DOOR_FILE),
+                };
+                if is_bound && !is_door {
+                    put(socket, [unix; 2], state, s.uid, s.cookie, s.inode);
+                }
+                continue;
             };
-            if let Some(name) = name.filter(|_| is_shown) {
-                let unix = Addr::Unix(name);
-                let (domain, address) = match place {
-                    Some(place) => (af::VSOCK, place.bound_to()),
-                    None => (af::UNIX, unix),
-                };
-                let socket = SocketType {
-                    domain,
-                    ty: s.ty,
-                    protocol: 0,
-                };
-                let state = match s.listens {
-                    true => HolderState::Listening,
-                    false => HolderState::Bound,
-                };
-                put(socket, [address, unix], state, None, 0, s.inode);
+            if s.is_connected {
+                continue;
             }
+            socket.domain = af::VSOCK;
+            // A place of another host of the fabric, or a client's, is in no record.
+            let is_bound =
+                self.host.is_some_and(|host| host.is_here(place)) && place.at != At::Loop;
+            let recorded = known.hosted.get(place).filter(|_| is_bound);
+            match recorded.filter(|(kind, _)| kind.ty == s.ty) {
+                Some((kind, held)) => placed.push((*kind, held, unix, s)),
+                None => put(
+                    socket,
+                    [place.bound_to(), unix],
+                    state,
+                    s.uid,
+                    s.cookie,
+                    s.inode,
+                ),
+            }
+        }
+        for (kind, held, unix, s) in placed {
+            let asked = held.owner.elsewhere.as_deref().copied();
+            let row = Row::of_record(known.inode, held, kind, asked.unwrap_or(held.addr));
+            rows.push(Row {
+                real: unix.write(),
+                state: predict::state_of(&s),
+                pids: self.open.get(&s.inode).cloned().unwrap_or_default(),
+                uid: s.uid.or(row.uid),
+                cookie: s.cookie,
+                inode: s.inode,
+                ..row
+            });
         }
         for (kind, held, state, s) in lost {
             let asked = held.owner.elsewhere.as_deref().copied();
-            let row = Row::of_record(space, &held, kind, asked.unwrap_or(held.addr));
+            let row = Row::of_record(known.inode, held, kind, asked.unwrap_or(held.addr));
             rows.push(Row {
                 state,
                 pids: self.open.get(&s.inode).cloned().unwrap_or_default(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bindgate_core::addr::{Addr, UnixKind, af};
 use bindgate_core::errno::{EACCES, EADDRINUSE, EPERM};
+use bindgate_core::judge::vsock;
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{Cred, Errno, No, Step, table_of};
 use bindgate_core::record::{Call, RULE_NONE, Record, Verdict, flag};
@@ -25,6 +26,7 @@ use bindgate_os::Instant;
 use super::alive::Alive;
 use super::callers::{Caller, Callers, NOBODY};
 use super::claims;
+use super::hosted;
 use super::space::{Space, Spaces};
 use super::table::{Bind, Held, Owner, Said};
 
@@ -105,11 +107,13 @@ pub struct Predictor {
     /// About when the record was read that is looked at.
     now: Instant,
     nobody: Arc<[u8]>,
+    /// The vsock host that the run is.
+    host: Option<vsock::Host<'static>>,
 }
 
 impl Predictor {
     /// Knows nothing yet.
-    pub fn new() -> Predictor {
+    pub fn new(host: Option<vsock::Host<'static>>) -> Predictor {
         Predictor {
             callers: Callers::new(),
             questions: Limit::of(QUESTIONS),
@@ -117,6 +121,7 @@ impl Predictor {
             open: HashMap::new(),
             now: Instant::now(),
             nobody: Arc::from([]),
+            host,
         }
     }
 
@@ -177,6 +182,11 @@ impl Predictor {
                 };
                 if r.call != Call::Bind {
                     known.predicted = None;
+                }
+            } else if self.host.is_some() && r.domain == af::VSOCK {
+                space.hosted.record(r, owner);
+                if asked && hosted::is_refused(r) {
+                    known.holder = self.has_place(r, space, alive);
                 }
             } else if r.holder != 0 {
                 let id = space.virt.by_cookie(r.holder);
@@ -363,6 +373,50 @@ impl Predictor {
         held
     }
 
+    /// Who has the place of the vsock host that the run is?
+    fn has_place(&mut self, r: &Record, space: &mut Space, alive: &Alive) -> Option<Held> {
+        let host = self.host?;
+        if !self.questions.take(self.now) {
+            return None;
+        }
+        let shown = space.within(machine::unix_sockets).unwrap_or_default();
+        let (place, found) = hosted::in_the_way(&host, r, &shown)?;
+        let owner = match space.hosted.get(place) {
+            Some((_, held)) => Owner {
+                inode: found.inode,
+                cookie: found.cookie,
+                ..held.owner.clone()
+            },
+            None => self.outside(found),
+        };
+        let held = Held {
+            owner,
+            addr: hosted::address(place),
+            state: state_of(found),
+            gone: false,
+        };
+        Some(self.identified(held, alive))
+    }
+
+    /// A Unix socket that nobody has recorded.
+    fn outside(&self, found: &UnixSocket) -> Owner {
+        Owner {
+            process: 0,
+            pid: 0,
+            fd: -1,
+            uid: found.uid,
+            program: self.nobody.clone(),
+            cookie: found.cookie,
+            inode: found.inode,
+            since_ns: 0,
+            in_run: false,
+            on_the_way: false,
+            rule: RULE_NONE,
+            options: BindOptions(BindOptions::UNKNOWN),
+            elsewhere: None,
+        }
+    }
+
     /// A bind of a socket that has no port of TCP's or UDP's: of a name, or of
     /// an address that any number can share.
     #[allow(clippy::too_many_arguments)]
@@ -461,38 +515,28 @@ impl Predictor {
             // A file without a socket.
             return own.map(|held| Held { gone: true, ..held });
         };
-        let state = match found.listens {
-            true => HolderState::Listening,
-            false => HolderState::Bound,
-        };
         let owner = match own {
             Some(held) => Owner {
                 inode: found.inode,
                 ..held.owner
             },
-            None => Owner {
-                process: 0,
-                pid: 0,
-                fd: -1,
-                uid: None,
-                program: self.nobody.clone(),
-                cookie: 0,
-                inode: found.inode,
-                since_ns: 0,
-                in_run: false,
-                on_the_way: false,
-                rule: RULE_NONE,
-                options: BindOptions(BindOptions::UNKNOWN),
-                elsewhere: None,
-            },
+            None => self.outside(found),
         };
         let held = Held {
             owner,
             addr: *bind.addr,
-            state,
+            state: state_of(found),
             gone: false,
         };
         Some(self.identified(held, alive))
+    }
+}
+
+/// What a Unix socket with a name does.
+pub fn state_of(s: &UnixSocket) -> HolderState {
+    match s.listens {
+        true => HolderState::Listening,
+        false => HolderState::Bound,
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
@@ -17,6 +17,7 @@ use bindgate_host_live::machine::{self, LeftOut};
 use bindgate_os::network::Network;
 use bindgate_os::{Instant, diag};
 
+use super::hosted::Hosted;
 use super::table::BindTable;
 
 /// Network namespaces that tables are kept for.
@@ -96,7 +97,7 @@ impl Spaces {
         self.home = inode;
         self.all.retain(|space| space.inode != inode);
         self.all
-            .push(Space::new(inode, Some(Way::Network(network))));
+            .push(Space::new(inode, Some(Way::Network(Arc::new(network)))));
     }
 
     /// Descriptors of the namespaces of the network that the run is sealed in.
@@ -107,9 +108,25 @@ impl Spaces {
         })
     }
 
-    /// All that are known.
-    pub fn all(&mut self) -> impl Iterator<Item = &mut Space> {
-        self.all.iter_mut()
+    /// The networks where sockets of the run may be, and the ways there: those that
+    /// are known, and that of the daemon, from which a program may have brought some
+    /// with it.
+    pub fn ways(&mut self) -> Vec<(u64, Way)> {
+        self.get(self.own, 0);
+        // Of a run without a record there is none yet.
+        self.get(0, 0);
+        let all = self.all.iter();
+        all.map(|space| (space.inode, space.way.clone())).collect()
+    }
+
+    /// The namespace with this inode, if it is known.
+    pub fn known(&mut self, inode: u64) -> Option<&mut Space> {
+        self.all.iter_mut().find(|space| space.inode == inode)
+    }
+
+    /// The inode of the run's home.
+    pub fn home(&self) -> u64 {
+        self.home
     }
 
     /// The namespace with this inode, in which a process `pid` is; the run's
@@ -140,13 +157,30 @@ impl Spaces {
 }
 
 /// How to get into a namespace.
-enum Way {
+#[derive(Clone)]
+pub enum Way {
     /// The daemon is there.
     Own,
     /// The run was sealed in it.
-    Network(Network),
+    Network(Arc<Network>),
     /// As this process, which is in it, or 0.
     Process(u32),
+}
+
+impl Way {
+    /// Is nobody in it but the run?
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, Way::Network(_))
+    }
+
+    /// Runs this in the namespace.
+    pub fn within<T: Send>(&self, part: impl FnOnce() -> T + Send) -> io::Result<T> {
+        match self {
+            Way::Own => Ok(part()),
+            Way::Network(network) => network.within(part),
+            Way::Process(pid) => Network::of(&pid.to_string())?.within(part),
+        }
+    }
 }
 
 /// See the module.
@@ -158,6 +192,8 @@ pub struct Space {
     pub table: BindTable,
     /// Redirected sockets by the addresses that their programs believe in.
     pub virt: BindTable,
+    /// The places of the vsock host that the run is.
+    pub hosted: Hosted,
     /// What of the host is not in the table.
     pub left_out: LeftOut,
     /// Could the host be read?
@@ -173,24 +209,16 @@ impl Space {
             way: way.unwrap_or(Way::Process(0)),
             table: BindTable::new(anywhere),
             virt: BindTable::new(anywhere),
+            hosted: Hosted::default(),
             left_out: LeftOut::default(),
             is_known: false,
             host_at: None,
         }
     }
 
-    /// Is nobody in it but the run?
-    pub fn is_sealed(&self) -> bool {
-        matches!(self.way, Way::Network(_))
-    }
-
     /// Runs this in the namespace.
     pub fn within<T: Send>(&self, part: impl FnOnce() -> T + Send) -> io::Result<T> {
-        match &self.way {
-            Way::Own => Ok(part()),
-            Way::Network(network) => network.within(part),
-            Way::Process(pid) => Network::of(&pid.to_string())?.within(part),
-        }
+        self.way.within(part)
     }
 
     /// Reads the host if that was longer ago than `fresh` before `now`; was it?
@@ -230,7 +258,7 @@ impl Space {
 
     /// Does sock_diag list TCP sockets that are bound and no more than that?
     pub fn lists_bound(&self) -> bool {
-        machine::running().since(6, 8)
+        lists_bound()
     }
 
     /// Is the socket with this cookie still where it was redirected to?
@@ -263,6 +291,11 @@ impl Space {
             None => false,
         }
     }
+}
+
+/// Does sock_diag list TCP sockets that are bound and no more than that?
+pub fn lists_bound() -> bool {
+    machine::running().since(6, 8)
 }
 
 /// A host at which every address is there and no port is privileged: what is

@@ -512,9 +512,12 @@ impl BindTable {
 
     /// Who had the port last, of those that have left it.
     pub fn past(&self, kind: SocketType, port: u16) -> Option<Held> {
-        let table = table_of(kind)?;
-        let key = (u32::from(table.0), u32::from(port));
-        self.past.get(&key).cloned()
+        self.past.get(&past_key(kind, port)?).cloned()
+    }
+
+    /// The last ones to leave each port.
+    pub fn all_past(&self) -> Past {
+        Past(self.past.clone())
     }
 
     /// sock_diag shows these owners of a port, and only these. `lists_bound`:
@@ -653,6 +656,21 @@ impl BindTable {
     /// The socket is known to be gone.
     pub fn forget(&mut self, id: SockId) {
         self.leave(id);
+    }
+}
+
+fn past_key(kind: SocketType, port: u16) -> Option<(u32, u32)> {
+    let table = table_of(kind)?;
+    Some((u32::from(table.0), u32::from(port)))
+}
+
+/// Who had each port last, of those that have left it.
+pub struct Past(Numbers<(u32, u32), Held>);
+
+impl Past {
+    /// Who had this one.
+    pub fn get(&self, kind: SocketType, port: u16) -> Option<&Held> {
+        self.0.get(&past_key(kind, port)?)
     }
 }
 

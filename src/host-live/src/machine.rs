@@ -7,11 +7,12 @@ use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
 
-use bindgate_core::addr::{Addr, UnixKind, UnixName, af};
+use bindgate_core::addr::{Addr, af};
 use bindgate_core::model::host::{List, Route, V4, V6};
 use bindgate_core::model::{Generation, Host, Outside, State};
 use bindgate_core::socket::{SocketType, proto};
 use bindgate_core::uapi::inet_diag;
+pub use bindgate_core::uapi::unix_diag::Socket as UnixSocket;
 use bindgate_os::{self as sys, diag};
 
 /// The machine.
@@ -241,75 +242,11 @@ pub fn own_cid() -> Option<u32> {
     (cid > 2 && cid != u32::MAX).then_some(cid)
 }
 
-/// A Unix socket that has a name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnixSocket {
-    /// A path, or an abstract name that begins with `@`.
-    pub name: Vec<u8>,
-    /// Its inode.
-    pub inode: u32,
-    /// `SOCK_STREAM` and so on.
-    pub ty: u16,
-    /// Does it listen?
-    pub listens: bool,
-    /// Has it a peer?
-    pub is_connected: bool,
-}
-
-impl UnixSocket {
-    /// Is it bound to this name? A socket of another type may have the same
-    /// abstract name.
-    #[must_use]
-    pub fn is_named(&self, name: &UnixName) -> bool {
-        match name.kind {
-            UnixKind::Abstract => self.name.strip_prefix(b"@") == Some(name.bytes()),
-            _ => self.name == name.bytes(),
-        }
-    }
-}
-
 /// Every Unix socket of this network namespace that has a name.
 pub fn unix_sockets() -> Vec<UnixSocket> {
-    // A name may hold bytes that are not UTF-8.
-    let table = std::fs::read("/proc/thread-self/net/unix").unwrap_or_default();
-    let lines = table.split(|b| *b == b'\n').skip(1);
-    lines.filter_map(unix_socket).collect()
-}
-
-/// A line of `/proc/net/unix`: address, references, protocol, flags, type,
-/// state, inode, name.
-fn unix_socket(line: &[u8]) -> Option<UnixSocket> {
-    /// `__SO_ACCEPTCON`
-    const ACCEPTS: u32 = 1 << 16;
-    /// `SS_CONNECTED`
-    const CONNECTED: &str = "03";
-    let mut rest = line;
-    let mut word = || {
-        rest = rest.trim_ascii_start();
-        let len = rest.iter().position(|b| *b == b' ')?;
-        let (word, after) = rest.split_at_checked(len)?;
-        rest = after;
-        std::str::from_utf8(word).ok()
-    };
-    let [_, _, _, flags, ty, state, inode] = [
-        word()?,
-        word()?,
-        word()?,
-        word()?,
-        word()?,
-        word()?,
-        word()?,
-    ];
-    let flags = u32::from_str_radix(flags, 16).ok()?;
-    let ty = u16::from_str_radix(ty, 16).ok()?;
-    let inode = inode.parse().ok()?;
-    Some(UnixSocket {
-        name: rest.strip_prefix(b" ")?.to_vec(),
-        inode,
-        ty,
-        listens: flags & ACCEPTS != 0,
-        is_connected: state == CONNECTED,
-    })
+    let mut all = diag::unix_sockets();
+    all.retain(|s| s.name.is_some());
+    all
 }
 
 /// Devices; the index of `lo`.

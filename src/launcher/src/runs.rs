@@ -81,6 +81,11 @@ pub fn none(start: &str) -> Failure {
     Failure::say(exit::NO_RUN, message)
 }
 
+/// Is nobody there any more who would answer for the run with this id?
+pub fn has_ended(id: &str) -> bool {
+    Doors::knock_at(id).is_err()
+}
+
 impl Found {
     /// Connects to it, if it is one of this user's. Is that sure? In a user
     /// namespace one user can look like another.
@@ -151,7 +156,7 @@ impl Found {
 
     /// Is nobody there any more who would answer?
     fn has_ended(&self) -> bool {
-        Doors::knock_at(&self.id).is_err()
+        has_ended(&self.id)
     }
 
     fn is_silent(&self, e: &io::Error) {

@@ -1,11 +1,14 @@
-//! sock_diag: who has a port.
+//! sock_diag: who has a port, or a name.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use bindgate_core::addr::af;
+use bindgate_core::addr::{UnixName, af};
 use bindgate_core::socket::SocketType;
 use bindgate_core::uapi::inet_diag::{self, Message, Request, Socket};
+use bindgate_core::uapi::sock_diag::{self, Answer};
+use bindgate_core::uapi::unix_diag;
 
 use super::check;
 
@@ -53,6 +56,96 @@ pub fn is_taken(kind: SocketType, addr: &[u8], v6only: bool) -> io::Result<bool>
 /// # Errors
 /// Of the netlink socket, or what the kernel answers.
 pub fn owners(family: u8, protocol: u8, port: u16) -> io::Result<Vec<Socket>> {
+    let ask = Request::at_port(family, protocol, port).to_bytes();
+    let mut owners = Vec::new();
+    dump(&ask, |datagram| {
+        for message in inet_diag::messages(datagram) {
+            match message {
+                Message::Socket(socket) if port == 0 || socket.port == port => owners.push(socket),
+                Message::Socket(_) => {}
+                Message::Done => return ControlFlow::Break(0),
+                Message::Failed(errno) => return ControlFlow::Break(errno),
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(owners)
+}
+
+/// Every Unix socket of this network namespace. What came or went meanwhile may be
+/// missing. A kernel without `CONFIG_UNIX_DIAG`, or a filter that forbids netlink,
+/// leaves `/proc/net/unix`, where a name with a line feed looks like two.
+#[must_use]
+pub fn unix_sockets() -> Vec<unix_diag::Socket> {
+    unix().unwrap_or_else(|_| {
+        let table = std::fs::read("/proc/thread-self/net/unix").unwrap_or_default();
+        let lines = table.split(|b| *b == b'\n').skip(1);
+        lines.filter_map(unix_socket).collect()
+    })
+}
+
+/// A line of `/proc/net/unix`: address, references, protocol, flags, type,
+/// state, inode, and the name if there is one.
+fn unix_socket(line: &[u8]) -> Option<unix_diag::Socket> {
+    /// `__SO_ACCEPTCON`
+    const ACCEPTS: u32 = 1 << 16;
+    /// `SS_CONNECTED`
+    const CONNECTED: &str = "03";
+    let mut rest = line;
+    let mut word = || {
+        rest = rest.trim_ascii_start();
+        let len = rest.iter().position(|b| *b == b' ').unwrap_or(rest.len());
+        let (word, after) = rest.split_at_checked(len)?;
+        rest = after;
+        std::str::from_utf8(word)
+            .ok()
+            .filter(|word| !word.is_empty())
+    };
+    let [_, _, _, flags, ty, state, inode] = [
+        word()?,
+        word()?,
+        word()?,
+        word()?,
+        word()?,
+        word()?,
+        word()?,
+    ];
+    let flags = u32::from_str_radix(flags, 16).ok()?;
+    let name = rest
+        .strip_prefix(b" ")
+        .and_then(|name| match name.strip_prefix(b"@") {
+            Some(name) => UnixName::abstract_(name),
+            None => UnixName::path(name),
+        });
+    Some(unix_diag::Socket {
+        ty: u16::from_str_radix(ty, 16).ok()?,
+        inode: inode.parse().ok()?,
+        cookie: 0,
+        name,
+        uid: None,
+        listens: flags & ACCEPTS != 0,
+        is_connected: state == CONNECTED,
+    })
+}
+
+fn unix() -> io::Result<Vec<unix_diag::Socket>> {
+    let mut all = Vec::new();
+    dump(&unix_diag::request(), |datagram| {
+        for answer in sock_diag::answers(datagram) {
+            match answer {
+                Answer::Socket(message) => all.extend(unix_diag::socket(message)),
+                Answer::Done => return ControlFlow::Break(0),
+                Answer::Failed(errno) => return ControlFlow::Break(errno),
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(all)
+}
+
+/// Asks, and hands on each datagram of the answer until that ends, with 0 or the
+/// errno of a failure.
+fn dump(ask: &[u8], mut take: impl FnMut(&[u8]) -> ControlFlow<u16>) -> io::Result<()> {
     // SAFETY: numbers only; what comes back is a new descriptor or -1.
     let fd = unsafe {
         let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
@@ -61,8 +154,6 @@ pub fn owners(family: u8, protocol: u8, port: u16) -> io::Result<Vec<Socket>> {
             fd => OwnedFd::from_raw_fd(fd),
         }
     };
-    let ask = Request::at_port(family, protocol, port).to_bytes();
-    let mut owners = Vec::new();
     let mut buffer = vec![0u8; 32 << 10];
     // SAFETY: the buffers have the lengths given.
     if unsafe { libc::send(fd.as_raw_fd(), ask.as_ptr().cast(), ask.len(), 0) } < 0 {
@@ -74,15 +165,10 @@ pub fn owners(family: u8, protocol: u8, port: u16) -> io::Result<Vec<Socket>> {
         if n <= 0 {
             return Err(io::Error::last_os_error());
         }
-        for message in inet_diag::messages(buffer.get(..n as usize).unwrap_or(&[])) {
-            match message {
-                Message::Socket(socket) if port == 0 || socket.port == port => owners.push(socket),
-                Message::Socket(_) => {}
-                Message::Done => return Ok(owners),
-                Message::Failed(errno) => {
-                    return Err(io::Error::from_raw_os_error(errno.into()));
-                }
-            }
+        match take(buffer.get(..n as usize).unwrap_or(&[])) {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(0) => return Ok(()),
+            ControlFlow::Break(errno) => return Err(io::Error::from_raw_os_error(errno.into())),
         }
     }
 }
@@ -92,6 +178,48 @@ mod tests {
     use bindgate_core::addr::Addr;
 
     use super::*;
+
+    #[test]
+    fn unix_sockets_have_the_names_that_they_were_bound_to() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixListener};
+        let name = format!("bindgate-diag\n{} a", std::process::id());
+        let at = SocketAddr::from_abstract_name(&name).expect("a name");
+        let listener = UnixListener::bind_addr(&at).expect("a listener");
+        let has = |s: &unix_diag::Socket| s.name == UnixName::abstract_(name.as_bytes());
+        let all = match unix() {
+            // The kernel may be without.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+            all => all.expect("an answer"),
+        };
+        let found: Vec<_> = all.into_iter().filter(has).collect();
+        assert!(matches!(found[..], [s] if s.listens && s.inode != 0 && s.cookie != 0));
+        drop(listener);
+        assert!(!unix().expect("an answer").iter().any(has));
+    }
+
+    #[test]
+    fn lines_of_proc_are_read() {
+        let line = b"0000000000000000: 00000002 00000000 00010000 0001 01 49034 @a b";
+        let s = unix_socket(line).expect("a socket");
+        assert_eq!(
+            (s.ty, s.inode, s.listens, s.is_connected),
+            (1, 49034, true, false)
+        );
+        assert_eq!(s.name, UnixName::abstract_(b"a b"));
+        let line = b"0000000000000000: 00000003 00000000 00000000 0002 03 49035";
+        let s = unix_socket(line).expect("a socket");
+        assert_eq!(
+            (s.ty, s.inode, s.listens, s.is_connected),
+            (2, 49035, false, true)
+        );
+        assert_eq!(s.name, None);
+        assert_eq!(
+            unix_socket(b"Num       RefCount Protocol Flags    Type St Inode Path"),
+            None
+        );
+        assert_eq!(unix_socket(b""), None);
+    }
 
     #[test]
     fn a_bound_socket_takes_its_place_and_a_trial_does_not() {

@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use bindgate_core::addr::UnixKind;
 use bindgate_core::shared::{DOOR, DOOR_FILE, Ticket};
 
-use super::unix;
+use super::{diag, unix};
 
 /// Both names, listening.
 pub struct Doors {
@@ -100,12 +101,9 @@ impl Doors {
 #[must_use]
 pub fn all() -> Vec<String> {
     let mut ids = Vec::new();
-    // Names hold any bytes.
-    let table = std::fs::read("/proc/self/net/unix").unwrap_or_default();
-    let start = [b"@", &DOOR[..]].concat();
-    for line in table.split(|b| *b == b'\n') {
-        let name = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
-        ids.extend(name.strip_prefix(&start[..]).and_then(as_id));
+    for socket in diag::unix_sockets() {
+        let name = socket.name.filter(|name| name.kind == UnixKind::Abstract);
+        ids.extend(name.and_then(|name| as_id(name.bytes().strip_prefix(DOOR)?)));
     }
     let file = Path::new(std::ffi::OsStr::from_bytes(DOOR_FILE));
     if let (Some(directory), Some(start)) = (file.parent(), file.file_name()) {

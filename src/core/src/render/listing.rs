@@ -89,6 +89,21 @@ pub fn json_listing(w: &mut dyn Write, run: &Listed<'_>, all: &[Bound<'_>]) -> f
     w.write_char('\n')
 }
 
+/// Writes that a run has ended which was listed before, as one JSON object and a
+/// line feed.
+///
+/// # Errors
+/// If `w` fails.
+pub fn json_ended(w: &mut dyn Write, run: &str, time_ns: u64) -> fmt::Result {
+    let mut o = Object::open(w)?;
+    o.bare("v", SCHEMA)?;
+    o.string("event", "ended")?;
+    o.string("time", Stamp(time_ns))?;
+    o.string("run", run)?;
+    o.close()?;
+    w.write_char('\n')
+}
+
 fn bound(w: &mut dyn Write, b: &Bound<'_>) -> fmt::Result {
     let SocketType {
         domain,

@@ -205,7 +205,7 @@ fn socket(m: &[u8]) -> Option<Socket> {
 }
 
 /// The value of the first attribute of this kind.
-fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let len = usize::from(u16::from_ne_bytes(bytes_at(rest, 0)?));
         let kind = u16::from_ne_bytes(bytes_at(rest, 2)?);

@@ -5,4 +5,5 @@
 
 pub mod inet_diag;
 pub mod sock_diag;
+pub mod unix_diag;
 pub mod vsock;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
-use bindgate_core::render::civil;
+use bindgate_core::render::{civil, json_ended};
 use serde_json::Value;
 
 use crate::{Failure, exit, print, runs};
@@ -28,22 +28,44 @@ pub struct Ls {
 pub fn ls(ls: &Ls) -> Result<i32, Failure> {
     /// How often it is asked under `--watch`.
     const TURN: Duration = Duration::from_millis(500);
-    let mut last = None;
+    if !ls.watch {
+        let all = said(runs::find(&ls.runs));
+        print(&listing(ls, &all))?;
+        let is_missing = |start: &&String| !all.iter().any(|(id, _)| id.starts_with(*start));
+        return match ls.runs.iter().find(is_missing) {
+            Some(start) => Err(runs::none(start)),
+            None => Ok(0),
+        };
+    }
+    let mut before: Option<Vec<(String, String)>> = None;
     loop {
-        let (text, missing) = listing(ls);
-        if last.as_ref() != Some(&text) {
-            if ls.watch && last.is_some() {
+        let mut all = said(runs::find(&ls.runs));
+        let mut ended = Vec::new();
+        for (id, text) in before.iter().flatten() {
+            if !all.iter().any(|(other, _)| other == id) {
+                match runs::has_ended(id) {
+                    true => ended.push(id.clone()),
+                    // It has not answered in time.
+                    false => all.push((id.clone(), text.clone())),
+                }
+            }
+        }
+        all.sort();
+        if before.as_ref() != Some(&all) {
+            if before.is_some() {
                 separate(ls)?;
             }
-            print(&text)?;
+            let mut text = String::new();
+            if ls.json {
+                let time_ns = sys::realtime().as_nanos() as u64;
+                for id in &ended {
+                    // Writing to a string does not fail.
+                    let _ = json_ended(&mut text, id, time_ns);
+                }
+            }
+            print(&(text + &listing(ls, &all)))?;
             let _ = std::io::stdout().flush();
-            last = Some(text);
-        }
-        if !ls.watch {
-            return match missing {
-                Some(start) => Err(runs::none(start)),
-                None => Ok(0),
-            };
+            before = Some(all);
         }
         std::thread::sleep(TURN);
     }
@@ -61,21 +83,17 @@ fn separate(ls: &Ls) -> Result<(), Failure> {
         .map_err(|e| Failure::new(exit::SYSTEM, "standard output", e))
 }
 
-/// All runs, and the first that was asked for and is not there.
-fn listing(ls: &Ls) -> (String, Option<&str>) {
+/// All runs, by what they said.
+fn listing(ls: &Ls, all: &[(String, String)]) -> String {
     let mut text = String::new();
-    let mut listed = Vec::new();
-    for (id, said) in said(runs::find(&ls.runs)) {
+    for (_, said) in all {
         if ls.json {
-            text += &said;
-        } else if let Ok(value) = serde_json::from_str(&said) {
+            text += said;
+        } else if let Ok(value) = serde_json::from_str(said) {
             describe(&mut text, &value);
         }
-        listed.push(id);
     }
-    let is_missing = |start: &&String| !listed.iter().any(|id| id.starts_with(*start));
-    let missing = ls.runs.iter().find(is_missing).map(String::as_str);
-    (text, missing)
+    text
 }
 
 /// What each run says that answers, with its id. Many are asked at once: anybody can
