@@ -1,5 +1,6 @@
 // What docs/vsock.md says of a socket on a vsock host that is otherwise than the
 // kernel's own.
+//: unemulated QEMU passes SO_MAX_PACING_RATE on to no socket
 //: ruled a plain run asks the machine's own vsock
 //: case host
 //: rule host cid 3

@@ -1,5 +1,6 @@
 // A run with `host cid 3` is a vsock host: no AF_VSOCK is needed underneath, and
 // each call is answered as a guest with virtio and vsock_loopback answers it.
+//: unemulated QEMU passes SO_MAX_PACING_RATE on to no socket
 //: ruled a plain run asks the machine's own vsock
 //: case host
 //: rule host cid 3

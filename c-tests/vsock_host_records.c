@@ -1,6 +1,7 @@
 // Messages of a SOCK_SEQPACKET on a vsock host: the end of a record arrives, in
 // every call that can tell of it, and no descriptor is left behind. The second
 // half is of a program whose buffers libc checks.
+//: unemulated QEMU passes SO_MAX_PACING_RATE on to no socket
 //: ruled a plain run asks the machine's own vsock
 //: link -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 //: case host
