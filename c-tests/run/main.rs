@@ -9,6 +9,7 @@ mod docs;
 mod ends;
 mod explained;
 mod guest;
+mod leases;
 mod messages;
 mod policy;
 mod predicted;
@@ -42,6 +43,7 @@ fn main() {
         trials.extend(ends::trials());
         trials.extend(explained::trials());
         trials.extend(guest::trials());
+        trials.extend(leases::trials());
         trials.extend(messages::trials());
         trials.extend(policy::trials());
         trials.extend(tamper::trials());

@@ -77,8 +77,9 @@ pub struct Setup {
     pub state: OwnedFd,
     /// Bits of [`bindgate_core::shared::option`].
     pub options: u32,
-    /// The CID of the vsock host that the run is, held in its fabric.
-    pub cid: Option<OwnedFd>,
+    /// Names that are the run's for as long as it lasts: the CID of the vsock host
+    /// that it is, the ports that it leases.
+    pub held: Vec<OwnedFd>,
     /// Where the run answers as a virtual machine monitor does.
     pub monitor: Option<Monitor>,
     /// The run's names, listening.
@@ -449,7 +450,7 @@ fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
     ];
     keep.extend(setup.doors.fds().into_iter().filter(|fd| *fd >= 0));
     keep.extend(setup.target.fd());
-    keep.extend(setup.cid.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(setup.held.iter().map(AsRawFd::as_raw_fd));
     keep.extend(
         setup
             .monitor

@@ -245,6 +245,18 @@ struct RunArgs {
     /// Tell programs that the guest has this context id [default: 3]
     #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..=4_294_967_294))]
     vsock_guest: Option<u32>,
+    /// Keep the ports of automatic binds for the run after their sockets are closed,
+    /// so that "find a free port, then start a server there" does not lose its race
+    /// [default: 512 ports]
+    #[arg(
+        long,
+        value_name = "PORTS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "512",
+        value_parser = clap::value_parser!(u16).range(1..=4096)
+    )]
+    lease: Option<u16>,
     /// The program and its arguments
     #[arg(
         value_name = "PROGRAM",
@@ -330,6 +342,8 @@ pub struct Run {
     pub allow_unintercepted: bool,
     /// `--cid`, `--fabric` and what else says which vsock host it is.
     pub vsock: Vsock,
+    /// `--lease`: how many ports.
+    pub lease: Option<u16>,
     /// The program and its arguments, at least one.
     pub command: Vec<OsString>,
 }
@@ -485,6 +499,7 @@ impl RunArgs {
                 ports: self.vsock_port,
                 guest: self.vsock_guest,
             },
+            lease: self.lease,
             command: self.command,
         }
     }

@@ -33,6 +33,7 @@ mod args;
 mod commands;
 mod described;
 mod isolate;
+mod lease;
 mod level;
 mod library;
 mod outer;

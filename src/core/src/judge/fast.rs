@@ -20,6 +20,8 @@ pub enum LookedAt<'p> {
     Ports(&'p [u64; BIND_PORTS]),
     /// All of them.
     All,
+    /// All of them, and what the rules let pass has to be looked at as well.
+    AllTheWay,
 }
 
 impl<'p> LookedAt<'p> {
@@ -42,8 +44,15 @@ impl<'p> LookedAt<'p> {
             LookedAt::Ports(ports) => {
                 matches!(family, af::INET | af::INET6) && !has_port(ports, port)
             }
-            LookedAt::All => false,
+            LookedAt::All | LookedAt::AllTheWay => false,
         }
+    }
+
+    /// May what is foreseen to pass go the short way?
+    #[must_use]
+    #[inline]
+    pub fn may_foresee(&self) -> bool {
+        !matches!(self, LookedAt::AllTheWay)
     }
 }
 

@@ -386,6 +386,9 @@ pub enum HostSetting {
     /// `host share tcp 127.0.0.1:5432`: a service of the machine that an isolated
     /// run reaches.
     Share(Service),
+    /// `host lease N`: how many ports automatic binds get first, which stay the
+    /// run's.
+    Lease(u16),
     /// `host address ADDR/LEN …`: its IP addresses, each with the length of
     /// its network's prefix.
     Addresses(Vec<(IpAddr, u8)>),

@@ -57,6 +57,13 @@ pub fn set_ruled_by_kernel(words: &mut [u64]) {
     }
 }
 
+/// Makes the ports that the run with these words leases those from `first` on.
+pub fn set_lease(words: &mut [u64], first: u16) {
+    if let Some(word) = words.get_mut(header::LEASE) {
+        *word = *word & u64::from(u16::MAX) | u64::from(first) << 16;
+    }
+}
+
 /// Compiles a policy, and says what in it is probably not meant.
 ///
 /// # Errors
@@ -453,7 +460,7 @@ impl Compiler<'_> {
             self.out.of(section::SOURCES).push(place);
         }
         let (mut cid, mut fabric) = (0, 0);
-        let (mut uds, mut guest, mut ports) = (0, 0, Vec::new());
+        let (mut uds, mut guest, mut ports, mut lease) = (0, 0, Vec::new(), 0);
         for h in &self.policy.host {
             match &h.setting {
                 // The outer run's comes first.
@@ -468,6 +475,7 @@ impl Compiler<'_> {
                     let words = super::shares::words(service);
                     self.out.of(section::SHARES).extend(words);
                 }
+                HostSetting::Lease(n) if lease == 0 => lease = u64::from(*n),
                 HostSetting::VsockGuest(n) if guest == 0 => guest = u64::from(*n),
                 HostSetting::VsockPort(port, path) => {
                     ports.extend_from_slice(alloc::format!("{port}={path}\0").as_bytes());
@@ -495,6 +503,7 @@ impl Compiler<'_> {
         let mut words = alloc::vec![0; header::WORDS];
         words[header::VSOCK_CID] = cid;
         words[header::FABRIC] = fabric;
+        words[header::LEASE] = lease;
         words[header::VSOCK_UDS] = uds;
         words[header::VSOCK_PORTS] = ports;
         words[header::VSOCK_GUEST] = match guest {

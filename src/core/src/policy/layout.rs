@@ -67,7 +67,9 @@ pub(super) mod header {
     /// The CID of the monitor's guest.
     pub const VSOCK_GUEST: usize = VSOCK_PORTS + 1;
     /// One word for each section: offset << 32 | length.
-    pub const SECTIONS: usize = VSOCK_GUEST + 1;
+    /// How many ports the run leases, or 0, and from which on in the upper half.
+    pub const LEASE: usize = VSOCK_GUEST + 1;
+    pub const SECTIONS: usize = LEASE + 1;
     pub const WORDS: usize = SECTIONS + super::section::COUNT;
 }
 

@@ -69,6 +69,8 @@ pub const MAX_FABRIC: usize = 72;
 /// Longest path of `host vsock-uds` and `host vsock-port`, bytes: `_4294967295` and
 /// `./` have room beside it.
 pub const MAX_VSOCK_PATH: usize = 94;
+/// The most ports that a run leases for each transport protocol.
+pub const MAX_LEASES: u32 = crate::shared::LEASES as u32;
 
 #[cfg(feature = "alloc")]
 pub use ast::{
@@ -77,7 +79,9 @@ pub use ast::{
     UnixTerm, User,
 };
 #[cfg(feature = "alloc")]
-pub use compile::{Compiled, MAX_COUNTERS, Resolver, compile, set_ruled_by_kernel, set_vsock_run};
+pub use compile::{
+    Compiled, MAX_COUNTERS, Resolver, compile, set_lease, set_ruled_by_kernel, set_vsock_run,
+};
 pub use decide::{
     Candidates, Decision, Doubt, Foreseen, Outlook, Paths, Query, Room, Ruling, Times,
 };

@@ -64,6 +64,7 @@ impl fmt::Display for HostLine {
                 write!(f, "vsock-port {}", Quoted(&alloc::format!("{port}={path}")))
             }
             HostSetting::Share(service) => write!(f, "share {service}"),
+            HostSetting::Lease(n) => write!(f, "lease {n}"),
             HostSetting::Addresses(all) => {
                 f.write_str("address")?;
                 addresses(f, all)

@@ -7,7 +7,7 @@ use super::ast::{DefaultLine, HostLine, HostSetting, Personality, Service};
 use super::diag::nearest;
 use super::lex::Word;
 use super::parse::Line;
-use super::{MAX_FABRIC, MAX_VSOCK_PATH, Mode, Op, errno, terms};
+use super::{MAX_FABRIC, MAX_LEASES, MAX_VSOCK_PATH, Mode, Op, errno, terms};
 use crate::model::Generation;
 use crate::model::script::{Busy, check_sysctl};
 
@@ -18,6 +18,7 @@ const HOST_WORDS: &[&str] = &[
     "vsock-guest",
     "vsock-port",
     "share",
+    "lease",
     "address",
     "personality",
     "unprivileged",
@@ -32,7 +33,7 @@ const HOST_WORDS: &[&str] = &[
 ];
 
 /// The same as a sentence.
-const HOST_SETTINGS: &str = "cid, fabric, vsock-uds, vsock-guest, vsock-port, share, address, device, no-ipv6, busy, kernel, personality, unprivileged, privileged, unprivileged-start, automatic-ports or sysctl";
+const HOST_SETTINGS: &str = "cid, fabric, vsock-uds, vsock-guest, vsock-port, share, lease, address, device, no-ipv6, busy, kernel, personality, unprivileged, privileged, unprivileged-start, automatic-ports or sysctl";
 
 const PATH: &str = "an absolute path of at most 94 bytes, without '.' and '..'";
 const PORT_AND_PATH: &str = "a port and an absolute path: 5000=/run/port.sock";
@@ -71,7 +72,7 @@ impl HostSetting {
     /// Is it about a host of the model's: addresses, a kernel, privileges?
     #[must_use]
     pub fn is_described(&self) -> bool {
-        !self.is_vsock() && !matches!(self, HostSetting::Share(_))
+        !self.is_vsock() && !matches!(self, HostSetting::Share(_) | HostSetting::Lease(_))
     }
 
     /// May it stand beside another one of its kind?
@@ -253,6 +254,13 @@ impl<'p> Line<'p, '_, '_> {
                             }
                         }
                     }
+                    "lease" => match terms::number(&v.text) {
+                        Some(n) if (1..=MAX_LEASES).contains(&n) => HostSetting::Lease(n as u16),
+                        _ => {
+                            self.wrong(v, "number of ports", "a number from 1 to 4096", []);
+                            return None;
+                        }
+                    },
                     "fabric" => match v.text.as_bytes() {
                         path if path.first() == Some(&b'/')
                             && path.len() <= MAX_FABRIC

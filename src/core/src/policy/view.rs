@@ -218,6 +218,17 @@ impl<'a> View<'a> {
         self.header(header::VSOCK_GUEST) as u32
     }
 
+    /// Returns how many ports the run leases (`host lease`), if it does, and the
+    /// first of them, 0 before that is decided.
+    #[must_use]
+    pub fn lease(&self) -> Option<(u16, u16)> {
+        let word = self.header(header::LEASE);
+        match word as u16 {
+            0 => None,
+            count => Some((count, (word >> 16) as u16)),
+        }
+    }
+
     /// Returns whether any bind rule says `implicit`.
     #[must_use]
     pub fn has_implicit_rules(&self) -> bool {

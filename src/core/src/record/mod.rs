@@ -198,6 +198,10 @@ pub mod flag {
     pub const LOST_INET: u16 = 1 << 10;
     /// One that IPv6 clients do not reach.
     pub const LOST_INET6: u16 = 1 << 11;
+    /// The automatic port is one that the run leases.
+    pub const LEASED: u16 = 1 << 12;
+    /// It is the kernel's choice: all ports that the run leases are taken.
+    pub const NOT_LEASED: u16 = 1 << 13;
 }
 
 /// Why a move was refused, or which condition of the rule that decided could

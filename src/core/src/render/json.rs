@@ -5,7 +5,7 @@
 
 use core::fmt::{self, Display, Write};
 
-use super::names::{Address, Named, exec_path, family, kind, lost, protocol, reason};
+use super::names::{Address, Named, exec_path, family, kind, leased, lost, protocol, reason};
 use super::{Context, Holder, Readable, RuleRef, RuleText, SCHEMA, civil, errno, holder};
 use crate::addr::{Addr, RawAddr, af};
 use crate::record::{Call, Check, Identity, Record, flag, stage};
@@ -438,7 +438,10 @@ pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt:
     }
     let uid = (r.uid != u32::MAX).then_some(r.uid.into());
     l.maybe_number(",\"uid\":", uid)?;
-    l.maybe_word(",\"reason\":", reason(r).or_else(|| lost(r)))?;
+    l.maybe_word(
+        ",\"reason\":",
+        reason(r).or_else(|| lost(r)).or_else(|| leased(r)),
+    )?;
     match &context.predicted {
         Some(p) => {
             l.word(",\"predicted\":{\"answer\":", p.answer.name())?;

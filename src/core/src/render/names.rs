@@ -117,6 +117,15 @@ pub(super) fn lost(r: &Record) -> Option<&'static str> {
     }
 }
 
+/// Whose choice an automatic port was, in a run that leases ports.
+pub(super) fn leased(r: &Record) -> Option<&'static str> {
+    match r.flags & (flag::LEASED | flag::NOT_LEASED) {
+        flag::LEASED => Some("leased"),
+        flag::NOT_LEASED => Some("not leased: the run's leases are used up"),
+        _ => None,
+    }
+}
+
 /// What [`Record::reason`] means, where it means something.
 pub(super) fn reason(r: &Record) -> Option<&'static str> {
     if r.flags & flag::UNSEEN != 0 {

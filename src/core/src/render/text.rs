@@ -5,7 +5,7 @@
 use core::fmt::{self, Display, Write};
 
 use super::holder::HeldBy;
-use super::names::{Address, exec_path, family, kind, lost, protocol, reason};
+use super::names::{Address, exec_path, family, kind, leased, lost, protocol, reason};
 use super::predicted::Difference;
 use super::{Context, Detail, Holder, Predicted, Readable, RuleRef, civil, errno};
 use crate::addr::{Addr, RawAddr, af};
@@ -300,7 +300,7 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
         };
         list.add(format_args!("{}{inferred}", r.check.name()))?;
     }
-    if let Some(reason) = reason(r).or_else(|| lost(r)) {
+    if let Some(reason) = reason(r).or_else(|| lost(r)).or_else(|| leased(r)) {
         list.add(reason)?;
     }
     if let Some(predicted) = c.predicted.as_ref().filter(|p| p.differs) {

@@ -10,6 +10,7 @@
 
 pub mod door;
 mod held;
+mod lease;
 mod moves;
 mod options;
 mod process;
@@ -17,6 +18,7 @@ mod ring;
 mod ticket;
 
 pub use held::Held;
+pub use lease::{LEASES, Leases, Taken};
 pub use moves::{MOVES, Moved, Moves, PEER_KEY, Sweep, Tag, kind as move_kind, mark as move_mark};
 pub use options::{OPTIONS, Options, OptionsSweep};
 pub use process::{PROCESSES, Process, ProcessInfo, Processes};
@@ -28,7 +30,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// First word of a state: `bindgate` in ASCII.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Raised whenever the layout of [`State`] or of a record changes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Most `times N` counters of a policy.
 pub const COUNTERS: usize = 1024;
 
@@ -163,6 +165,8 @@ pub struct State {
     pub socket_options: Options,
     /// How the ports of the run's vsock host are held.
     pub vsock_held: Held,
+    /// The ports that the run leases: of TCP, of UDP.
+    pub leases: [Leases; 2],
     /// Decisions on their way to the log.
     pub ring: Ring,
 }
@@ -261,6 +265,7 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
         moves: Moves::new(),
         socket_options: Options::new(),
         vsock_held: Held::new(),
+        leases: [Leases::new(), Leases::new()],
         ring: Ring::new(),
     })
 }

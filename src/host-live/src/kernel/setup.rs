@@ -217,6 +217,7 @@ pub fn change(change: &Change, host: &Host) -> io::Result<()> {
             | HostSetting::VsockGuest(_)
             | HostSetting::VsockPort(..)
             | HostSetting::Share(_)
+            | HostSetting::Lease(_)
             | HostSetting::Personality(_)
             | HostSetting::Privileged(_) => Ok(()),
         }),

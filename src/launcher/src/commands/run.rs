@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bindgate_core::policy::View;
-use bindgate_core::policy::{Action, Rule, set_ruled_by_kernel, set_vsock_run};
+use bindgate_core::policy::{Action, Rule, set_lease, set_ruled_by_kernel, set_vsock_run};
 use bindgate_core::reach::Stance;
 use bindgate_core::render::Detail;
 use bindgate_core::shared::{State, Ticket, option};
@@ -17,7 +17,7 @@ use super::{doctor, policy};
 use crate::args::{Format, Run};
 use crate::level::Inherited;
 use crate::{
-    Failure, complain, described, exit, isolate, library, outer, reach, shown, vsock, wait,
+    Failure, complain, described, exit, isolate, lease, library, outer, reach, shown, vsock, wait,
 };
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
@@ -29,6 +29,7 @@ use bindgate_os::{self as sys, signal};
 /// Runs the program; the exit status.
 pub fn run(run: Run) -> Result<i32, Failure> {
     let mut sources = vsock::rules(&run.vsock)?;
+    sources.extend(run.lease.map(lease::rule));
     sources.extend_from_slice(&run.rules);
     let inner = policy::parse(&policy::gather(&sources)?)?;
     let outer = outer::find()?;
@@ -89,6 +90,12 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         }
     };
     set_vsock_run(&mut compiled.words, host_run, mode);
+    let mut held = Vec::from_iter(cid);
+    if let Some((count, _)) = compiled.view()?.lease() {
+        let (first, names) = lease::claim(count, run.is_sealed)?;
+        set_lease(&mut compiled.words, first);
+        held.extend(names);
+    }
     let detail = match (run.format, run.detail) {
         // Whoever reads JSON filters for themselves.
         (Format::Json, Detail::Normal) => Detail::Verbose,
@@ -98,7 +105,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let setup = Setup {
         run_id: id.run,
         secret: id.secret,
-        cid,
+        held,
         monitor,
         policy: memory_policy(compiled.words, options)?,
         state: memory_state()?,

@@ -12,7 +12,7 @@ use libc::{sockaddr, socklen_t};
 use super::driver::{self, Driver};
 use super::fast::{self, Glance, Passed};
 use super::note::{answered, describe};
-use super::{errno, finish, outcome, refuse, sockopt};
+use super::{errno, finish, lease, outcome, refuse, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::fds::Socket;
@@ -101,7 +101,8 @@ pub fn begin_here(call: Call, fd: c_int, flags: u16) -> Binding {
 }
 
 fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding) {
-    if !run.view.has_rules(Op::Bind) && !run.has_carriers {
+    let is_judged = run.view.has_rules(Op::Bind) || run.has_carriers;
+    if !is_judged && run.lease.is_none() {
         return;
     }
     let fd = b.record.fd;
@@ -109,6 +110,9 @@ fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding
         return;
     };
     b.addressed(raw);
+    if !is_judged {
+        return;
+    }
     let asked = raw.read();
     let raw = as_raw_ipv4(&raw);
     judge_addressed(run, fd, asked.as_ref(), raw.as_ref(), Implicit::No, b);
@@ -251,6 +255,7 @@ fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
             redirect::placed(filter::allowed(), run, fd, placing, ok, &mut b.record);
         }
         _ if ok => {
+            lease::bound(run, &b.record);
             let auto = b.record.asked.read().is_some_and(|a| a.is_auto());
             b.record.used = match auto {
                 true => name::local(filter::allowed(), fd).unwrap_or(RawAddr::EMPTY),
@@ -292,7 +297,7 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
 }
 
 /// The next library's bind(2).
-type Next = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+pub type Next = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
 
 /// bind(2), which is forwarded as it is.
 ///
@@ -371,6 +376,13 @@ unsafe fn judged_bind(
             let to = placing.real.bytes();
             // SAFETY: our own copy of an address.
             unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+        }
+        Plan::Forward if run.lease.is_some() && judged.is_some() => {
+            match lease::bind(run, next, &mut b.record) {
+                Some(ret) => ret,
+                // SAFETY: as the caller's.
+                None => unsafe { next(fd, addr, len) },
+            }
         }
         // SAFETY: as the caller's.
         _ => unsafe { next(fd, addr, len) },

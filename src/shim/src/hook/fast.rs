@@ -149,7 +149,9 @@ pub fn glance(run: &Run, addr: *const sockaddr, len: socklen_t) -> Glance {
     }
     match memory::family_and_port(allowed, addr, len) {
         Some((family, port)) if run.looked_at.is_without(family, port) => Glance::Pass(&BY_DEFAULT),
-        Some(_) if memory::is_rest_readable(allowed, addr, len) => Glance::Ask,
+        Some(_) if run.looked_at.may_foresee() && memory::is_rest_readable(allowed, addr, len) => {
+            Glance::Ask
+        }
         _ => Glance::Other,
     }
 }

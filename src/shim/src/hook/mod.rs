@@ -24,6 +24,7 @@ mod entry;
 mod exec;
 mod fast;
 mod file_actions;
+mod lease;
 mod listen;
 mod name;
 mod note;

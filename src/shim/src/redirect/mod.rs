@@ -22,6 +22,7 @@ pub mod vmm;
 pub mod vsock;
 mod vsock_options;
 
+pub use alive::try_bind;
 pub use carrier::{made as carrier_made, may_be_made as may_make_carrier, restore};
 pub use names::{believe, local_name, virtual_name, virtual_peer, virtual_type};
 pub use options::{get_option, set_option};

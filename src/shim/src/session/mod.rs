@@ -21,6 +21,7 @@ use core::sync::atomic::{
 };
 
 use bindgate_core::judge::fast::{self, LookedAt};
+use bindgate_core::judge::lease;
 use bindgate_core::judge::vsock;
 use bindgate_core::policy::{Op, Times, View};
 use bindgate_core::record::{Call, stage};
@@ -74,6 +75,8 @@ pub struct Run {
     pub has_carriers: bool,
     /// The vsock host that the run is, if it is one.
     pub vsock: Option<vsock::Host<'static>>,
+    /// The ports that the run leases.
+    pub lease: Option<lease::Pool>,
     /// JSON lines instead of text (plain preload).
     pub json: bool,
     /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
@@ -377,6 +380,7 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         passes_bound_listens: fast::passes_bound_listens(&found.view),
         has_carriers: false,
         vsock: vsock::Host::of(&found.view),
+        lease: lease::Pool::of(&found.view),
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,
@@ -399,6 +403,9 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         if let LookedAt::None = run.looked_at {
             run.looked_at = LookedAt::All;
         }
+    }
+    if run.lease.is_some() {
+        run.looked_at = LookedAt::AllTheWay;
     }
     if run.sink == Sink::File {
         let mut path = [0; 1024];

@@ -41,10 +41,19 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
         complain(&[b"the policy does not fit its own layout"]);
         Refused
     })?;
-    if view.vsock_cid().is_some() {
-        // Its processes would not find each other after an exec.
-        complain(&[b"'host cid' needs `bindgate run`"]);
-        return Err(Refused);
+    // Its processes would not find each other after an exec.
+    let needs_run = [
+        (
+            view.vsock_cid().is_some(),
+            &b"'host cid' needs `bindgate run`"[..],
+        ),
+        (view.lease().is_some(), b"'host lease' needs `bindgate run`"),
+    ];
+    for (is_there, words) in needs_run {
+        if is_there {
+            complain(&[words]);
+            return Err(Refused);
+        }
     }
     if view.has_shares() {
         complain(&[b"'host share' needs `bindgate run`, and a network of the run's own"]);

@@ -175,7 +175,8 @@ pub fn apply(host: &mut Host, setting: &HostSetting) -> Result<(), String> {
         | HostSetting::VsockUds(_)
         | HostSetting::VsockGuest(_)
         | HostSetting::VsockPort(..)
-        | HostSetting::Share(_) => {}
+        | HostSetting::Share(_)
+        | HostSetting::Lease(_) => {}
         HostSetting::Addresses(list) => {
             // The first device that is not lo.
             let first = host.devices.as_slice().iter().find(|d| !d.loopback);

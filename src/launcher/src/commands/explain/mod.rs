@@ -69,7 +69,9 @@ struct Scene<'a> {
 pub fn explain(args: &Explain) -> Result<i32, Failure> {
     let mut parsed = policy::parse(&policy::gather(&args.rules)?)?;
     // A run would refuse these; here they only say whose answers are wanted.
-    let lines = std::mem::take(&mut parsed.host);
+    let mut lines = std::mem::take(&mut parsed.host);
+    // That describes no other host.
+    lines.retain(|line| !matches!(line.setting, HostSetting::Lease(_)));
     let compiled = policy::compile(&parsed)?;
     let view = compiled.view()?;
     let described = !lines.is_empty();
