@@ -10,6 +10,7 @@ mod ends;
 mod explained;
 mod guest;
 mod leases;
+mod low_ports;
 mod messages;
 mod policy;
 mod predicted;
@@ -44,6 +45,7 @@ fn main() {
         trials.extend(explained::trials());
         trials.extend(guest::trials());
         trials.extend(leases::trials());
+        trials.extend(low_ports::trials());
         trials.extend(messages::trials());
         trials.extend(policy::trials());
         trials.extend(tamper::trials());

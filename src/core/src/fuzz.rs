@@ -348,6 +348,7 @@ fn drive<M>(
             Need::Name => Answer::Name(known.then(|| (bytes.socket(), name.as_ref()))),
             Need::V6Only => Answer::V6Only(known.then(|| bytes.byte() & 1 != 0)),
             Need::User => Answer::User(known.then(|| bytes.number())),
+            Need::Privilege { .. } => Answer::Unprivileged(known.then(|| bytes.byte() & 1 != 0)),
             Need::Use { .. } => Answer::Use(known),
         };
         feed(machine, answer);

@@ -122,6 +122,10 @@ fn said(view: &View<'_>, scene: &Scene) -> Vec<String> {
             ),
             Need::V6Only => ("v6only", Answer::V6Only(scene.v6only)),
             Need::User => ("user", Answer::User(scene.uid)),
+            Need::Privilege { .. } => (
+                "privilege",
+                Answer::Unprivileged(scene.uid.map(|uid| uid != 0)),
+            ),
             Need::Use { counter, limit } => ("use", Answer::Use(times.take(counter, limit))),
         };
         all.push(word.to_owned());
@@ -742,6 +746,7 @@ proptest! {
                 Need::Protocol => Answer::Protocol(Some(is.protocol)),
                 Need::V6Only => Answer::V6Only(Some(q.v6only)),
                 Need::User => Answer::User(q.uid),
+                Need::Privilege { .. } => Answer::Unprivileged(q.query().unprivileged),
                 Need::Use { counter, limit } => Answer::Use(one.take(counter, limit)),
                 need => panic!("{need:?}"),
             });

@@ -37,6 +37,9 @@ Examples:
   Let a server have \"port 80\" without being root:
       bindgate run -r 'move bind tcp *:80 to loopback:8080' -- nginx
 
+  Let any server have its port below 1024 as any user, 10000 higher up:
+      bindgate run --low-ports -- nginx -g 'daemon off;'
+
   Say what a program may bind, and refuse the rest:
       bindgate run -r 'allow bind tcp loopback:1024-65535' \\
           -r 'default deny for bind' -- ./server
@@ -199,6 +202,17 @@ struct RunArgs {
         default_missing_value = "addresses"
     )]
     isolate: Option<Isolate>,
+    /// Put servers that may not have a port below 1024 at that port + N, where the run's
+    /// programs reach them by the port that they asked for
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10000",
+        value_parser = clap::value_parser!(u16).range(1..=64512)
+    )]
+    low_ports: Option<u16>,
     /// Append the log to a file instead of writing it to standard error
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
@@ -322,6 +336,8 @@ pub struct Run {
     pub observe: bool,
     /// `--isolate=sealed`
     pub is_sealed: bool,
+    /// `--low-ports`
+    pub low_ports: Option<u16>,
     /// `--log`; `None` is standard error.
     pub log: Option<PathBuf>,
     /// `--format`
@@ -479,6 +495,7 @@ impl RunArgs {
             rules,
             observe: self.observe,
             is_sealed: self.isolate == Some(Isolate::Sealed),
+            low_ports: self.low_ports,
             log: self.log.filter(|f| f != Path::new("-")),
             format: self.format,
             detail: match (self.quiet, self.verbose) {

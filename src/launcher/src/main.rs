@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`commands`] | a file for each command |
+//! | [`low_ports`] | ports that take a privilege |
 //! | [`isolate`] | the network that a run has |
 //! | [`level`] | what may be done under the seccomp filters that were there before |
 //! | [`library`] | where the shim is |
@@ -36,6 +37,7 @@ mod isolate;
 mod lease;
 mod level;
 mod library;
+mod low_ports;
 mod outer;
 mod reach;
 mod runs;

@@ -115,7 +115,11 @@ pub fn foresee(
             Some(rule) => Foresight::Passes(rule),
             None => Foresight::Open,
         },
-        Outlook::Open(_) if view.tells_siblings(Op::Bind) || view.needs_user(Op::Bind) => {
+        Outlook::Open(_)
+            if view.tells_siblings(Op::Bind)
+                || view.needs_user(Op::Bind)
+                || view.needs_privilege(Op::Bind) =>
+        {
             Foresight::Open
         }
         Outlook::Open(foreseen) => {

@@ -23,12 +23,14 @@
 //! | [`lease`] | which automatic binds get a port that stays the run's |
 //! | [`redirect`] | where a redirected socket goes, and what cannot be redirected |
 //! | [`fast`] | nothing by itself: it says at once what of most binds the others would say |
+//! | [`follow`] | where a client goes that calls a server which a rule moved |
 //! | `call`, `rules` | what all of them share: the way through the rules |
 
 pub mod bind;
 mod call;
 pub mod connect;
 pub mod fast;
+pub mod follow;
 pub mod lease;
 pub mod listen;
 pub mod redirect;
@@ -37,7 +39,7 @@ pub mod socket;
 pub mod vsock;
 
 pub use call::{Action, Call, as_raw_ipv4, raw_ipv4_of};
-pub use rules::Verdict;
+pub use rules::{Verdict, enter};
 
 use crate::addr::Addr;
 use crate::policy::{Op, Query, View};
@@ -178,6 +180,13 @@ pub enum Need {
     V6Only,
     /// The effective user id: [`Answer::User`].
     User,
+    /// Has the caller the privilege for the port that it asks for
+    /// (`CAP_NET_BIND_SERVICE` in the user namespace of the network namespace)?
+    /// [`Answer::Unprivileged`].
+    Privilege {
+        /// That port.
+        port: u16,
+    },
     /// One of `limit` uses of a counter that the run's processes share:
     /// [`Answer::Use`].
     Use {
@@ -210,6 +219,8 @@ pub enum Answer<'a> {
     V6Only(Option<bool>),
     /// The effective user id; `None` where nobody may ask.
     User(Option<u32>),
+    /// Has the caller no such privilege? `None` where nobody may ask.
+    Unprivileged(Option<bool>),
     /// The use was taken; false if there is none left.
     Use(bool),
 }

@@ -20,6 +20,8 @@ pub struct Verdict {
     pub v6only: bool,
     /// The effective user, where a rule asks for it.
     pub uid: Option<u32>,
+    /// Has the caller no privilege for the port, where a rule asks for it?
+    pub unprivileged: Option<bool>,
     /// What the rules say; `None` where the kernel is left to say what is wrong.
     pub ruling: Option<Ruling>,
     /// The call is judged by the address that a raw IPv4 socket reads.
@@ -34,6 +36,7 @@ impl Verdict {
         socket: None,
         v6only: false,
         uid: None,
+        unprivileged: None,
         ruling: None,
         by_raw: false,
         kinds: KindSet::NONE,
@@ -136,6 +139,8 @@ enum State {
     V6Only,
     /// The user.
     User,
+    /// The privilege for this port.
+    Privilege(u16),
     /// The rules are asked.
     Search,
     /// A use of a counter is to be taken.
@@ -265,6 +270,7 @@ impl Rules {
             addr: self.addr(question),
             v6only: self.verdict.v6only,
             uid: self.verdict.uid,
+            unprivileged: self.verdict.unprivileged,
             ..question.query()
         }
     }
@@ -294,6 +300,7 @@ impl Rules {
                 State::Protocol => Need::Protocol,
                 State::V6Only => Need::V6Only,
                 State::User => Need::User,
+                State::Privilege(port) => Need::Privilege { port },
                 State::Use { counter, limit } => Need::Use { counter, limit },
                 State::Done => return Step::Done,
             };
@@ -318,6 +325,10 @@ impl Rules {
             }
             Answer::User(uid) => {
                 self.verdict.uid = uid;
+                self.then_privilege(question);
+            }
+            Answer::Unprivileged(unprivileged) => {
+                self.verdict.unprivileged = unprivileged;
                 self.state = State::Search;
             }
             Answer::Use(taken) => {
@@ -498,9 +509,23 @@ impl Rules {
     }
 
     fn then_user(&mut self, question: &Question<'_>) {
-        self.state = match question.caller.view.needs_user(question.op) {
-            true => State::User,
-            false => State::Search,
+        match question.caller.view.needs_user(question.op) {
+            true => self.state = State::User,
+            false => self.then_privilege(question),
+        }
+    }
+
+    /// Only a port that is reserved takes a privilege.
+    fn then_privilege(&mut self, question: &Question<'_>) {
+        let caller = question.caller;
+        self.state = match self.addr(question) {
+            Some(Addr::Inet { port, .. } | Addr::Inet6 { port, .. })
+                if (1..caller.unprivileged_start).contains(port)
+                    && caller.view.needs_privilege(question.op) =>
+            {
+                State::Privilege(*port)
+            }
+            _ => State::Search,
         };
     }
 

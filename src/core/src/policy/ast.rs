@@ -153,6 +153,10 @@ pub struct Rule {
     pub user: Option<User>,
     /// Where the rule begins.
     pub at: At,
+    /// It matches only what the caller has no privilege for.
+    pub unprivileged: bool,
+    /// Clients in the run follow what it moves.
+    pub followed: bool,
     /// Where its user stands.
     pub user_at: At,
     /// Where its target stands.

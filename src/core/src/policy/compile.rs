@@ -13,7 +13,7 @@ use super::cells::Cells;
 use super::diag::{Diagnostic, Severity};
 use super::footprint::{footprint, kind_bits, protocol};
 use super::layout::{MAGIC, VERSION, condition_flag, flag, header, rule_flag, section, verb};
-use super::target::{host, port};
+use super::target::{FOLLOWED, host, port};
 use super::{Mode, Op, glob, print, warn};
 use crate::addr::VMADDR_ANY;
 use crate::judge::vsock::{CID_HOST, GUEST};
@@ -246,6 +246,10 @@ impl Compiler<'_> {
                 }
             }
         };
+        if rule.unprivileged {
+            flags |= rule_flag::UNPRIVILEGED;
+            self.flags |= flag::NEEDS_PRIVILEGE << rule.op.index();
+        }
         let condition = self.condition(rule);
         let (limit, counter) = match rule.times {
             None => (0, 0),
@@ -287,7 +291,12 @@ impl Compiler<'_> {
         let mut target = 0;
         if let Action::Move(spec) = &rule.action {
             self.check_target(rule, spec);
-            let words = self.target(spec);
+            let mut words = self.target(spec);
+            if rule.followed {
+                self.check_followed(rule, spec);
+                words[0] |= FOLLOWED;
+                self.flags |= flag::FOLLOWED;
+            }
             let targets = self.out.of(section::TARGETS);
             target = targets.len() as u64;
             targets.extend(words);
@@ -392,6 +401,20 @@ impl Compiler<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Clients follow to another IP address.
+    fn check_followed(&mut self, rule: &Rule, spec: &TargetSpec) {
+        let is_ip = match spec {
+            TargetSpec::Port { host, .. } => !matches!(host, TargetHost::Cid(_)),
+            _ => false,
+        };
+        if !is_ip || !matches!(rule.term, Term::Ip { .. } | Term::Every) {
+            let message = "'followed' is about IP addresses that become other IP addresses";
+            let mut d = self.diagnostic(rule.at, message.into());
+            d.expected = Some("a 'move connect' rule, or an IP target".into());
+            self.errors.push(d);
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Query<'a> {
     /// The effective user; where it is unknown, a rule that says `user` is in
     /// doubt.
     pub uid: Option<u32>,
+    /// Has the caller no privilege for the bind? Where that is unknown, a rule that
+    /// says `unprivileged` does not match, and the kernel answers.
+    pub unprivileged: Option<bool>,
 }
 
 /// A condition of the rule that decided which could not be evaluated. Such a
@@ -86,6 +89,7 @@ impl Default for Query<'_> {
             program: &[],
             script: &[],
             uid: None,
+            unprivileged: None,
         }
     }
 }
@@ -698,6 +702,9 @@ impl View<'_> {
             };
         }
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
+        if flags & rule_flag::UNPRIVILEGED != 0 && q.unprivileged != Some(true) {
+            return Holds::No;
+        }
         if flags & rule_flag::USER != 0 {
             match q.uid {
                 Some(uid) if uid != self.rule_word(rule, 1) as u32 => return Holds::No,
@@ -731,9 +738,9 @@ impl View<'_> {
             }
     }
 
-    /// Returns whether the rule says `user`.
+    /// Returns whether the rule says `user` or `unprivileged`.
     fn has_user(&self, rule: u32) -> bool {
-        (self.rule_word(rule, 0) >> 8) as u8 & rule_flag::USER != 0
+        (self.rule_word(rule, 0) >> 8) as u8 & (rule_flag::USER | rule_flag::UNPRIVILEGED) != 0
     }
 
     /// Returns whether the rule says `for`.

@@ -109,6 +109,7 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
     let vsock_ranges = ranges(vsock_ports, VMADDR_ANY, VMADDR_ANY);
     let plain = rule.times.is_none()
         && rule.user.is_none()
+        && !rule.unprivileged
         && rule.program.is_none()
         && protocol(rule.kinds) == 0
         && !matches!(

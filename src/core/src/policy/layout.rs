@@ -14,7 +14,7 @@
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 8;
+pub(super) const VERSION: u32 = 10;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -106,6 +106,8 @@ pub(super) mod flag {
     pub const MOVES_VSOCK: u64 = 1 << 2;
     /// The run's host is ruled by the model, which its daemon asks.
     pub const RULED: u64 = 1 << 3;
+    /// There is a rule that says `followed`.
+    pub const FOLLOWED: u64 = 1 << 4;
     pub const HAS_RULES: u64 = 1 << 8;
     pub const NEEDS_USER: u64 = 1 << 16;
     pub const NEEDS_PROGRAM: u64 = 1 << 24;
@@ -115,6 +117,8 @@ pub(super) mod flag {
     pub const TELLS_SIBLINGS: u64 = 1 << 40;
     /// A rule may match a raw IPv4 socket.
     pub const NAMES_RAW: u64 = 1 << 48;
+    /// A rule says `unprivileged`.
+    pub const NEEDS_PRIVILEGE: u64 = 1 << 56;
 }
 
 /// Words of the section with a bit for each IP port.
@@ -147,6 +151,8 @@ pub(super) mod rule_flag {
     pub const NAME_ONLY: u8 = 1 << 5;
     /// It can put a Unix socket in the place of a vsock one.
     pub const MOVES_VSOCK: u8 = 1 << 6;
+    /// Only without the privilege for it.
+    pub const UNPRIVILEGED: u8 = 1 << 7;
 }
 
 /// A rule in a list: number << 32 | flags << 16 | kinds.

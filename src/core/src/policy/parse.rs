@@ -29,7 +29,16 @@ pub struct Source<'a> {
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// Words that begin what follows the address of a rule.
-pub(super) const MODIFIERS: &[&str] = &["implicit", "with", "to", "times", "for", "user"];
+pub(super) const MODIFIERS: &[&str] = &[
+    "implicit",
+    "with",
+    "to",
+    "unprivileged",
+    "followed",
+    "times",
+    "for",
+    "user",
+];
 
 /// What is expected where a program is to be named.
 const A_PROGRAM: &str = "a path like /usr/sbin/nginx, /opt/** or nginx";
@@ -200,6 +209,8 @@ struct Tail {
     times: Option<u32>,
     program: Option<Program>,
     user: Option<(User, At)>,
+    unprivileged: bool,
+    followed: bool,
 }
 
 impl<'p> Line<'p, '_, '_> {
@@ -383,6 +394,8 @@ impl<'p> Line<'p, '_, '_> {
             program: tail.program,
             user,
             at,
+            unprivileged: tail.unprivileged,
+            followed: tail.followed,
             user_at,
             target_at,
         });
@@ -479,6 +492,7 @@ impl<'p> Line<'p, '_, '_> {
                 "with" => verb == "deny",
                 "to" => verb == "move",
                 "implicit" => op.is_none_or(|o| o == Op::Bind),
+                "unprivileged" | "followed" => verb == "move" && op.is_none_or(|o| o == Op::Bind),
                 _ => true,
             };
             let valid = MODIFIERS.iter().copied().filter(|k| fits(k));
@@ -497,13 +511,22 @@ impl<'p> Line<'p, '_, '_> {
             } else if !fits(key) {
                 let message = match key {
                     "implicit" => "'implicit' works in bind rules only".to_string(),
+                    "unprivileged" | "followed" => {
+                        format!("'{key}' works in 'move bind' rules only")
+                    }
                     _ => format!("'{key}' cannot be used with '{verb}'"),
                 };
                 self.p.error(Self::span(w), message, &expected, None);
             }
             seen.push(key);
-            if key == "implicit" {
-                tail.implicit = true;
+            let switch = match key {
+                "implicit" => Some(&mut tail.implicit),
+                "unprivileged" => Some(&mut tail.unprivileged),
+                "followed" => Some(&mut tail.followed),
+                _ => None,
+            };
+            if let Some(switch) = switch {
+                *switch = true;
                 continue;
             }
             let Some(v) = self.next() else {

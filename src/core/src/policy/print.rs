@@ -284,6 +284,14 @@ impl fmt::Display for Rule {
             Action::Move(to) => write!(f, " to {to}")?,
             _ => {}
         }
+        for (on, word) in [
+            (self.unprivileged, " unprivileged"),
+            (self.followed, " followed"),
+        ] {
+            if on {
+                f.write_str(word)?;
+            }
+        }
         if let Some(n) = self.times {
             write!(f, " times {n}")?;
         }

@@ -6,9 +6,12 @@ use crate::addr::{Addr, UnixKind, UnixName, VMADDR_ANY, af};
 use crate::socket::KindSet;
 use crate::text::{self, Out};
 
-/// Words of a target: host | port << 8; number or offset; two words with an
+/// Words of a target: host | port << 8 | [`FOLLOWED`]; number or offset; two words with an
 /// address or a template.
 pub(super) const TARGET: usize = 4;
+
+/// Clients in the run follow.
+pub(super) const FOLLOWED: u64 = 1 << 16;
 
 pub(super) mod host {
     pub const KEEP: u64 = 0;
@@ -32,6 +35,7 @@ pub(super) mod port {
 pub(super) struct Target<'a> {
     pub host: u64,
     pub port: u64,
+    pub followed: bool,
     pub number: i64,
     pub hi: u64,
     pub lo: u64,

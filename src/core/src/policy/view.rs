@@ -9,7 +9,7 @@ use core::sync::atomic::AtomicU8;
 use super::layout::{
     BIND_PORTS, LayoutError, MAGIC, MAX_RULES, RULE, VERSION, flag, header, rule_flag, section,
 };
-use super::target::{TARGET, Target};
+use super::target::{FOLLOWED, TARGET, Target};
 use super::{Mode, Op, Paths, conditions};
 
 /// A compiled policy, ready to be asked.
@@ -101,6 +101,25 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn conditions(&self) -> u32 {
         conditions::bytes(self.condition_count())
+    }
+
+    /// Returns whether any rule for this operation says `unprivileged`.
+    #[must_use]
+    pub fn needs_privilege(&self, op: Op) -> bool {
+        self.has(flag::NEEDS_PRIVILEGE, op)
+    }
+
+    /// Returns whether any rule says `followed`: clients in the run go where a
+    /// server was moved.
+    #[must_use]
+    pub fn has_followed(&self) -> bool {
+        self.header(header::FLAGS) & flag::FOLLOWED != 0
+    }
+
+    /// Returns whether clients follow what this rule moves.
+    #[must_use]
+    pub fn is_followed(&self, rule: u32) -> bool {
+        self.target(rule).is_some_and(|target| target.followed)
     }
 
     pub(super) fn cache(&self) -> &'a [AtomicU8] {
@@ -351,6 +370,7 @@ impl<'a> View<'a> {
         Some(Target {
             host: how & 0xff,
             port: how >> 8 & 0xff,
+            followed: how & FOLLOWED != 0,
             number: number as i64,
             hi,
             lo,

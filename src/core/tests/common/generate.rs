@@ -302,9 +302,13 @@ pub fn rule(free: bool) -> impl Strategy<Value = Rule> {
             option::weighted(0.2, 1u32..4),
             option::weighted(0.3, program(free)),
             option::weighted(0.2, user(free)),
+            prop::bool::weighted(0.2),
         )
             .prop_map(
-                move |(action, term, exactly, implicit, times, program, user)| Rule {
+                move |(action, term, exactly, implicit, times, program, user, unprivileged)| Rule {
+                    unprivileged: unprivileged
+                        && op == Op::Bind
+                        && matches!(action, Action::Move(_)),
                     action,
                     op,
                     kinds,
@@ -314,6 +318,7 @@ pub fn rule(free: bool) -> impl Strategy<Value = Rule> {
                     times,
                     program,
                     user,
+                    followed: false,
                     at: At::default(),
                     user_at: At::default(),
                     target_at: At::default(),
@@ -441,6 +446,14 @@ impl Question {
             program: self.program.as_bytes(),
             script: self.script.as_bytes(),
             uid: self.uid,
+            unprivileged: {
+                let port = self.addr.and_then(|addr| match addr {
+                    Addr::Inet { port, .. } | Addr::Inet6 { port, .. } => Some(port),
+                    _ => None,
+                });
+                let is_reserved = port.is_some_and(|port| (1..self.start).contains(&port));
+                self.uid.map(|uid| uid != 0 && is_reserved)
+            },
         }
     }
 }

@@ -230,6 +230,8 @@ pub fn ask(view: &View<'_>, times: &Counters, line: &str) {
             "for" => q.program = w.next().unwrap().as_bytes(),
             "script" => q.script = w.next().unwrap().as_bytes(),
             "user" => q.uid = Users.uid(w.next().unwrap()),
+            "unprivileged" => q.unprivileged = Some(true),
+            "privileged" => q.unprivileged = Some(false),
             "unprivileged-start" => q.unprivileged_start = w.next().unwrap().parse().unwrap(),
             _ => panic!("'{word}' in {line}"),
         }

@@ -61,6 +61,7 @@ fn matches(rule: &Rule, q: &Query<'_>) -> Option<bool> {
     };
     let rest = rule.op == q.op
         && (q.implicit != Implicit::Connect || rule.implicit)
+        && (!rule.unprivileged || q.unprivileged == Some(true))
         && (q.op == Op::Socket || address(rule, q));
     let all = [kind, user, program, Some(rest)];
     if all.contains(&Some(false)) {

@@ -17,12 +17,12 @@ use super::{doctor, policy};
 use crate::args::{Format, Run};
 use crate::level::Inherited;
 use crate::{
-    Failure, complain, described, exit, isolate, lease, library, outer, reach, shown, vsock, wait,
+    Failure, complain, described, exit, isolate, lease, library, low_ports, outer, reach, shown,
+    vsock, wait,
 };
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
 use bindgate_os::limits::{self, with_large_files};
-use bindgate_os::network;
 use bindgate_os::process::{self, Strings};
 use bindgate_os::{self as sys, signal};
 
@@ -31,7 +31,9 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let mut sources = vsock::rules(&run.vsock)?;
     sources.extend(run.lease.map(lease::rule));
     sources.extend_from_slice(&run.rules);
-    let inner = policy::parse(&policy::gather(&sources)?)?;
+    let mut gathered = policy::gather(&sources)?;
+    gathered.extend(low_ports::rule(run.low_ports, run.is_sealed));
+    let inner = policy::parse(&gathered)?;
     let outer = outer::find()?;
     let plan = outer::nest(outer.as_ref(), inner, run.observe)?;
     let run = outer::tighten(outer.as_ref(), run);
@@ -127,8 +129,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         is_sealed: run.is_sealed,
         unprivileged_start: match &host {
             Some(plan) => plan.hosted.described.host.sysctl.unprivileged_start,
-            None if run.is_sealed && !network::are_settings_fixed() => 0,
-            None => network::unprivileged_start(),
+            None => low_ports::start(run.is_sealed),
         },
         host: host.as_ref().map(|plan| plan.hosted.clone()),
     };

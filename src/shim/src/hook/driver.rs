@@ -86,6 +86,9 @@ impl<'r> Driver<'r> {
                     .then(|| redirect::is_v6only(allowed, self.fd)),
             ),
             Need::User => Answer::User(sys::geteuid(allowed)),
+            Need::Privilege { port } => {
+                Answer::Unprivileged(redirect::is_unprivileged(allowed, port))
+            }
             Need::Use { counter, limit } => Answer::Use(self.run.take(counter, limit)),
         }
     }

@@ -3,16 +3,17 @@
 
 use core::ffi::c_int;
 
-use bindgate_core::addr::{RawAddr, af};
+use bindgate_core::addr::{Addr, RawAddr, af};
+use bindgate_core::judge::follow::Follow;
 use bindgate_core::judge::redirect::{self as place, Placement, Refusal};
-use bindgate_core::judge::{self, Action};
+use bindgate_core::judge::{self, Action, Answer, Need, enter};
 use bindgate_core::policy::{Decision, Verb};
 use bindgate_core::record::{Call, Check, Record, stage};
 use libc::{sockaddr, socklen_t};
 
 use super::bind::name_carrier;
 use super::driver::{self, Driver};
-use super::note::answered;
+use super::note::{answered, describe};
 use crate::out::emit;
 use crate::own::fds::{self, Socket};
 use crate::own::filter;
@@ -92,7 +93,11 @@ pub fn decide(
         _ => Check::SecuritySocketSendmsg,
     };
     let decision = match verdict.enter_by(&caller, check, to.as_ref(), record) {
-        Action::Forward => return,
+        Action::Forward => {
+            let note = verdict.ruling.and_then(|ruling| ruling.note);
+            let socket = verdict.socket;
+            return follow(run, call, to.as_ref(), socket, note, p);
+        }
         Action::Refuse(errno) => {
             p.refused = Some(Errno(errno));
             return;
@@ -114,6 +119,41 @@ pub fn decide(
     if let Some(s) = verdict.socket {
         elsewhere(run, call, s, &decision, p);
     }
+}
+
+/// The call may be for a server of the run that a rule moved.
+// Apart from what judged it: a handler's stack is small.
+#[inline(never)]
+fn follow(
+    run: &Run,
+    call: Call,
+    to: Option<&Addr>,
+    socket: Option<Socket>,
+    note: Option<u32>,
+    p: &mut Peer,
+) {
+    let caller = driver::caller(run);
+    let Some(follow) = Follow::new(&caller, to) else {
+        return;
+    };
+    let fd = p.record.fd;
+    let socket = match socket {
+        Some(socket) => socket,
+        None => match Driver::as_believed(run, fd).answer(Need::Socket) {
+            Answer::Socket(socket) => socket,
+            _ => return,
+        },
+    };
+    let allowed = filter::allowed();
+    let Some(decision) = redirect::followed(allowed, run, fd, &socket, &follow, note) else {
+        return;
+    };
+    let check = Check::SecuritySocketConnect;
+    enter(&caller, &decision, check, &mut p.record);
+    describe(&mut p.record, socket.ty);
+    (p.record.cookie, p.record.identity) = (socket.cookie, socket.identity);
+    p.judged = true;
+    elsewhere(run, call, socket, &decision, p);
 }
 
 /// The call is to go elsewhere.

@@ -85,7 +85,7 @@ fn redirected(
 /// holds any more is removed; one whose socket is gone but left connections
 /// behind stays, for those, and is in nobody's way.
 #[inline(never)]
-fn is_alive(allowed: Allowed, run: &Run, entry: &Moved) -> bool {
+pub fn is_alive(allowed: Allowed, run: &Run, entry: &Moved) -> bool {
     if !is_taken(allowed, entry) {
         forget(run, entry);
         return false;

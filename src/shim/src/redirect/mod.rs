@@ -13,6 +13,7 @@ mod alive;
 mod carrier;
 mod carry;
 mod diag;
+mod follow;
 mod holders;
 mod names;
 mod options;
@@ -24,6 +25,7 @@ mod vsock_options;
 
 pub use alive::try_bind;
 pub use carrier::{made as carrier_made, may_be_made as may_make_carrier, restore};
+pub use follow::{followed, is_unprivileged};
 pub use names::{believe, local_name, virtual_name, virtual_peer, virtual_type};
 pub use options::{get_option, set_option};
 pub use table::{Peer, find, mark};

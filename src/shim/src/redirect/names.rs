@@ -135,6 +135,11 @@ pub fn virtual_peer(allowed: Allowed, run: &Run, fd: i32) -> Option<Addr> {
     if let Some(peer) = run.state.moves.find(cookie | PEER_KEY)
         && let Some(virt) = peer.virt.read()
     {
+        // Whoever calls the wildcard of IP calls this host.
+        let virt = match virt {
+            Addr::Inet { .. } | Addr::Inet6 { .. } => connected_from(virt),
+            other => other,
+        };
         return Some(of_family(virt, peer.socket.domain));
     }
     if let Some(peer) = vsock::peer(allowed, run, fd) {

@@ -198,6 +198,7 @@ fn sends_of(run: &Run) -> u32 {
     let bit = |is_looked_at: bool, bit: u32| if is_looked_at { bit } else { 0 };
     bit(run.view.has_rules(Op::Connect), look_at::NAMED)
         | bit(is_told, look_at::UNNAMED)
+        | bit(run.view.has_followed(), look_at::NAMED)
         | bit(run.vsock.is_some(), look_at::RECORDS)
 }
 
@@ -376,7 +377,7 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         is_brief: found.sink == Sink::Ring && found.options & option::SYNC == 0,
         looked_at: LookedAt::of(&found.view),
         judges_sockets: found.view.has_rules(Op::Socket),
-        judges_connects: found.view.has_rules(Op::Connect),
+        judges_connects: found.view.has_rules(Op::Connect) || found.view.has_followed(),
         passes_bound_listens: fast::passes_bound_listens(&found.view),
         has_carriers: false,
         vsock: vsock::Host::of(&found.view),

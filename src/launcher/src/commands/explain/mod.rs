@@ -30,7 +30,7 @@ use bindgate_host_live::machine::{self, Machine};
 use self::call::Call;
 use super::policy;
 use crate::args::RuleSource;
-use crate::{Failure, complain, exit, print};
+use crate::{Failure, complain, exit, low_ports, print};
 
 /// `bindgate explain`
 #[derive(clap::Args, Debug)]
@@ -44,6 +44,16 @@ pub struct Explain {
     /// `policy` and `rule` by their places on the command line.
     #[arg(skip)]
     pub rules: Vec<RuleSource>,
+    /// Explain a run with this option
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10000",
+        value_parser = clap::value_parser!(u16).range(1..=64512)
+    )]
+    low_ports: Option<u16>,
     /// The user who calls [default: you, with your capabilities]
     #[arg(long, value_name = "UID")]
     uid: Option<u32>,
@@ -67,7 +77,9 @@ struct Scene<'a> {
 
 /// The command.
 pub fn explain(args: &Explain) -> Result<i32, Failure> {
-    let mut parsed = policy::parse(&policy::gather(&args.rules)?)?;
+    let mut sources = policy::gather(&args.rules)?;
+    sources.extend(args.low_ports.map(low_ports::written));
+    let mut parsed = policy::parse(&sources)?;
     // A run would refuse these; here they only say whose answers are wanted.
     let mut lines = std::mem::take(&mut parsed.host);
     // That describes no other host.
@@ -178,6 +190,9 @@ impl Scene<'_> {
                 Answer::V6Only(Some(call.has("IPV6_V6ONLY") || self.host.sysctl.bindv6only))
             }
             Need::User => Answer::User(Some(self.caller.uid)),
+            Need::Privilege { .. } => {
+                Answer::Unprivileged(Some(!self.caller.caps.net_bind_service))
+            }
             // The first use of the run.
             Need::Use { .. } => Answer::Use(true),
         }
