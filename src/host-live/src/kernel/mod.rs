@@ -93,13 +93,26 @@ pub fn identity(process: &Process) -> Identity {
 }
 
 /// Holds the machine's vsock ports until it is dropped.
+#[derive(Debug)]
+pub struct VsockLock(std::fs::File);
+
+/// Takes the machine's vsock ports for oneself.
 #[allow(dead_code)]
-pub fn vsock_lock() -> Option<std::fs::File> {
+pub fn vsock_lock() -> Option<VsockLock> {
     use std::os::fd::AsRawFd;
     let file = std::fs::File::create("/tmp/bindgate-vsock.lock").ok()?;
     // SAFETY: no memory is passed.
     let ret = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
-    (ret == 0).then_some(file)
+    (ret == 0).then_some(VsockLock(file))
+}
+
+impl Drop for VsockLock {
+    fn drop(&mut self) {
+        use std::os::fd::AsRawFd;
+        // Closing is not enough: a hand that was forked meanwhile has a copy.
+        // SAFETY: no memory is passed.
+        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
+    }
 }
 
 /// Where a variable's descriptor is.
