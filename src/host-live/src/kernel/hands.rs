@@ -1,9 +1,12 @@
 //! Processes that make system calls for this one, each as a user of its own.
 //!
-//! A [`Hand`] is a forked process that waits on a page which both map, makes
-//! the calls written there, and writes what they returned. It has its own
-//! descriptors, user and capabilities; a descriptor goes from one hand to
-//! another by `SCM_RIGHTS`.
+//! A [`Hand`] is a process that waits on a page which both see, makes the calls
+//! written there, and writes what they returned. It has its own descriptors, user
+//! and capabilities; a descriptor goes from one hand to another by `SCM_RIGHTS`.
+//!
+//! A hand has this process's memory, as a vfork child has it: the two take turns
+//! at every call, and a change of memory is what an emulated processor takes
+//! longest for. So it must not touch what belongs to a thread, `errno` for one.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +40,9 @@ struct Signals {
     quit: AtomicU32,
 }
 
+/// Bytes of a hand's stack.
+const STACK: usize = 64 * 1024;
+
 /// What belongs to one side at a time: to the hand from `asked` to `answered`.
 #[repr(C)]
 struct Request {
@@ -68,11 +74,45 @@ const CAPABILITIES: [u32; 3] = [10, 12, 13];
 #[derive(Debug)]
 pub struct Hand {
     page: *mut Page,
+    stack: *mut c_void,
     pid: c_int,
     count: usize,
     used: usize,
     /// The two ends that descriptors are passed through.
     door: [c_int; 2],
+}
+
+/// A system call that leaves `errno` alone.
+///
+/// # Safety
+///
+/// As the call's: it may write where its arguments point to.
+unsafe fn raw(number: i64, a: [u64; 6]) -> i64 {
+    let ret: i64;
+    // SAFETY: the kernel's calling convention; the caller stands for the rest.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number => ret,
+            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
+            in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+    }
+    // SAFETY: the same.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") a[0] => ret,
+            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x5") a[5],
+            options(nostack)
+        );
+    }
+    ret
 }
 
 fn futex(word: &AtomicU32, op: c_int, value: u32, wait: Option<Duration>) {
@@ -83,12 +123,15 @@ fn futex(word: &AtomicU32, op: c_int, value: u32, wait: Option<Duration>) {
     let time = time
         .as_ref()
         .map_or(std::ptr::null(), std::ptr::from_ref::<libc::timespec>);
+    let op = (op | libc::FUTEX_PRIVATE_FLAG) as u64;
+    let args = [word.as_ptr() as u64, op, value.into(), time as u64, 0, 0];
     // SAFETY: `word` and `time` outlive the call, which reads them.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, value, time, 0, 0) };
+    unsafe { raw(libc::SYS_futex, args) };
 }
 
 /// What a hand does until it is told to end.
-fn serve(page: *mut Page) -> ! {
+extern "C" fn serve(page: *mut c_void) -> c_int {
+    let page: *mut Page = page.cast();
     let mut last = 0;
     loop {
         // SAFETY: mapped as long as this process lives; atomics only.
@@ -96,7 +139,7 @@ fn serve(page: *mut Page) -> ! {
         let asked = signals.asked.load(Ordering::Acquire);
         if signals.quit.load(Ordering::Relaxed) != 0 {
             // SAFETY: ends this process without running anything of Rust's.
-            unsafe { libc::_exit(0) };
+            unsafe { raw(libc::SYS_exit_group, [0; 6]) };
         }
         if asked == last {
             futex(&signals.asked, libc::FUTEX_WAIT, last, None);
@@ -117,16 +160,31 @@ fn serve(page: *mut Page) -> ! {
             });
             // SAFETY: the request's author stands for it: pointers are into
             // the page's memory, and long enough.
-            let ret = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) };
-            page.calls[i].result = if ret < 0 {
-                -i64::from(super::last_errno())
-            } else {
-                ret
-            };
+            page.calls[i].result = unsafe { raw(number, a) };
         }
         signals.answered.store(asked, Ordering::Release);
         futex(&signals.answered, libc::FUTEX_WAKE, 1, None);
     }
+}
+
+/// Memory of zeroes.
+fn map(len: usize) -> io::Result<*mut c_void> {
+    let (access, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: a fresh anonymous mapping.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(at)
+}
+
+/// Gives back what [`map`] gave.
+fn unmap(at: *mut c_void, len: usize) {
+    // SAFETY: nobody uses it any more.
+    unsafe { libc::munmap(at, len) };
 }
 
 /// The two ends of a passage for descriptors, inherited by hands made later.
@@ -142,37 +200,32 @@ pub fn door() -> io::Result<[c_int; 2]> {
 }
 
 impl Hand {
-    /// Forks one. Call it before there are threads: the child runs on.
+    /// Makes one. The caller has no threads.
     pub fn new(identity: &Identity, door: [c_int; 2]) -> io::Result<Hand> {
-        // SAFETY: a fresh anonymous mapping, zeroed, which is a valid `Page`.
-        let page = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<Page>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
+        // Zeroes are a valid `Page`.
+        let page = map(size_of::<Page>())?;
+        let stack = map(STACK).inspect_err(|_| unmap(page, size_of::<Page>()))?;
+        // SAFETY: `serve` has a stack of its own, which stays until it has ended,
+        // and touches nothing of this thread's but the page.
+        let pid = unsafe {
+            libc::clone(
+                serve,
+                stack.byte_add(STACK),
+                libc::CLONE_VM | libc::SIGCHLD,
+                page,
             )
         };
-        if page == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let page = page.cast::<Page>();
-        // SAFETY: no memory is passed; the child only makes system calls.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            serve(page);
-        }
+        let failed = (pid < 0).then(io::Error::last_os_error);
         let mut hand = Hand {
-            page,
+            page: page.cast(),
+            stack,
             pid,
             count: 0,
             used: 0,
             door,
         };
-        if pid < 0 {
-            return Err(io::Error::last_os_error());
+        if let Some(e) = failed {
+            return Err(e);
         }
         hand.take_identity(identity)?;
         Ok(hand)
@@ -360,11 +413,11 @@ impl Drop for Hand {
         page.quit.store(1, Ordering::Relaxed);
         page.asked.fetch_add(1, Ordering::Release);
         futex(&page.asked, libc::FUTEX_WAKE, 1, None);
-        let page: *mut c_void = self.page.cast();
-        // SAFETY: waits for our own child, then unmaps what `new` mapped.
-        unsafe {
-            libc::waitpid(self.pid, std::ptr::null_mut(), 0);
-            libc::munmap(page, size_of::<Page>());
+        if self.pid > 0 {
+            // SAFETY: waits for our own child.
+            unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
         }
+        unmap(self.page.cast(), size_of::<Page>());
+        unmap(self.stack, STACK);
     }
 }

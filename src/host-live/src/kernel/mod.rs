@@ -24,10 +24,6 @@ const SO_BINDTOIFINDEX: c_int = 62;
 const SO_PASSPIDFD: c_int = 76;
 const SO_ATTACH_REUSEPORT_CBPF: c_int = 51;
 
-fn last_errno() -> i32 {
-    io::Error::last_os_error().raw_os_error().unwrap_or(0)
-}
-
 /// What the kernel gave.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Got {

@@ -13,6 +13,12 @@ use bindgate_core::uapi::sock_diag::{self, Answer, Class};
 const BOUND_INACTIVE: u32 = 1 << inet_diag::state::BOUND_INACTIVE;
 const LISTEN: u32 = 1 << inet_diag::state::LISTEN;
 
+/// A question of the older kind: its type, and its length with `struct nlmsghdr`.
+const TCPDIAG_GETSOCK: u16 = 18;
+/// The type of the newer kind's.
+const SOCK_DIAG_BY_FAMILY: u8 = 20;
+const OLDER: usize = 16 + 60;
+
 /// What a dump is to show.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Which {
@@ -53,6 +59,21 @@ impl std::fmt::Display for Found {
             f,
             "protocol {protocol} family {family} state {state} ports {from} {to}"
         )
+    }
+}
+
+/// Gives the answers to a question of the older kind the newer one's type: they
+/// differ in nothing else.
+fn as_newer(mut datagram: &mut [u8]) {
+    while let [a, b, c, d, kind, zero, ..] = datagram {
+        if (*kind, *zero) == (TCPDIAG_GETSOCK as u8, 0) {
+            *kind = SOCK_DIAG_BY_FAMILY;
+        }
+        let len = u32::from_ne_bytes([*a, *b, *c, *d]).next_multiple_of(4);
+        let Some(rest) = datagram.get_mut(len.max(4) as usize..) else {
+            return;
+        };
+        datagram = rest;
     }
 }
 
@@ -117,6 +138,7 @@ impl Diag {
         let mut memory = vec![0u8; 32768];
         loop {
             let n = self.receive(&mut memory)?;
+            as_newer(&mut memory[..n]);
             for message in inet_diag::messages(&memory[..n]) {
                 match message {
                     Message::Socket(socket) => each(&socket),
@@ -129,33 +151,47 @@ impl Diag {
         }
     }
 
+    /// TCP's sockets of both families in these states: one question of the older
+    /// kind, `struct inet_diag_req`, where the other kind takes two.
+    fn dump_tcp(&self, states: u32, each: impl FnMut(&Socket)) -> io::Result<()> {
+        let (message, states) = (TCPDIAG_GETSOCK.to_ne_bytes(), states.to_ne_bytes());
+        let mut ask = [0; OLDER];
+        ask[0] = OLDER as u8;
+        ask[4..6].copy_from_slice(&message);
+        // NLM_F_REQUEST | NLM_F_DUMP
+        ask[6..8].copy_from_slice(&0x301u16.to_ne_bytes());
+        ask[68..72].copy_from_slice(&states);
+        self.send(&ask)?;
+        self.answers(each)
+    }
+
     /// The sockets of both families.
     pub fn dump(&self, which: Which) -> io::Result<Vec<Found>> {
         let mut found = Vec::new();
-        let all = [libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_UDPLITE];
-        let (protocols, states) = match which {
-            Which::Connections => (&all[..1], !(BOUND_INACTIVE | LISTEN)),
-            Which::Listeners => (&all[..1], !BOUND_INACTIVE),
-            Which::Bound => (&all[..1], BOUND_INACTIVE),
-            Which::All => (&all[..], u32::MAX),
+        let states = match which {
+            Which::Connections => !(BOUND_INACTIVE | LISTEN),
+            Which::Listeners => !BOUND_INACTIVE,
+            Which::Bound => BOUND_INACTIVE,
+            Which::All => u32::MAX,
         };
-        for &protocol in protocols {
-            for family in [libc::AF_INET, libc::AF_INET6] {
-                let (family, protocol) = (family as u8, protocol as u8);
-                self.ask(&Request {
-                    states,
-                    ..Request::at_port(family, protocol, 0)
-                })?;
-                self.answers(|s| {
-                    found.push(Found {
-                        family,
-                        protocol,
-                        state: s.state,
-                        ports: (s.port, s.peer_port),
-                        id: s.id,
-                        waiting: s.receive_queue,
-                    });
-                })?;
+        let mut add = |protocol, s: &Socket| {
+            found.push(Found {
+                family: s.family,
+                protocol,
+                state: s.state,
+                ports: (s.port, s.peer_port),
+                id: s.id,
+                waiting: s.receive_queue,
+            });
+        };
+        self.dump_tcp(states, |s| add(libc::IPPROTO_TCP as u8, s))?;
+        if which == Which::All {
+            for protocol in [libc::IPPROTO_UDP, libc::IPPROTO_UDPLITE] {
+                for family in [libc::AF_INET, libc::AF_INET6] {
+                    let (family, protocol) = (family as u8, protocol as u8);
+                    self.ask(&Request::at_port(family, protocol, 0))?;
+                    self.answers(|s| add(protocol, s))?;
+                }
             }
         }
         Ok(found)
