@@ -206,8 +206,10 @@ pub fn udp_wildcard_by_address(g: Generation) -> bool {
 }
 
 /// Does an IPv6 socket that is bound to an IPv4-mapped address not see one at
-/// `::ffff:0.0.0.0`? In 6.1 since 6.1.168 ("tcp: Use bhash2 for v4-mapped-v6
-/// non-wildcard address."): `inet_bind2_bucket_match_addr_any` asks for `::` only.
+/// `::ffff:0.0.0.0`, nor those at 0.0.0.0 that came after that one? In 6.1 since
+/// 6.1.168 ("tcp: Use bhash2 for v4-mapped-v6 non-wildcard address."):
+/// `inet_bind2_bucket_match_addr_any` asks for `::` only where the bucket's
+/// family, which is that of its first owner, is IPv6.
 #[must_use]
 pub fn mapped_any_is_not_seen(g: Generation) -> bool {
     g.taken_over(6, 2, &[[6, 1, 168]]) && !g.since(6, 2)

@@ -235,14 +235,10 @@ impl Net<'_> {
         let within = if a.is_four() { ALL & !V6ONLY } else { ALL };
         // mutants: generation: of 6.1 alone
         if *addr == MAPPED_ANY && a.is_v6() && quirks::mapped_any_is_not_seen(self.host.generation)
+            // An owner at 0.0.0.0 that came later is in the same bucket.
+            && self.group_is_six(group)
         {
-            let stands =
-                |(o, s): (SockId, &Sock)| !s.is_v6() && !a.is(o) && inet_bind_conflict(a, s, look);
-            return if self.of_group(group).any(stands) {
-                within
-            } else {
-                0
-            };
+            return 0;
         }
         self.colliding(Scope::Group(group), within, a, port, look)
     }

@@ -14,7 +14,9 @@ pub(in crate::model) struct Group {
     pub(super) addr: [u8; 16],
     num: u32,
     table: Table,
-    pad: [u8; 3],
+    /// Has an IPv6 socket made it? `inet_bind2_bucket`'s family, until 6.6.
+    six: u8,
+    pad: [u8; 2],
     /// The next group in the hash chain, or of the free ones.
     next: u32,
     prev: u32,
@@ -114,8 +116,13 @@ impl Net<'_> {
         None
     }
 
+    /// Has an IPv6 socket made this group?
+    pub(in crate::model) fn group_is_six(&self, group: u32) -> bool {
+        self.groups.get(group as usize).is_some_and(|g| g.six != 0)
+    }
+
     /// The group of an address on a port, made if there is none.
-    fn group_for(&mut self, table: Table, port: u32, addr: &[u8; 16]) -> u32 {
+    fn group_for(&mut self, table: Table, port: u32, addr: &[u8; 16], six: bool) -> u32 {
         if let Some(i) = self.group(table, port, addr) {
             return i;
         }
@@ -138,7 +145,8 @@ impl Net<'_> {
                 addr: *addr,
                 num: port,
                 table,
-                pad: [0; 3],
+                six: u8::from(six),
+                pad: [0; 2],
                 next: head,
                 prev: 0,
                 head: NONE,
@@ -254,8 +262,8 @@ impl Net<'_> {
 
     fn link_addr(&mut self, id: SockId, at_end: bool) {
         let s = self.get(id);
-        let (table, num, key) = (s.table, s.num, s.key());
-        let group = self.group_for(table, num, &key);
+        let (table, num, key, six) = (s.table, s.num, s.key(), s.is_v6());
+        let group = self.group_for(table, num, &key, six);
         let (head, tail) = self
             .groups
             .get(group as usize)
