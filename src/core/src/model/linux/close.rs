@@ -138,6 +138,9 @@ impl Net<'_> {
             State::Listen if how != 1 => {
                 self.abort(id, cx);
                 self.tcp_disconnect(id);
+                // What __mptcp_close_ssk leaves on the subflow until 6.18, SO_LINGER
+                // with time 0, a later listen() hands on to children.
+                self.edit(id, |s| s.set_send_shutdown(s.is_mptcp()));
             }
             State::SynSent => self.tcp_disconnect(id),
             State::Established | State::CloseWait if s.table == Table::Tcp && write => {

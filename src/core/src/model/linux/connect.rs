@@ -192,7 +192,7 @@ impl Net<'_> {
         }
         let back = self.device_of(&route.src);
         let l = *self.get(listener);
-        // What an outer socket's child inherits of its shutdown.
+        // What a child inherits of an outer socket that was shut down.
         if l.is_mptcp() && l.send_shutdown() {
             return cx.unknown(Step::UnknownMptcp);
         }
