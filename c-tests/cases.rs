@@ -26,6 +26,8 @@
 //! //: only preload          not under the launcher as well (or: only run)
 //! //: below docker          below such a filter, see support/below.c
 //! //: needs vsock           where the kernel makes AF_VSOCK sockets
+//! //: needs tags            where it has IP_LOCAL_PORT_RANGE, which listeners
+//!                           are tagged by
 //! ```
 
 use std::fs;
@@ -74,6 +76,7 @@ struct Case {
     only: Option<Way>,
     below: Option<Below>,
     needs_vsock: bool,
+    needs_tags: bool,
 }
 
 /// So many records with this verdict and call; `None` is at least one.
@@ -122,11 +125,15 @@ pub fn trials() -> Vec<Trial> {
                 continue;
             }
             let file = file.clone();
-            let is_left_out = case.needs_vsock && !support::has_vsock();
+            let no_vsock = case.needs_vsock && !support::has_vsock();
+            let no_tags = case.needs_tags && !support::has_tags();
             let name = format!("{name}::{}", case.name);
             let trial = Trial::test(name, move || run_case(&file, &case));
-            let reason = "the kernel makes no vsock sockets";
-            trials.push(support::left_out(trial, reason, is_left_out));
+            let reason = match no_vsock {
+                true => "the kernel makes no vsock sockets",
+                false => "the kernel has no IP_LOCAL_PORT_RANGE",
+            };
+            trials.push(support::left_out(trial, reason, no_vsock || no_tags));
         }
     }
     trials
@@ -197,6 +204,7 @@ fn parse(name: &str) -> File {
             ("unwritten", Some(case)) => case.unwritten = Some(rest.parse().expect("unwritten N")),
             ("warns", Some(case)) => case.warns.push(rest.to_owned()),
             ("needs", Some(case)) if rest == "vsock" => case.needs_vsock = true,
+            ("needs", Some(case)) if rest == "tags" => case.needs_tags = true,
             ("below", Some(case)) => case.below = Some(Below::named(rest).expect("below FILTER")),
             ("only", Some(case)) if rest == "run" => case.only = Some(Way::Run),
             ("only", Some(case)) if rest == "preload" => case.only = Some(Way::Preload),

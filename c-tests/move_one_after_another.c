@@ -1,6 +1,7 @@
 // Two listeners are moved onto one real port at different times: sockets that
 // the first one accepted go on to say what the first one said.
 //: case move
+//: needs tags
 //: rule move bind tcp *:8080 to loopback:18080
 //: rule move bind tcp *:8081 to loopback:18080
 //: warns redirects another address to the same target

@@ -162,6 +162,21 @@ pub fn has_vsock() -> bool {
         }
 }
 
+/// Has the kernel `IP_LOCAL_PORT_RANGE`? Since 6.3, and 6.1.32.
+pub fn has_tags() -> bool {
+    const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
+    let (mut range, mut len) = (0u32, 4u32);
+    // SAFETY: the kernel writes at most `len` bytes to `range`; the descriptor is
+    // closed at once.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        let (level, to) = (libc::IPPROTO_IP, (&raw mut range).cast());
+        let has = libc::getsockopt(fd, level, IP_LOCAL_PORT_RANGE, to, &raw mut len) == 0;
+        libc::close(fd);
+        has
+    }
+}
+
 /// A test that cannot run here: visible as ignored with its reason, a failure
 /// where nothing may be left out.
 pub fn skipped(name: &str, reason: &str) -> Trial {
