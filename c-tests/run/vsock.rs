@@ -4,7 +4,7 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 
-use support::{Below, NOBODY, Run, same, stage};
+use support::{Below, NOBODY, Run, Way, helper, same, stage};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
             race("--fabric \"$PWD/fabric\"")
         }),
         Trial::test("vsock hosts: a plain preload refuses to be one", preload),
+        Trial::test("vsock hosts: where no socket can be marked", unmarked),
         Trial::test("vsock hosts: socat", socat),
         Trial::test("vsock hosts: explain", explain),
     ];
@@ -51,6 +52,17 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test("vsock hosts: two users", users));
     }
     trials
+}
+
+/// It is said before the start.
+fn unmarked() -> Result<(), Failed> {
+    let run = Run::new("true").way(Way::Run).around([helper("unmarked")?]);
+    let outcome = run.clone().launcher_arg("--cid=3").finish();
+    let expected = "stderr| bindgate: a vsock host cannot be had here: its sockets are marked by \
+                    SO_MAX_PACING_RATE, which this kernel or emulator refuses\nexit 71\n";
+    same(expected, &outcome.seen(), "a vsock host")?;
+    same("exit 0\n", &run.finish().seen(), "any other run")?;
+    Ok(())
 }
 
 /// A script that knows the launcher as `$B` and `until FILE`, which waits for one.

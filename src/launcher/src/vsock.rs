@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bindgate_core::judge::vsock::Host;
 use bindgate_core::policy::{MAX_FABRIC, MAX_VSOCK_PATH, View};
-use bindgate_os::vmm::Monitor;
+use bindgate_os::vmm::{self, Monitor};
 use bindgate_os::{fabric, process};
 
 use crate::args::{RuleSource, Vsock};
@@ -124,6 +124,19 @@ fn own_directory() -> PathBuf {
             process::effective_uid()
         )),
     }
+}
+
+/// Can the run be the vsock host that its policy describes?
+///
+/// # Errors
+/// If the kernel cannot tell the host's sockets from others.
+pub fn check(view: &View<'_>) -> Result<(), Failure> {
+    if view.vsock_cid().is_none() || vmm::can_mark() {
+        return Ok(());
+    }
+    let why = "a vsock host cannot be had here: its sockets are marked by SO_MAX_PACING_RATE, \
+               which this kernel or emulator refuses";
+    Err(Failure::say(exit::SYSTEM, why))
 }
 
 /// The CID of the run, held in its fabric for as long as the descriptor is open, and

@@ -119,6 +119,17 @@ pub fn say(fd: &OwnedFd, text: &[u8]) {
     unsafe { libc::send(fd.as_raw_fd(), text.as_ptr().cast(), text.len(), flags) };
 }
 
+/// Can a Unix socket be marked? Sockets of a vsock host without a name are known by
+/// their mark.
+#[must_use]
+pub fn can_mark() -> bool {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: no memory is involved; the descriptor is a new one of ours.
+    let made = unsafe { super::own(libc::socket(libc::AF_UNIX, kind, 0)) };
+    let marked = made.and_then(|fd| mark(&fd, Delivered::numbered(0, 0)));
+    marked.is_ok()
+}
+
 /// Writes on a connection what it is to whoever gets it.
 ///
 /// # Errors

@@ -55,6 +55,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         || compiled.view()?.vsock_cid().is_some()
         || is_ruled;
     compiled.warn(&plan.policy);
+    vsock::check(&compiled.view()?)?;
     isolate::check_shares(&compiled.view()?, run.is_sealed)?;
     let filters = Inherited::find();
     if let Some(filters) = &filters {
