@@ -4,7 +4,7 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 
-use support::{Below, NOBODY, Run, Way, helper, same, stage};
+use support::{Below, NOBODY, Run, Way, compile, helper, same, stage};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
@@ -18,6 +18,29 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("vsock hosts: one of many gets a port", || race("")),
         Trial::test("vsock hosts: one of many gets a port in a fabric", || {
             race("--fabric \"$PWD/fabric\"")
+        }),
+        Trial::test("vsock hosts: one of 64 gets a port", || {
+            races("vsock", 200, &["--cid=3"])
+        }),
+        Trial::test("vsock hosts: one of 64 gets a port in a fabric", || {
+            races("vsock", 200, &["--cid=3", "--fabric=./fabric"])
+        }),
+        Trial::test("moves: one of 64 gets an address", || {
+            races("tcp", 12, &["-r", "move bind tcp *:20500 to loopback:auto"])
+        }),
+        Trial::test("vsock hosts: killed on the way to a port", || {
+            stepped("vsock", 79, &["--cid=3"])
+        }),
+        Trial::test(
+            "vsock hosts: killed on the way to a port in a fabric",
+            || stepped("vsock", 499, &["--cid=3", "--fabric=./fabric"]),
+        ),
+        Trial::test("moves: killed on the way to an address", || {
+            stepped(
+                "tcp",
+                9973,
+                &["-r", "move bind tcp *:20600 to loopback:auto"],
+            )
         }),
         Trial::test("vsock hosts: a plain preload refuses to be one", preload),
         Trial::test("vsock hosts: where no socket can be marked", unmarked),
@@ -253,6 +276,28 @@ print(odd)";
     .finish();
     let expected = "stdout| []\nexit 0\n";
     Ok(same(expected, &outcome.seen(), "a race for a port")?)
+}
+
+/// The long form is scripts/race.
+fn races(kind: &str, rounds: u32, options: &[&str]) -> Result<(), Failed> {
+    let rounds = rounds.to_string();
+    let outcome = quiet(&compile("races", &[])?, &[kind, "64", &rounds], options);
+    let expected = format!("{rounds} of {rounds} rounds had one winner\n");
+    Ok(same(&expected, &outcome.stdout, &outcome.seen())?)
+}
+
+/// Kills after each instruction, and not after some, makes `scripts/race --steps`.
+fn stepped(kind: &str, stride: u32, options: &[&str]) -> Result<(), Failed> {
+    let stride = stride.to_string();
+    let program = compile("killed_at_each_step", &[])?;
+    let outcome = quiet(&program, &[kind, &stride], options);
+    Ok(same("all well\n", &outcome.stdout, &outcome.seen())?)
+}
+
+fn quiet(program: &Path, words: &[&str], options: &[&str]) -> support::Outcome {
+    let run = Run::new(&stage().launcher).args(["run", "-q", "--log", "/dev/null"]);
+    let run = run.args(options).arg("--").arg(program).args(words);
+    support::in_net(|| run.spawn().wait())
 }
 
 /// Where Debian's package of the kernel's source puts it.
