@@ -15,6 +15,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("the launcher under a hard RLIMIT_FSIZE", hard_file_size),
         Trial::test("the launcher under RLIMIT_DATA", data),
         Trial::test("the launcher under a hard RLIMIT_DATA", hard_data),
+        Trial::test("the launcher under RLIMIT_AS", address_space),
+        Trial::test("the launcher under a hard RLIMIT_AS", hard_address_space),
+        Trial::test("the log is written under limits of memory", enough_memory),
     ]
 }
 
@@ -114,6 +117,34 @@ fn data() -> Result<(), Failed> {
 
 fn hard_data() -> Result<(), Failed> {
     is_refused(&limited("--data=2048000:2048000", "-d"), "ulimit -Hd")
+}
+
+fn address_space() -> Result<(), Failed> {
+    works(&limited("--as=48000000:unlimited", "-v"), "46875\n")
+}
+
+fn hard_address_space() -> Result<(), Failed> {
+    is_refused(&limited("--as=64000000:64000000", "-v"), "ulimit -Hv")
+}
+
+/// Where nothing is said before the start, the log is written.
+fn enough_memory() -> Result<(), Failed> {
+    let mib = 1u64 << 20;
+    for limits in [
+        format!("--as={0}:{0}", 96 * mib),
+        format!("--as={0}:{0}", 130 * mib),
+        format!("--as={0}:{0}", 160 * mib),
+        format!("--data={0}:{0}", 72 * mib),
+    ] {
+        let binds = compile("tcp_echo_server", &[])?;
+        let mut run = Run::new("prlimit").arg(&limits).arg(&stage().launcher);
+        run = run.args(["run", "-r", "deny bind tcp *:20001", "--"]);
+        let outcome = run.arg(binds).arg("20001").finish();
+        if !outcome.stderr.contains("bind tcp 0.0.0.0:20001") || outcome.stderr.contains("killed") {
+            return Err(format!("{limits}:\n{}", outcome.seen()).into());
+        }
+    }
+    Ok(())
 }
 
 fn works(run: &Run, stdout: &str) -> Result<(), Failed> {

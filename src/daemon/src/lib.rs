@@ -440,9 +440,8 @@ impl Shared {
 /// The life of the drainer.
 fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
     process::set_name(c"bindgate-log");
-    let pid_of_witness = witness.as_ref().map_or(0, |child| child.pid);
-    let [own, other] = [process::pid(), pid_of_witness].map(|n| u64::from(n.cast_unsigned()));
-    let _ = unix::send(&control, &(own | other << 32).to_ne_bytes());
+    // The address space may be limited: one heap serves all threads.
+    sys::use_one_heap();
     let mut keep = vec![
         setup.policy.1.as_raw_fd(),
         setup.state.as_raw_fd(),
@@ -482,7 +481,7 @@ fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
         Err(_) => false,
     };
     let setup: &'static Setup = Box::leak(Box::new(setup));
-    serve(setup, control, counted, witness.map(|child| child.holds));
+    serve(setup, control, counted, witness);
     setup.doors.clear();
     if let Some(monitor) = &setup.monitor {
         monitor.clear();
@@ -491,7 +490,8 @@ fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
 
 /// Serves the run to its end. `counted`: does the kernel tell when the
 /// drainer's open of the state is the last?
-fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option<OwnedFd>) {
+fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option<witness::Child>) {
+    let pid_of_witness = witness.as_ref().map_or(0, |child| child.pid);
     let Ok(state) = sys::map_state(&setup.state) else {
         return;
     };
@@ -508,7 +508,7 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
         emptied: AtomicU64::new(0),
         writer: writer::Writer::new(),
         control,
-        witness,
+        witness: witness.map(|child| child.holds),
     }));
     let Ok(view) = View::new(&setup.policy.0) else {
         return;
@@ -531,6 +531,9 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
     {
         return;
     }
+    // The run is served from here on: whatever it took was there.
+    let [own, other] = [process::pid(), pid_of_witness].map(|n| u64::from(n.cast_unsigned()));
+    let _ = unix::send(&shared.control, &(own | other << 32).to_ne_bytes());
     let alive = alive::Alive::new(state, counted.then_some(&setup.state), setup.run_id);
     drain::Drainer::new(shared, setup, view, alive).run();
 }

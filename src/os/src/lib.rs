@@ -85,6 +85,16 @@ pub fn close_standard(n: RawFd) {
     unsafe { libc::close(n) };
 }
 
+/// Lets all threads to come allocate from one heap. glibc reserves 128 MB of
+/// address space for each one's own, which a limit of it (`ulimit -v`) may not have.
+pub fn use_one_heap() {
+    // SAFETY: numbers only.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
 /// Closes every descriptor but these.
 pub fn close_all_but(keep: &[RawFd]) {
     let mut keep: Vec<u32> = keep.iter().map(|fd| *fd as u32).collect();

@@ -27,21 +27,45 @@ pub fn with_large_files<T>(part: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Memory of its own that the process which writes the log needs, in bytes.
-pub const DATA: u64 = 24 << 20;
-
-/// `RLIMIT_DATA`, as it is.
-pub fn data() -> libc::rlimit {
-    // SAFETY: all-zero is a value of the structure; the pointer is to a local.
-    unsafe {
-        let mut limit: libc::rlimit = zeroed();
-        libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit);
-        limit
-    }
+/// A limit of memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    which: libc::__rlimit_resource_t,
+    /// What the process that writes the log needs, with its bind tables, in bytes.
+    pub needed: u64,
+    /// How a shell names the hard limit.
+    pub ulimit: &'static str,
 }
 
-/// Sets `RLIMIT_DATA`.
-pub fn set_data(limit: &libc::rlimit) {
-    // SAFETY: a live structure.
-    unsafe { libc::setrlimit(libc::RLIMIT_DATA, limit) };
+/// Memory of a process's own, and its address space.
+pub const MEMORY: [Memory; 2] = [
+    Memory {
+        which: libc::RLIMIT_DATA,
+        needed: 72 << 20,
+        ulimit: "ulimit -Hd",
+    },
+    Memory {
+        which: libc::RLIMIT_AS,
+        needed: 96 << 20,
+        ulimit: "ulimit -Hv",
+    },
+];
+
+impl Memory {
+    /// The limit as it is.
+    #[must_use]
+    pub fn get(&self) -> libc::rlimit {
+        // SAFETY: all-zero is a value of the structure; the pointer is to a local.
+        unsafe {
+            let mut limit: libc::rlimit = zeroed();
+            libc::getrlimit(self.which, &raw mut limit);
+            limit
+        }
+    }
+
+    /// Sets it.
+    pub fn set(&self, limit: &libc::rlimit) {
+        // SAFETY: a live structure.
+        unsafe { libc::setrlimit(self.which, limit) };
+    }
 }

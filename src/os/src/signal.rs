@@ -9,24 +9,26 @@ use super::{check, limits};
 pub struct Inherited {
     mask: libc::sigset_t,
     child: libc::sigaction,
-    data: libc::rlimit,
+    memory: [libc::rlimit; 2],
 }
 
 /// Blocks every signal, makes children waitable and takes as much memory as is
 /// to be had, whatever the parent left.
 pub fn take_over() -> Inherited {
-    let data = limits::data();
-    limits::set_data(&libc::rlimit {
-        rlim_cur: data.rlim_max,
-        ..data
-    });
+    let memory = limits::MEMORY.map(|limit| limit.get());
+    for (limit, before) in limits::MEMORY.iter().zip(memory) {
+        limit.set(&libc::rlimit {
+            rlim_cur: before.rlim_max,
+            ..before
+        });
+    }
     // SAFETY: all-zero is a value of these structures; all pointers are to
     // locals.
     unsafe {
         let mut inherited = Inherited {
             mask: zeroed(),
             child: zeroed(),
-            data,
+            memory,
         };
         let mut all: libc::sigset_t = zeroed();
         libc::sigfillset(&raw mut all);
@@ -42,7 +44,9 @@ pub fn take_over() -> Inherited {
 impl Inherited {
     /// Gives back what was there, right before exec.
     pub fn restore(&self) {
-        limits::set_data(&self.data);
+        for (limit, before) in limits::MEMORY.iter().zip(&self.memory) {
+            limit.set(before);
+        }
         // SAFETY: both came from the kernel.
         unsafe {
             libc::sigaction(libc::SIGCHLD, &raw const self.child, std::ptr::null_mut());

@@ -143,12 +143,14 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let (policy_fd, state_fd) = (setup.policy.1.as_raw_fd(), setup.state.as_raw_fd());
     let with_file = setup.target.is_file();
 
-    if limits::data().rlim_max < limits::DATA {
+    let is_short = |limit: &&limits::Memory| limit.get().rlim_max < limit.needed;
+    if let Some(limit) = limits::MEMORY.iter().find(is_short) {
         return Err(Failure::say(
             exit::SYSTEM,
             format!(
-                "the process that writes the log needs {} KiB of memory, which `ulimit -Hd` does not let it have",
-                limits::DATA / 1024
+                "the process that writes the log needs {} KiB of memory, which `{}` does not let it have",
+                limit.needed / 1024,
+                limit.ulimit
             ),
         ));
     }
