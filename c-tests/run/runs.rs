@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("ls: a stopped log process is named", stopped),
         Trial::test("ls: again when something has changed", watched),
         Trial::test("ls: the end of a run, as JSON", ended),
+        Trial::test("ls: many ask at once", many),
         Trial::test("ls: names with line feeds", line_feeds),
         own("ls: what a sealed run was given from outside", inherited),
         Trial::test("ls: a vsock host", vsock_host),
@@ -369,6 +370,20 @@ fn ended() -> Result<(), Failed> {
             last["run"].as_str().unwrap_or_default(),
             &outcome.seen(),
         )?)
+    })
+}
+
+fn many() -> Result<(), Failed> {
+    const ASKS: &str =
+        "for i in $(seq 40); do \"$0\" ls \"$1\" & done 2>&1 | grep -c 127.0.0.1:20188";
+    in_net(|| {
+        let script = "s = socket.socket(); s.bind(('127.0.0.1', 20188)); s.listen()";
+        let (process, id) = started(&staying(script, 0))?;
+        let run = Run::new("sh").arg("-c").arg(ASKS);
+        let outcome = run.arg(&stage().launcher).arg(&id).spawn().wait();
+        process.signal(libc::SIGTERM);
+        process.wait();
+        Ok(same("40\n", &outcome.stdout, &outcome.seen())?)
     })
 }
 

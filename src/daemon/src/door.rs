@@ -3,8 +3,8 @@
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bindgate_core::shared::Ticket;
@@ -29,6 +29,29 @@ struct Door {
     inner: Option<OwnedFd>,
     /// Sockets that hold addresses for as long as the run lasts.
     held: Vec<OwnedFd>,
+}
+
+/// Those who want to look, and have no answer yet.
+struct Lookers {
+    waiting: Vec<OwnedFd>,
+    /// Is there a thread that answers them?
+    is_answered: bool,
+}
+
+static LOOKERS: Mutex<Lookers> = Mutex::new(Lookers {
+    waiting: Vec::new(),
+    is_answered: false,
+});
+
+impl Lookers {
+    /// All that wait; the thread that answers ends where there are none.
+    fn next() -> Option<Vec<OwnedFd>> {
+        let mut lookers = LOOKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        lookers.is_answered = !lookers.waiting.is_empty();
+        lookers
+            .is_answered
+            .then(|| std::mem::take(&mut lookers.waiting))
+    }
 }
 
 /// Serves until the process ends.
@@ -126,7 +149,10 @@ impl Door {
             Err(_) => return None,
         };
         match said.get(..n) {
-            Some(said) if said == LIST => return self.asked(fd, listing::json),
+            Some(said) if said == LIST => {
+                self.asked(fd);
+                return None;
+            }
             Some(said) if said == ENTER => {
                 self.asked_to_enter(&fd);
                 return None;
@@ -155,40 +181,44 @@ impl Door {
         user.is_some_and(|user| user == 0 || user == process::effective_uid())
     }
 
-    /// Answers one who wants to look, on a thread of its own: others wait here.
-    fn asked(
-        &self,
-        fd: OwnedFd,
-        answer: fn(&'static Shared, &'static Setup) -> String,
-    ) -> Option<OwnedFd> {
-        /// As many answers at a time.
-        const MOST: u32 = 4;
-        static ANSWERING: AtomicU32 = AtomicU32::new(0);
+    /// Answers one who wants to look, on a thread of its own: others wait here. All
+    /// that have come until it begins get the same answer.
+    fn asked(&self, fd: OwnedFd) {
+        /// As many may wait.
+        const MOST: usize = 1024;
         if !Self::is_owner(&fd) {
-            return None;
+            return;
         }
-        if ANSWERING.fetch_add(1, Relaxed) >= MOST {
-            ANSWERING.fetch_sub(1, Relaxed);
-            return None;
+        let mut lookers = LOOKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if lookers.waiting.len() >= MOST {
+            return;
+        }
+        lookers.waiting.push(fd);
+        if lookers.is_answered {
+            return;
         }
         let (shared, setup) = (self.shared, self.setup);
         let thread = std::thread::Builder::new().name("bindgate-list".into());
-        let spawned = thread.spawn(move || {
-            let text = answer(shared, setup);
-            let sent = sys::memory("bindgate-list", 0).and_then(|file| {
-                let mut file = std::fs::File::from(file);
-                file.write_all(text.as_bytes())?;
-                unix::send_with(&fd, b"ok", &[file.as_raw_fd()])
-            });
-            if let Err(e) = sent {
-                log::warn!("the run could not be listed: {e}");
+        let spawned = thread.stack_size(512 << 10).spawn(move || {
+            while let Some(all) = Lookers::next() {
+                let text = listing::json(shared, setup);
+                for fd in all {
+                    // Each has a place of its own in what it reads.
+                    let sent = sys::memory("bindgate-list", 0).and_then(|file| {
+                        let mut file = std::fs::File::from(file);
+                        file.write_all(text.as_bytes())?;
+                        unix::send_with(&fd, b"ok", &[file.as_raw_fd()])
+                    });
+                    if let Err(e) = sent {
+                        log::warn!("the run could not be listed: {e}");
+                    }
+                }
             }
-            ANSWERING.fetch_sub(1, Relaxed);
         });
-        if spawned.is_err() {
-            ANSWERING.fetch_sub(1, Relaxed);
+        match spawned {
+            Ok(_) => lookers.is_answered = true,
+            Err(_) => lookers.waiting.clear(),
         }
-        None
     }
 
     /// Answers one who wants to run a command in the run.
