@@ -42,6 +42,7 @@ pub fn trials() -> Vec<Trial> {
                 &["-r", "move bind tcp *:20600 to loopback:auto"],
             )
         }),
+        Trial::test("vsock hosts: killed in a cycle of queues", cycle),
         Trial::test("vsock hosts: a plain preload refuses to be one", preload),
         Trial::test("vsock hosts: where no socket can be marked", unmarked),
         Trial::test("vsock hosts: socat", socat),
@@ -298,6 +299,49 @@ fn quiet(program: &Path, words: &[&str], options: &[&str]) -> support::Outcome {
     let run = Run::new(&stage().launcher).args(["run", "-q", "--log", "/dev/null"]);
     let run = run.args(options).arg("--").arg(program).args(words);
     support::in_net(|| run.spawn().wait())
+}
+
+/// A socket that lies in a cycle of queues is nobody's when its process is killed; the
+/// kernel needs a moment to see that.
+fn cycle() -> Result<(), Failed> {
+    const CYCLE: &str = "\
+import array, os, socket, sys, time
+def bound():
+    if sys.argv[1] == 'vsock':
+        s, at = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM), (socket.VMADDR_CID_ANY, 20600)
+    else:
+        s, at = socket.socket(), ('127.0.0.1', 20600)
+    s.bind(at)
+    s.listen()
+    return s
+for _ in range(5):
+    pid = os.fork()
+    if pid == 0:
+        s = bound()
+        a, b = socket.socketpair()
+        for end in a, b:
+            fds = array.array('i', [s.fileno(), a.fileno(), b.fileno()])
+            end.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+    while True:
+        try:
+            bound().close()
+            break
+        except OSError as e:
+            if e.errno != 98: raise
+            time.sleep(0.001)
+print('free')";
+    let program = support::which("python3").ok_or("no python3")?;
+    for (kind, options) in [
+        ("vsock", &["--cid=3"][..]),
+        ("vsock", &["--cid=3", "--fabric=./fabric"]),
+        ("tcp", &["-r", "move bind tcp *:20600 to loopback:auto"]),
+    ] {
+        let outcome = quiet(Path::new(&program), &["-c", CYCLE, kind], options);
+        same("free\n", &outcome.stdout, &outcome.seen())?;
+    }
+    Ok(())
 }
 
 /// Where Debian's package of the kernel's source puts it.
