@@ -118,7 +118,9 @@ impl Facts {
         let what = match step {
             Step::User => "a user namespace is refused",
             Step::Network => "a network namespace is refused",
-            Step::Ids => "the user's own id in a user namespace is refused",
+            Step::Ids | Step::TwoIds | Step::RootsId => {
+                "the user's own id in a user namespace is refused"
+            }
             Step::Loopback => "lo cannot be brought up",
             Step::Ports => "ports below 1024 cannot be made free",
             Step::Door => "the run cannot be reached from inside",
@@ -135,6 +137,13 @@ impl Facts {
     fn advice(&self, step: Step, errno: Option<i32>) -> Option<String> {
         let text = match (errno, step) {
             _ if !self.has_proc => "there is no /proc here: mount it".into(),
+            (_, Step::TwoIds) => "the real user or group is not the effective \
+                 one, and such a process may not say who it is: start bindgate as one user"
+                .into(),
+            (Some(libc::EPERM), Step::RootsId) => "root without CAP_SETFCAP may not be in a \
+                 user namespace: add that capability (--cap-add SETFCAP), or start bindgate as \
+                 another user"
+                .into(),
             (Some(libc::ENOSPC), Step::User | Step::Network) => {
                 let (name, most) = match (step, self.most) {
                     (Step::User, [most, _]) => ("user.max_user_namespaces", most),
@@ -246,6 +255,13 @@ mod tests {
             said(ubuntu, step, libc::EPERM, &["AppArmor", "userns,"]);
         }
         said(usual, Step::User, libc::EPERM, &["security module"]);
+        said(usual, Step::TwoIds, libc::EACCES, &["effective"]);
+        said(
+            usual,
+            Step::RootsId,
+            libc::EPERM,
+            &["CAP_SETFCAP", "SETFCAP"],
+        );
         said(usual, Step::User, libc::EINVAL, &["built without"]);
         said(Facts::default(), Step::Ids, libc::ENOENT, &["no /proc"]);
         assert_eq!(

@@ -23,6 +23,10 @@ pub enum Step {
     Network,
     /// The user's own ids in the user namespace.
     Ids,
+    /// The same of a process whose real ids are not its effective ones.
+    TwoIds,
+    /// The same of root without `CAP_SETFCAP`.
+    RootsId,
     /// Its loopback device, brought up.
     Loopback,
     /// Ports below 1024 for everybody.
@@ -47,6 +51,9 @@ impl Refused {
         move |error| Refused { step, error }
     }
 }
+
+/// `CAP_SETFCAP`
+const SETFCAP: u32 = 31;
 
 fn unshare(flags: libc::c_int) -> io::Result<()> {
     // SAFETY: no memory is passed.
@@ -163,13 +170,19 @@ fn pair(text: &str) -> Option<(u16, u16)> {
 fn enter_user() -> Result<(), Refused> {
     // SAFETY: no memory is passed.
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    // In there it has every capability, and both ids are nobody's.
+    let step = match uid {
+        _ if process::has_two_ids() => Step::TwoIds,
+        0 if !process::has_capability(SETFCAP) => Step::RootsId,
+        _ => Step::Ids,
+    };
     unshare(libc::CLONE_NEWUSER).map_err(Refused::at(Step::User))?;
     let maps = || {
         std::fs::write("/proc/self/setgroups", "deny")?;
         std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
         std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
     };
-    maps().map_err(Refused::at(Step::Ids))
+    maps().map_err(Refused::at(step))
 }
 
 /// A socket of this type at this address, which listens if it can. `on` are the

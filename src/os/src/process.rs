@@ -300,6 +300,22 @@ pub fn reopen(fd: &OwnedFd) -> io::Result<OwnedFd> {
     super::high(file.into())
 }
 
+/// Is its real user or group another one than the effective one?
+#[must_use]
+pub fn has_two_ids() -> bool {
+    // SAFETY: no memory is passed.
+    unsafe { libc::getuid() != libc::geteuid() || libc::getgid() != libc::getegid() }
+}
+
+/// Has this process a capability in effect? If that cannot be read, yes.
+#[must_use]
+pub fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_none_or(|bits| bits >> number & 1 != 0)
+}
+
 /// The effective user id of this process.
 #[must_use]
 pub fn effective_uid() -> u32 {
