@@ -300,7 +300,7 @@ fn what_is_no_line_is_told() {
         (
             "s = socket tcp\nbind q:s 0.0.0.0:80",
             2,
-            "there is no socket 'q:s'",
+            "a process stands before its call: q: bind s",
         ),
         (
             "a$b = socket tcp",

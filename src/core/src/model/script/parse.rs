@@ -403,7 +403,13 @@ impl Reader {
         self.vars
             .get(name)
             .copied()
-            .ok_or_else(|| format!("there is no socket '{name}'; make it: {name} = socket tcp"))
+            .ok_or_else(|| match name.split_once(':') {
+                Some((process, var)) => format!(
+                    "there is no socket '{name}'; a process stands before its call: \
+                     {process}: bind {var} …"
+                ),
+                None => format!("there is no socket '{name}'; make it: {name} = socket tcp"),
+            })
     }
 
     fn new_var(&mut self, word: &str) -> Result<usize, String> {
