@@ -239,6 +239,14 @@ pub fn lowest_address_is_broadcast(g: Generation) -> bool {
     !g.since(5, 14)
 }
 
+/// Is a vsock socket in no table any more once its other side has shut down? Since
+/// 6.7 and 6.1.63 (3a5cc90a4d17, "vsock/virtio: remove socket from connected/bound
+/// list on shutdown"), not in 5.10: `virtio_transport_recv_connected`.
+#[must_use]
+pub fn vsock_shutdown_removes(g: Generation) -> bool {
+    g.taken_over(6, 7, &[[6, 1, 63]])
+}
+
 /// Are there vsock sockets of `SOCK_SEQPACKET`? Since 5.14 (a9e29e5511b9,
 /// "af_vsock: update functions for connectible socket").
 #[must_use]

@@ -8,13 +8,15 @@
 //!
 //! A socket's `state` is its `sk_state`. `TCP_CLOSING`, a connection that is over,
 //! is [`State::FinWait2`] of the side that has shut down, which stays in the
-//! kernel's table of connections, and [`State::CloseWait`] of the other.
+//! kernel's table of connections, and [`State::CloseWait`] of the other; until
+//! 6.1.63 the other stays there, too.
 //! `connected` is `SS_CONNECTED`, any of the shutdown bits `SS_DISCONNECTING`;
 //! `dport` is `sk_err` as Linux's number.
 //!
 //! mutants: machine: nobody is asked by vsock, it leads out of the machine
 
 use super::connect::BACKLOG;
+use super::quirks;
 use super::vsock::{CID_HOST, CID_LOCAL, is_disconnecting, vsock_addr_cast};
 use crate::addr::VMADDR_ANY;
 use crate::model::net::{Ctx, NONE, Net, SockId, State, Table};
@@ -176,7 +178,13 @@ impl Net<'_> {
         if self.get(id).state != State::Established {
             return;
         }
-        for (end, state) in [(id, State::FinWait2), (peer, State::CloseWait)] {
+        // mutants: generation: until 6.1.63
+        let other = if quirks::vsock_shutdown_removes(self.host.generation) {
+            State::CloseWait
+        } else {
+            State::FinWait2
+        };
+        for (end, state) in [(id, State::FinWait2), (peer, other)] {
             self.edit(end, |s| {
                 s.state = state;
                 s.peer = NONE;
