@@ -1,7 +1,8 @@
 // The same work on a Unix socket and on a vsock one: nanoseconds of each.
 //
-//     vsock unix|vsock names|connect|pingpong|stream COUNT [HELD]
+//     vsock unix|vsock|DIR names|connect|pingpong|stream COUNT [HELD]
 //
+// DIR: a Unix socket with a file there, which is removed when it is closed.
 // names: socket, bind, listen and close, beside HELD others; connect: connect,
 // accept and close both ends; pingpong: a byte there and back; stream: blocks of
 // 64 KiB one way, nanoseconds per block.
@@ -21,6 +22,7 @@
 #include <linux/vm_sockets.h>
 
 static int is_vsock;
+static const char *directory;
 
 static long long now(void)
 {
@@ -48,6 +50,11 @@ static socklen_t name(void *to, int n)
         return sizeof a;
     }
     struct sockaddr_un a = {.sun_family = AF_UNIX};
+    if (directory) {
+        int len = snprintf(a.sun_path, sizeof a.sun_path, "%s/vsock.3.%d.any", directory, 20000 + n);
+        memcpy(to, &a, sizeof a);
+        return offsetof(struct sockaddr_un, sun_path) + len + 1;
+    }
     int len = snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "bench/vsock/%d/vsock.3.%d.any", getppid(), 20000 + n);
     memcpy(to, &a, sizeof a);
     return offsetof(struct sockaddr_un, sun_path) + 1 + len;
@@ -61,6 +68,17 @@ static int bound(int n)
     check(bind(fd, (struct sockaddr *)&a, len), "bind");
     check(listen(fd, 8), "listen");
     return fd;
+}
+
+// Closes what was bound by that name, whose file stays where it has one.
+static void unbind(int fd, int n)
+{
+    struct sockaddr_un a;
+    close(fd);
+    if (directory) {
+        name(&a, n);
+        check(unlink(a.sun_path), "unlink");
+    }
 }
 
 static int joined(void)
@@ -81,6 +99,7 @@ static int joined(void)
 int main(int count_of_args, char **args)
 {
     is_vsock = !strcmp(args[1], "vsock");
+    directory = strchr(args[1], '/') ? args[1] : NULL;
     long count = atol(args[3]), held = count_of_args > 4 ? atol(args[4]) : 0;
     struct rlimit most;
     getrlimit(RLIMIT_NOFILE, &most);
@@ -93,7 +112,7 @@ int main(int count_of_args, char **args)
         bound(0);
         before = now();
         for (long n = 0; n < count; n++)
-            close(bound(held + 1));
+            unbind(bound(held + 1), held + 1);
         printf("%.0f\n", (double)(now() - before) / count);
         return 0;
     }
