@@ -258,8 +258,8 @@ fn show(mut process: Process, step: &Step, own: &str) -> Result<Vec<String>, Str
 /// log comes between, the order of the lines.
 fn plain(lines: &[String], step: &Step) -> String {
     let abridge = |line: String| {
-        let short = step.output.iter().find(|short| is_short_for(short, &line));
-        short.cloned().unwrap_or(line)
+        let mut all = step.output.iter().map(|short| redacted(short));
+        all.find(|short| is_short_for(short, &line)).unwrap_or(line)
     };
     let is_list = step.command.starts_with("bindgate ls ");
     let redacted = |line: &String| match is_list {

@@ -9,6 +9,7 @@ mod docs;
 mod ends;
 mod explained;
 mod guest;
+mod hosted;
 mod leases;
 mod low_ports;
 mod messages;
@@ -44,6 +45,7 @@ fn main() {
         trials.extend(ends::trials());
         trials.extend(explained::trials());
         trials.extend(guest::trials());
+        trials.extend(hosted::trials());
         trials.extend(leases::trials());
         trials.extend(low_ports::trials());
         trials.extend(messages::trials());

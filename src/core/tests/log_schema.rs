@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixName, af};
-use bindgate_core::model::{Errno, Step};
+use bindgate_core::model::{Errno, Generation, Step};
 use bindgate_core::policy::{Resolver, Source, View, compile, parse};
 use bindgate_core::record::{
     Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage,
@@ -478,6 +478,13 @@ fn the_json_examples_are_what_is_rendered() {
         why: "a process was killed while it wrote them",
     });
     assert_eq!(lost, block("{\"v\":2,\"event\":\"lost\""));
+    let described = event(Event::Described {
+        time_ns: 1_795_348_983_000_000_000,
+        run: 0x6de6_3ad2_f3b3_dd67,
+        model: Some(Generation::FreeBsd14_3),
+        lines: &["host kernel freebsd 14.3", "host busy tcp *:8080"],
+    });
+    assert_eq!(described, block("{\"v\":2,\"event\":\"described\""));
     let unused = event(Event::Unused {
         time_ns: 1_795_348_983_000_000_000,
         rule: rule(3, 4, "deny bind tcp *:8080 with EACCES for pyhton3"),
@@ -493,7 +500,7 @@ fn the_json_examples_are_what_is_rendered() {
         ..End::default()
     }));
     assert_eq!(end, block("{\"v\":2,\"event\":\"end\""));
-    for line in [lost, end] {
+    for line in [lost, described, end] {
         check(&line);
     }
 }

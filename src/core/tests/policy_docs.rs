@@ -4,6 +4,7 @@ mod common;
 
 use std::panic::catch_unwind;
 
+use bindgate_core::model::Generation;
 use bindgate_core::policy::*;
 use common::{Users, messages, run};
 
@@ -166,7 +167,9 @@ fn what_is_called_an_error_is_one_and_warnings_are_given() {
                 text: &text,
             }]);
             let compiled = p.as_ref().ok().map(|p| compile(p, &Users));
+            let described = p.as_ref().ok().map(|p| p.described(Generation::Linux6_18));
             match compiled {
+                Some(Ok(_)) if matches!(described, Some(Err(_))) => assert!(errors, "{text}"),
                 Some(Ok((_, warnings))) => {
                     assert!(!errors, "no error: {text}");
                     assert!(!warnings.is_empty(), "no warning: {text}");

@@ -1,19 +1,40 @@
 //! The door of a run: processes that join it are handed its memory here, and
 //! the launcher's messages arrive.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bindgate_core::addr::RawAddr;
+use bindgate_core::judge::host;
+use bindgate_core::model::Cred;
 use bindgate_core::shared::Ticket;
-use bindgate_core::shared::door::{Answer, Claim, ENTER, HELLO, LIST, SECRET, handed_out};
+use bindgate_core::shared::door::{
+    Answer, AskHost, Claim, ENTER, HELLO, HostCall, HostSays, LIST, SECRET, handed_out,
+};
 
 use super::claims::{self, Found};
+use super::described::{self, Said};
 use super::{Setup, Shared, listing, space, tell};
 use bindgate_os::network::Network;
 use bindgate_os::{self as sys, Instant, process, signal, unix};
+
+/// How long records that are on their way may take.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
+
+/// A question to the host that waits for records.
+struct Deferred {
+    fd: OwnedFd,
+    asks: AskHost,
+    pid: u32,
+    cred: Cred,
+    since: Instant,
+    /// How often the ring will have been found empty then.
+    until: u64,
+}
 
 /// How long a stranger may keep a connection without a word.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,6 +44,8 @@ struct Door {
     setup: &'static Setup,
     /// Connected, and not yet heard.
     waiting: Vec<(OwnedFd, Instant)>,
+    /// Heard, and not yet answered.
+    deferred: Vec<Deferred>,
     launcher: bool,
     program: Option<OwnedFd>,
     /// The run's name in its own network.
@@ -65,6 +88,7 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
         shared,
         setup,
         waiting: Vec::new(),
+        deferred: Vec::new(),
         launcher: true,
         program: None,
         inner: None,
@@ -86,10 +110,10 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
             or_none(door.inner.as_ref()),
         ];
         fds.extend(door.waiting.iter().map(|(fd, _)| fd.as_raw_fd()));
-        let patience = if door.waiting.is_empty() {
-            Duration::MAX
-        } else {
-            PATIENCE
+        let patience = match (door.deferred.is_empty(), door.waiting.is_empty()) {
+            (false, _) => Duration::from_millis(1),
+            (true, false) => PATIENCE,
+            (true, true) => Duration::MAX,
         };
         let ready = sys::poll(&fds, patience);
         let is = |n: usize| ready.get(n).copied().unwrap_or(false);
@@ -97,6 +121,7 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
         if is(0) || is(4) || is(5) {
             door.open();
         }
+        door.answer_deferred();
         if is(1) {
             door.order();
         }
@@ -141,8 +166,8 @@ impl Door {
 
     /// Answers what is said, if the secret is right. Gives the connection back
     /// if nothing was said yet.
-    fn answer(&self, fd: OwnedFd) -> Option<OwnedFd> {
-        let mut said = [0; Claim::LEN];
+    fn answer(&mut self, fd: OwnedFd) -> Option<OwnedFd> {
+        let mut said = [0; AskHost::LEN];
         let n = match unix::receive(&fd, &mut said, false) {
             Ok(n) => n,
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Some(fd),
@@ -165,9 +190,13 @@ impl Door {
         match n {
             HELLO => self.hand_out(&fd),
             Claim::LEN => {
-                let claim = Claim::from_bytes(&said)?;
+                let claim = Claim::from_bytes(said.first_chunk()?)?;
                 let answer = self.claim(&claim, process::peer(&fd));
                 let _ = unix::send(&fd, &answer.to_bytes());
+            }
+            AskHost::LEN => {
+                let asks = AskHost::from_bytes(&said)?;
+                self.asked_of_host(fd, asks);
             }
             _ => {}
         }
@@ -257,8 +286,6 @@ impl Door {
     /// Does anybody hold the address that process `pid` wants to redirect a
     /// socket from?
     fn claim(&self, claim: &Claim, pid: u32) -> Answer {
-        /// How long records that are on their way may take.
-        const PATIENCE: Duration = Duration::from_millis(500);
         let network = space::of_process(&pid.to_string());
         let start = Instant::now();
         let mut until = None;
@@ -276,7 +303,7 @@ impl Door {
                     let emptied = self.shared.emptied.load(Acquire);
                     // Twice: the first may have been under way before.
                     let until = *until.get_or_insert(emptied + 2);
-                    if emptied >= until || start.elapsed() > PATIENCE {
+                    if emptied >= until || start.elapsed() > ON_THE_WAY {
                         return Answer::Held(pending.holder);
                     }
                     self.shared.ring();
@@ -284,6 +311,127 @@ impl Door {
                 }
             }
         }
+    }
+
+    /// Somebody asks the host that the policy describes.
+    fn asked_of_host(&mut self, fd: OwnedFd, asks: AskHost) {
+        let pid = process::peer(&fd);
+        let Some(hosting) = &self.shared.hosting else {
+            let _ = unix::send(&fd, &HostSays::YES.to_bytes());
+            return;
+        };
+        let question = Deferred {
+            fd,
+            asks,
+            pid,
+            cred: match hosting.asks_privilege(&asks) {
+                true => described::cred(pid, asks.claim.uid),
+                false => Cred::user(asks.claim.uid),
+            },
+            since: Instant::now(),
+            // Twice: the first may have been under way before.
+            until: self.shared.emptied.load(Acquire) + 2,
+        };
+        self.deferred.push(question);
+    }
+
+    /// Answers all who have asked, as far as that can be done now. What the kernel has
+    /// said to one of them counts for the others: they had asked before.
+    fn answer_deferred(&mut self) {
+        let Some(hosting) = &self.shared.hosting else {
+            return;
+        };
+        let mut there = HashMap::new();
+        for question in std::mem::take(&mut self.deferred) {
+            let Some(says) = self.host_says(hosting, &question, &mut there) else {
+                self.deferred.push(question);
+                continue;
+            };
+            let is_answered = unix::send(&question.fd, &says.to_bytes()).is_ok();
+            if !is_answered && says.errno == 0 && question.asks.call == HostCall::Bind {
+                // Who does not wait any more does not bind either.
+                hosting.take_back(question.asks.claim.cookie);
+            }
+        }
+    }
+
+    /// What the host says; `None` while a record may be on its way that decides.
+    fn host_says(
+        &self,
+        hosting: &described::Hosting,
+        question: &Deferred,
+        there: &mut HashMap<u64, RawAddr>,
+    ) -> Option<HostSays> {
+        let Deferred {
+            asks, pid, cred, ..
+        } = question;
+        let network = space::of_process(&pid.to_string());
+        if !self.shared.spaces.ask().is_home(network) {
+            // A program that has made a network of its own is on that one.
+            return Some(HostSays::YES);
+        }
+        loop {
+            let (says, others) = match hosting.answer(asks, *cred) {
+                Said::Says(says) => return Some(says),
+                Said::IfThere(says, others) => (says, others),
+                Said::At(entry) => match self.where_is(&entry, network, *pid, there) {
+                    Some(real) => {
+                        let to = asks.claim.virt.read();
+                        let there = real.read().and_then(|real| host::reached(&to?, &real));
+                        return Some(described::at(there));
+                    }
+                    None => {
+                        hosting.forget(&entry);
+                        continue;
+                    }
+                },
+            };
+            let (mut is_gone, mut is_pending) = (false, false);
+            for entry in others {
+                if self.where_is(&entry, network, *pid, there).is_some() {
+                    continue;
+                }
+                if !entry.is_claimed || entry.is_of_asker(asks) || !self.lives(entry.process) {
+                    hosting.forget(&entry);
+                    is_gone = true;
+                } else {
+                    is_pending = true;
+                }
+            }
+            if is_gone {
+                continue;
+            }
+            let is_over = self.shared.emptied.load(Acquire) >= question.until
+                || question.since.elapsed() > ON_THE_WAY;
+            if !is_pending || is_over {
+                return Some(says);
+            }
+            self.shared.ring();
+            return None;
+        }
+    }
+
+    /// Where a socket really is; `None` if it is not there any more. `there` are those
+    /// of which that is known.
+    fn where_is(
+        &self,
+        entry: &described::Entry,
+        network: u64,
+        pid: u32,
+        there: &mut HashMap<u64, RawAddr>,
+    ) -> Option<RawAddr> {
+        if let Some(real) = there.get(&entry.cookie) {
+            return Some(*real);
+        }
+        let moved = self.shared.state.moves.find(entry.cookie);
+        let real = moved.map_or(entry.virt, |moved| moved.real);
+        let mut spaces = self.shared.spaces.ask();
+        let space = spaces.get(network, pid);
+        let is_there = space.is_alive(entry.kind, entry.v6only, entry.cookie, &real);
+        if is_there {
+            there.insert(entry.cookie, real);
+        }
+        is_there.then_some(real)
     }
 
     /// Is there a process in this slot of the table, as far as can be told?
@@ -333,7 +481,12 @@ impl Door {
                 self.shared.flush.store(true, Release);
                 self.shared.ring();
             }
-            Some([tell::HELD, ..]) => self.held.extend(fds),
+            Some([tell::HELD, of_busy, ..]) => {
+                if let (Some(hosting), Some(fd)) = (&self.shared.hosting, fds.first()) {
+                    hosting.hold(usize::from(*of_busy), fd);
+                }
+                self.held.extend(fds);
+            }
             Some([tell::REOPEN, ..]) => self.shared.writer.reopen(),
             Some([tell::SEALED, ..]) => {
                 if let Ok([door, net, user]) = <[OwnedFd; 3]>::try_from(fds) {

@@ -264,6 +264,9 @@ impl Drainer {
         self.announce();
         let shown = !self.closed && self.log.record(record);
         self.name(slot, record.pid);
+        if let Some(hosting) = &self.shared.hosting {
+            hosting.recorded(record);
+        }
         let program = &self.program.2;
         let mut spaces = self.shared.spaces.feed();
         let known = self

@@ -13,6 +13,7 @@
 //! | [`listing`] | what is bound right now, for `bindgate ls` | of its own |
 //! | [`predict`] | what the model says of a bind, who holds an address | main |
 //! | [`space`], [`table`] | the bind tables of the run, one for each network namespace | both |
+//! | [`described`] | what a host that the policy describes answers | door |
 //! | [`hosted`] | who bound the places of a vsock host | both |
 //! | [`claims`] | whether an address is held that a hook asks for | door |
 //! | [`callers`] | who the processes are | main |
@@ -24,6 +25,7 @@ mod alive;
 mod callers;
 mod claims;
 mod counter;
+mod described;
 mod door;
 mod drain;
 mod hosted;
@@ -138,7 +140,9 @@ pub mod tell {
     /// The run has a network of its own: its door in there, and the namespaces
     /// of the network and the user come with the message.
     pub const SEALED: u8 = b'N';
-    /// A socket comes with the message that is held for as long as the run lasts.
+    /// A socket comes with the message that is held for as long as the run lasts. A
+    /// second byte is the place, among the host's busy addresses, of the one whose
+    /// clients are to come to it.
     pub const HELD: u8 = b'B';
 }
 
@@ -277,8 +281,9 @@ impl Handle {
     ///
     /// # Errors
     /// If the daemon is gone.
-    pub fn hold(&self, socket: &OwnedFd) -> std::io::Result<()> {
-        unix::send_with(&self.control, &[tell::HELD], &[socket.as_raw_fd()])
+    pub fn hold(&self, socket: &OwnedFd, of_busy: Option<u8>) -> std::io::Result<()> {
+        let message = [tell::HELD, of_busy.unwrap_or(u8::MAX)];
+        unix::send_with(&self.control, &message, &[socket.as_raw_fd()])
     }
 
     /// Has the log opened anew.
@@ -403,6 +408,8 @@ struct Shared {
     joined: AtomicU64,
     /// The bind tables.
     spaces: space::Shared,
+    /// The host that the policy describes, if the model rules one.
+    hosting: Option<described::Hosting>,
     /// The process of the program, once it is known.
     program: AtomicU32,
     /// The inode of the run's own network, once it has one.
@@ -503,6 +510,11 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
         flush: AtomicBool::new(false),
         joined: AtomicU64::new(0),
         spaces: space::Shared::new(),
+        hosting: setup
+            .host
+            .as_ref()
+            .filter(|host| host.is_ruled)
+            .and_then(|host| described::Hosting::new(&host.described, !setup.is_sealed)),
         program: AtomicU32::new(0),
         sealed: AtomicU64::new(0),
         emptied: AtomicU64::new(0),

@@ -190,7 +190,10 @@ impl Predictor {
                 }
             } else if r.holder != 0 {
                 let id = space.virt.by_cookie(r.holder);
-                known.holder = id.and_then(|id| space.virt.held(id));
+                known.holder = id.and_then(|id| space.virt.held(id)).or_else(|| {
+                    let id = space.table.by_cookie(r.holder)?;
+                    space.table.held(id)
+                });
             }
         }
         if listens {

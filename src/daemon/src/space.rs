@@ -108,6 +108,11 @@ impl Spaces {
         })
     }
 
+    /// Is this the run's own network? 0 is for one that cannot be asked for.
+    pub fn is_home(&self, inode: u64) -> bool {
+        inode == 0 || inode == self.home
+    }
+
     /// The networks where sockets of the run may be, and the ways there: those that
     /// are known, and that of the daemon, from which a program may have brought some
     /// with it.
@@ -263,6 +268,13 @@ impl Space {
 
     /// Is the socket with this cookie still where it was redirected to?
     pub fn is_alive(&self, kind: SocketType, v6only: bool, cookie: u64, real: &RawAddr) -> bool {
+        // One that has begun to listen while the kernel made its list, first of those
+        // that listen and then of those that do not, is in neither part of it.
+        self.is_listed(kind, v6only, cookie, real)
+            || kind.is_stream() && self.is_listed(kind, v6only, cookie, real)
+    }
+
+    fn is_listed(&self, kind: SocketType, v6only: bool, cookie: u64, real: &RawAddr) -> bool {
         match real.read() {
             Some(Addr::Unix(name)) if name.kind != UnixKind::Auto => {
                 let bound = self.within(machine::unix_sockets);

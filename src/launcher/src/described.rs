@@ -110,7 +110,15 @@ impl Plan {
                 continue;
             };
             if self.hosted.is_ruled {
-                // The model has them.
+                // The model has it; clients come to these.
+                let place = self.hosted.described.busy.iter().position(|b| b == busy);
+                let place = place.and_then(|n| u8::try_from(n).ok());
+                let listeners = match busy.is_udp {
+                    true => Vec::new(),
+                    false => network::listeners(),
+                };
+                let held = listeners.iter().try_for_each(|fd| daemon.hold(fd, place));
+                held.map_err(|e| refused(format!("busy {busy}"), e))?;
                 continue;
             }
             let (kind, addr) = busy.place(self.hosted.described.host.has_ipv6);
@@ -124,7 +132,7 @@ impl Plan {
             .map(|(_, level, name)| (level, name))
             .collect();
             network::hold(kind, addr.write().bytes(), &options)
-                .and_then(|fd| daemon.hold(&fd))
+                .and_then(|fd| daemon.hold(&fd, None))
                 .map_err(|e| refused(format!("busy {busy}"), e))?;
         }
         Ok(())

@@ -278,6 +278,11 @@ pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<P
         let policy = inner;
         return Ok(Plan { policy, observe });
     };
+    if View::new(&outer.words).is_ok_and(|view| view.is_ruled()) {
+        let why = "the run around this one is on a host that its policy describes: a run inside \
+                   would not be on it";
+        return Err(Failure::say(EXIT_CONFIG, why));
+    }
     let mut policy = outer.policy()?;
     let acts = |p: &Policy| policy::compile(p).map(|c| c.is_enforcing());
     let view = View::new(&outer.words);

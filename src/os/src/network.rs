@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
+use bindgate_core::addr::Addr;
 use bindgate_core::socket::SocketType;
 
 use super::{check, high, own, process};
@@ -209,6 +210,48 @@ pub fn hold(kind: SocketType, addr: &[u8], on: &[(i32, i32)]) -> io::Result<Owne
         check(unsafe { libc::listen(fd.as_raw_fd(), 128) })?;
     }
     Ok(fd)
+}
+
+/// Listeners on loopback, of each family that there is, at ports of the kernel's
+/// choice.
+#[must_use]
+pub fn listeners() -> Vec<OwnedFd> {
+    let kind = |domain| SocketType::created(domain, libc::SOCK_STREAM, 0);
+    let places = [
+        (
+            libc::AF_INET,
+            Addr::Inet {
+                ip: [127, 0, 0, 1],
+                port: 0,
+            },
+        ),
+        (
+            libc::AF_INET6,
+            Addr::Inet6 {
+                ip: std::net::Ipv6Addr::LOCALHOST.octets(),
+                port: 0,
+                flow: 0,
+                scope: 0,
+            },
+        ),
+    ];
+    let held = places
+        .into_iter()
+        .map(|(domain, at)| hold(kind(domain), at.write().bytes(), &[]));
+    held.flatten().collect()
+}
+
+/// The bytes of a socket's address.
+///
+/// # Errors
+/// As getsockname(2).
+pub fn name(fd: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 128];
+    let mut len = bytes.len() as libc::socklen_t;
+    // SAFETY: room for as many bytes as `len` says, which both outlive the call.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), &raw mut len) })?;
+    bytes.truncate(len as usize);
+    Ok(bytes)
 }
 
 fn loopback_up() -> io::Result<()> {

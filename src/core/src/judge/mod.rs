@@ -20,6 +20,7 @@
 //! | [`listen`] | listen(2): the `listen` rules, and the bind that comes with it |
 //! | [`socket`] | socket(2), and which sockets are another one from their birth |
 //! | [`vsock`] | every call on a vsock socket, where the run is a vsock host |
+//! | [`host`] | what of a host that the model rules is to be carried out here |
 //! | [`lease`] | which automatic binds get a port that stays the run's |
 //! | [`redirect`] | where a redirected socket goes, and what cannot be redirected |
 //! | [`fast`] | nothing by itself: it says at once what of most binds the others would say |
@@ -31,6 +32,7 @@ mod call;
 pub mod connect;
 pub mod fast;
 pub mod follow;
+pub mod host;
 pub mod lease;
 pub mod listen;
 pub mod redirect;

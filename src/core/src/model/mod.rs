@@ -26,6 +26,8 @@ pub mod linux;
 pub mod mutant;
 mod net;
 #[cfg(feature = "alloc")]
+mod ruler;
+#[cfg(feature = "alloc")]
 pub mod script;
 mod step;
 
@@ -36,6 +38,8 @@ pub use linux::Claim;
 #[cfg(feature = "alloc")]
 pub use net::OwnedNet;
 pub use net::{Core, MOST_SOCKETS, Net, Outside, Sock, SockId, State, Table, VIEWS};
+#[cfg(feature = "alloc")]
+pub use ruler::{Granted, Refused, Ruler, Way};
 pub use step::{Step, Trail};
 
 /// Where a kernel's random choice comes from.

@@ -10,6 +10,7 @@ mod words;
 pub use words::{Granted, HEAD, WORDS, Words, len_of};
 
 use crate::addr::RawAddr;
+use crate::model::Step;
 use crate::socket::BindOptions;
 
 macro_rules! names {
@@ -145,6 +146,8 @@ names! {
         Kernel = "kernel",
         /// The policy, where the kernel asks the LSM for a send.
         SecuritySocketSendmsg = "security_socket_sendmsg",
+        /// The host that the policy describes: see [`Record::check_name`].
+        Host = "host",
     }
 }
 
@@ -271,7 +274,8 @@ pub struct Record {
     /// errno that the program saw, 0 for success.
     pub errno: u16,
     /// errno that the kernel gave, 0 for success, meaningful with
-    /// [`flag::FORWARDED`].
+    /// [`flag::FORWARDED`]. With [`Check::Host`] the model's check that decided, as its
+    /// place in [`Step::ALL`].
     pub kernel: u16,
     /// Reason number: for [`Call::Exec`] and [`flag::UNSEEN`] the
     /// [`crate::reach`] class, for [`Call::Fault`] the stage bit, otherwise one of
@@ -329,6 +333,18 @@ impl Record {
             device: 0,
             asked: RawAddr::EMPTY,
             used: RawAddr::EMPTY,
+        }
+    }
+
+    /// The check that decided, as the log names it: of a described host that of the
+    /// kernel whose model rules.
+    #[must_use]
+    pub fn check_name(&self) -> &'static str {
+        match self.check {
+            Check::Host => Step::ALL
+                .get(usize::from(self.kernel))
+                .map_or(self.check.name(), |step| step.function()),
+            check => check.name(),
         }
     }
 

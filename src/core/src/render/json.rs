@@ -413,7 +413,7 @@ pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt:
     l.words(",\"stages\":", stages.map(|(_, name)| *name))?;
     l.maybe_word(
         ",\"check\":",
-        (r.check != Check::None).then(|| r.check.name()),
+        (r.check != Check::None).then(|| r.check_name()),
     )?;
     let marks =
         flag::INFERRED | flag::IMPLICIT | flag::OBSERVED | flag::RAW_SYSCALL | flag::SECCOMP;

@@ -10,7 +10,7 @@ use super::predicted::Difference;
 use super::{Context, Detail, Holder, Predicted, Readable, RuleRef, civil, errno};
 use crate::addr::{Addr, RawAddr, af};
 use crate::reach::Class;
-use crate::record::{Call, Check, Identity, RULE_DEFAULT, Record, Verdict, flag, stage};
+use crate::record::{Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage};
 use crate::socket::{BindOptions, SocketType, proto, ty};
 
 /// How a piece of a line looks on a terminal.
@@ -298,7 +298,7 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
         } else {
             ", inferred"
         };
-        list.add(format_args!("{}{inferred}", r.check.name()))?;
+        list.add(format_args!("{}{inferred}", r.check_name()))?;
     }
     if let Some(reason) = reason(r).or_else(|| lost(r)).or_else(|| leased(r)) {
         list.add(reason)?;
@@ -314,9 +314,16 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
     list.end()
 }
 
+/// Has the host that the policy describes decided?
+fn is_by_host(r: &Record) -> bool {
+    let is_moved = r.verdict == Verdict::Move && matches!(r.rule, RULE_NONE | RULE_DEFAULT);
+    r.check == Check::Host || is_moved && r.stages & stage::MODEL != 0
+}
+
 /// The rule that decided, and the one that noted it.
 fn rules(list: &mut List<'_>, r: &Record, c: &Context<'_>) -> fmt::Result {
     match c.rule {
+        _ if is_by_host(r) => list.add("described host")?,
         // That nothing was against it needs no words.
         Some(rule) if rule.number == 0 && r.verdict == Verdict::Allow => {}
         Some(rule) => list.add(Rule("", rule))?,
@@ -422,7 +429,7 @@ impl Display for Way<'_> {
             gap = " ";
         }
         if r.check != Check::None {
-            write!(f, "; check {}", r.check.name())?;
+            write!(f, "; check {}", r.check_name())?;
             if r.flags & flag::INFERRED != 0 {
                 f.write_str(" inferred")?;
             }

@@ -163,6 +163,131 @@ pub enum Answer {
     Held(Holder),
 }
 
+/// Which call the run's host is asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum HostCall {
+    /// socket(2)
+    Socket = 1,
+    /// bind(2)
+    Bind,
+    /// listen(2)
+    Listen,
+    /// connect(2), or a send that names a peer.
+    Connect,
+}
+
+impl HostCall {
+    fn of(n: u64) -> Option<HostCall> {
+        let all = [
+            HostCall::Socket,
+            HostCall::Bind,
+            HostCall::Listen,
+            HostCall::Connect,
+        ];
+        all.into_iter().find(|call| *call as u64 == n)
+    }
+}
+
+/// "The run is on a host that the policy describes: may this call be made?" Of the
+/// claim [`Claim::virt`] is the address, and [`Claim::real`] nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AskHost {
+    /// The call.
+    pub call: HostCall,
+    /// Who makes it, on which socket, with which address.
+    pub claim: Claim,
+}
+
+impl AskHost {
+    /// Length of the message, the secret included.
+    pub const LEN: usize = Claim::LEN + 8;
+
+    /// The message.
+    #[must_use]
+    pub fn to_bytes(&self, secret: &[u8; SECRET]) -> [u8; Self::LEN] {
+        let mut to = [0; Self::LEN];
+        if let Some((claim, call)) = to.split_first_chunk_mut() {
+            *claim = self.claim.to_bytes(secret);
+            fill(call, &(self.call as u64).to_ne_bytes());
+        }
+        to
+    }
+
+    /// Reads what follows the secret; `None` if no shim wrote it.
+    #[must_use]
+    pub fn from_bytes(message: &[u8; Self::LEN]) -> Option<AskHost> {
+        let (claim, call) = message.split_first_chunk()?;
+        Some(AskHost {
+            call: HostCall::of(u64::from_ne_bytes(call.try_into().ok()?))?,
+            claim: Claim::from_bytes(claim)?,
+        })
+    }
+}
+
+/// What the host says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HostSays {
+    /// Its error, or 0: the call may be made.
+    pub errno: u16,
+    /// The check of the model that decided, as its place in
+    /// [`Step::ALL`](crate::model::Step::ALL). Of a socket(2) that may be made: 1 if
+    /// the new socket has `IPV6_V6ONLY`.
+    pub step: u16,
+    /// `SO_COOKIE` of the socket in the way, or 0.
+    pub holder: u64,
+    /// With which address; nothing for the one that was asked for.
+    pub at: RawAddr,
+}
+
+impl HostSays {
+    /// Length of the message.
+    pub const LEN: usize = 12 + ADDR;
+    /// As asked.
+    pub const YES: HostSays = HostSays {
+        errno: 0,
+        step: 0,
+        holder: 0,
+        at: RawAddr::EMPTY,
+    };
+
+    /// The message.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::LEN] {
+        let mut to = [0; Self::LEN];
+        let [a, b] = self.errno.to_ne_bytes();
+        let [c, d] = self.step.to_ne_bytes();
+        let bytes = self.at.bytes();
+        let head = [[a, b, c, d], (bytes.len() as u32).to_ne_bytes()];
+        let mut rest = &mut to[..];
+        for part in [head.as_flattened(), &self.holder.to_ne_bytes(), bytes] {
+            let all = core::mem::take(&mut rest);
+            if let Some((mine, others)) = all.split_at_mut_checked(part.len()) {
+                fill(mine, part);
+                rest = others;
+            }
+        }
+        to
+    }
+
+    /// Reads the message; `None` if no daemon wrote it.
+    #[must_use]
+    pub fn from_bytes(message: &[u8; Self::LEN]) -> Option<HostSays> {
+        let (errno, rest) = message.split_first_chunk()?;
+        let (step, rest) = rest.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let (holder, at) = rest.split_first_chunk()?;
+        let errno = u16::from_ne_bytes(*errno);
+        let at = at.get(..u32::from_ne_bytes(*len) as usize)?;
+        (errno <= 4095).then_some(HostSays {
+            errno,
+            step: u16::from_ne_bytes(*step),
+            holder: u64::from_ne_bytes(*holder),
+            at: RawAddr::new(at)?,
+        })
+    }
+}
+
 /// Who holds an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holder {
@@ -230,6 +355,24 @@ mod tests {
         let mut long = bytes;
         long[SECRET + 40] = 200;
         assert_eq!(Claim::from_bytes(&long), None);
+        let asked = AskHost {
+            call: HostCall::Connect,
+            claim,
+        };
+        let mut bytes = asked.to_bytes(&[b'a'; SECRET]);
+        assert_eq!(AskHost::from_bytes(&bytes), Some(asked));
+        bytes[Claim::LEN] = 9;
+        assert_eq!(AskHost::from_bytes(&bytes), None);
+        let says = HostSays {
+            errno: 98,
+            step: 7,
+            holder: u64::MAX,
+            at: claim.virt,
+        };
+        assert_eq!(HostSays::from_bytes(&says.to_bytes()), Some(says));
+        let nothing = HostSays::YES;
+        assert_eq!(HostSays::from_bytes(&nothing.to_bytes()), Some(nothing));
+        assert_eq!(HostSays::from_bytes(&[0xff; HostSays::LEN]), None);
         let holder = Holder { cookie: 8, pid: 9 };
         for answer in [Answer::Free, Answer::Held(holder)] {
             assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));

@@ -167,15 +167,19 @@ pub fn parse(sources: &[Source]) -> Result<Policy, Failure> {
 pub fn compile(parsed: &Policy) -> Result<Compiled, Failure> {
     let rules = parsed.rules.len();
     let (compiled, warnings) = policy::compile(parsed, &Users).map_err(|d| broken(&d))?;
-    // Whatever the kernel here is: a host that there can be is one everywhere.
-    let _ = parsed
-        .described(Generation::Linux6_18)
-        .map_err(|d| broken(&d))?;
+    check_host(parsed)?;
     Ok(Compiled {
         words: compiled.words,
         rules,
         warnings,
     })
+}
+
+/// Writes why there cannot be the host that a policy describes. Whatever the kernel
+/// here is: where there can be one there can be one everywhere.
+pub fn check_host(parsed: &Policy) -> Result<(), Failure> {
+    let described = parsed.described(Generation::Linux6_18);
+    described.map(drop).map_err(|d| broken(&d))
 }
 
 /// Finds rules for a program that is a symbolic link on this machine: the file

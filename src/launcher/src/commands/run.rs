@@ -40,14 +40,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let mut compiled = policy::compile(&plan.policy)?;
     let host = described::plan(&plan.policy, run.is_sealed)?;
     let is_ruled = host.as_ref().is_some_and(|plan| plan.hosted.is_ruled);
-    if is_ruled {
-        return Err(Failure::say(
-            exit::CONFIG,
-            "a host that is not the kernel's is not supported yet: --isolate=sealed has one with \
-             address, device, busy, sysctl, unprivileged-start and automatic-ports lines",
-        ));
-    }
-    if host.is_some() {
+    if host.is_some() && !is_ruled {
         set_ruled_by_kernel(&mut compiled.words);
     }
     let is_place = |r: &Rule| matches!(r.action, Action::Move(_) | Action::Hide);
@@ -124,7 +117,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         detail,
         command: run.command.iter().map(|w| w.as_bytes().to_vec()).collect(),
         since_ns: sys::realtime().as_nanos() as u64,
-        enforces: enforcing,
+        enforces: enforcing || is_ruled,
         filters,
         library: library.clone(),
         is_sealed: run.is_sealed,
@@ -171,7 +164,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         daemon: drainer.pid.cast_unsigned(),
         policy: policy_fd.cast_unsigned(),
         state: state_fd.cast_unsigned(),
-        enforces: enforcing,
+        enforces: enforcing || is_ruled,
         has_file,
         filters,
     };
@@ -219,7 +212,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     drainer.program(pid);
     let end = wait::wait(pid, &mut drainer, with_file);
     drainer.dismiss_witness();
-    let report = last_report(&run, &drainer, enforcing);
+    let report = last_report(&run, &drainer, enforcing || is_ruled);
     drainer.reap(reaps && report.is_some_and(|now| now.left == 0));
     drainer.tidy();
     finish(&run, report, end)

@@ -101,7 +101,7 @@ pub fn begin_here(call: Call, fd: c_int, flags: u16) -> Binding {
 }
 
 fn decide_bind(run: &Run, addr: *const sockaddr, len: socklen_t, b: &mut Binding) {
-    let is_judged = run.view.has_rules(Op::Bind) || run.has_carriers;
+    let is_judged = run.view.has_rules(Op::Bind) || run.has_carriers || run.is_ruled;
     if !is_judged && run.lease.is_none() {
         return;
     }
@@ -172,6 +172,7 @@ pub fn follow(
     let addr = if verdict.by_raw { raw } else { asked };
     let caller = driver::caller(run);
     match verdict.enter(&caller, Op::Bind, addr, &mut b.record) {
+        Action::Forward if run.is_ruled && b.record.call == Call::Bind => on_described(run, b),
         Action::Forward => {}
         Action::Refuse(errno) => b.plan = Plan::Refuse(Errno(errno)),
         Action::Restore => {
@@ -196,6 +197,16 @@ pub fn follow(
                 redirect::plan(allowed, run, s, addr, &decision, verdict.v6only, b);
             }
         }
+    }
+}
+
+/// The host that the policy describes is asked, and answers.
+#[inline(never)]
+pub fn on_described(run: &Run, b: &mut Binding) {
+    let allowed = filter::allowed();
+    if let Some(socket) = redirect::host::socket(allowed, b.record.fd) {
+        let answer = redirect::host::bind(allowed, run, &socket, &mut b.record);
+        b.plan = Plan::Done(answer);
     }
 }
 

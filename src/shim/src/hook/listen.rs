@@ -3,7 +3,7 @@
 use core::ffi::c_int;
 use core::sync::atomic::Ordering::Relaxed;
 
-use bindgate_core::addr::RawAddr;
+use bindgate_core::addr::{Addr, RawAddr};
 use bindgate_core::judge::{self, Action, Step};
 use bindgate_core::policy::Op;
 use bindgate_core::record::{Call, Record, flag, stage};
@@ -56,6 +56,48 @@ fn decide_listen(run: &Run, fd: c_int, l: &mut Listening) {
         if let Action::Refuse(errno) = verdict.enter(&caller, Op::Listen, at, record) {
             l.refused = Some(Errno(errno));
         }
+    }
+    if run.is_ruled && l.refused.is_none() {
+        on_described(run, fd, l);
+    }
+}
+
+/// The host that the policy describes is asked: about the bind that comes with it,
+/// and whether the socket may listen.
+#[inline(never)]
+fn on_described(run: &Run, fd: c_int, l: &mut Listening) {
+    let allowed = filter::allowed();
+    let Some(socket) = redirect::host::socket(allowed, fd).filter(|s| s.ty.is_stream()) else {
+        return;
+    };
+    let is_decided = |b: &Binding| !matches!(b.plan, Plan::Forward);
+    if l.implicit.as_ref().is_some_and(is_decided) {
+        return;
+    }
+    if !fds::is_bound(allowed, fd) {
+        let Some(any) = Addr::any(socket.ty.domain) else {
+            return;
+        };
+        let b = begin_implicit(&mut l.implicit, fd);
+        b.record.asked = any.write();
+        let answer = redirect::host::bind(allowed, run, &socket, &mut b.record);
+        b.plan = Plan::Done(answer);
+        if answer.is_err() {
+            return;
+        }
+    }
+    let is_told = l.judged.is_some();
+    let record = match &mut l.judged {
+        Some(record) => record,
+        None => begin_judged(&mut l.judged, fd),
+    };
+    if let Some(at) = redirect::local_name(allowed, run, fd) {
+        record.asked = at;
+    }
+    l.refused = redirect::host::listen(allowed, run, &socket, record).err();
+    if !is_told && l.refused.is_none() {
+        // The kernel's answer needs no words, as on any other host.
+        l.judged = None;
     }
 }
 

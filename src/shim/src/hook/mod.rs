@@ -40,6 +40,7 @@ mod vsock;
 
 pub use bind::{Binding, Plan};
 pub use driver::caller;
+pub use note::answered;
 
 use core::ffi::{c_char, c_int};
 

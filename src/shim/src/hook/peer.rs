@@ -93,6 +93,7 @@ pub fn decide(
         _ => Check::SecuritySocketSendmsg,
     };
     let decision = match verdict.enter_by(&caller, check, to.as_ref(), record) {
+        Action::Forward if run.is_ruled => return on_described(run, fd, p),
         Action::Forward => {
             let note = verdict.ruling.and_then(|ruling| ruling.note);
             let socket = verdict.socket;
@@ -154,6 +155,31 @@ fn follow(
     (p.record.cookie, p.record.identity) = (socket.cookie, socket.identity);
     p.judged = true;
     elsewhere(run, call, socket, &decision, p);
+}
+
+/// The host that the policy describes is asked where the peer is.
+#[inline(never)]
+fn on_described(run: &Run, fd: c_int, p: &mut Peer) {
+    let allowed = filter::allowed();
+    let Some(socket) = redirect::host::socket(allowed, fd) else {
+        return;
+    };
+    match redirect::host::connect(allowed, run, &socket, &mut p.record) {
+        Ok(None) => {}
+        Ok(Some(to)) => {
+            p.record.verdict = bindgate_core::record::Verdict::Move;
+            p.judged = true;
+            p.moved = Some(Moving {
+                socket,
+                to: to.write(),
+                way: Way::Forward,
+            });
+        }
+        Err(e) => {
+            p.judged = true;
+            p.refused = Some(e);
+        }
+    }
 }
 
 /// The call is to go elsewhere.

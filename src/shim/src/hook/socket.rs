@@ -22,9 +22,18 @@ use crate::{real, redirect};
 fn decide_create(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno> {
     record.stages = stage::HOOK;
     describe(record, ty);
-    if !run.view.has_rules(Op::Socket) {
-        return None;
+    if run.view.has_rules(Op::Socket)
+        && let Some(refused) = decide_by_rules(run, ty, record)
+    {
+        return Some(refused);
     }
+    match run.is_ruled {
+        true => redirect::host::create(filter::allowed(), run, ty, record),
+        false => None,
+    }
+}
+
+fn decide_by_rules(run: &Run, ty: SocketType, record: &mut Record) -> Option<Errno> {
     let caller = driver::caller(run);
     let mut call = judge::socket::create(&caller, ty);
     // There is no descriptor yet, and none is asked about.
@@ -96,6 +105,9 @@ unsafe extern "C" fn judged_socket(
             let after = errno();
             if fd >= 0 {
                 fds::made(fd, made);
+                if run.is_ruled {
+                    redirect::host::made(filter::allowed(), fd, &record);
+                }
             }
             (fd, after)
         }

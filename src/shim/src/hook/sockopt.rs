@@ -175,6 +175,16 @@ fn is_any6(record: &Record) -> bool {
         && matches!(record.asked.read(), Some(Addr::Inet6 { ip, .. }) if ip == [0; 16])
 }
 
+/// The options that decide a bind, and the device, by the kernel's word.
+pub fn now(allowed: Allowed, fd: c_int) -> (BindOptions, u32) {
+    let options = ask(allowed, fd);
+    let device = match options.has(BindOptions::DEVICE) {
+        true => device(allowed, fd),
+        false => 0,
+    };
+    (options, device)
+}
+
 /// All of them, from the kernel: of a socket that nobody saw being made.
 #[cold]
 #[inline(never)]

@@ -15,6 +15,7 @@ mod carry;
 mod diag;
 mod follow;
 mod holders;
+pub mod host;
 mod names;
 mod options;
 mod table;

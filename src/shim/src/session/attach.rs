@@ -104,18 +104,36 @@ fn connect(allowed: Allowed, ticket: &Ticket, fd: i32) -> Option<()> {
     sys::connect(allowed, fd, path).ok()
 }
 
-/// Asks the daemon whether anybody of the run holds an address: a connection of
-/// its own, 20 to 30 µs. `None` where there is no daemon that could answer:
-/// then the kernel alone judges. With signals blocked: a descriptor is open
-/// meanwhile.
+/// Asks the daemon whether anybody of the run holds an address. `None` where there
+/// is no daemon that could answer: then the kernel alone judges. With signals
+/// blocked: a descriptor is open meanwhile.
 #[inline(never)]
 pub fn claim(allowed: Allowed, ticket: &[u8], claim: &door::Claim) -> Option<door::Answer> {
+    let ticket = Ticket::parse(ticket)?;
+    let mut answer = [0; door::Answer::LEN];
+    let bytes = claim.to_bytes(&ticket.secret);
+    exchange(allowed, &ticket, &bytes, &mut answer)?;
+    door::Answer::from_bytes(&answer)
+}
+
+/// Asks the host that the daemon keeps, likewise.
+#[inline(never)]
+pub fn ask_host(allowed: Allowed, ticket: &[u8], asks: &door::AskHost) -> Option<door::HostSays> {
+    let ticket = Ticket::parse(ticket)?;
+    let mut answer = [0; door::HostSays::LEN];
+    let bytes = asks.to_bytes(&ticket.secret);
+    exchange(allowed, &ticket, &bytes, &mut answer)?;
+    door::HostSays::from_bytes(&answer)
+}
+
+/// One question and its whole answer: a connection of its own, 20 to 30 µs.
+#[inline(never)]
+fn exchange(allowed: Allowed, ticket: &Ticket, asks: &[u8], answer: &mut [u8]) -> Option<()> {
     /// Seconds that an answer may take.
     const PATIENCE: [libc::time_t; 2] = [2, 0];
-    let ticket = Ticket::parse(ticket)?;
     let ty = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     let fd = sys::socket(allowed, libc::AF_UNIX, ty, 0).ok()?;
-    let exchange = || {
+    let mut exchange = || {
         for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
             let [seconds, micros] = PATIENCE.map(libc::time_t::to_ne_bytes);
             let mut time = [0; 2 * size_of::<libc::time_t>()];
@@ -124,17 +142,14 @@ pub fn claim(allowed: Allowed, ticket: &[u8], claim: &door::Claim) -> Option<doo
             }
             sys::setsockopt(allowed, fd, libc::SOL_SOCKET, name, &time).ok()?;
         }
-        connect(allowed, &ticket, fd)?;
-        sys::send(allowed, fd, &claim.to_bytes(&ticket.secret)).ok()?;
-        let mut answer = [0; door::Answer::LEN];
-        let n = sys::read(allowed, fd, &mut answer).ok()?;
-        (n == answer.len())
-            .then(|| door::Answer::from_bytes(&answer))
-            .flatten()
+        connect(allowed, ticket, fd)?;
+        sys::send(allowed, fd, asks).ok()?;
+        let n = sys::read(allowed, fd, answer).ok()?;
+        (n == answer.len()).then_some(())
     };
-    let answer = exchange();
+    let answered = exchange();
     sys::close(allowed, fd);
-    answer
+    answered
 }
 
 fn ask(allowed: Allowed, ticket: &Ticket, fd: i32) -> Option<Found> {

@@ -77,6 +77,8 @@ pub struct Run {
     pub vsock: Option<vsock::Host<'static>>,
     /// The ports that the run leases.
     pub lease: Option<lease::Pool>,
+    /// Is the run on a host that its policy describes and the model rules?
+    pub is_ruled: bool,
     /// JSON lines instead of text (plain preload).
     pub json: bool,
     /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
@@ -104,6 +106,14 @@ impl Run {
     pub fn claim(&self, allowed: Allowed, claim: &door::Claim) -> Option<door::Answer> {
         (self.sink == Sink::Ring)
             .then(|| attach::claim(allowed, self.carry.run(), claim))
+            .flatten()
+    }
+
+    /// Asks the host that the policy describes. `None` if nobody answers, when the
+    /// daemon is gone. For when it may be asked see [`attach::claim`].
+    pub fn ask_host(&self, allowed: Allowed, asks: &door::AskHost) -> Option<door::HostSays> {
+        (self.sink == Sink::Ring)
+            .then(|| attach::ask_host(allowed, self.carry.run(), asks))
             .flatten()
     }
 
@@ -196,7 +206,7 @@ pub fn looks_at(sends: u32) -> bool {
 fn sends_of(run: &Run) -> u32 {
     let is_told = run.view.has_implicit_rules() || !run.has_option(option::SHOWN_ONLY);
     let bit = |is_looked_at: bool, bit: u32| if is_looked_at { bit } else { 0 };
-    bit(run.view.has_rules(Op::Connect), look_at::NAMED)
+    bit(run.judges_connects, look_at::NAMED)
         | bit(is_told, look_at::UNNAMED)
         | bit(run.view.has_followed(), look_at::NAMED)
         | bit(run.vsock.is_some(), look_at::RECORDS)
@@ -382,6 +392,7 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         has_carriers: false,
         vsock: vsock::Host::of(&found.view),
         lease: lease::Pool::of(&found.view),
+        is_ruled: found.view.is_ruled(),
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,
@@ -397,6 +408,12 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         let header = &run.state.header;
         header.moves.fetch_max(1, Relaxed);
         header.unix_moves.fetch_max(1, Relaxed);
+    }
+    if run.is_ruled {
+        // Every call is asked about, and none goes a short way.
+        (run.judges_sockets, run.judges_connects) = (true, true);
+        (run.is_brief, run.passes_bound_listens) = (false, false);
+        run.looked_at = LookedAt::All;
     }
     if run.has_carriers {
         (run.judges_sockets, run.judges_connects) = (true, true);

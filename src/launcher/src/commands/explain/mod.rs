@@ -21,7 +21,7 @@ use bindgate_core::judge::{
 };
 use bindgate_core::model::Host;
 use bindgate_core::model::linux::PathState;
-use bindgate_core::model::script::{Caps, Process, apply};
+use bindgate_core::model::script::{Caps, Described, Process};
 use bindgate_core::policy::{Decision, HostSetting, Implicit, Op, Verb, View};
 use bindgate_core::record::{Call as RecordCall, Record};
 use bindgate_host_live::kernel::path::connect_state;
@@ -73,6 +73,7 @@ struct Scene<'a> {
     caller: Process,
     program: &'a [u8],
     machine: Option<&'a Machine>,
+    described: &'a Described,
 }
 
 /// The command.
@@ -81,32 +82,32 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
     sources.extend(args.low_ports.map(low_ports::written));
     let mut parsed = policy::parse(&sources)?;
     // A run would refuse these; here they only say whose answers are wanted.
+    policy::check_host(&parsed)?;
     let mut lines = std::mem::take(&mut parsed.host);
     // That describes no other host.
     lines.retain(|line| !matches!(line.setting, HostSetting::Lease(_)));
     let compiled = policy::compile(&parsed)?;
     let view = compiled.view()?;
-    let described = !lines.is_empty();
-    // A described host has no sockets; this machine's are not looked for then.
-    let machine = (!described).then(machine::read);
+    // A described host has no sockets but its own; this machine's are not looked for then.
+    let machine = lines.is_empty().then(machine::read);
     let machine = machine.as_ref();
+    let described = Described::of(&lines, machine::running());
+    let described = described.map_err(|(_, why)| Failure::new(exit::USAGE, "host", why))?;
     let mut host = match machine {
         Some(machine) => machine.host,
-        None => Host::loopback(machine::running()),
+        None => described.host,
     };
     for sentence in machine.map_or_else(Vec::new, |m| m.left_out.sentences(&host)) {
         complain(format_args!("warning: {sentence}"));
     }
     let mut caller = caller(args.uid);
-    for line in &lines {
-        apply(&mut host, &line.setting).map_err(|why| Failure::new(exit::USAGE, "host", why))?;
-        match line.setting {
-            HostSetting::Privileged(yes) => caller.caps = Caps::of_user(u32::from(!yes)),
-            // The vsock host that a run is reaches itself.
-            HostSetting::Cid(_) => host.vsock.local = true,
-            _ => {}
-        }
+    if let Some(yes) = described.privileged {
+        caller.caps = Caps::of_user(u32::from(!yes));
     }
+    // The vsock host that a run is reaches itself.
+    host.vsock.local |= lines
+        .iter()
+        .any(|line| matches!(line.setting, HostSetting::Cid(_)));
     let scene = Scene {
         view: &view,
         host,
@@ -116,6 +117,7 @@ pub fn explain(args: &Explain) -> Result<i32, Failure> {
             .as_deref()
             .map_or(&[][..], |p| p.as_os_str().as_bytes()),
         machine,
+        described: &described,
     };
     let mut out = String::new();
     let mut status = 0;

@@ -40,7 +40,7 @@ impl Scene<'_> {
         let others = self.machine.map(|machine| Others::of(machine, call));
         let others = others.unwrap_or_default();
         // Room for all of them, and for the one that asks.
-        let mut player = Player::new(script, others.count() + 2);
+        let mut player = Player::new(script, others.count() + self.described.busy.len() + 2);
         let at = bytes.as_deref().and_then(Addr::read);
         let beside = self.beside(&mut player, call, &others, at.as_ref());
         let line_of = |var, call| Line::new(0, var, call);
@@ -125,7 +125,11 @@ impl Scene<'_> {
     ) -> String {
         let names_file = matches!(at, Some(Addr::Unix(name)) if name.kind == UnixKind::Path);
         match (self.machine, call.socket().domain) {
-            (None, _) => "on the host that the policy describes".to_owned(),
+            (None, _) => {
+                // The policy was checked: they can be bound.
+                let _ = self.described.enter_busy(&mut player.net.net());
+                "on the host that the policy describes".to_owned()
+            }
             (Some(_), af::INET | af::INET6) => {
                 let mut net = player.net.net();
                 let n = others.sockets().filter_map(|o| net.adopt(&o)).count();
