@@ -159,6 +159,23 @@ static void sending(void)
     STEP("connect refused", connect_ip(six, "::1", 8050));
 }
 
+// What a run with ports of its own is told in other words.
+static void naming(void)
+{
+    int fd = udp(), only = 0;
+    struct address own = ip("127.0.0.1", 0);
+    char byte;
+    bind(fd, &own.any, own.length);
+    getsockname(fd, &own.any, &own.length);
+    sendto(fd, "x", 1, 0, &own.any, own.length);
+    STEP("recvfrom", recvfrom(fd, &byte, 1, MSG_DONTWAIT, &own.any, &own.length));
+    close(fd);
+    int six = socket(AF_INET6, SOCK_STREAM, 0);
+    socklen_t length = sizeof only;
+    STEP("getsockopt v6only", getsockopt(six, IPPROTO_IPV6, IPV6_V6ONLY, &only, &length));
+    close(six);
+}
+
 static void copying(void)
 {
     int pair[2];
@@ -289,6 +306,7 @@ static void every_call(int unused)
     binding();
     listening();
     sending();
+    naming();
     hosting();
     copying();
     executing();

@@ -10,6 +10,7 @@ mod ends;
 mod explained;
 mod guest;
 mod hosted;
+mod isolate;
 mod leases;
 mod low_ports;
 mod messages;
@@ -57,6 +58,7 @@ fn main() {
         trials.extend(reach::trials());
         trials.extend(runs::trials());
         trials.extend(sealed::trials());
+        trials.extend(isolate::trials());
         trials.extend(vsock::trials());
         trials.extend(vsock_vmm::trials());
         trials

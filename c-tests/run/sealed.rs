@@ -12,10 +12,10 @@ use support::{
 type Test = fn() -> Result<(), Failed>;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        Trial::test("sealed: the reason of a refusal is named", refusals),
-        Trial::test("sealed: --isolate alone is not there yet", no_addresses),
-    ];
+    let mut trials = vec![Trial::test(
+        "sealed: the reason of a refusal is named",
+        refusals,
+    )];
     let inside: [(&str, Test); 14] = [
         ("sealed: the same ports in two runs", twice),
         ("sealed: nothing outside is reached", nothing_outside),
@@ -559,17 +559,6 @@ fn refusals() -> Result<(), Failed> {
     let line = "isolate=sealed: can be had: a network of its own for each run\n";
     if !outcome.stdout.ends_with(line) {
         return Err(outcome.seen().into());
-    }
-    Ok(())
-}
-
-fn no_addresses() -> Result<(), Failed> {
-    for option in ["--isolate", "--isolate=addresses"] {
-        let outcome = Run::new("true").way(Way::Run).launcher_arg(option).finish();
-        same("exit 2", &outcome.status, &outcome.seen())?;
-        if !outcome.stderr.contains("not built yet; --isolate=sealed") {
-            return Err(outcome.seen().into());
-        }
     }
     Ok(())
 }

@@ -265,7 +265,7 @@ impl Door {
             daemon: process::pid().cast_unsigned(),
             policy: setup.policy.1.as_raw_fd().cast_unsigned(),
             state: setup.state.as_raw_fd().cast_unsigned(),
-            enforces: setup.enforces,
+            enforces: setup.enforces || setup.block.is_some(),
             has_file: setup.doors.path().is_some(),
             filters: setup.filters,
         };

@@ -320,8 +320,18 @@ impl Drainer {
         });
     }
 
-    /// The first line of a run that is a vsock host.
+    /// The first lines of a run that has ports of its own, or is a vsock host.
     fn say_host(&mut self) {
+        if let Some(own) = &self.setup.block
+            && self.setup.detail != render::Detail::Quiet
+        {
+            self.log.event(&Event::Isolated {
+                time_ns: sys::realtime().as_nanos() as u64,
+                run: self.setup.run_id,
+                network: 0,
+                block: Some(own.block.first()),
+            });
+        }
         let Some(cid) = self.view.vsock_cid() else {
             return;
         };
@@ -354,6 +364,7 @@ impl Drainer {
             time_ns: sys::realtime().as_nanos() as u64,
             run: self.setup.run_id,
             network: inode,
+            block: None,
         });
     }
 

@@ -40,10 +40,11 @@ mod writer;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use bindgate_core::judge::block::{Block, Share};
 use bindgate_core::model::script::Described;
 use bindgate_core::policy::View;
 use bindgate_core::render::Detail;
@@ -114,6 +115,8 @@ pub struct Setup {
     pub is_sealed: bool,
     /// The host that the policy describes, if it does.
     pub host: Option<Hosted>,
+    /// The block that is its loopback, with what holds that; and what it shares.
+    pub block: Option<Own>,
     /// The port below which binds need a privilege where it will be.
     pub unprivileged_start: u16,
 }
@@ -127,6 +130,17 @@ pub struct Hosted {
     pub is_ruled: bool,
     /// The lines of the policy that say so.
     pub lines: Vec<String>,
+}
+
+/// The block of a run that has ports of its own.
+#[derive(Debug)]
+pub struct Own {
+    /// Which.
+    pub block: Block,
+    /// What of the machine's loopback is shared.
+    pub shares: Vec<Share>,
+    /// Holds the block, unless it is that of the run around this one.
+    pub held: Option<OwnedFd>,
 }
 
 /// What the launcher tells the drainer, first byte of a message.
@@ -457,6 +471,8 @@ fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
     keep.extend(setup.doors.fds().into_iter().filter(|fd| *fd >= 0));
     keep.extend(setup.target.fd());
     keep.extend(setup.held.iter().map(AsRawFd::as_raw_fd));
+    let held = setup.block.as_ref().and_then(|own| own.held.as_ref());
+    keep.extend(held.map(AsRawFd::as_raw_fd));
     keep.extend(
         setup
             .monitor
@@ -503,6 +519,12 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
         return;
     };
     // The program may fill the ring before the drainer gets its first turn.
+    if let Some(own) = &setup.block {
+        state.header.block.store(own.block.number(), Relaxed);
+        for share in &own.shares {
+            state.share(share);
+        }
+    }
     state.start(setup.run_id, setup.unprivileged_start);
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         state,

@@ -103,6 +103,7 @@ pub fn json(shared: &'static Shared, setup: &'static Setup) -> String {
         command: &command,
         uid: process::effective_uid(),
         is_sealed: setup.is_sealed,
+        has_own_ports: setup.block.is_some(),
         network,
         enforces: setup.enforces,
         // A forked child that has made no call yet is in no table.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bindgate_core::addr::{Addr, UnixKind, af};
+use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
 use bindgate_core::errno::{EACCES, EADDRINUSE, EPERM};
 use bindgate_core::judge::vsock;
 use bindgate_core::model::linux::PathState;
@@ -61,6 +61,18 @@ mod why {
     pub const ADDRESS: &str = "the address was not there then";
     pub const LEFT_OUT: &str =
         "the model has no room for all of this machine's addresses and devices, and none for this";
+}
+
+/// What the program believes of a socket that is elsewhere.
+fn elsewhere(r: &Record) -> Option<RawAddr> {
+    if r.flags & flag::IN_BLOCK == 0 {
+        return (r.verdict != Verdict::Allow).then_some(r.asked);
+    }
+    let port = r.used.read().and_then(|used| used.port());
+    Some(match (r.asked.read(), port) {
+        (Some(asked), Some(port)) if asked.is_auto() => asked.with_port(port).write(),
+        _ => r.asked,
+    })
 }
 
 /// What is known of a bind beyond its record.
@@ -166,7 +178,7 @@ impl Predictor {
             on_the_way: !matches!(r.call, Call::Bind | Call::Listen),
             rule: r.rule,
             options: r.options,
-            elsewhere: (r.verdict != Verdict::Allow).then(|| Box::new(r.asked)),
+            elsewhere: elsewhere(r).map(Box::new),
         };
         let mut known = Known::default();
         if is_bind {
@@ -216,7 +228,14 @@ impl Predictor {
             ty: r.ty,
             protocol: r.protocol,
         };
+        let in_block = r.flags & flag::IN_BLOCK != 0;
+        let mut options = r.options;
+        if in_block {
+            // Off, wherever it is in the block.
+            options.set(BindOptions::V6ONLY, false);
+        }
         let addr = match r.verdict {
+            _ if in_block => &r.used,
             // Where the kernel chose the port, that one.
             Verdict::Allow | Verdict::Passed if r.used.bytes().is_empty() => &r.asked,
             _ => &r.used,
@@ -238,7 +257,7 @@ impl Predictor {
             Bind {
                 kind,
                 addr,
-                options: r.options,
+                options,
                 device: r.device,
                 cred: Cred {
                     net_bind_service,

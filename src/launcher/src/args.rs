@@ -10,7 +10,7 @@ use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
-use crate::{Failure, exit};
+use crate::Failure;
 
 /// Decide what an unmodified program may do with socket() and bind().
 ///
@@ -45,7 +45,7 @@ Examples:
           -r 'default deny for bind' -- ./server
 
   Run a test suite beside others that use the same ports:
-      bindgate run --isolate=sealed -- make test
+      bindgate run --isolate -- make test
 
   See what is bound in each run, and run a command in one:
       bindgate ls
@@ -106,11 +106,6 @@ pub fn laid_out(help: &str) -> String {
         .into_iter()
         .fold(help.to_string(), with)
 }
-
-/// What `--isolate` alone will mean one day.
-const NO_ADDRESSES: &str = "--isolate: own ports with the network outside still there are not \
-     built yet; --isolate=sealed gives the run a network of its own in which nothing outside can \
-     be reached";
 
 /// What clap knows of the command line.
 pub fn command() -> clap::Command {
@@ -193,13 +188,14 @@ struct RunArgs {
     /// Change nothing; record what would happen
     #[arg(long)]
     observe: bool,
-    /// Give the run a network of its own, with nothing outside: `sealed`
+    /// Give the run ports of its own; `sealed`: a network of its own, with nothing
+    /// outside
     #[arg(
         long,
         value_name = "NETWORK",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "addresses"
+        default_missing_value = "address"
     )]
     isolate: Option<Isolate>,
     /// Put servers that may not have a port below 1024 at that port + N, where the run's
@@ -305,9 +301,9 @@ enum Isolate {
     /// A network namespace: the same ports in any number of runs, and nothing
     /// outside can be reached
     Sealed,
-    /// Own ports, with the network outside still there.
-    #[value(hide = true)]
-    Addresses,
+    /// Ports of its own on addresses of 127.0.0.0/8: the same ones in any number of
+    /// runs, and the network outside is still there
+    Address,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -338,6 +334,8 @@ pub struct Run {
     pub is_sealed: bool,
     /// `--low-ports`
     pub low_ports: Option<u16>,
+    /// `--isolate`
+    pub has_own_ports: bool,
     /// `--log`; `None` is standard error.
     pub log: Option<PathBuf>,
     /// `--format`
@@ -431,9 +429,6 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
             let order = matches
                 .subcommand_matches("run")
                 .map_or_else(Vec::new, rule_order);
-            if run.isolate == Some(Isolate::Addresses) {
-                return Err(Failure::say(exit::USAGE, NO_ADDRESSES));
-            }
             Command::Run(Box::new(run.read(order)))
         }
         Sub::Policy { what } => match what {
@@ -496,6 +491,7 @@ impl RunArgs {
             observe: self.observe,
             is_sealed: self.isolate == Some(Isolate::Sealed),
             low_ports: self.low_ports,
+            has_own_ports: self.isolate == Some(Isolate::Address),
             log: self.log.filter(|f| f != Path::new("-")),
             format: self.format,
             detail: match (self.quiet, self.verbose) {

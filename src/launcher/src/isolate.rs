@@ -1,23 +1,27 @@
 //! The network that a run has: the machine's, or one of its own.
 //!
-//! `--isolate=sealed` is a network namespace in which there is nothing but the
+//! `--isolate` is ports of its own on the machine's network: the core says how
+//! ([`block`]). `--isolate=sealed` is a network namespace in which there is nothing but the
 //! run: the kernel alone says what may be bound there. It is made in the child
 //! that becomes the program, so that neither launcher nor daemon is in it.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use bindgate_core::addr::Addr;
+use bindgate_core::judge::block::{self, Block, Share};
 use bindgate_core::policy::View;
-use bindgate_core::shared::Ticket;
+use bindgate_core::shared::{PortKind, Ticket};
 use bindgate_sys::{Allowed, filter};
 
 use crate::Failure;
 use crate::described::Plan;
 use crate::exit;
-use bindgate_daemon::Handle;
+use bindgate_daemon::{Handle, Own};
 use bindgate_os::doors::Doors;
 use bindgate_os::network::{self, Network, Refused, Step};
-use bindgate_os::process;
+use bindgate_os::{process, unix};
 
 /// Moves this process into a network of its own, and tells the daemon.
 pub fn seal(ticket: &Ticket, daemon: &Handle, host: Option<&Plan>) -> Result<(), Refused> {
@@ -36,16 +40,116 @@ pub fn seal(ticket: &Ticket, daemon: &Handle, host: Option<&Plan>) -> Result<(),
 }
 
 /// Refuses `host share` lines that no one carries out.
-pub fn check_shares(view: &View<'_>, is_sealed: bool) -> Result<(), Failure> {
+pub fn check_shares(view: &View<'_>, is_sealed: bool, has_block: bool) -> Result<(), Failure> {
     let why = match (view.has_shares(), is_sealed) {
         (false, _) => return Ok(()),
+        (true, false) if has_block => return Ok(()),
         (true, false) => {
             "host share: the run is on the machine's network, where every service is reached; \
-             it takes --isolate=sealed to have something to share"
+             it takes --isolate to have something to share"
         }
         (true, true) => "host share: services are not carried into a sealed run yet",
     };
     Err(Failure::say(exit::CONFIG, why))
+}
+
+/// Refuses what a run with ports of its own does not have yet.
+pub fn check_others(view: &View<'_>, is_described: bool, has_block: bool) -> Result<(), Failure> {
+    let what = match () {
+        () if has_block && is_described => "a host that the policy describes is not had",
+        () if has_block && view.lease().is_some() => "ports are not leased",
+        () => return Ok(()),
+    };
+    let why = format!("{what} in a run with --isolate yet");
+    Err(Failure::say(exit::CONFIG, why))
+}
+
+/// A block of 127.0.0.0/8 for the loopback of a run, which nobody else has: its
+/// abstract Unix name is, as the addresses are, of this network namespace, and the
+/// kernel's to give up.
+pub fn own_ports(run: u64) -> Result<Own, Failure> {
+    let first = run as u32 % block::BLOCKS;
+    for n in 0..block::BLOCKS {
+        let Some(block) = Block::numbered(1 + (first + n) % block::BLOCKS) else {
+            continue;
+        };
+        let name = format!("\0bindgate/block/{}", Ipv4Addr::from(block.first()));
+        match unix::listen(name.as_bytes()) {
+            Ok(held) => {
+                return Ok(Own {
+                    block,
+                    shares: name_servers().chain(proxies()).collect(),
+                    held: Some(held),
+                });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(e) => return Err(Failure::new(exit::SYSTEM, "the run's own ports", e)),
+        }
+    }
+    let why = format!(
+        "not started: all {} blocks of 127.0.0.0/8 are taken by other runs with --isolate",
+        block::BLOCKS
+    );
+    Err(Failure::say(exit::SYSTEM, why))
+}
+
+/// The name servers on the machine's loopback are the run's, too.
+fn name_servers() -> impl Iterator<Item = Share> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let addresses = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next())?
+    });
+    let addresses = addresses.filter_map(|word| word.parse::<IpAddr>().ok());
+    let addresses: Vec<IpAddr> = addresses.filter(IpAddr::is_loopback).take(3).collect();
+    let share = |ip| [PortKind::Tcp, PortKind::Udp].map(|kind| shared(kind, ip, 53));
+    addresses.into_iter().flat_map(share)
+}
+
+fn shared(kind: PortKind, ip: IpAddr, port: u16) -> Share {
+    let addr = match ip {
+        IpAddr::V4(ip) => Addr::Inet {
+            ip: ip.octets(),
+            port,
+        },
+        IpAddr::V6(_) => block::LOOPBACK6.with_port(port.into()),
+    };
+    Share { kind, addr }
+}
+
+/// So are the proxies on the machine's loopback that the environment names.
+fn proxies() -> impl Iterator<Item = Share> {
+    const NAMES: [&str; 6] = [
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ];
+    let urls = NAMES.iter().filter_map(|name| std::env::var(name).ok());
+    let mut found: Vec<_> = urls.filter_map(|url| proxy(&url)).flatten().collect();
+    found.sort_by_key(|(ip, port)| (*ip, *port));
+    found.dedup();
+    found.truncate(8);
+    let share = |(ip, port)| shared(PortKind::Tcp, ip, port);
+    found.into_iter().map(share)
+}
+
+/// The loopback addresses that a proxy's URL names.
+fn proxy(url: &str) -> Option<Vec<(IpAddr, u16)>> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = rest.split('/').next()?;
+    let place = place.rsplit('@').next()?;
+    let (host, port) = place.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let all: Vec<IpAddr> = match host {
+        "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        ip => vec![ip.parse().ok()?],
+    };
+    let on_loopback = all.into_iter().filter(IpAddr::is_loopback);
+    Some(on_loopback.map(|ip| (ip, port)).collect())
 }
 
 /// Why the run does not start.
@@ -53,6 +157,20 @@ pub fn failure(refused: &Refused) -> Failure {
     let why = Facts::ask().why(refused);
     let what = "not started: --isolate=sealed cannot be had here";
     Failure::say(exit::SYSTEM, format!("{what}: {why}"))
+}
+
+/// What becomes of a program that cannot be intercepted where a run has ports of its
+/// own, and what would hold it.
+pub fn outside() -> String {
+    let what = "is outside of --isolate and has the machine's ports";
+    match process::in_child(network::seal) {
+        Ok(Ok(())) => format!("{what}: --isolate=sealed holds it"),
+        Ok(Err(refused)) => format!(
+            "{what}, and --isolate=sealed, which would hold it, cannot be had: {}",
+            Facts::ask().why(&refused)
+        ),
+        Err(_) => what.to_owned(),
+    }
 }
 
 /// What `run` says before the start if something is not as promised.
@@ -64,7 +182,10 @@ pub fn warning() -> Option<&'static str> {
 
 /// What `doctor` says of it.
 pub fn describe() -> String {
-    let mut text = String::from("isolate=sealed: ");
+    let mut text = String::from(
+        "isolate: can be had: ports of its own for each run of what the library is loaded into\n\
+         isolate=sealed: ",
+    );
     match process::in_child(network::seal) {
         Ok(Ok(())) => {
             text += "can be had: a network of its own for each run\n";
@@ -197,6 +318,20 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_on_loopback_is_known() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let four = Some(vec![(ip("127.0.0.1"), 3128)]);
+        assert_eq!(proxy("http://127.0.0.1:3128"), four);
+        assert_eq!(proxy("user:word@127.0.0.1:3128/x"), four);
+        let both = Some(vec![(ip("127.0.0.1"), 1080), (ip("::1"), 1080)]);
+        assert_eq!(proxy("socks5h://localhost:1080/"), both);
+        assert_eq!(proxy("http://[::1]:8"), Some(vec![(ip("::1"), 8)]));
+        assert_eq!(proxy("http://192.0.2.1:3128"), Some(Vec::new()));
+        assert_eq!(proxy("http://proxy.example:3128"), None);
+        assert_eq!(proxy("http://127.0.0.1"), None);
+    }
 
     #[test]
     fn the_reason_is_named_and_what_to_do() {

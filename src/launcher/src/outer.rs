@@ -12,12 +12,16 @@ use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use bindgate_core::judge::block::Block;
 use bindgate_core::judge::vsock;
 use bindgate_core::policy::{
     Action, At, DefaultLine, HostLine, HostSetting, Mode, Op, Policy, View,
 };
 use bindgate_core::render::errno;
-use bindgate_core::shared::{ENV_RUN, EXIT_CONFIG, Ticket, option};
+use bindgate_core::shared::{ENV_RUN, EXIT_CONFIG, State, Ticket, option};
+use bindgate_daemon::Own;
 
 use crate::args::Run;
 
@@ -34,6 +38,8 @@ const LIBRARY: &[u8] = b"libbindgate.so";
 pub struct Outer {
     words: Vec<u64>,
     options: u32,
+    /// Its state, if it has ports of its own.
+    state: Option<&'static State>,
 }
 
 /// The vsock host that an outer run is.
@@ -161,8 +167,15 @@ impl Outer {
         let (options, words) = (*options as u32, words.to_vec());
         let state = sys::map_state(state).ok()?;
         let is_run = state.is_run(ticket.run);
-        sys::unmap_state(state);
-        (is_run && View::new(&words).is_ok()).then_some(Outer { words, options })
+        let has_block = state.header.block.load(Relaxed) != 0;
+        if !has_block {
+            sys::unmap_state(state);
+        }
+        (is_run && View::new(&words).is_ok()).then_some(Outer {
+            words,
+            options,
+            state: has_block.then_some(state),
+        })
     }
 
     /// Was it started with this one of [`option`]?
@@ -174,6 +187,30 @@ impl Outer {
     pub fn enforces(&self) -> bool {
         let enforces = View::new(&self.words).is_ok_and(|view| view.is_enforcing());
         enforces && !self.has(option::OBSERVE)
+    }
+
+    /// The ports of its own that it has.
+    pub fn own_ports(&self) -> Option<Own> {
+        let state = self.state?;
+        Some(Own {
+            block: Block::numbered(state.header.block.load(Relaxed))?,
+            shares: state.shares().into_iter().flatten().collect(),
+            held: None,
+        })
+    }
+
+    /// Has an inner run know which ports stand for which, and how they are held.
+    ///
+    /// # Errors
+    /// If the state of the inner run cannot be mapped.
+    pub fn hand_ports_on(&self, to: &OwnedFd) -> Result<(), Failure> {
+        if let Some(state) = self.state {
+            let to = sys::map_state(to)
+                .map_err(|e| Failure::new(crate::exit::SYSTEM, "the run's own ports", e))?;
+            to.block_ports.copy(&state.block_ports);
+            sys::unmap_state(to);
+        }
+        Ok(())
     }
 
     /// The vsock host that it is.
@@ -380,7 +417,11 @@ mod tests {
     fn outer(text: &str, observes: bool) -> Outer {
         let words = policy::compile(&parsed(text)).unwrap().words;
         let options = if observes { option::OBSERVE } else { 0 };
-        Outer { words, options }
+        Outer {
+            words,
+            options,
+            state: None,
+        }
     }
 
     #[test]
@@ -426,7 +467,11 @@ mod tests {
             let words = policy::compile(&parsed("deny bind tcp *:80"))
                 .unwrap()
                 .words;
-            let outer = Outer { words, options };
+            let outer = Outer {
+                words,
+                options,
+                state: None,
+            };
             let plan = nest(Some(&outer), parsed(inner), false).unwrap();
             plan.policy.to_string()
         };
@@ -464,7 +509,12 @@ mod tests {
         };
         let given = |text: &str, options| {
             let words = policy::compile(&parsed(text)).unwrap().words;
-            let run = tighten(Some(&Outer { words, options }), inner());
+            let outer = Outer {
+                words,
+                options,
+                state: None,
+            };
+            let run = tighten(Some(&outer), inner());
             (run.let_go, run.allow_unintercepted)
         };
         let enforcing = "deny bind tcp *:80";

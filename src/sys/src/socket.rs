@@ -275,6 +275,16 @@ pub fn bind(allowed: Allowed, fd: i32, addr: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// listen(2) on a socket of our own: where that may be bound.
+///
+/// # Errors
+/// The kernel's.
+pub fn listen(allowed: Allowed, fd: i32, backlog: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call!(allowed, Call::Bind, libc::SYS_listen, fd, backlog)? };
+    Ok(())
+}
+
 /// connect(2).
 ///
 /// # Errors

@@ -22,12 +22,14 @@
 //! | [`vsock`] | every call on a vsock socket, where the run is a vsock host |
 //! | [`host`] | what of a host that the model rules is to be carried out here |
 //! | [`lease`] | which automatic binds get a port that stays the run's |
+//! | [`block`] | nothing: where the loopback of a run really is that has ports of its own |
 //! | [`redirect`] | where a redirected socket goes, and what cannot be redirected |
 //! | [`fast`] | nothing by itself: it says at once what of most binds the others would say |
 //! | [`follow`] | where a client goes that calls a server which a rule moved |
 //! | `call`, `rules` | what all of them share: the way through the rules |
 
 pub mod bind;
+pub mod block;
 mod call;
 pub mod connect;
 pub mod fast;

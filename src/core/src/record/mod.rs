@@ -205,6 +205,9 @@ pub mod flag {
     pub const LEASED: u16 = 1 << 12;
     /// It is the kernel's choice: all ports that the run leases are taken.
     pub const NOT_LEASED: u16 = 1 << 13;
+    /// `used` is the address of the run's block where the socket is, or that was
+    /// called: see [`crate::judge::block`].
+    pub const IN_BLOCK: u16 = 1 << 14;
 }
 
 /// Why a move was refused, or which condition of the rule that decided could

@@ -35,6 +35,9 @@ pub enum Event<'a> {
         run: u64,
         /// Inode of the network namespace; 0 if it is not known yet.
         network: u64,
+        /// The address that stands for 127.0.0.1 in it; `None`: the run is in a
+        /// network namespace of its own.
+        block: Option<[u8; 4]>,
     },
     /// The run is a vsock host.
     Hosted {
@@ -125,12 +128,16 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
             time_ns,
             run,
             network,
+            block,
         } => {
             o.string("event", "isolated")?;
             o.string("time", Stamp(*time_ns))?;
             o.string("run", format_args!("{run:016x}"))?;
-            o.string("isolate", "sealed")?;
+            let word = if block.is_some() { "address" } else { "sealed" };
+            o.string("isolate", word)?;
             o.maybe_bare("network", (*network != 0).then_some(network))?;
+            let block = block.map(core::net::Ipv4Addr::from);
+            o.maybe_string("block", block)?;
         }
         Event::Hosted {
             time_ns,
@@ -226,8 +233,17 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
             put(w, colour, Look::Changed, "never matched")?;
             write!(w, ": {}  ({named})", rule.text)?;
         }
-        Event::Isolated { .. } => {
+        Event::Isolated { block: None, .. } => {
             write!(w, "isolate=sealed: the run has a network of its own")?;
+        }
+        Event::Isolated {
+            block: Some(one), ..
+        } => {
+            let one = core::net::Ipv4Addr::from(*one);
+            write!(
+                w,
+                "isolate=address: the run has ports of its own, at {one} for 127.0.0.1"
+            )?;
         }
         Event::Described { model, lines, .. } => {
             match model {

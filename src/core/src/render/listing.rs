@@ -25,6 +25,8 @@ pub struct Listed<'a> {
     pub uid: u32,
     /// Has it a network of its own?
     pub is_sealed: bool,
+    /// Has it ports of its own?
+    pub has_own_ports: bool,
     /// Inode of the network namespace that it began in.
     pub network: u64,
     /// Does its policy enforce?
@@ -80,7 +82,12 @@ pub fn json_listing(w: &mut dyn Write, run: &Listed<'_>, all: &[Bound<'_>]) -> f
     o.maybe_bare("pid", (run.pid != 0).then_some(run.pid))?;
     o.list("command", run.command, |w, word| quoted(w, Readable(word)))?;
     o.bare("uid", run.uid)?;
-    o.maybe_word("isolate", run.is_sealed.then_some("sealed"))?;
+    let isolate = match (run.is_sealed, run.has_own_ports) {
+        (true, _) => Some("sealed"),
+        (_, true) => Some("address"),
+        _ => None,
+    };
+    o.maybe_word("isolate", isolate)?;
     o.maybe_bare("network", (run.network != 0).then_some(run.network))?;
     o.truth("enforces", run.enforces)?;
     o.bare("processes", run.processes)?;
@@ -161,6 +168,7 @@ mod tests {
             command: &[b"a\"b", b"c\n"],
             uid: 4,
             is_sealed: true,
+            has_own_ports: false,
             network: 0,
             enforces: false,
             processes: 1,

@@ -261,7 +261,9 @@ fn plain_answer(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
         return w.write_str(", made as a Unix socket");
     }
     let elsewhere = !r.used.bytes().is_empty() && r.used.read() != r.asked.read();
-    if elsewhere {
+    if elsewhere && r.flags & flag::IN_BLOCK != 0 {
+        write!(w, ", at {}", Address(&r.used))?;
+    } else if elsewhere {
         write!(w, ", got {}", Address(&r.used))?;
     }
     Ok(())

@@ -13,19 +13,25 @@ mod held;
 mod lease;
 mod moves;
 mod options;
+mod ports;
 mod process;
 mod ring;
 mod ticket;
 
 pub use held::Held;
 pub use lease::{LEASES, Leases, Taken};
-pub use moves::{MOVES, Moved, Moves, PEER_KEY, Sweep, Tag, kind as move_kind, mark as move_mark};
+pub use moves::{
+    MOVES, Moved, Moves, NAME_KEY, PEER_KEY, Sweep, Tag, kind as move_kind, mark as move_mark,
+};
 pub use options::{OPTIONS, Options, OptionsSweep};
+pub use ports::{AUTOMATIC, Kind as PortKind, Ports};
 pub use process::{PROCESSES, Process, ProcessInfo, Processes};
 pub use ring::{Claim, Drain, Popped, Push, RESERVED, Ring, SLOTS};
 pub use ticket::Ticket;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::judge::block;
 
 /// First word of a state: `bindgate` in ASCII.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
@@ -146,6 +152,12 @@ pub struct Header {
     pub entered: AtomicU32,
     /// The next automatic port of the vsock host that the run is.
     pub vsock_next: AtomicU32,
+    /// The number of the block that is the run's loopback
+    /// ([`crate::judge::block`]), or 0.
+    pub block: AtomicU32,
+    /// The services of the machine's loopback that a run with a block shares, each
+    /// as [`State::share`] writes it.
+    pub shares: [AtomicU64; 16],
 }
 
 /// Everything that the processes of a run share.
@@ -167,6 +179,8 @@ pub struct State {
     pub vsock_held: Held,
     /// The ports that the run leases: of TCP, of UDP.
     pub leases: [Leases; 2],
+    /// The ports of a run that has a block.
+    pub block_ports: Ports,
     /// Decisions on their way to the log.
     pub ring: Ring,
 }
@@ -177,7 +191,11 @@ impl State {
 
     /// The part that only a policy which moves or hides sockets makes use of.
     pub const FOR_MOVES: core::ops::Range<usize> =
-        core::mem::offset_of!(State, moves)..core::mem::offset_of!(State, ring);
+        core::mem::offset_of!(State, moves)..core::mem::offset_of!(State, block_ports);
+
+    /// The part that only a run with a block makes use of, little of it.
+    pub const FOR_PORTS: core::ops::Range<usize> =
+        core::mem::offset_of!(State, block_ports)..core::mem::offset_of!(State, ring);
 
     /// Makes an all-zero state a run's state.
     pub fn start(&self, run_id: u64, unprivileged_start: u16) {
@@ -202,6 +220,30 @@ impl State {
             && h.version.load(Relaxed) == VERSION
             && h.size.load(Relaxed) == Self::SIZE as u64
             && h.run_id.load(Relaxed) == run_id
+    }
+
+    /// Makes a run with a block share a service of the machine's loopback: false if
+    /// there is no room for one more, or if it is none.
+    pub fn share(&self, share: &block::Share) -> bool {
+        let Some(word) = share.word() else {
+            return false;
+        };
+        let free = |slot: &&AtomicU64| slot.load(Relaxed) == 0;
+        match self.header.shares.iter().find(free) {
+            Some(slot) => slot.store(word, Relaxed),
+            None => return false,
+        }
+        true
+    }
+
+    /// What of the machine's loopback a run with a block shares.
+    #[must_use]
+    pub fn shares(&self) -> block::Shares {
+        let mut shares = [None; 16];
+        for (to, word) in shares.iter_mut().zip(&self.header.shares) {
+            *to = block::Share::of_word(word.load(Relaxed));
+        }
+        shares
     }
 
     /// Takes one of `limit` uses of a `times` counter.
@@ -258,6 +300,8 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
             settled: AtomicU64::new(0),
             entered: AtomicU32::new(0),
             vsock_next: AtomicU32::new(0),
+            block: AtomicU32::new(0),
+            shares: [const { AtomicU64::new(0) }; 16],
         },
         times: [const { AtomicU32::new(0) }; COUNTERS],
         ports: [const { AtomicU64::new(0) }; 1024],
@@ -266,6 +310,7 @@ pub(crate) fn zeroed() -> std::boxed::Box<State> {
         socket_options: Options::new(),
         vsock_held: Held::new(),
         leases: [Leases::new(), Leases::new()],
+        block_ports: Ports::new(),
         ring: Ring::new(),
     })
 }

@@ -43,6 +43,9 @@ pub mod kind {
     /// A Unix socket from its birth, without a name and a peer yet: `virt` and
     /// `real` are addresses of the kernel's choice.
     pub const CARRIER: u32 = 5;
+    /// In a block, where several addresses of the program's are one: `virt` is
+    /// the one that it knows, and `real` is empty.
+    pub const NAMED: u32 = 6;
 }
 
 /// What matters for conflicts and for what the program is told, in
@@ -312,7 +315,7 @@ pub struct Sweep<'a> {
 impl Sweep<'_> {
     /// The kernel knows a socket with this cookie.
     pub fn met(&self, cookie: u64) {
-        for key in [cookie, cookie | PEER_KEY] {
+        for key in [cookie, cookie | PEER_KEY, cookie | NAME_KEY] {
             let entry = self
                 .moves
                 .index(key)
@@ -354,6 +357,8 @@ impl Sweep<'_> {
 /// Marks the key of an entry that is about the peer of a socket, not about
 /// its own name.
 pub const PEER_KEY: u64 = 1 << 62;
+/// In the key of an entry that is as what a socket of a block is known.
+pub const NAME_KEY: u64 = 1 << 61;
 
 impl Moves {
     #[cfg(any(test, loom))]

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use bindgate_core::shared::{Ticket, option};
 use clap::ValueHint;
 
-use super::run::{look, not_started};
+use super::run::{Around, look, not_started};
 use crate::{Failure, exit, library, outer, runs};
 use bindgate_os::network::Network;
 use bindgate_os::process::{self, Strings};
@@ -51,7 +51,12 @@ pub fn exec(exec: &Exec) -> Result<i32, Failure> {
     })?;
     let allows = run.has(option::ALLOW_UNINTERCEPTED);
     let enforces = run.enforces();
-    look(&exec.command, allows, &run.view()?, &way.library, enforces)?;
+    let around = match run.own_ports() {
+        Some(_) => Around::OwnPorts,
+        None => Around::Machine,
+    };
+    let view = run.view()?;
+    look(&exec.command, allows, &view, &way.library, enforces, around)?;
     if let Some(network) = &way.network {
         let here = Network::of("self").map_or(0, |n| n.inode());
         if here != network.inode() {

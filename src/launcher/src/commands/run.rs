@@ -49,7 +49,10 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         || is_ruled;
     compiled.warn(&plan.policy);
     vsock::check(&compiled.view()?)?;
-    isolate::check_shares(&compiled.view()?, run.is_sealed)?;
+    let outer_ports = || outer.as_ref().and_then(outer::Outer::own_ports);
+    let has_block = run.has_own_ports || !run.is_sealed && outer_ports().is_some();
+    isolate::check_shares(&compiled.view()?, run.is_sealed, has_block)?;
+    isolate::check_others(&compiled.view()?, host.is_some(), has_block)?;
     let filters = Inherited::find();
     if let Some(filters) = &filters {
         let warning = filters.warning(&plan.policy, &compiled.view()?);
@@ -65,7 +68,12 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let observe = plan.observe;
     let enforcing = compiled.view()?.is_enforcing() && !observe;
     let allows = run.allow_unintercepted;
-    look(&run.command, allows, &compiled.view()?, &library, enforcing)?;
+    let around = match has_block {
+        true => Around::OwnPorts,
+        false => Around::Machine,
+    };
+    let view = compiled.view()?;
+    look(&run.command, allows, &view, &library, enforcing, around)?;
 
     let target = match &run.log {
         Some(path) => Target::file(path)
@@ -92,6 +100,11 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         set_lease(&mut compiled.words, first);
         held.extend(names);
     }
+    let own = match run.has_own_ports {
+        true => Some(isolate::own_ports(id.run)?),
+        // A run inside a run is on the same host.
+        false => outer_ports().filter(|_| has_block),
+    };
     let detail = match (run.format, run.detail) {
         // Whoever reads JSON filters for themselves.
         (Format::Json, Detail::Normal) => Detail::Verbose,
@@ -121,12 +134,19 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         filters,
         library: library.clone(),
         is_sealed: run.is_sealed,
+        block: own,
         unprivileged_start: match &host {
             Some(plan) => plan.hosted.described.host.sysctl.unprivileged_start,
+            None if has_block => 0,
             None => low_ports::start(run.is_sealed),
         },
         host: host.as_ref().map(|plan| plan.hosted.clone()),
     };
+    if let (Some(outer), Some(own)) = (&outer, &setup.block)
+        && own.held.is_none()
+    {
+        outer.hand_ports_on(&setup.state)?;
+    }
     if let Some(warning) = isolate::warning().filter(|_| run.is_sealed) {
         complain(format_args!("warning: {warning}"));
     }
@@ -151,7 +171,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let failed = |e| Failure::new(exit::SYSTEM, "the process that writes the log", e);
     let (starting, setup) = Starting::fork(setup, !run.exec).map_err(failed)?;
     // The longest step, while the other process starts.
-    if let Err(e) = with_large_files(|| reserve_state(&setup.state, places)) {
+    if let Err(e) = with_large_files(|| reserve_state(&setup.state, places, has_block)) {
         // It may be gone already, for the same reason.
         path.map(std::fs::remove_file);
         return Err(no_memory("state", State::SIZE, &e));
@@ -164,7 +184,8 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         daemon: drainer.pid.cast_unsigned(),
         policy: policy_fd.cast_unsigned(),
         state: state_fd.cast_unsigned(),
-        enforces: enforcing || is_ruled,
+        // Where the run cannot be reached, its host would be the machine.
+        enforces: enforcing || is_ruled || has_block,
         has_file,
         filters,
     };
@@ -269,12 +290,16 @@ fn memory_state() -> Result<OwnedFd, Failure> {
 
 /// Has the state's pages made, without those of moves where the policy
 /// `places` no socket: to make a page takes a third of a microsecond.
-fn reserve_state(state: &OwnedFd, places: bool) -> std::io::Result<()> {
-    if places {
-        return sys::reserve(state, 0..State::SIZE);
+fn reserve_state(state: &OwnedFd, places: bool, has_block: bool) -> std::io::Result<()> {
+    let mut from = 0;
+    let parts = [(State::FOR_MOVES, places), (State::FOR_PORTS, has_block)];
+    for (part, _) in parts.into_iter().filter(|(_, is_used)| !is_used) {
+        if from < part.start {
+            sys::reserve(state, from..part.start)?;
+        }
+        from = part.end;
     }
-    sys::reserve(state, 0..State::FOR_MOVES.start)?;
-    sys::reserve(state, State::FOR_MOVES.end..State::SIZE)
+    sys::reserve(state, from..State::SIZE)
 }
 
 fn no_memory(what: &str, size: usize, e: &std::io::Error) -> Failure {
@@ -312,6 +337,15 @@ fn colour(target: &Target) -> bool {
         && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
 }
 
+/// What a program is in that cannot be intercepted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Around {
+    /// The machine's network, or one of its own that holds it.
+    Machine,
+    /// A run with ports of its own, which are the library's to give.
+    OwnPorts,
+}
+
 /// Refuses a program that the policy does not let start, and warns of one that
 /// cannot be intercepted.
 pub fn look(
@@ -320,6 +354,7 @@ pub fn look(
     view: &View<'_>,
     library: &Path,
     enforcing: bool,
+    around: Around,
 ) -> Result<(), Failure> {
     let looker = reach::Looker {
         stance: Stance {
@@ -358,6 +393,12 @@ pub fn look(
         format!("{} is refused by the policy's default", shown(&link.path))
     } else {
         reach::warning(link)
+    };
+    let said = match around {
+        Around::OwnPorts if !verdict.is_intercepted() => {
+            format!("{said}; it {}", isolate::outside())
+        }
+        _ => said,
     };
     match verdict.refused {
         Some(_) if enforcing => Err(Failure::say(

@@ -3,6 +3,7 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::{Addr, RawAddr};
+use bindgate_core::judge::block::Real;
 use bindgate_core::judge::{Action, Verdict, as_raw_ipv4, bind};
 use bindgate_core::policy::{Implicit, Op};
 use bindgate_core::record::{Call, Identity, Record, flag, stage};
@@ -31,6 +32,9 @@ pub struct Binding {
     pub plan: Plan,
     /// Was the address read before the kernel read it?
     addr_read: bool,
+    /// Where it is in the run's block, and `IPV6_V6ONLY` as the program set it.
+    real: Option<Real>,
+    v6only: bool,
 }
 
 impl Binding {
@@ -40,6 +44,8 @@ impl Binding {
             record: Record::new(call),
             plan: Plan::Forward,
             addr_read: true,
+            real: None,
+            v6only: false,
         };
         b.record.stages = stage::HOOK;
         b.record.flags = flag::IMPLICIT;
@@ -87,6 +93,8 @@ pub fn begin_here(call: Call, fd: c_int, flags: u16) -> Binding {
         record: Record::new(call),
         plan: Plan::Forward,
         addr_read: false,
+        real: None,
+        v6only: false,
     };
     b.record.stages = stage::HOOK;
     b.record.flags = flags;
@@ -243,6 +251,21 @@ pub fn settle(run: &Run, b: &mut Binding) -> Option<Result<(), Errno>> {
     Some(answer)
 }
 
+/// Binds the socket as was planned, for a call that would bind it by itself.
+#[inline(never)]
+pub fn place(run: &Run, b: &mut Binding) -> Result<(), Errno> {
+    let Plan::Place(placing) = &b.plan else {
+        return Ok(());
+    };
+    let (fd, to) = (b.record.fd, placing.real);
+    if session::has_block()
+        && let Some(answer) = bind_in_block(run, fd, to.bytes(), b)
+    {
+        return answer;
+    }
+    sys::bind(filter::allowed(), fd, to.bytes())
+}
+
 /// The forward has come back.
 pub fn note_bind(run: &Run, b: &mut Binding, errno: u16) {
     note_answer(run, b, errno);
@@ -277,6 +300,11 @@ fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
     }
     if matches!(b.plan, Plan::Forward) {
         sockopt::complete(&mut b.record);
+    }
+    if let Some(real) = &b.real {
+        b.record.used = real.addr().write();
+        b.record.flags |= flag::IN_BLOCK;
+        b.record.options.set(BindOptions::V6ONLY, b.v6only);
     }
 }
 
@@ -382,6 +410,10 @@ unsafe fn judged_bind(
         Some(Err(e)) => return refuse(e),
         None => {}
     }
+    if session::has_block() {
+        // SAFETY: as the caller's.
+        return unsafe { block_bind(run, (fd, addr, len), &mut b, judged.is_some(), before) };
+    }
     let ret = match &b.plan {
         Plan::Place(placing) if judged.is_some() => {
             let to = placing.real.bytes();
@@ -409,6 +441,100 @@ unsafe fn judged_bind(
         });
     }
     finish(ret, before, c_int::from(errno_after))
+}
+
+/// bind(2) in a run that has a block for its loopback.
+///
+/// # Safety
+/// As bind(2), but the address may be anything.
+#[cold]
+#[inline(never)]
+unsafe fn block_bind(
+    run: &Run,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    b: &mut Binding,
+    judged: bool,
+    before: c_int,
+) -> c_int {
+    let next = real::bind();
+    let done = guard(Call::Bind, stage::MODEL, || {
+        in_block(run, (fd, addr, len), b, judged)
+    });
+    let ret = match done.flatten() {
+        Some(Ok(())) => 0,
+        Some(Err(e)) => refuse(e),
+        None => match (&b.plan, &b.real) {
+            (_, Some(real)) => {
+                let to = real.addr().write();
+                let to = to.bytes();
+                // SAFETY: our own copy of an address.
+                unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+            }
+            (Plan::Place(placing), None) if judged => {
+                let to = placing.real.bytes();
+                // SAFETY: our own copy of an address.
+                unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+            }
+            // SAFETY: as the caller's.
+            _ => unsafe { next(fd, addr, len) },
+        },
+    };
+    let errno_after = outcome(ret as isize);
+    if judged {
+        guard(Call::Bind, stage::RECORD, || {
+            if !b.addr_read {
+                // SAFETY: this is what the kernel said of that address.
+                unsafe { read_late(&mut b.record, addr, len, errno_after) };
+            }
+            note_bind(run, b, errno_after);
+        });
+    }
+    finish(ret, before, c_int::from(errno_after))
+}
+
+/// Binds the socket in the run's block, or says where there: then the kernel is
+/// still to be asked, and nothing else may be.
+#[inline(never)]
+fn in_block(
+    run: &Run,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    b: &mut Binding,
+    judged: bool,
+) -> Option<Result<(), Errno>> {
+    let allowed = filter::allowed();
+    if let (true, Plan::Place(placing)) = (judged, &b.plan) {
+        let placing = placing.real;
+        return bind_in_block(run, fd, placing.bytes(), b);
+    }
+    if !b.addr_read
+        && let Ok(raw) = memory::copy_addr(allowed, addr, len, Made::Bind(fd))
+    {
+        b.addressed(raw);
+    }
+    if !b.addr_read {
+        return None;
+    }
+    let asked = b.record.asked;
+    bind_in_block(run, fd, asked.bytes(), b)
+}
+
+/// The same of an address that was read.
+#[inline(never)]
+pub fn bind_in_block(
+    run: &Run,
+    fd: c_int,
+    asked: &[u8],
+    b: &mut Binding,
+) -> Option<Result<(), Errno>> {
+    let allowed = filter::allowed();
+    if !redirect::block::may(allowed) {
+        b.real = redirect::block::bare(run, fd, asked);
+        return None;
+    }
+    let bound = redirect::block::bind(allowed, run, fd, asked)?;
+    b.real = bound.real;
+    b.v6only = bound.v6only;
+    Some(bound.answer)
 }
 
 /// The address, for the record, after the call has come back.

@@ -8,7 +8,9 @@ use libc::{sockaddr, socklen_t};
 
 use super::{errno, finish, outcome, peer, refuse, send};
 use crate::out::faults::guard;
-use crate::own::{fds, filter, memory};
+use crate::own::memory::{self, Made};
+use crate::own::{fds, filter};
+use crate::redirect::block::Called;
 use crate::session::{self, Run};
 use crate::{real, redirect};
 
@@ -53,13 +55,17 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
     if let Err(e) = send::settle(run, Call::Connect, &mut implicit) {
         return refuse(e);
     }
-    let ret = match plan.as_ref().and_then(|p| p.instead()) {
-        Some(to) => {
+    let moved = plan.as_ref().and_then(|p| p.instead());
+    let (ret, is_called) = match (session::has_block(), moved) {
+        // SAFETY: as the caller's.
+        (true, moved) => unsafe { in_block(run, (fd, addr, len), moved) },
+        (false, Some(to)) => {
             // SAFETY: our own copy of an address.
-            unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+            let ret = unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) };
+            (ret, false)
         }
         // SAFETY: as the caller's.
-        None => unsafe { next(fd, addr, len) },
+        (false, None) => (unsafe { next(fd, addr, len) }, false),
     };
     let errno_after = outcome(ret as isize);
     let is_moved = plan.as_ref().is_some_and(|p| p.is_moved());
@@ -68,6 +74,9 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
             p.note(run, errno_after);
         }
         after_connect(run, fd, is_moved, errno_after);
+        if is_called && errno_after == 0 {
+            redirect::block::connected(filter::allowed(), run, fd);
+        }
         send::note(run, fd, &mut implicit, true, errno_after);
         // A refused TCP connect gives an automatic port back, and so does
         // dissolving the association of a datagram socket.
@@ -86,6 +95,57 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
         }
     });
     finish(ret, before, c_int::from(errno_after))
+}
+
+/// connect(2) in a run that has a block for its loopback; was it called there?
+///
+/// # Safety
+/// As connect(2), but the address may be anything.
+#[cold]
+#[inline(never)]
+unsafe fn in_block(
+    run: &Run,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    moved: Option<&[u8]>,
+) -> (c_int, bool) {
+    let next = real::connect();
+    let called = guard(Call::Connect, stage::MODEL, || {
+        called_in_block(run, (fd, addr, len), moved)
+    })
+    .flatten();
+    let ret = match (called, moved) {
+        (Some(Called::At(real)), _) => {
+            let to = real.addr().write();
+            let to = to.bytes();
+            // SAFETY: our own copy of an address.
+            unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+        }
+        (_, Some(to)) => {
+            // SAFETY: our own copy of an address.
+            unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+        }
+        // SAFETY: as the caller's.
+        _ => unsafe { next(fd, addr, len) },
+    };
+    (ret, called.is_some())
+}
+
+/// Where a connect to the run's own loopback goes.
+#[inline(never)]
+fn called_in_block(
+    run: &Run,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    moved: Option<&[u8]>,
+) -> Option<Called> {
+    let allowed = filter::allowed();
+    if let Some(to) = moved {
+        return redirect::block::connect(allowed, run, fd, to);
+    }
+    let raw = memory::copy_addr(allowed, addr, len, Made::Connect(fd)).ok()?;
+    if raw.family() == Some(af::UNSPEC) {
+        return None;
+    }
+    redirect::block::connect(allowed, run, fd, raw.bytes())
 }
 
 /// Was the address of family `AF_UNSPEC`?

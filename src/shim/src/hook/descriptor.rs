@@ -7,7 +7,7 @@ use core::ffi::{c_int, c_uint, c_void};
 use bindgate_core::record::{Call, stage};
 use libc::{cmsghdr, mmsghdr, msghdr, ssize_t};
 
-use super::{errno, set_errno, vsock};
+use super::{block, errno, set_errno, vsock};
 use crate::out::faults::guard;
 use crate::own::filter::{self, Scope};
 use crate::own::{fds, process};
@@ -171,7 +171,7 @@ unsafe fn duplicate_cached(fd: c_int, cmd: c_int, arg: *mut c_void, next: Fcntl)
 /// As recvmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
-    if session::is_vsock_host() {
+    if session::is_host() {
         // SAFETY: as the caller's.
         return unsafe { recvmsg_on_host(fd, msg, flags) };
     }
@@ -193,6 +193,7 @@ pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_in
 #[cold]
 #[inline(never)]
 unsafe fn recvmsg_on_host(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    let room = block::room(msg.cast_const());
     // SAFETY: as the caller's.
     let ret = unsafe { real::recvmsg()(fd, msg, flags) };
     if ret >= 0 {
@@ -200,6 +201,7 @@ unsafe fn recvmsg_on_host(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t 
         unsafe {
             arrived(msg);
             vsock::arrived(fd, msg);
+            block::arrived(fd, msg, room);
         }
     }
     vsock::received(fd, ret)
@@ -231,6 +233,10 @@ pub unsafe extern "C-unwind" fn recvmmsg(
     timeout: *mut libc::timespec,
 ) -> c_int {
     let next = real::recvmmsg();
+    if session::has_block() {
+        // SAFETY: as the caller's.
+        return unsafe { block::recvmmsg(fd, msgs, count, flags, timeout) };
+    }
     // SAFETY: as the caller's.
     let ret = unsafe { next(fd, msgs, count, flags, timeout) };
     for n in 0..usize::try_from(ret).unwrap_or(0) {
@@ -250,7 +256,7 @@ pub unsafe extern "C-unwind" fn recvmmsg(
 ///
 /// # Safety
 /// The kernel has just filled the message in.
-unsafe fn arrived(msg: *const msghdr) {
+pub unsafe fn arrived(msg: *const msghdr) {
     // SAFETY: as the caller's.
     if unsafe { has_control(msg) } {
         guard(Call::Fault, stage::IDENTIFY, || {

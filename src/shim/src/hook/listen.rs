@@ -9,7 +9,7 @@ use bindgate_core::policy::Op;
 use bindgate_core::record::{Call, Record, flag, stage};
 use bindgate_core::shared::move_mark;
 
-use super::bind::{Binding, Plan, begin_here, follow, note_bind, settle};
+use super::bind::{Binding, Plan, begin_here, follow, note_bind, place, settle};
 use super::driver::{self, Driver};
 use super::note::{answered, describe};
 use super::{errno, finish, outcome, refuse};
@@ -17,7 +17,7 @@ use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::{fds, filter};
 use crate::session::{self, Run};
-use crate::sys::{self, Errno};
+use crate::sys::Errno;
 use crate::{real, redirect};
 
 /// What listen(2) is about to do.
@@ -143,8 +143,17 @@ pub unsafe extern "C-unwind" fn listen(fd: c_int, backlog: c_int) -> c_int {
     if let Some(e) = refused {
         return refuse(e);
     }
-    // SAFETY: no pointers.
-    let ret = unsafe { next(fd, backlog) };
+    let is_met = match session::has_block() {
+        true => guard(Call::Listen, stage::MODEL, || {
+            redirect::block::may_listen(filter::allowed(), run, fd).err()
+        }),
+        false => None,
+    };
+    let ret = match is_met.flatten() {
+        Some(e) => refuse(e),
+        // SAFETY: no pointers.
+        None => unsafe { next(fd, backlog) },
+    };
     let errno_after = outcome(ret as isize);
     if decided.is_some() {
         guard(Call::Listen, stage::RECORD, || {
@@ -165,9 +174,9 @@ fn refuse_listen(run: &Run, l: &mut Listening) -> Option<Errno> {
         l.implicit = None;
         return answer.err();
     }
-    if let Plan::Place(placing) = &b.plan {
+    if matches!(b.plan, Plan::Place(_)) {
         // The kernel would choose the address only now; so must we, before it.
-        let bound = sys::bind(filter::allowed(), b.record.fd, placing.real.bytes());
+        let bound = place(run, b);
         note_bind(run, b, bound.err().map_or(0, |e| e.0));
         l.implicit = None;
         return bound.err();
@@ -183,8 +192,8 @@ fn note_listen(run: &Run, fd: c_int, l: &mut Listening, errno: u16) {
     if let Some(b) = &mut l.implicit {
         note_bind(run, b, errno);
     }
-    // A vsock host counts as one move, of nothing in the table.
-    let none = u32::from(run.vsock.is_some());
+    // A vsock host and a block count as one move, of nothing in the table.
+    let none = u32::from(run.vsock.is_some() || run.block.is_some());
     if errno == 0 && run.state.header.moves.load(Relaxed) > none {
         redirect::mark(filter::allowed(), run, fd, move_mark::LISTENING, 0);
     }

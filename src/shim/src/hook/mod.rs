@@ -16,6 +16,7 @@
 //! through them, and redhook's `catch_unwind` would abort the process there.
 
 mod bind;
+mod block;
 mod carry;
 mod connect;
 mod descriptor;

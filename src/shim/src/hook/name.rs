@@ -12,7 +12,7 @@ use libc::{sockaddr, socklen_t};
 
 use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::faults::guard;
-use crate::own::{fds, filter, memory};
+use crate::own::{self, fds, filter, memory};
 use crate::session::{self, Run};
 use crate::sys::{self, Errno};
 use crate::{real, redirect};
@@ -53,7 +53,7 @@ pub unsafe extern "C-unwind" fn getsockname(
 unsafe fn virtual_getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     let before = errno();
     let told = guard(Call::Bind, stage::IDENTIFY, || {
-        let name = redirect::virtual_name(filter::allowed(), moved_run()?, fd)?;
+        let name = told_name(moved_run()?, fd)?;
         // The kernel is not asked: where the socket really is may take more
         // room than the program has.
         // SAFETY: the program wants an address there.
@@ -65,6 +65,48 @@ unsafe fn virtual_getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_
         // SAFETY: as the caller's.
         None => unsafe { real::getsockname()(fd, addr, len) },
     }
+}
+
+/// The local name that the program believes in, if it is not the real one.
+#[inline(never)]
+fn told_name(run: &Run, fd: c_int) -> Option<Addr> {
+    let allowed = filter::allowed();
+    if run.block.is_none() {
+        return redirect::virtual_name(allowed, run, fd);
+    }
+    if !redirect::block::may_ask(allowed) {
+        return None;
+    }
+    let moved = match redirect::block::has_moves(run) {
+        true => redirect::virtual_name(allowed, run, fd),
+        false => None,
+    };
+    moved.or_else(|| {
+        let mut name = own::name::real_local(allowed, fd).ok()?;
+        redirect::block::rename_local(allowed, run, fd, &mut name)
+            .then(|| name.read())
+            .flatten()
+    })
+}
+
+/// The peer that the program believes in, if it is not the real one.
+#[inline(never)]
+fn told_peer(run: &Run, fd: c_int) -> Option<Addr> {
+    let allowed = filter::allowed();
+    if run.block.is_none() {
+        return redirect::virtual_peer(allowed, run, fd);
+    }
+    if !redirect::block::may_ask(allowed) {
+        return None;
+    }
+    let moved = match redirect::block::has_moves(run) {
+        true => redirect::virtual_peer(allowed, run, fd),
+        false => None,
+    };
+    moved.or_else(|| {
+        let real = own::name::real_peer(allowed, fd).ok()?;
+        redirect::block::peer_name(allowed, run, fd, &real.read()?)
+    })
 }
 
 /// Tells the program an address, as the kernel's `move_addr_to_user` does.
@@ -125,7 +167,7 @@ unsafe fn virtual_getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_
     if let (0, Some(room)) = (ret, room) {
         let told = guard(Call::Connect, stage::IDENTIFY, || {
             let allowed = filter::allowed();
-            redirect::virtual_peer(allowed, run, fd).is_none_or(|name| {
+            told_peer(run, fd).is_none_or(|name| {
                 // SAFETY: the program wants an address there.
                 unsafe { memory::hand_over(allowed, addr, len, room, &name) }
             })
@@ -203,7 +245,7 @@ macro_rules! accepting {
             if let (0.., Some(room), false) = (fd, room, addr.is_null()) {
                 let told = guard(Call::Listen, stage::IDENTIFY, || {
                     let allowed = filter::allowed();
-                    redirect::virtual_peer(allowed, run, fd).is_none_or(|peer| {
+                    told_peer(run, fd).is_none_or(|peer| {
                         // SAFETY: the program wants an address there.
                         unsafe { memory::hand_over(allowed, addr, len, room, &peer) }
                     })
@@ -272,6 +314,10 @@ unsafe fn virtual_setsockopt(
         // SAFETY: as the caller's.
         return unsafe { sockopt::forward(fd, level, name, value, len) };
     };
+    if run.block.is_some() && !redirect::block::has_moves(run) {
+        // SAFETY: as the caller's.
+        return unsafe { sockopt::forward(fd, level, name, value, len) };
+    }
     let before = errno();
     let found = guard(Call::Bind, stage::IDENTIFY, || {
         redirect::find(filter::allowed(), run, fd)
@@ -357,7 +403,29 @@ unsafe fn virtual_getsockopt(
         // SAFETY: as the caller's.
         return unsafe { next(fd, level, name, value, len) };
     };
+    let is_v6only = (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
+    if run.block.is_some() && !is_v6only && !redirect::block::has_moves(run) {
+        // SAFETY: as the caller's.
+        return unsafe { next(fd, level, name, value, len) };
+    }
     let before = errno();
+    if is_v6only && run.block.is_some() {
+        let told = guard(Call::Bind, stage::IDENTIFY, || {
+            let allowed = filter::allowed();
+            let known = redirect::block::may_ask(allowed)
+                .then(|| redirect::block::v6only(allowed, run, fd))
+                .flatten()?;
+            // SAFETY: the program wants an answer there.
+            Some(unsafe {
+                redirect::tell_int(allowed, fd, (level, name), i32::from(known), value, len)
+            })
+        });
+        match told.flatten() {
+            Some(Ok(())) => return finish(0, before, before),
+            Some(Err(e)) => return refuse(e),
+            None => {}
+        }
+    }
     let answer = guard(Call::Bind, stage::IDENTIFY, || {
         let found = redirect::find(filter::allowed(), run, fd)?;
         // SAFETY: the program wants an answer there.

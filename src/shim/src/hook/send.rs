@@ -7,19 +7,21 @@
 use core::ffi::{c_int, c_uint, c_void};
 
 use bindgate_core::addr::{Addr, af};
+use bindgate_core::judge::block::Real;
 use bindgate_core::policy::Implicit;
 use bindgate_core::record::{Call, flag, stage};
 use bindgate_core::shared::option;
 use bindgate_core::socket::{SocketType, ty};
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
 
-use super::bind::{Binding, Plan, judge, note_bind, settle as settle_bind};
+use super::bind::{Binding, Plan, judge, note_bind, place, settle as settle_bind};
 use super::note::describe;
-use super::{errno, finish, outcome, peer, set_errno, vsock};
+use super::{block, errno, finish, outcome, peer, set_errno, vsock};
 use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::{fds, filter, memory, name as names};
 use crate::real;
+use crate::redirect;
 use crate::session::{self, Run, look_at};
 use crate::sys::{self, Call as SystemCall, Errno};
 
@@ -122,8 +124,8 @@ fn settle_planned(run: &Run, call: Call, plan: &mut Option<Binding>) -> Result<(
         if let Some(answer) = settle_bind(run, b) {
             return Some(answer);
         }
-        if let Plan::Place(placing) = &b.plan {
-            let bound = sys::bind(filter::allowed(), b.record.fd, placing.real.bytes());
+        if matches!(b.plan, Plan::Place(_)) {
+            let bound = place(run, b);
             note_bind(run, b, bound.err().map_or(0, |e| e.0));
             return Some(bound);
         }
@@ -235,7 +237,11 @@ fn sending<T: Copy + From<i8> + PartialEq>(
         set_errno(c_int::from(e.0));
         return T::from(-1);
     }
-    let ret = go(peer.as_ref().and_then(|p| p.instead()));
+    let moved = peer.as_ref().and_then(|p| p.instead());
+    let ret = match name.filter(|_| session::has_block()) {
+        Some(name) => go_in_block(run, call, (fd, connects), name, moved, go),
+        None => go(moved),
+    };
     let errno_after = outcome_of(ret);
     guard(call, stage::RECORD, || {
         if let Some(p) = &mut peer {
@@ -244,6 +250,46 @@ fn sending<T: Copy + From<i8> + PartialEq>(
         note(run, fd, &mut plan, connects, errno_after);
     });
     finish(ret, before, c_int::from(errno_after))
+}
+
+/// A send that names a peer, in a run that has a block for its loopback.
+#[cold]
+#[inline(never)]
+fn go_in_block<T>(
+    run: &Run,
+    call: Call,
+    (fd, connects): (c_int, bool),
+    name: (*const sockaddr, socklen_t),
+    moved: Option<&[u8]>,
+    go: impl FnOnce(Option<&[u8]>) -> T,
+) -> T {
+    let real = guard(call, stage::MODEL, || {
+        in_block(run, fd, connects, name, moved)
+    });
+    match real.flatten() {
+        Some(real) => go(Some(real.addr().write().bytes())),
+        None => go(moved),
+    }
+}
+
+/// Where a send goes that names a peer of the run's own loopback.
+#[inline(never)]
+fn in_block(
+    run: &Run,
+    fd: c_int,
+    connects: bool,
+    (addr, len): (*const sockaddr, socklen_t),
+    moved: Option<&[u8]>,
+) -> Option<Real> {
+    let allowed = filter::allowed();
+    if !is_heard(fd, connects) {
+        return None;
+    }
+    if let Some(to) = moved {
+        return redirect::block::send(allowed, run, fd, to);
+    }
+    let raw = memory::copy_addr(allowed, addr, len, memory::Made::Send).ok()?;
+    redirect::block::send(allowed, run, fd, raw.bytes())
 }
 
 fn outcome_of<T: From<i8> + PartialEq>(ret: T) -> u16 {
@@ -508,6 +554,10 @@ unsafe fn looked_at_sendmsg(
     }
     let connects = is_fast_open(flags) && name.is_some();
     sending(Call::Sendmsg, fd, connects, name, |to| match (to, read) {
+        // SAFETY: as the caller's.
+        (to, Some(mut m)) if session::has_block() => unsafe {
+            in_block_sendmsg(next, fd, &mut m, to, flags)
+        },
         (Some(to), Some(mut m)) => {
             rename(&mut m, to);
             // SAFETY: a copy of the program's header with an address of ours,
@@ -517,6 +567,31 @@ unsafe fn looked_at_sendmsg(
         // SAFETY: as the caller's.
         _ => unsafe { next(fd, msg, flags) },
     })
+}
+
+/// sendmsg(2) with a copy of the program's header, in a run that has a block for its
+/// loopback.
+///
+/// # Safety
+/// As sendmsg(2), which `next` is.
+#[cold]
+#[inline(never)]
+unsafe fn in_block_sendmsg(
+    next: unsafe extern "C-unwind" fn(c_int, *const msghdr, c_int) -> ssize_t,
+    fd: c_int,
+    m: &mut Header,
+    to: Option<&[u8]>,
+    flags: c_int,
+) -> ssize_t {
+    let mut control = [0; 32];
+    guard(Call::Sendmsg, stage::MODEL, || {
+        block::sourced(m, &mut control)
+    });
+    if let Some(to) = to {
+        rename(m, to);
+    }
+    // SAFETY: the kernel only reads the header.
+    unsafe { next(fd, m.as_ptr().cast(), flags) }
 }
 
 /// sendmmsg(2) with `MSG_EOR`, one message after the other.
@@ -577,6 +652,54 @@ pub unsafe extern "C-unwind" fn sendmmsg(
     unsafe { looked_at_sendmmsg(next, fd, msgs, count, flags) }
 }
 
+/// sendmmsg(2) of one message, whose header is a copy of the program's, to another
+/// peer.
+///
+/// # Safety
+/// As sendmmsg(2), which `next` is.
+#[inline(never)]
+unsafe fn renamed_sendmmsg(
+    next: unsafe extern "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int,
+    fd: c_int,
+    m: &mut Sent,
+    to: Option<&[u8]>,
+    flags: c_int,
+) -> c_int {
+    if session::has_block() {
+        // SAFETY: as the caller's.
+        return unsafe { in_block_sendmmsg(next, fd, m, to, flags) };
+    }
+    if let Some(to) = to {
+        rename(m, to);
+    }
+    // SAFETY: as the caller's.
+    unsafe { next(fd, m.as_mut_ptr().cast(), 1, flags) }
+}
+
+/// The same in a run that has a block for its loopback.
+///
+/// # Safety
+/// As sendmmsg(2), which `next` is.
+#[cold]
+#[inline(never)]
+unsafe fn in_block_sendmmsg(
+    next: unsafe extern "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int,
+    fd: c_int,
+    m: &mut Sent,
+    to: Option<&[u8]>,
+    flags: c_int,
+) -> c_int {
+    let mut control = [0; 32];
+    guard(Call::Sendmmsg, stage::MODEL, || {
+        block::sourced(m, &mut control)
+    });
+    if let Some(to) = to {
+        rename(m, to);
+    }
+    // SAFETY: as the caller's.
+    unsafe { next(fd, m.as_mut_ptr().cast(), 1, flags) }
+}
+
 /// sendmmsg(2), whose messages may name peers or bind the socket.
 ///
 /// # Safety
@@ -606,11 +729,9 @@ unsafe fn looked_at_sendmmsg(
         let name = read.as_ref().and_then(|m| name_of(m));
         let connects = is_fast_open(flags) && name.is_some();
         let go = |to: Option<&[u8]>| match (to, read) {
-            (Some(to), Some(mut m)) => {
-                rename(&mut m, to);
-                // SAFETY: a copy of the program's header with an address of
-                // ours, which the kernel only reads.
-                let ret = unsafe { next(fd, m.as_mut_ptr().cast(), 1, flags) };
+            (to, Some(mut m)) if to.is_some() || session::has_block() => {
+                // SAFETY: a copy of the program's header.
+                let ret = unsafe { renamed_sendmmsg(next, fd, &mut m, to, flags) };
                 let told = here.wrapping_byte_add(core::mem::offset_of!(mmsghdr, msg_len));
                 if ret == 1 && !answer(told.cast(), m.last().map_or(0, |sent| *sent as c_uint)) {
                     set_errno(libc::EFAULT);

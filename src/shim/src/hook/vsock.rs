@@ -8,7 +8,7 @@ use bindgate_core::judge::vsock::NOT_CONNECTED;
 use bindgate_core::record::{Call, stage};
 use libc::{cmsghdr, msghdr, pollfd, sockaddr, socklen_t, ssize_t};
 
-use super::{descriptor, errno, finish, set_errno};
+use super::{block, descriptor, errno, finish, set_errno};
 use crate::out::faults::guard;
 use crate::own::{filter, memory};
 use crate::real::rare as real;
@@ -65,7 +65,7 @@ pub fn received(fd: c_int, ret: ssize_t) -> ssize_t {
 }
 
 /// Is a message on `fd` one without a source? A vsock socket names none.
-fn has_no_source(fd: c_int) -> bool {
+pub fn has_no_source(fd: c_int) -> bool {
     session::is_vsock_host() && hosting().is_some_and(|run| is_vsock(run, fd))
 }
 
@@ -209,7 +209,7 @@ pub unsafe extern "C-unwind" fn __recvfrom_chk(
     from: *mut sockaddr,
     from_len: *mut socklen_t,
 ) -> ssize_t {
-    if len > room || !session::is_vsock_host() {
+    if len > room || !session::is_host() {
         let next = real::__recvfrom_chk();
         // SAFETY: the caller's arguments, unchanged.
         return unsafe { next(fd, buffer, len, room, flags, from, from_len) };
@@ -232,11 +232,32 @@ pub unsafe extern "C-unwind" fn recvfrom(
     from_len: *mut socklen_t,
 ) -> ssize_t {
     let next = real::recvfrom();
+    if session::has_block() && !from.is_null() {
+        // SAFETY: as the caller's.
+        return unsafe { block::recvfrom(fd, buffer, len, flags, from, from_len) };
+    }
     if from.is_null() || !has_no_source(fd) {
         // SAFETY: the caller's arguments, unchanged.
         let ret = unsafe { next(fd, buffer, len, flags, from, from_len) };
         return received(fd, ret);
     }
+    // SAFETY: the caller's arguments.
+    unsafe { recvfrom_nobody(fd, buffer, len, flags, from_len) }
+}
+
+/// recvfrom(2) on a vsock socket, which names no source.
+///
+/// # Safety
+/// As recvfrom(2).
+#[inline(never)]
+pub unsafe fn recvfrom_nobody(
+    fd: c_int,
+    buffer: *mut c_void,
+    len: usize,
+    flags: c_int,
+    from_len: *mut socklen_t,
+) -> ssize_t {
+    let next = real::recvfrom();
     let nobody = core::ptr::null_mut();
     // SAFETY: the caller's buffer; no address is asked for.
     let ret = unsafe { next(fd, buffer, len, flags, nobody, nobody.cast()) };

@@ -32,7 +32,9 @@ const TYPE_SHIFT: u32 = 3;
 const PROTOCOL_SHIFT: u32 = 7;
 const DOMAIN_SHIFT: u32 = 17;
 const OPTIONS_SHIFT: u32 = 23;
-const COOKIE_SHIFT: u32 = 31;
+/// Of a datagram socket: whoever answers it on the run's own loopback finds it.
+const HOME: u64 = 1 << 31;
+const COOKIE_SHIFT: u32 = 32;
 /// What an entry says of the socket's kind.
 const KIND: u64 = ((1 << OPTIONS_SHIFT) - (1 << TYPE_SHIFT)) | VALID;
 /// The options that were set at the descriptor since its socket was made.
@@ -40,8 +42,8 @@ const OPTIONS: u64 = 0xff << OPTIONS_SHIFT;
 /// Nobody saw the socket being made.
 const OPTIONS_UNKNOWN: u64 = (BindOptions::UNKNOWN as u64) << OPTIONS_SHIFT;
 /// Low bits of a cookie that an entry keeps. Cookies count up from 1, so two
-/// that agree in 33 bits are eight thousand million sockets apart.
-const COOKIE_MASK: u64 = (1 << 33) - 1;
+/// that agree in 32 bits are four thousand million sockets apart.
+const COOKIE_MASK: u64 = (1 << 32) - 1;
 
 /// What is cached of one descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +68,11 @@ impl Entry {
     /// Has it a local port or name, as far as the hooks saw?
     pub fn is_bound(self) -> bool {
         self.0 & BOUND != 0
+    }
+
+    /// Do answers find it ([`at_home`])?
+    pub fn is_at_home(self) -> bool {
+        self.0 & (VALID | HOME) == VALID | HOME
     }
 
     /// May an epoll instance watch it?
@@ -201,8 +208,13 @@ pub fn bound_as(fd: i32, cached: Entry) {
 /// `fd` may have lost its port: whether it has one is the kernel's to say.
 pub fn unbound(fd: i32) {
     if let Some(s) = slot(fd) {
-        s.fetch_and(!BOUND, Relaxed);
+        s.fetch_and(!(BOUND | HOME), Relaxed);
     }
+}
+
+/// Answers on the run's own loopback find the socket at `fd`.
+pub fn at_home(fd: i32) {
+    set(fd, HOME);
 }
 
 /// An epoll instance watches `fd`.
@@ -273,7 +285,7 @@ pub fn name(allowed: Allowed, fd: i32, socket: &mut Socket) {
         return;
     }
     if socket.is_exact() {
-        let kept = get(fd).0 & (BOUND | WATCHED | OPTIONS);
+        let kept = get(fd).0 & (BOUND | WATCHED | HOME | OPTIONS);
         put(fd, Entry(Entry::of(socket.ty, socket.cookie).0 | kept));
     }
 }
@@ -357,7 +369,7 @@ pub fn identify(allowed: Allowed, fd: i32) -> Result<Socket, Errno> {
     }
     let ty = ask(allowed, fd)?;
     if cached.is_valid() && cached.cookie() == 0 && cached.socket() == ty {
-        let kept = cached.0 & (BOUND | WATCHED | OPTIONS);
+        let kept = cached.0 & (BOUND | WATCHED | HOME | OPTIONS);
         put(fd, Entry(Entry::of(ty, cookie).0 | kept));
         return Ok(socket(ty));
     }
@@ -378,7 +390,7 @@ pub fn is_bound(allowed: Allowed, fd: i32) -> bool {
 /// The same by the kernel's word alone: for a decision that the socket which was
 /// there before must not make. `false` where it may not be asked.
 pub fn is_bound_now(allowed: Allowed, fd: i32) -> bool {
-    let bound = name::local(allowed, fd)
+    let bound = name::real_local(allowed, fd)
         .ok()
         .and_then(|raw| raw.read())
         .is_some_and(|addr| !addr.is_auto() && !matches!(addr, Addr::Netlink { pid: 0, .. }));

@@ -14,7 +14,7 @@ use bindgate_core::shared::{Moved, move_kind, move_mark};
 use bindgate_core::socket::{KindSet, SocketType, proto};
 use bindgate_core::uapi::sock_diag::Class;
 
-use super::{LO, Placing, diag, holders, unix};
+use super::{LO, Placing, block, diag, holders, unix};
 use crate::own::memory::Pages;
 use crate::session::Run;
 use crate::sys::{self, Allowed, Errno};
@@ -35,7 +35,10 @@ pub fn holder(allowed: Allowed, run: &Run, placing: &Placing) -> Option<u64> {
 #[inline(never)]
 fn is_in_the_way(allowed: Allowed, placing: &Placing, other: &Moved) -> bool {
     let elsewhere = placing.netns != other.netns && placing.netns != 0 && other.netns != 0;
-    let is_nowhere = matches!(other.kind, move_kind::CONNECT | move_kind::CARRIER);
+    let is_nowhere = matches!(
+        other.kind,
+        move_kind::CONNECT | move_kind::CARRIER | move_kind::NAMED
+    );
     if other.cookie == placing.socket.cookie || is_nowhere || elsewhere {
         return false;
     }
@@ -96,14 +99,31 @@ pub fn is_alive(allowed: Allowed, run: &Run, entry: &Moved) -> bool {
         Some(Addr::Unix(_)) => {
             diag::is_alive(allowed, unix_type(entry), entry.cookie).unwrap_or(true)
         }
-        Some(real) => {
-            let v6only = entry.marks & move_mark::V6ONLY != 0;
-            let mut place = Place::new(entry.socket, real, v6only, entry.cookie);
-            let port = real.port().unwrap_or(0) as u16;
-            let asked = diag::list_at(allowed, entry.socket, port, &mut place);
-            // The trial was made above.
-            asked.is_none() || place.holds(|| true)
-        }
+        Some(real) => match block::run() {
+            Some(run) => is_listed_in_block(allowed, run, entry, &real),
+            None => is_listed(allowed, entry, real, entry.marks & move_mark::V6ONLY != 0),
+        },
+    }
+}
+
+/// Is a socket at its place, which somebody holds?
+#[inline(never)]
+fn is_listed(allowed: Allowed, entry: &Moved, real: Addr, v6only: bool) -> bool {
+    let mut place = Place::new(entry.socket, real, v6only, entry.cookie);
+    let port = real.port().unwrap_or(0) as u16;
+    let asked = diag::list_at(allowed, entry.socket, port, &mut place);
+    // The trial was made above.
+    asked.is_none() || place.holds(|| true)
+}
+
+/// The same in a run that has a block for its loopback.
+#[cold]
+#[inline(never)]
+fn is_listed_in_block(allowed: Allowed, run: &Run, entry: &Moved, real: &Addr) -> bool {
+    let v6only = entry.marks & move_mark::V6ONLY != 0;
+    match block::real_of(run, entry.socket, v6only, real) {
+        Some(real) => is_listed(allowed, entry, real, false),
+        None => is_listed(allowed, entry, *real, v6only),
     }
 }
 
@@ -175,6 +195,47 @@ fn is_name_taken(allowed: Allowed, name: &UnixName, entry: &Moved) -> bool {
 /// Binds a socket of this kind for a moment, once `set` has set it up; `None` if
 /// there can be none.
 pub fn try_bind(
+    allowed: Allowed,
+    ty: SocketType,
+    at: &[u8],
+    v6only: bool,
+    set: impl FnOnce(i32) -> Result<(), Errno>,
+) -> Option<Result<(), Errno>> {
+    if let Some(run) = block::run() {
+        return try_bind_in_block(allowed, run, ty, at, v6only, set);
+    }
+    try_bind_at(allowed, ty, at, v6only, set)
+}
+
+/// The same in a run that has a block for its loopback.
+#[cold]
+#[inline(never)]
+fn try_bind_in_block(
+    allowed: Allowed,
+    run: &Run,
+    ty: SocketType,
+    at: &[u8],
+    v6only: bool,
+    set: impl FnOnce(i32) -> Result<(), Errno>,
+) -> Option<Result<(), Errno>> {
+    let real = Addr::read(at).and_then(|addr| block::real_of(run, ty, v6only, &addr));
+    match real {
+        Some(real) => try_bind_at(allowed, ty, real.write().bytes(), false, set),
+        None => try_bind_at(allowed, ty, at, v6only, set),
+    }
+}
+
+/// The same at an address of the kernel's.
+pub fn try_plain_bind(
+    allowed: Allowed,
+    ty: SocketType,
+    at: &[u8],
+    set: impl FnOnce(i32) -> Result<(), Errno>,
+) -> Option<Result<(), Errno>> {
+    try_bind_at(allowed, ty, at, false, set)
+}
+
+fn try_bind_at(
     allowed: Allowed,
     ty: SocketType,
     at: &[u8],

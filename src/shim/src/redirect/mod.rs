@@ -10,6 +10,7 @@
 //! core's to say ([`bindgate_core::judge::redirect`]).
 
 mod alive;
+pub mod block;
 mod carrier;
 mod carry;
 mod diag;
@@ -28,7 +29,7 @@ pub use alive::try_bind;
 pub use carrier::{made as carrier_made, may_be_made as may_make_carrier, restore};
 pub use follow::{followed, is_unprivileged};
 pub use names::{believe, local_name, virtual_name, virtual_peer, virtual_type};
-pub use options::{get_option, set_option};
+pub use options::{get_option, set_option, tell_int};
 pub use table::{Peer, find, mark};
 pub use unix::{connect as connect_unix, connect_in_place as connect_carrier};
 
@@ -218,6 +219,31 @@ fn prepare(allowed: Allowed, run: &Run, placing: &mut Placing, record: &mut Reco
 /// sockets that were redirected are looked through.
 #[inline(never)]
 fn holder(allowed: Allowed, run: &Run, fd: i32, placing: &Placing) -> Option<u64> {
+    // On the device `lo` it does not meet what is at this host's other
+    // addresses: there the kernel decides, and the redirected sockets.
+    let is_on_lo = matches!(placing.placement, Placement::OnLo(_));
+    if is_on_lo {
+        match alive::holder(allowed, run, placing) {
+            None => {}
+            holder => return holder,
+        }
+    }
+    match claimed(allowed, run, fd, placing, is_on_lo) {
+        Some(door::Answer::Held(holder)) => Some(holder.cookie),
+        Some(door::Answer::Free) => None,
+        None => alive::holder(allowed, run, placing),
+    }
+}
+
+// Apart from the search where nobody answers: a handler's stack is small.
+#[inline(never)]
+fn claimed(
+    allowed: Allowed,
+    run: &Run,
+    fd: i32,
+    placing: &Placing,
+    is_on_lo: bool,
+) -> Option<door::Answer> {
     let mut options = BindOptions::default();
     for (mark, option) in [
         (move_mark::REUSEADDR, BindOptions::REUSEADDR),
@@ -226,16 +252,7 @@ fn holder(allowed: Allowed, run: &Run, fd: i32, placing: &Placing) -> Option<u64
     ] {
         options.set(option, placing.marks & mark != 0);
     }
-    // On the device `lo` it does not meet what is at this host's other
-    // addresses: there the kernel decides, and the redirected sockets.
-    let real = match placing.placement {
-        Placement::OnLo(_) => match alive::holder(allowed, run, placing) {
-            None => placing.placement.addr().with_port(0).write(),
-            holder => return holder,
-        },
-        _ => placing.real,
-    };
-    let claim = door::Claim {
+    let mut claim = door::Claim {
         process: process::slot(run),
         pid: process::ids().0,
         fd,
@@ -245,12 +262,27 @@ fn holder(allowed: Allowed, run: &Run, fd: i32, placing: &Placing) -> Option<u64
         device: placing.device,
         cookie: placing.socket.cookie,
         virt: placing.virt.write(),
-        real,
+        real: match is_on_lo {
+            true => placing.placement.addr().with_port(0).write(),
+            false => placing.real,
+        },
     };
-    match run.claim(allowed, &claim) {
-        Some(door::Answer::Held(holder)) => Some(holder.cookie),
-        Some(door::Answer::Free) => None,
-        None => alive::holder(allowed, run, placing),
+    if run.block.is_some() {
+        in_kernels_words(run, placing, &mut claim);
+    }
+    run.claim(allowed, &claim)
+}
+
+/// The daemon's tables hold what the kernel has.
+#[cold]
+#[inline(never)]
+fn in_kernels_words(run: &Run, placing: &Placing, claim: &mut door::Claim) {
+    let real = claim
+        .real
+        .read()
+        .and_then(|addr| block::real_of(run, placing.socket.ty, placing.is_v6only(), &addr));
+    if let Some(real) = real {
+        claim.real = real.write();
     }
 }
 

@@ -318,6 +318,30 @@ fn told(found: &Found, level: i32, name: i32) -> Option<Told> {
     }
 }
 
+/// Tells the program a number in place of the one that the kernel has for this
+/// option: the kernel checks length and memory first.
+///
+/// # Safety
+/// `value` and `len` are what the program gave to be told an option.
+pub unsafe fn tell_int(
+    allowed: Allowed,
+    fd: i32,
+    (level, name): (i32, i32),
+    n: i32,
+    value: *mut c_void,
+    len: *mut u32,
+) -> Result<(), Errno> {
+    // SAFETY: as the caller says.
+    unsafe { sys::getsockopt_into(allowed, fd, level, name, value, len) }?;
+    let told = memory::read(allowed, len).unwrap_or(0);
+    let bytes = n.to_ne_bytes();
+    // SAFETY: as the caller says.
+    match unsafe { memory::write(allowed, value, bytes.get(..told as usize).unwrap_or(&bytes)) } {
+        true => Ok(()),
+        false => Err(Errno(libc::EFAULT as u16)),
+    }
+}
+
 /// getsockopt(2) on a redirected socket, into memory that may be anything.
 /// `None`: the kernel is to be asked as the program asked.
 ///

@@ -115,6 +115,13 @@ pub fn enter_carrier(allowed: Allowed, run: &Run, entry: &Moved) -> bool {
     is_entered
 }
 
+/// Keeps as what a socket of a block is known.
+pub fn enter_name(allowed: Allowed, run: &Run, entry: &Moved) {
+    if insert(allowed, run, entry).is_some() {
+        run.state.header.moves.fetch_add(1, Relaxed);
+    }
+}
+
 /// Whoever looked for room before may have lost it to another process.
 fn insert(allowed: Allowed, run: &Run, entry: &Moved) -> Option<Tag> {
     run.state.moves.insert(entry).or_else(|| {

@@ -20,6 +20,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
+use bindgate_core::judge::block::{Block, Shares};
 use bindgate_core::judge::fast::{self, LookedAt};
 use bindgate_core::judge::lease;
 use bindgate_core::judge::vsock;
@@ -79,6 +80,10 @@ pub struct Run {
     pub lease: Option<lease::Pool>,
     /// Is the run on a host that its policy describes and the model rules?
     pub is_ruled: bool,
+    /// The block that is the run's loopback, if it has ports of its own.
+    pub block: Option<Block>,
+    /// What of the machine's loopback such a run shares.
+    pub shares: Shares,
     /// JSON lines instead of text (plain preload).
     pub json: bool,
     /// Pid of the drainer, where `/proc` shows it; 0 where it does not.
@@ -206,7 +211,8 @@ pub fn looks_at(sends: u32) -> bool {
 fn sends_of(run: &Run) -> u32 {
     let is_told = run.view.has_implicit_rules() || !run.has_option(option::SHOWN_ONLY);
     let bit = |is_looked_at: bool, bit: u32| if is_looked_at { bit } else { 0 };
-    bit(run.judges_connects, look_at::NAMED)
+    let is_named = run.judges_connects || run.block.is_some();
+    bit(is_named, look_at::NAMED)
         | bit(is_told, look_at::UNNAMED)
         | bit(run.view.has_followed(), look_at::NAMED)
         | bit(run.vsock.is_some(), look_at::RECORDS)
@@ -215,6 +221,26 @@ fn sends_of(run: &Run) -> u32 {
 /// Is the run a vsock host?
 #[unsafe(link_section = ".data")]
 static VSOCK_HOST: AtomicBool = AtomicBool::new(false);
+
+/// Has the run a block of its own for a loopback?
+#[unsafe(link_section = ".data")]
+static HAS_BLOCK: AtomicBool = AtomicBool::new(false);
+
+/// Either of the two.
+#[unsafe(link_section = ".data")]
+static HOST: AtomicBool = AtomicBool::new(false);
+
+/// Is the run a vsock host, or has it a block for a loopback?
+#[inline(always)]
+pub fn is_host() -> bool {
+    HOST.load(Relaxed)
+}
+
+/// Has it? No, until there is a run.
+#[inline(always)]
+pub fn has_block() -> bool {
+    HAS_BLOCK.load(Relaxed)
+}
 
 /// Has the program set `SO_RCVLOWAT` of a socket of the run's vsock host?
 static COUNTS_BYTES: AtomicBool = AtomicBool::new(false);
@@ -293,6 +319,8 @@ fn start() -> Option<&'static Run> {
             if let Some(run) = run {
                 SENDS.store(sends_of(run), Relaxed);
                 VSOCK_HOST.store(run.vsock.is_some(), Relaxed);
+                HAS_BLOCK.store(run.block.is_some(), Relaxed);
+                HOST.store(run.vsock.is_some() || run.block.is_some(), Relaxed);
                 let header = &run.state.header;
                 count_in(&header.moves, &header.unix_moves);
             }
@@ -393,6 +421,8 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         vsock: vsock::Host::of(&found.view),
         lease: lease::Pool::of(&found.view),
         is_ruled: found.view.is_ruled(),
+        block: block_of(&found),
+        shares: found.state.shares(),
         view: remember_conditions(found.view),
         sink: found.sink,
         json: found.json,
@@ -415,6 +445,12 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         (run.is_brief, run.passes_bound_listens) = (false, false);
         run.looked_at = LookedAt::All;
     }
+    if run.block.is_some() {
+        // The names of sockets are others than the kernel says.
+        let header = &run.state.header;
+        header.moves.fetch_max(1, Relaxed);
+        header.unix_moves.fetch_max(1, Relaxed);
+    }
     if run.has_carriers {
         (run.judges_sockets, run.judges_connects) = (true, true);
         // Each bind of one has to be looked at, whatever the rules say.
@@ -435,6 +471,11 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         run.stderr = sys::fstat(allowed, 2).ok().map(|st| (st.st_dev, st.st_ino));
     }
     Ok(run)
+}
+
+/// The block that is the run's loopback.
+fn block_of(found: &Found) -> Option<Block> {
+    Block::numbered(found.state.header.block.load(Relaxed))
 }
 
 struct Found {
