@@ -64,6 +64,11 @@ pub fn trials() -> Vec<Trial> {
             "needs the package libpython3.11-testsuite",
         )),
     }
+    const GO: &str = "vsock hosts: a Go program with cgo";
+    match support::which("go") {
+        Some(_) => trials.push(Trial::test(GO, go)),
+        None => trials.push(support::skipped(GO, "needs the package golang-go")),
+    }
     const NCAT: &str = "vsock hosts: ncat";
     match support::which("ncat") {
         Some(_) => trials.push(Trial::test(NCAT, ncat)),
@@ -398,6 +403,20 @@ fn ncat() -> Result<(), Failed> {
     .finish();
     let expected = "stdout| from the server\nstdout| from the client\nexit 0\n";
     Ok(same(expected, &outcome.seen(), "ncat")?)
+}
+
+/// Go makes system calls by itself; what C makes for it is on the host.
+fn go() -> Result<(), Failed> {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../c-tests/vsock_cgo.go");
+    let outcome = script(
+        "cp $S main.go && HOME=$PWD GO111MODULE=off CGO_ENABLED=1 go build -o program main.go 2>&1 || exit 1\n\
+         $B run -q --cid 3 --fabric ./f -- ./program 2>/dev/null & until_there ready\n\
+         $B run -q --cid 16 --fabric ./f -- ./program client 2>/dev/null; wait $!",
+    )
+    .env("S", source)
+    .finish();
+    let expected = "stdout| the server says you are 16 and said hello\nexit 0\n";
+    Ok(same(expected, &outcome.seen(), "a program in Go")?)
 }
 
 /// What a run would say.
