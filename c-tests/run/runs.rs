@@ -379,7 +379,7 @@ fn many() -> Result<(), Failed> {
     in_net(|| {
         let script = "s = socket.socket(); s.bind(('127.0.0.1', 20188)); s.listen()";
         let (process, id) = started(&staying(script, 0))?;
-        let run = Run::new("sh").arg("-c").arg(ASKS);
+        let run = Run::new("sh").arg("-c").arg(ASKS).user(0);
         let outcome = run.arg(&stage().launcher).arg(&id).spawn().wait();
         process.signal(libc::SIGTERM);
         process.wait();

@@ -294,17 +294,22 @@ impl Door {
             let space = spaces.get(network, pid);
             match claims::answer(space, claim) {
                 Found::Answer(answer) => return answer,
-                Found::Pending(pending) if !self.lives(pending.process) => {
-                    claims::drop_claim(space, pending.holder.cookie);
-                }
                 Found::Pending(pending) => {
                     drop(spaces);
-                    // What became of that bind may be in the ring.
+                    // What became of that bind may be in the ring, also of one who has
+                    // died since: its record, read after somebody else had got the
+                    // address, would show that one to have left it.
                     let emptied = self.shared.emptied.load(Acquire);
                     // Twice: the first may have been under way before.
-                    let until = *until.get_or_insert(emptied + 2);
-                    if emptied >= until || start.elapsed() > ON_THE_WAY {
-                        return Answer::Held(pending.holder);
+                    let enough = *until.get_or_insert(emptied + 2);
+                    if emptied >= enough || start.elapsed() > ON_THE_WAY {
+                        if self.lives(pending.process) {
+                            return Answer::Held(pending.holder);
+                        }
+                        let mut spaces = self.shared.spaces.ask();
+                        claims::drop_claim(spaces.get(network, pid), pending.holder.cookie);
+                        until = None;
+                        continue;
                     }
                     self.shared.ring();
                     std::thread::sleep(Duration::from_micros(50));
