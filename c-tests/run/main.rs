@@ -23,6 +23,7 @@ mod sealed;
 mod simulate;
 mod tamper;
 mod terminal;
+mod user;
 mod vsock;
 mod vsock_vmm;
 
@@ -59,6 +60,7 @@ fn main() {
         trials.extend(runs::trials());
         trials.extend(sealed::trials());
         trials.extend(isolate::trials());
+        trials.extend(user::trials());
         trials.extend(vsock::trials());
         trials.extend(vsock_vmm::trials());
         trials

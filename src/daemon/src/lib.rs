@@ -22,6 +22,7 @@
 //! | [`alive`] | who of the run is still there | main |
 
 mod alive;
+pub mod broker;
 mod callers;
 mod claims;
 mod counter;

@@ -40,6 +40,9 @@ Examples:
   Let any server have its port below 1024 as any user, 10000 higher up:
       bindgate run --low-ports -- nginx -g 'daemon off;'
 
+  As root: a server that has port 80 and never was root:
+      bindgate run --user www-data -r 'allow bind tcp *:80' -- ./server
+
   Say what a program may bind, and refuse the rest:
       bindgate run -r 'allow bind tcp loopback:1024-65535' \\
           -r 'default deny for bind' -- ./server
@@ -209,6 +212,10 @@ struct RunArgs {
         value_parser = clap::value_parser!(u16).range(1..=64512)
     )]
     low_ports: Option<u16>,
+    /// Start the program as another user, which root can; a port below 1024 that an
+    /// `allow bind` rule names is bound for it
+    #[arg(long, value_name = "USER|UID[:GID]", value_hint = ValueHint::Username)]
+    user: Option<String>,
     /// Append the log to a file instead of writing it to standard error
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
@@ -336,6 +343,8 @@ pub struct Run {
     pub low_ports: Option<u16>,
     /// `--isolate`
     pub has_own_ports: bool,
+    /// `--user`
+    pub user: Option<String>,
     /// `--log`; `None` is standard error.
     pub log: Option<PathBuf>,
     /// `--format`
@@ -492,6 +501,7 @@ impl RunArgs {
             is_sealed: self.isolate == Some(Isolate::Sealed),
             low_ports: self.low_ports,
             has_own_ports: self.isolate == Some(Isolate::Address),
+            user: self.user,
             log: self.log.filter(|f| f != Path::new("-")),
             format: self.format,
             detail: match (self.quiet, self.verbose) {

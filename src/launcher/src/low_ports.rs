@@ -14,8 +14,12 @@ pub fn start(is_sealed: bool) -> u16 {
 }
 
 /// The rule that `--low-ports` stands for: the last one of a policy.
-pub fn rule(above: Option<u16>, is_sealed: bool) -> Option<Source> {
+pub fn rule(above: Option<u16>, is_sealed: bool, has_own_ports: bool) -> Option<Source> {
     let above = above?;
+    if has_own_ports {
+        complain("--low-ports: there is nothing to do: with --isolate every port is free");
+        return None;
+    }
     if start(is_sealed) <= 1 {
         complain(match is_sealed {
             true => {

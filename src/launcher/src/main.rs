@@ -41,6 +41,7 @@ mod low_ports;
 mod outer;
 mod reach;
 mod runs;
+mod user;
 mod vsock;
 mod wait;
 

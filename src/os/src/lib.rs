@@ -8,6 +8,7 @@
 //! | [`process`] | fork, exec, wait |
 //! | [`signal`] | signals blocked, waited for, passed on |
 //! | [`doors`] | the Unix names of a run |
+//! | [`user`] | users, and capabilities given up |
 //! | [`unix`] | Unix sockets, descriptors over them |
 
 pub mod diag;
@@ -18,6 +19,7 @@ pub mod network;
 pub mod process;
 pub mod signal;
 pub mod unix;
+pub mod user;
 pub mod vmm;
 
 use std::ffi::{CStr, CString};

@@ -85,6 +85,8 @@ pub enum Call {
     Connect,
     /// sendto(2).
     Sendto,
+    /// sendmsg(2).
+    Sendmsg,
     /// recvmsg(2).
     Recvmsg,
     /// dup3(2).
@@ -109,7 +111,7 @@ pub enum Call {
 
 impl Call {
     /// All of them, in the order of their bits.
-    pub const EVERY: [Call; 49] = [
+    pub const EVERY: [Call; 50] = [
         Call::Getpid,
         Call::Gettid,
         Call::ClockGettime,
@@ -149,6 +151,7 @@ impl Call {
         Call::Bind,
         Call::Connect,
         Call::Sendto,
+        Call::Sendmsg,
         Call::Recvmsg,
         Call::Dup3,
         Call::Fcntl,
@@ -313,6 +316,17 @@ pub mod needs {
         Call::Geteuid,
         Call::Getpid,
         Call::ProcessVmWritev,
+    ]);
+
+    /// To have the run's port broker bind a socket.
+    pub const BROKER: Calls = Calls::of(&[
+        Call::SocketUnix,
+        Call::Setsockopt,
+        Call::Connect,
+        Call::Sendmsg,
+        Call::Read,
+        Call::Close,
+        Call::RtSigprocmask,
     ]);
 
     /// To put a Unix socket in the place of one of another family.

@@ -285,6 +285,11 @@ fn works(call: Call) -> bool {
         Call::Connect => fails(crate::connect(all, -1, &[0; 16]).map(|()| 0), libc::EBADF),
         Call::Sendto => fails(crate::send(all, -1, &byte), libc::EBADF),
         // SAFETY: no descriptor: the kernel does not come to the message.
+        Call::Sendmsg => fails(
+            unsafe { call!(all, call, libc::SYS_sendmsg, -1i32, 0, 0) },
+            libc::EBADF,
+        ),
+        // SAFETY: no descriptor: the kernel does not come to the message.
         Call::Recvmsg => fails(
             unsafe { call!(all, call, libc::SYS_recvmsg, -1i32, 0, 0) },
             libc::EBADF,

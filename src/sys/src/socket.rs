@@ -438,6 +438,41 @@ pub fn send(allowed: Allowed, fd: i32, buf: &[u8]) -> Result<usize, Errno> {
     }
 }
 
+/// Sends a message with one descriptor on a connected socket, without `SIGPIPE`.
+///
+/// # Errors
+/// The kernel's.
+#[inline]
+pub fn send_descriptor(allowed: Allowed, fd: i32, buf: &[u8], passed: i32) -> Result<usize, Errno> {
+    let two = |first: i32, second: i32| {
+        let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    };
+    // struct cmsghdr: length (8), level (4), type (4), then the descriptor.
+    let mut control = [20, two(libc::SOL_SOCKET, libc::SCM_RIGHTS), two(passed, 0)];
+    let mut part = libc::iovec {
+        iov_base: buf.as_ptr().cast_mut().cast(),
+        iov_len: buf.len(),
+    };
+    // SAFETY: all-zero is a value.
+    let mut msg: libc::msghdr = unsafe { core::mem::zeroed() };
+    msg.msg_iov = &raw mut part;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.as_mut_ptr().cast();
+    msg.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: the kernel reads live locals and a live slice.
+    unsafe {
+        call!(
+            allowed,
+            Call::Sendmsg,
+            libc::SYS_sendmsg,
+            fd,
+            &raw const msg,
+            libc::MSG_NOSIGNAL
+        )
+    }
+}
+
 /// recv(2), of a recvmsg(2) without control data.
 ///
 /// # Errors

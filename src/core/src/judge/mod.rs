@@ -23,6 +23,7 @@
 //! | [`host`] | what of a host that the model rules is to be carried out here |
 //! | [`lease`] | which automatic binds get a port that stays the run's |
 //! | [`block`] | nothing: where the loopback of a run really is that has ports of its own |
+//! | [`broker`] | which binds the port broker does for programs without privilege |
 //! | [`redirect`] | where a redirected socket goes, and what cannot be redirected |
 //! | [`fast`] | nothing by itself: it says at once what of most binds the others would say |
 //! | [`follow`] | where a client goes that calls a server which a rule moved |
@@ -30,6 +31,7 @@
 
 pub mod bind;
 pub mod block;
+pub mod broker;
 mod call;
 pub mod connect;
 pub mod fast;

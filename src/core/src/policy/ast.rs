@@ -264,6 +264,33 @@ pub enum UnixTerm {
     Abstract(String),
 }
 
+impl Rule {
+    /// Does it let servers bind ports that it names, which `*` does not?
+    #[must_use]
+    pub fn names_ports(&self) -> bool {
+        let Term::Ip { ports, .. } = &self.term else {
+            return false;
+        };
+        self.op == Op::Bind
+            && self.action == Action::Allow
+            && ports.iter().all(|port| *port != PortSet::Any)
+    }
+
+    /// Is one of those ports below this one?
+    #[must_use]
+    pub fn names_port_below(&self, start: u16) -> bool {
+        let Term::Ip { ports, .. } = &self.term else {
+            return false;
+        };
+        let is_below = |port: &PortSet| match port {
+            PortSet::Any | PortSet::Auto => false,
+            PortSet::Reserved => true,
+            PortSet::Range(from, _) => *from < u32::from(start),
+        };
+        self.names_ports() && ports.iter().any(is_below)
+    }
+}
+
 /// `for`: a glob over the executable or the script.
 #[derive(Clone, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum Program {

@@ -45,6 +45,8 @@ pub const ENV_RUN: &str = "BINDGATE_RUN";
 /// What a run's id (16 hex digits) follows in the abstract Unix name at which
 /// its log process hands out its memory.
 pub const DOOR: &[u8; 9] = b"bindgate/";
+/// What the id follows in the name of the run's port broker.
+pub const PORTS: &[u8; 15] = b"bindgate-ports/";
 /// The same in the path of a Unix socket, which other network name spaces
 /// reach too.
 pub const DOOR_FILE: &[u8; 15] = b"/tmp/.bindgate-";
@@ -96,6 +98,9 @@ pub mod option {
     /// connect() or a send, where no rule has a say in them: they need no
     /// record. See [`crate::render::is_shown`].
     pub const SHOWN_ONLY: u32 = 1 << 5;
+
+    /// The run has a port broker ([`super::PORTS`]).
+    pub const BROKER: u32 = 1 << 7;
 
     /// The words of `BINDGATE_OPTIONS`, named as the launcher's flags; the
     /// third is an older name of the second.

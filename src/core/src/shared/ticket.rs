@@ -14,7 +14,7 @@
 
 use core::fmt;
 
-use super::{DOOR, DOOR_FILE};
+use super::{DOOR, DOOR_FILE, PORTS};
 
 /// What `BINDGATE_RUN` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +112,12 @@ impl Ticket {
     #[must_use]
     pub fn abstract_name(&self) -> [u8; DOOR.len() + 16] {
         joined(DOOR, &self.id())
+    }
+
+    /// The abstract Unix name of its port broker, without the NUL before it.
+    #[must_use]
+    pub fn ports_name(&self) -> [u8; PORTS.len() + 16] {
+        joined(PORTS, &self.id())
     }
 
     /// The path of its socket in `/tmp`.

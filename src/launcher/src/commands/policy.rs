@@ -55,6 +55,13 @@ impl Compiled {
         say_all(&links(parsed));
     }
 
+    /// Leaves out the warning that rules which allow have no effect: with `--user`
+    /// they have.
+    pub fn grants_ports(&mut self) {
+        self.warnings
+            .retain(|w| !w.message.starts_with("this has no effect"));
+    }
+
     /// The policy as programs see it.
     pub fn view(&self) -> Result<View<'_>, Failure> {
         View::new(&self.words)

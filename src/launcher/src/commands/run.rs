@@ -18,21 +18,28 @@ use crate::args::{Format, Run};
 use crate::level::Inherited;
 use crate::{
     Failure, complain, described, exit, isolate, lease, library, low_ports, outer, reach, shown,
-    vsock, wait,
+    user, vsock, wait,
 };
+use bindgate_daemon::broker;
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
 use bindgate_os::doors::Doors;
 use bindgate_os::limits::{self, with_large_files};
 use bindgate_os::process::{self, Strings};
+use bindgate_os::user::User;
 use bindgate_os::{self as sys, signal};
 
 /// Runs the program; the exit status.
 pub fn run(run: Run) -> Result<i32, Failure> {
+    let user = user::find(run.user.as_deref())?;
     let mut sources = vsock::rules(&run.vsock)?;
     sources.extend(run.lease.map(lease::rule));
     sources.extend_from_slice(&run.rules);
     let mut gathered = policy::gather(&sources)?;
-    gathered.extend(low_ports::rule(run.low_ports, run.is_sealed));
+    gathered.extend(low_ports::rule(
+        run.low_ports,
+        run.is_sealed,
+        run.has_own_ports,
+    ));
     let inner = policy::parse(&gathered)?;
     let outer = outer::find()?;
     let plan = outer::nest(outer.as_ref(), inner, run.observe)?;
@@ -47,6 +54,9 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let places = plan.policy.rules.iter().any(is_place)
         || compiled.view()?.vsock_cid().is_some()
         || is_ruled;
+    if user.is_some() {
+        compiled.grants_ports();
+    }
     compiled.warn(&plan.policy);
     vsock::check(&compiled.view()?)?;
     let outer_ports = || outer.as_ref().and_then(outer::Outer::own_ports);
@@ -110,7 +120,29 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         (Format::Json, Detail::Normal) => Detail::Verbose,
         (_, detail) => detail,
     };
-    let options = options(&run, observe, detail);
+    let unprivileged_start = match &host {
+        Some(plan) => plan.hosted.described.host.sysctl.unprivileged_start,
+        None if has_block => 0,
+        None => low_ports::start(run.is_sealed),
+    };
+    let (mut broker_pid, mut has_broker) = (None, false);
+    if let Some(user) = &user
+        && user::needs_broker(user, &plan.policy.rules, unprivileged_start)
+    {
+        let setup = broker::Setup {
+            run_id: id.run,
+            secret: id.secret,
+            words: compiled.words.clone(),
+            names_port: plan.policy.rules.iter().map(Rule::names_ports).collect(),
+            unprivileged_start,
+            uid: user.uid,
+        };
+        let started = user::broker(setup, !run.exec)?;
+        broker_pid = Some(started.pid).filter(|_| !run.exec);
+        held.push(started.line);
+        has_broker = true;
+    }
+    let options = options(&run, observe, detail, has_broker);
     let setup = Setup {
         run_id: id.run,
         secret: id.secret,
@@ -135,11 +167,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         library: library.clone(),
         is_sealed: run.is_sealed,
         block: own,
-        unprivileged_start: match &host {
-            Some(plan) => plan.hosted.described.host.sysctl.unprivileged_start,
-            None if has_block => 0,
-            None => low_ports::start(run.is_sealed),
-        },
+        unprivileged_start,
         host: host.as_ref().map(|plan| plan.hosted.clone()),
     };
     if let (Some(outer), Some(own)) = (&outer, &setup.block)
@@ -193,7 +221,11 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     log::debug!("run {:016x}, log process {}", id.run, drainer.pid);
     let nul = || Failure::say(exit::USAGE, "an argument holds a NUL byte");
     let arguments = Strings::new(&run.command).ok_or_else(nul)?;
-    let environment = Strings::new(library::environment(&library, &name)).ok_or_else(nul)?;
+    let mut environment = library::environment(&library, &name);
+    if let Some(user) = &user {
+        environment = user::environment(environment, user);
+    }
+    let environment = Strings::new(environment).ok_or_else(nul)?;
     let program = run
         .command
         .first()
@@ -203,30 +235,37 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         true => isolate::seal(&ticket, &drainer, host.as_ref()),
         false => Ok(()),
     };
+    let other_user = || user.as_ref().map_or(Ok(()), User::assume);
+    let not_other = |e| user::failure(run.user.as_deref().unwrap_or_default(), &e);
     if run.exec {
         if let Err(refused) = isolated() {
             return Err(isolate::failure(&refused));
         }
         drainer.program(process::pid());
+        other_user().map_err(not_other)?;
         inherited.restore();
         return Err(not_started(
             program,
             &process::exec(&arguments, &environment),
         ));
     }
-    let mut refused = None;
+    let (mut refused, mut still_root) = (None, None);
     let before = || {
         refused = isolated().err();
-        refused.is_none()
+        if refused.is_none() {
+            still_root = other_user().err();
+        }
+        refused.is_none() && still_root.is_none()
     };
     let pid = match process::spawn(&arguments, &environment, &inherited, before) {
         Ok(pid) => pid,
         Err(e) => {
             let _ = drainer.flush();
             drainer.reap(reaps);
-            return Err(match refused {
-                Some(refused) => isolate::failure(&refused),
-                None => not_started(program, &e),
+            return Err(match (refused, still_root) {
+                (Some(refused), _) => isolate::failure(&refused),
+                (_, Some(e)) => not_other(e),
+                _ => not_started(program, &e),
             });
         }
     };
@@ -234,7 +273,20 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let end = wait::wait(pid, &mut drainer, with_file);
     drainer.dismiss_witness();
     let report = last_report(&run, &drainer, enforcing || is_ruled);
-    drainer.reap(reaps && report.is_some_and(|now| now.left == 0));
+    let is_over = report.is_some_and(|now| now.left == 0);
+    drainer.reap(reaps && is_over);
+    if let Some(pid) = broker_pid {
+        // It ends with the daemon, unless somebody has stopped it.
+        let turns = if reaps && is_over { 100 } else { 1 };
+        for turn in 0..turns {
+            if turn > 0 {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            if !matches!(process::wait(pid, false), Ok(None)) {
+                break;
+            }
+        }
+    }
     drainer.tidy();
     finish(&run, report, end)
 }
@@ -315,8 +367,9 @@ fn no_memory(what: &str, size: usize, e: &std::io::Error) -> Failure {
     )
 }
 
-fn options(run: &Run, observe: bool, detail: Detail) -> u32 {
+fn options(run: &Run, observe: bool, detail: Detail, has_broker: bool) -> u32 {
     [
+        (has_broker, option::BROKER),
         (run.let_go, option::LET_GO),
         (run.allow_unintercepted, option::ALLOW_UNINTERCEPTED),
         (observe, option::OBSERVE),

@@ -4,7 +4,7 @@ use core::ffi::c_int;
 
 use bindgate_core::addr::{Addr, RawAddr};
 use bindgate_core::judge::block::Real;
-use bindgate_core::judge::{Action, Verdict, as_raw_ipv4, bind};
+use bindgate_core::judge::{Action, Verdict, as_raw_ipv4, bind, broker};
 use bindgate_core::policy::{Implicit, Op};
 use bindgate_core::record::{Call, Identity, Record, flag, stage};
 use bindgate_core::socket::BindOptions;
@@ -22,6 +22,7 @@ use crate::own::{fds, filter, name};
 use crate::real;
 use crate::redirect::{self, Placing};
 use crate::session::{self, Run};
+use crate::sys::allowed::needs;
 use crate::sys::{self, Errno};
 
 /// A bind on its way: what is decided and what is to be done.
@@ -338,6 +339,59 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u
 /// The next library's bind(2).
 pub type Next = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
 
+/// The forward of a bind, and where the kernel refuses that for lack of a privilege,
+/// the one that the run's port broker does. `before` is the errno of before.
+///
+/// # Safety
+/// As bind(2), which `next` is, but the address may be anything.
+#[inline(always)]
+unsafe fn forward(
+    run: &Run,
+    next: Next,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    before: c_int,
+) -> c_int {
+    // SAFETY: as the caller's.
+    let ret = unsafe { next(fd, addr, len) };
+    if run.has_broker && ret < 0 {
+        // SAFETY: as the caller's.
+        return unsafe { brokered(run, (fd, addr, len), before) };
+    }
+    ret
+}
+
+/// A bind that the kernel has refused, with the errno that is set.
+///
+/// # Safety
+/// As bind(2), but the address may be anything.
+#[cold]
+#[inline(never)]
+unsafe fn brokered(
+    run: &Run,
+    (fd, addr, len): (c_int, *const sockaddr, socklen_t),
+    before: c_int,
+) -> c_int {
+    let after = errno();
+    let answer = guard(Call::Bind, stage::FORWARD, || {
+        let allowed = filter::allowed();
+        let raw = memory::copy_addr_of_failed(allowed, addr, len, after as u16)?;
+        let asked = raw
+            .read()
+            .filter(|asked| broker::may_ask(after as u16, asked))?;
+        if !allowed.may_all(needs::BROKER) {
+            return None;
+        }
+        Some(sys::without_signals(allowed, || {
+            run.bind_by_broker(allowed, fd, &asked)
+        }))
+    });
+    match answer.flatten() {
+        Some(Ok(())) => finish(0, before, before),
+        Some(Err(e)) => refuse(e),
+        None => finish(-1, before, after),
+    }
+}
+
 /// bind(2), which is forwarded as it is.
 ///
 /// # Safety
@@ -351,8 +405,9 @@ unsafe fn passed_bind(
     flags: u16,
 ) -> c_int {
     emit::prepare(run);
+    let before = if run.has_broker { errno() } else { 0 };
     // SAFETY: as the caller's.
-    let ret = unsafe { next(fd, addr, len) };
+    let ret = unsafe { forward(run, next, (fd, addr, len), before) };
     // SAFETY: this is what the kernel said of that address.
     unsafe { fast::bind(run, ret, (fd, addr, len), passed, flags) }
 }
@@ -428,7 +483,7 @@ unsafe fn judged_bind(
             }
         }
         // SAFETY: as the caller's.
-        _ => unsafe { next(fd, addr, len) },
+        _ => unsafe { forward(run, next, (fd, addr, len), before) },
     };
     let errno_after = outcome(ret as isize);
     if judged.is_some() {

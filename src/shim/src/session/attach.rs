@@ -2,13 +2,15 @@
 //!
 //! [`Ticket`] says which ways lead in.
 
+use bindgate_core::addr::Addr;
+use bindgate_core::judge::broker;
 use bindgate_core::policy::View;
 use bindgate_core::shared::{State, Ticket, door};
 
 use super::{Found, Refused, Sink, complain};
 use crate::own::{filter, text};
 use crate::sys::allowed::needs;
-use crate::sys::{self, Allowed, Call, Calls};
+use crate::sys::{self, Allowed, Call, Calls, Errno};
 
 /// Reads the text of `BINDGATE_RUN`.
 pub fn ticket(text: &[u8]) -> Result<Ticket, Refused> {
@@ -104,6 +106,58 @@ fn connect(allowed: Allowed, ticket: &Ticket, fd: i32) -> Option<()> {
     sys::connect(allowed, fd, path).ok()
 }
 
+/// Sends and receives on this socket take no longer than so many seconds each.
+fn set_patience(allowed: Allowed, fd: i32, seconds: libc::time_t) -> Option<()> {
+    for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        let [seconds, micros] = [seconds, 0].map(libc::time_t::to_ne_bytes);
+        let mut time = [0; 2 * size_of::<libc::time_t>()];
+        for (to, from) in time.iter_mut().zip(seconds.iter().chain(&micros)) {
+            *to = *from;
+        }
+        sys::setsockopt(allowed, fd, libc::SOL_SOCKET, name, &time).ok()?;
+    }
+    Some(())
+}
+
+/// Has the run's port broker bind a socket: a connection of its own, with the
+/// socket. Nobody answers: `EACCES`, at the latest after two seconds. With signals
+/// blocked: a descriptor is open meanwhile.
+#[inline(never)]
+pub fn bind_by_broker(
+    allowed: Allowed,
+    ticket: &[u8],
+    socket: i32,
+    addr: &Addr,
+) -> Result<(), Errno> {
+    let refused = Err(Errno(broker::REFUSED));
+    let Some(ticket) = Ticket::parse(ticket) else {
+        return refused;
+    };
+    let ty = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    let Ok(fd) = sys::socket(allowed, libc::AF_UNIX, ty, 0) else {
+        return refused;
+    };
+    let exchange = || {
+        set_patience(allowed, fd, 1)?;
+        let mut name = [0u8; 64];
+        let name = address(&mut name, &[b"\0", &ticket.ports_name()])?;
+        sys::connect(allowed, fd, name).ok()?;
+        let (message, len) = broker::message(&ticket.secret, addr);
+        let message = message.get(..len)?;
+        sys::send_descriptor(allowed, fd, message, socket).ok()?;
+        let mut answer = [0; 2];
+        let n = sys::read(allowed, fd, &mut answer).ok()?;
+        (n == answer.len()).then(|| u16::from_ne_bytes(answer))
+    };
+    let answer = exchange();
+    sys::close(allowed, fd);
+    match answer {
+        Some(0) => Ok(()),
+        Some(errno) => Err(Errno(errno)),
+        None => refused,
+    }
+}
+
 /// Asks the daemon whether anybody of the run holds an address. `None` where there
 /// is no daemon that could answer: then the kernel alone judges. With signals
 /// blocked: a descriptor is open meanwhile.
@@ -130,18 +184,11 @@ pub fn ask_host(allowed: Allowed, ticket: &[u8], asks: &door::AskHost) -> Option
 #[inline(never)]
 fn exchange(allowed: Allowed, ticket: &Ticket, asks: &[u8], answer: &mut [u8]) -> Option<()> {
     /// Seconds that an answer may take.
-    const PATIENCE: [libc::time_t; 2] = [2, 0];
+    const PATIENCE: libc::time_t = 2;
     let ty = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     let fd = sys::socket(allowed, libc::AF_UNIX, ty, 0).ok()?;
     let mut exchange = || {
-        for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-            let [seconds, micros] = PATIENCE.map(libc::time_t::to_ne_bytes);
-            let mut time = [0; 2 * size_of::<libc::time_t>()];
-            for (to, from) in time.iter_mut().zip(seconds.iter().chain(&micros)) {
-                *to = *from;
-            }
-            sys::setsockopt(allowed, fd, libc::SOL_SOCKET, name, &time).ok()?;
-        }
+        set_patience(allowed, fd, PATIENCE)?;
         connect(allowed, ticket, fd)?;
         sys::send(allowed, fd, asks).ok()?;
         let n = sys::read(allowed, fd, answer).ok()?;

@@ -20,6 +20,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
+use bindgate_core::addr::Addr;
 use bindgate_core::judge::block::{Block, Shares};
 use bindgate_core::judge::fast::{self, LookedAt};
 use bindgate_core::judge::lease;
@@ -31,7 +32,7 @@ use bindgate_core::shared::{EXIT_CONFIG, State, door, option};
 use crate::out::faults;
 use crate::out::faults::guard;
 use crate::own::{filter, process};
-use crate::sys::Allowed;
+use crate::sys::{Allowed, Errno};
 use crate::{real, sys};
 
 /// Where the records of a plain preload go.
@@ -68,6 +69,8 @@ pub struct Run {
     pub judges_sockets: bool,
     /// Is connect(2) judged?
     pub judges_connects: bool,
+    /// Does a broker bind ports that take a privilege ([`option::BROKER`])?
+    pub has_broker: bool,
     /// Does a listen on a socket that has a port or name pass?
     pub passes_bound_listens: bool,
     /// May there be carriers in this run ([`Caller::has_carriers`])?
@@ -120,6 +123,11 @@ impl Run {
         (self.sink == Sink::Ring)
             .then(|| attach::ask_host(allowed, self.carry.run(), asks))
             .flatten()
+    }
+
+    /// Has the run's port broker bind a socket; the answer for the program.
+    pub fn bind_by_broker(&self, allowed: Allowed, fd: i32, addr: &Addr) -> Result<(), Errno> {
+        attach::bind_by_broker(allowed, self.carry.run(), fd, addr)
     }
 
     /// Is a bit of [`option`] set?
@@ -416,6 +424,7 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         looked_at: LookedAt::of(&found.view),
         judges_sockets: found.view.has_rules(Op::Socket),
         judges_connects: found.view.has_rules(Op::Connect) || found.view.has_followed(),
+        has_broker: found.sink == Sink::Ring && found.options & option::BROKER != 0,
         passes_bound_listens: fast::passes_bound_listens(&found.view),
         has_carriers: false,
         vsock: vsock::Host::of(&found.view),
