@@ -406,8 +406,10 @@ impl Door {
             if is_gone {
                 continue;
             }
+            /// Nobody else waits meanwhile, and the asker for 2 seconds.
+            const PATIENCE: Duration = Duration::from_millis(1500);
             let is_over = self.shared.emptied.load(Acquire) >= question.until
-                || question.since.elapsed() > ON_THE_WAY;
+                || question.since.elapsed() > PATIENCE;
             if !is_pending || is_over {
                 return Some(says);
             }
