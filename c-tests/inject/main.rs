@@ -296,7 +296,7 @@ fn strike_at(
         // And for one that took a vsock socket's.
         let is_carrier = line.starts_with("vsock ") && is_once;
         // What is not led to the run's own ports is on the machine's.
-        let is_led = known.setting.1 == OWN_PORTS && line.starts_with("accept") && is_once;
+        let is_led = known.setting.1 == OWN_PORTS && site.stage == "model" && is_once;
         let may_differ = is_unix || is_carrier || is_led || position == "after" && is_once;
         if line != plain && line != ours && !may_differ {
             return fail(&format!(
