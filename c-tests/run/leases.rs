@@ -10,7 +10,7 @@ use support::{NOBODY, Outcome, Run, Way, has_nobody, in_net, same};
 type Test = fn() -> Result<(), Failed>;
 
 pub fn trials() -> Vec<Trial> {
-    let all: [(&str, Test); 8] = [
+    let all: [(&str, Test); 9] = [
         ("lease: a neighbour does not get the port", neighbour),
         ("lease: no other program of the run gets the port", within),
         (
@@ -22,6 +22,10 @@ pub fn trials() -> Vec<Trial> {
         ("lease: a socket with wishes of its own", own_wishes),
         ("lease: two runs lease different ports", two_runs),
         ("lease: a run inside a run leases as well", inner),
+        (
+            "lease: a run with ports of its own leases by itself",
+            own_ports,
+        ),
     ];
     let mut trials: Vec<Trial> = all
         .into_iter()
@@ -308,6 +312,52 @@ print(len(inner), [str(p) in inner for p in own], [abs(int(p) - own[0]) > 100 fo
         "3 [False, False, False] [True, True, True]\n",
         &run.finish(),
     )
+}
+
+/// The socket of a client keeps the wildcard, and reaches outside.
+fn own_ports() -> Result<(), Failed> {
+    const ASKS: &str = "
+kinds = [(four, tcp, '127.0.0.1'), (four, udp, '127.0.0.1'), (six, tcp, '::'), (six, udp, '::1'),
+         (four, tcp, ''), (four, udp, '')]
+ports = [ask(*kind) for kind in kinds]
+others = [ask(*kind) for kind in kinds for _ in range(30)]
+print(len(set(others) & set(ports)))
+print([40000 <= p <= 40199 for p in ports])
+for (family, kind, host), number in zip(kinds, ports):
+    s = made(family, kind)
+    s.bind((host, number))
+    if kind == tcp:
+        s.listen()
+        socket.create_connection(('::1' if family == six else '127.0.0.1', number))
+    print(s.getsockname()[:2] == (host or '0.0.0.0', number))
+outside = socket.create_server(('127.0.0.1', 0))
+client = made(four, udp)
+client.bind(('', 0))
+client.sendto(b'x', ('192.0.2.1', 9))
+print('sent')
+";
+    for user in users() {
+        for (option, leased) in [("--verbose", true), ("--lease=0", false)] {
+            in_small_net(|| {
+                let add = |words: &[&str]| std::process::Command::new("ip").args(words).status();
+                add(&["addr", "add", "192.0.2.2/24", "dev", "lo"])?;
+                let run = leasing(program(ASKS).user(user), "--isolate");
+                let outcome = run.launcher_arg(option).spawn().wait();
+                let words = match leased {
+                    true => "[False, False, False, False, False, False]",
+                    false => "[True, True, True, True, True, True]",
+                };
+                let all = format!("{words}\n{}sent\n", "True\n".repeat(6));
+                let seen = outcome.stdout.split_once('\n').map_or("", |(_, rest)| rest);
+                same(&all, seen, &outcome.seen())?;
+                match leased {
+                    true => says(&format!("0\n{all}"), &outcome),
+                    false => Ok(()),
+                }
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn nothing_left() -> Result<(), Failed> {

@@ -264,14 +264,14 @@ struct RunArgs {
     vsock_guest: Option<u32>,
     /// Keep the ports of automatic binds for the run after their sockets are closed,
     /// so that "find a free port, then start a server there" does not lose its race
-    /// [default: 512 ports]
+    /// [default: 512 ports; with --isolate 256, unless told 0]
     #[arg(
         long,
         value_name = "PORTS",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "512",
-        value_parser = clap::value_parser!(u16).range(1..=4096)
+        value_parser = clap::value_parser!(u16).range(0..=4096)
     )]
     lease: Option<u16>,
     /// The program and its arguments

@@ -13,6 +13,9 @@ const BLOCK: u16 = 128;
 /// Below it are the ports of many well-known services.
 const LOWEST: u16 = 10_240;
 
+/// How many ports a run leases that has ports of its own, if it is told nothing.
+pub const UNASKED: u16 = 256;
+
 /// The option as a line of the policy language.
 pub fn rule(count: u16) -> RuleSource {
     RuleSource::Option("--lease", format!("host lease {count}"))

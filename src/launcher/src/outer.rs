@@ -363,16 +363,6 @@ pub fn nest(outer: Option<&Outer>, mut inner: Policy, observe: bool) -> Result<P
         inner.host.retain(|h| !h.setting.is_vsock());
         policy.host.extend(host.lines());
     }
-    if let Some((count, _)) = outer.view()?.lease()
-        && !inner
-            .host
-            .iter()
-            .any(|h| matches!(h.setting, HostSetting::Lease(_)))
-    {
-        // Of its own: nobody else's table says which ports are taken.
-        let (setting, at) = (HostSetting::Lease(count), At::default());
-        inner.host.push(HostLine { setting, at });
-    }
     policy.nest(inner);
     if allows && !is_set {
         policy.defaults.clear(Op::Exec);

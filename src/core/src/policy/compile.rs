@@ -57,10 +57,10 @@ pub fn set_ruled_by_kernel(words: &mut [u64]) {
     }
 }
 
-/// Makes the ports that the run with these words leases those from `first` on.
-pub fn set_lease(words: &mut [u64], first: u16) {
+/// Makes the ports that the run with these words leases `count` from `first` on.
+pub fn set_lease(words: &mut [u64], count: u16, first: u16) {
     if let Some(word) = words.get_mut(header::LEASE) {
-        *word = *word & u64::from(u16::MAX) | u64::from(first) << 16;
+        *word = u64::from(count) | u64::from(first) << 16;
     }
 }
 

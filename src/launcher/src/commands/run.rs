@@ -32,7 +32,7 @@ use bindgate_os::{self as sys, signal};
 pub fn run(run: Run) -> Result<i32, Failure> {
     let user = user::find(run.user.as_deref())?;
     let mut sources = vsock::rules(&run.vsock)?;
-    sources.extend(run.lease.map(lease::rule));
+    sources.extend(run.lease.filter(|n| *n > 0).map(lease::rule));
     sources.extend_from_slice(&run.rules);
     let mut gathered = policy::gather(&sources)?;
     gathered.extend(low_ports::rule(
@@ -62,7 +62,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     let outer_ports = || outer.as_ref().and_then(outer::Outer::own_ports);
     let has_block = run.has_own_ports || !run.is_sealed && outer_ports().is_some();
     isolate::check_shares(&compiled.view()?, run.is_sealed, has_block)?;
-    isolate::check_others(&compiled.view()?, host.is_some(), has_block)?;
+    isolate::check_others(host.is_some(), has_block)?;
     let filters = Inherited::find();
     if let Some(filters) = &filters {
         let warning = filters.warning(&plan.policy, &compiled.view()?);
@@ -105,9 +105,22 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     };
     set_vsock_run(&mut compiled.words, host_run, mode);
     let mut held = Vec::from_iter(cid);
-    if let Some((count, _)) = compiled.view()?.lease() {
-        let (first, names) = lease::claim(count, run.is_sealed)?;
-        set_lease(&mut compiled.words, first);
+    // Of its own, for a run inside another one: nobody else's table says which
+    // ports are taken.
+    let outers = outer
+        .as_ref()
+        .and_then(|outer| Some(outer.view().ok()?.lease()?.0));
+    let unasked = outers.or(run.has_own_ports.then_some(lease::UNASKED));
+    let lease = match (compiled.view()?.lease(), unasked) {
+        (Some((count, _)), _) => Some((count, lease::claim(count, run.is_sealed)?)),
+        // Where there is no room the run goes without.
+        (None, Some(count)) if run.lease != Some(0) => lease::claim(count, run.is_sealed)
+            .ok()
+            .map(|claimed| (count, claimed)),
+        _ => None,
+    };
+    if let Some((count, (first, names))) = lease {
+        set_lease(&mut compiled.words, count, first);
         held.extend(names);
     }
     let own = match run.has_own_ports {

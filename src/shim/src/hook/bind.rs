@@ -476,8 +476,17 @@ unsafe fn judged_bind(
             unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
         }
         Plan::Forward if run.lease.is_some() && judged.is_some() => {
-            match lease::bind(run, next, &mut b.record) {
-                Some(ret) => ret,
+            let leased = lease::lease(run, fd, &b.record.asked, |to| {
+                let to = to.bytes();
+                // SAFETY: our own copy of an address.
+                match unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) } {
+                    0 => Ok(()),
+                    _ => Err(Errno(errno() as u16)),
+                }
+            });
+            match leased.enter(&mut b.record) {
+                Some(Ok(())) => 0,
+                Some(Err(_)) => -1,
                 // SAFETY: as the caller's.
                 None => unsafe { next(fd, addr, len) },
             }
@@ -570,6 +579,22 @@ fn in_block(
         return None;
     }
     let asked = b.record.asked;
+    if run.lease.is_some() && redirect::block::may(allowed) {
+        let mut bound = None;
+        let leased = lease::lease(run, fd, &asked, |to| {
+            bound = redirect::block::bind(allowed, run, fd, to.bytes(), true);
+            match &bound {
+                Some(bound) => bound.answer,
+                None => sys::bind(allowed, fd, to.bytes()),
+            }
+        });
+        if let Some(answer) = leased.enter(&mut b.record) {
+            if let Some(bound) = bound {
+                (b.real, b.v6only) = (bound.real, bound.v6only);
+            }
+            return Some(answer);
+        }
+    }
     bind_in_block(run, fd, asked.bytes(), b)
 }
 
@@ -586,7 +611,7 @@ pub fn bind_in_block(
         b.real = redirect::block::bare(run, fd, asked);
         return None;
     }
-    let bound = redirect::block::bind(allowed, run, fd, asked)?;
+    let bound = redirect::block::bind(allowed, run, fd, asked, false)?;
     b.real = bound.real;
     b.v6only = bound.v6only;
     Some(bound.answer)

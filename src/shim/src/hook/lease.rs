@@ -3,18 +3,16 @@
 use core::ffi::c_int;
 
 use bindgate_core::addr::RawAddr;
+use bindgate_core::errno::EADDRINUSE;
 use bindgate_core::judge::lease::{Pool, Table};
 use bindgate_core::record::{Record, flag};
 use bindgate_core::socket::SocketType;
-use libc::socklen_t;
 
-use super::bind::Next;
-use super::errno;
 use crate::own::{fds, filter};
 use crate::redirect;
 use crate::session::Run;
 use crate::sys::allowed::needs;
-use crate::sys::{self, Allowed};
+use crate::sys::{self, Errno};
 
 /// How many ports are tried before the kernel chooses one.
 const TRIES: u32 = 64;
@@ -30,55 +28,85 @@ struct Leasing {
     reuses: bool,
 }
 
-/// Binds a socket to a port that the run leases, if an automatic one is asked for.
-/// The kernel's answer; `None` where the call is to be forwarded as it is.
-#[inline(never)]
-pub fn bind(run: &Run, next: Next, record: &mut Record) -> Option<c_int> {
-    let pool = run.lease?;
-    if !record
-        .asked
-        .read()
-        .is_some_and(|asked| Pool::serves(&asked))
-    {
-        return None;
+/// What came of a bind that may be given a leased port.
+pub enum Leased {
+    /// The call is to be forwarded as it is.
+    No,
+    /// The same, for all ports that the run leases are taken.
+    UsedUp,
+    /// The kernel's answer.
+    Answer(Result<(), Errno>),
+}
+
+impl Leased {
+    /// The kernel's answer, if there is one; the record is told about the port.
+    pub fn enter(self, record: &mut Record) -> Option<Result<(), Errno>> {
+        match self {
+            Leased::No => None,
+            Leased::UsedUp => {
+                record.flags |= flag::NOT_LEASED;
+                None
+            }
+            Leased::Answer(answer) => {
+                record.flags |= if answer.is_ok() { flag::LEASED } else { 0 };
+                Some(answer)
+            }
+        }
     }
-    let leasing = leasing(filter::allowed(), record.fd)?;
-    let leases = run.state.leases.get(leasing.table.index())?;
+}
+
+/// Has `bind` bind a socket to a port that the run leases, if an automatic one was
+/// asked for. Each port is tried at most once.
+#[inline(always)]
+pub fn lease(
+    run: &Run,
+    fd: c_int,
+    asked: &RawAddr,
+    mut bind: impl FnMut(&RawAddr) -> Result<(), Errno>,
+) -> Leased {
+    let Some((pool, leasing)) = leasing(run, fd, asked) else {
+        return Leased::No;
+    };
     for _ in 0..TRIES {
-        let Some(taken) = leases.take(pool.count()) else {
+        let Some((index, to)) = next(run, pool, &leasing, asked) else {
             break;
         };
-        let to = with_port(&record.asked, pool.port(taken.index)?);
-        let answer = match is_shared(&leasing, &to, record.fd) {
-            true => None,
-            // SAFETY: our own copy of an address.
-            false => Some(unsafe {
-                next(
-                    record.fd,
-                    to.bytes().as_ptr().cast(),
-                    to.bytes().len() as socklen_t,
-                )
-            }),
+        let answer = match is_shared(&leasing, &to, fd) {
+            true => Err(Errno(EADDRINUSE)),
+            false => bind(&to),
         };
-        if answer == Some(0) {
-            record.flags |= flag::LEASED;
-            return answer;
+        if answer.is_ok() {
+            return Leased::Answer(answer);
         }
         // Somebody is there, or the address is not this host's.
-        leases.asked(taken.index);
-        if answer.is_some() && errno() != libc::EADDRINUSE {
-            return answer;
+        if let Some(leases) = run.state.leases.get(leasing.table.index()) {
+            leases.asked(index);
+        }
+        if answer != Err(Errno(EADDRINUSE)) {
+            return Leased::Answer(answer);
         }
     }
-    record.flags |= flag::NOT_LEASED;
-    None
+    Leased::UsedUp
+}
+
+/// Takes a port of the pool: its number, and the address to be bound.
+#[inline(never)]
+fn next(run: &Run, pool: Pool, leasing: &Leasing, asked: &RawAddr) -> Option<(u32, RawAddr)> {
+    let leases = run.state.leases.get(leasing.table.index())?;
+    let taken = leases.take(pool.count())?;
+    let port = pool.port(taken.index)?;
+    let addr = asked.read()?.with_port(port.into());
+    Some((taken.index, addr.write()))
 }
 
 /// What has to be known of the socket. `None` for one whose port the kernel
 /// chooses, or that has one already.
 #[inline(never)]
-fn leasing(allowed: Allowed, fd: c_int) -> Option<Leasing> {
-    if !allowed.may_all(needs::REDIRECT) {
+fn leasing(run: &Run, fd: c_int, asked: &RawAddr) -> Option<(Pool, Leasing)> {
+    let pool = run.lease?;
+    let allowed = filter::allowed();
+    if !asked.read().is_some_and(|asked| Pool::serves(&asked)) || !allowed.may_all(needs::REDIRECT)
+    {
         return None;
     }
     let socket = fds::verify(allowed, fd).ok()?.ty;
@@ -90,20 +118,14 @@ fn leasing(allowed: Allowed, fd: c_int) -> Option<Leasing> {
     if has_own || fds::is_bound_now(allowed, fd) {
         return None;
     }
-    Some(Leasing {
+    let reuses = is_set(libc::SOL_SOCKET, libc::SO_REUSEADDR)
+        || is_set(libc::SOL_SOCKET, libc::SO_REUSEPORT);
+    let leasing = Leasing {
         table,
         socket,
-        reuses: is_set(libc::SOL_SOCKET, libc::SO_REUSEADDR)
-            || is_set(libc::SOL_SOCKET, libc::SO_REUSEPORT),
-    })
-}
-
-#[inline(never)]
-fn with_port(asked: &RawAddr, port: u16) -> RawAddr {
-    match asked.read() {
-        Some(addr) => addr.with_port(port.into()).write(),
-        None => *asked,
-    }
+        reuses,
+    };
+    Some((pool, leasing))
 }
 
 /// Would the socket have the address together with somebody else, whom its options
@@ -113,8 +135,10 @@ fn is_shared(leasing: &Leasing, to: &RawAddr, fd: c_int) -> bool {
     let allowed = filter::allowed();
     leasing.reuses && {
         let v6only = redirect::is_v6only(allowed, fd);
-        let tried = redirect::try_bind(allowed, leasing.socket, to.bytes(), v6only, |_| Ok(()));
-        tried.is_some_and(|answer| answer.is_err())
+        let none = |_| Ok(());
+        let at = to.bytes();
+        redirect::try_bind(allowed, leasing.socket, at, v6only, none)
+            .is_some_and(|answer| answer.is_err())
     }
 }
 

@@ -175,9 +175,10 @@ pub struct Bound {
 }
 
 /// bind(2): `None` where it is none of the run's own addresses, so that the
-/// kernel gets it as it is.
+/// kernel gets it as it is. `is_leased`: the port was chosen for the program, which
+/// asked for any.
 #[inline(never)]
-pub fn bind(allowed: Allowed, run: &Run, fd: i32, asked: &[u8]) -> Option<Bound> {
+pub fn bind(allowed: Allowed, run: &Run, fd: i32, asked: &[u8], is_leased: bool) -> Option<Bound> {
     let s = socket(allowed, run, fd)?;
     let addr = Addr::read(asked)?;
     let v6only = matches!(addr, Addr::Inet6 { .. }) && is_v6only(allowed, fd);
@@ -187,7 +188,7 @@ pub fn bind(allowed: Allowed, run: &Run, fd: i32, asked: &[u8]) -> Option<Bound>
         return None;
     }
     let port = addr.port()? as u16;
-    if port == 0 && addr.is_wildcard() {
+    if (port == 0 || is_leased) && addr.is_wildcard() {
         return automatic(allowed, &s, asked, v6only);
     }
     let family = addr.family();
