@@ -352,12 +352,12 @@ impl Drainer {
     /// The first line of a run in a network of its own: it is there as soon as
     /// anything is recorded.
     fn announce(&mut self) {
-        let inode = self.shared.sealed.load(Acquire);
-        if !self.setup.is_sealed || self.announced || self.closed {
+        if !self.setup.is_sealed || self.announced {
             return;
         }
         self.announced = true;
-        if self.setup.detail == render::Detail::Quiet {
+        let inode = self.network();
+        if self.closed || self.setup.detail == render::Detail::Quiet {
             return;
         }
         self.log.event(&Event::Isolated {
@@ -366,6 +366,23 @@ impl Drainer {
             network: inode,
             block: None,
         });
+    }
+
+    /// The network that the run is sealed in. What is recorded was recorded there,
+    /// and the other thread is about to hear of it: the launcher sends it before it
+    /// starts the program.
+    fn network(&self) -> u64 {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let start = Instant::now();
+        loop {
+            match self.shared.sealed.load(Acquire) {
+                0 if start.elapsed() < PATIENCE => {
+                    beat(self.shared);
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+                inode => return inode,
+            }
+        }
     }
 
     /// Keeps the name of the program in `slot` at hand; of process `pid`, if
