@@ -60,6 +60,7 @@ u.bind(('::', 53))
 v = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 v.sendto(b'datagram', ('127.0.0.1', 53))
 print(u.recv(10))
+v.close()
 run = os.environ['BINDGATE_RUN'][:16]
 listed = json.loads(subprocess.check_output([os.environ['B'], 'ls', '--json', run]))
 for socket in listed['sockets']:

@@ -199,7 +199,7 @@ fn broker_of(process: &mut Process) -> Result<i32, String> {
         .to_owned();
     let name = format!("bindgate-ports/{id}");
     until("the broker", || {
-        let table = std::fs::read_to_string("/proc/net/unix").ok()?;
+        let table = std::fs::read_to_string("/proc/thread-self/net/unix").ok()?;
         let line = table.lines().find(|line| line.ends_with(&name))?;
         let inode = format!("socket:[{}]", line.split_whitespace().nth(6)?);
         let mut all = std::fs::read_dir("/proc").ok()?;
