@@ -290,6 +290,8 @@ impl Door {
         let start = Instant::now();
         let mut until = None;
         loop {
+            // Before the answer: what was read by then is in it.
+            let emptied = self.shared.emptied.load(Acquire);
             let mut spaces = self.shared.spaces.ask();
             let space = spaces.get(network, pid);
             match claims::answer(space, claim) {
@@ -299,7 +301,6 @@ impl Door {
                     // What became of that bind may be in the ring, also of one who has
                     // died since: its record, read after somebody else had got the
                     // address, would show that one to have left it.
-                    let emptied = self.shared.emptied.load(Acquire);
                     // Twice: the first may have been under way before.
                     let enough = *until.get_or_insert(emptied + 2);
                     if emptied >= enough || start.elapsed() > ON_THE_WAY {
@@ -376,6 +377,8 @@ impl Door {
             return Some(HostSays::YES);
         }
         loop {
+            // Before the answer: what was read by then is in it.
+            let emptied = self.shared.emptied.load(Acquire);
             let (says, others) = match hosting.answer(asks, *cred) {
                 Said::Says(says) => return Some(says),
                 Said::IfThere(says, others) => (says, others),
@@ -408,8 +411,7 @@ impl Door {
             }
             /// Nobody else waits meanwhile, and the asker for 2 seconds.
             const PATIENCE: Duration = Duration::from_millis(1500);
-            let is_over = self.shared.emptied.load(Acquire) >= question.until
-                || question.since.elapsed() > PATIENCE;
+            let is_over = emptied >= question.until || question.since.elapsed() > PATIENCE;
             if !is_pending || is_over {
                 return Some(says);
             }
