@@ -285,7 +285,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     drainer.program(pid);
     let end = wait::wait(pid, &mut drainer, with_file);
     drainer.dismiss_witness();
-    let report = last_report(&run, &drainer, enforcing || is_ruled);
+    let report = last_report(&run, &drainer, enforcing || is_ruled || has_block);
     let is_over = report.is_some_and(|now| now.left == 0);
     drainer.reap(reaps && is_over);
     if let Some(pid) = broker_pid {
