@@ -309,12 +309,28 @@ fn note_answer(run: &Run, b: &mut Binding, errno: u16) {
     }
 }
 
-/// bind(2), for libc's name and for `syscall(SYS_bind, …)`.
+/// bind(2) as `syscall(SYS_bind, …)`: the long way, so that there is one place only
+/// for the short way to be part of.
+///
+/// # Safety
+/// As bind(2), but the address may be anything.
+#[inline(never)]
+pub unsafe fn bind_by_number(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    match session::get() {
+        // SAFETY: as the caller's.
+        Some(run) => unsafe { judged_bind(run, fd, addr, len, flag::RAW_SYSCALL) },
+        // SAFETY: as the caller's.
+        None => unsafe { real::bind()(fd, addr, len) },
+    }
+}
+
+/// bind(2), for libc's name.
 ///
 /// # Safety
 /// As bind(2), but the address may be anything.
 #[inline(always)]
-pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t, flags: u16) -> c_int {
+pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    let flags = 0;
     let next = real::bind();
     let Some(run) = session::get() else {
         // SAFETY: as the caller's.

@@ -23,6 +23,6 @@ redhook::hook! {
 redhook::hook! {
     unsafe fn bind(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int => hooked_bind {
         // SAFETY: the address is only read where it is known to be readable.
-        unsafe { bind_as(fd, addr, len, 0) }
+        unsafe { bind_as(fd, addr, len) }
     }
 }

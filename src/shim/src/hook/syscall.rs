@@ -29,7 +29,7 @@ unsafe extern "C-unwind" fn dispatch(
             libc::SYS_socket => {
                 socket::socket_as(a as c_int, b as c_int, c as c_int, flag::RAW_SYSCALL)
             }
-            libc::SYS_bind => bind::bind_as(a as c_int, b as *const _, c as u32, flag::RAW_SYSCALL),
+            libc::SYS_bind => bind::bind_by_number(a as c_int, b as *const _, c as u32),
             libc::SYS_socketpair => {
                 socket::socketpair(a as c_int, b as c_int, c as c_int, d as *mut _)
             }

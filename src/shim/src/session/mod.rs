@@ -467,7 +467,7 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
             run.looked_at = LookedAt::All;
         }
     }
-    if run.lease.is_some() {
+    if run.lease.is_some() || run.block.is_some() {
         run.looked_at = LookedAt::AllTheWay;
     }
     if run.sink == Sink::File {
