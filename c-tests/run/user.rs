@@ -10,12 +10,13 @@ use support::{NOBODY, Process, Run, Way, has_nobody, in_net, outside, same, stag
 pub fn trials() -> Vec<Trial> {
     type Test = fn() -> Result<(), Failed>;
     let mut trials = vec![Trial::test("user: only root can", only_root)];
-    let as_root: [(&str, Test); 8] = [
+    let as_root: [(&str, Test); 9] = [
         ("user: who the program is", who),
         ("user: a port that a rule names", named),
         ("user: what is not granted", not_granted),
         ("user: IPv6, UDP and MPTCP", kinds),
         ("user: a message of the program's own", own_message),
+        ("user: a socket that lingers holds nobody up", lingering),
         ("user: without the capability's bounding set", bounding_set),
         ("user: the broker is killed, or stopped", killed),
         ("user: a thousand programs at once", thousand),
@@ -122,7 +123,56 @@ fn not_granted() -> Result<(), Failed> {
         let run = python("print(bind(80))").rules(rules.iter().copied());
         says(&run, &format!("{expected}\n"))?;
     }
-    Ok(())
+    // The program can make it one of both families until it is bound.
+    let text = "
+s = socket.socket(socket.AF_INET6)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+try:
+    s.bind(('::', 80))
+    print('ok')
+except OSError as e:
+    print(errno.errorcode[e.errno])
+";
+    says(&python(text).rule("allow bind tcp {[::]}:80"), "EACCES\n")?;
+    says(&python(text).rule(EIGHTY), "ok\n")
+}
+
+/// To close one takes as long as its sender likes, and the last who has it is the
+/// broker.
+fn lingering() -> Result<(), Failed> {
+    let text = "
+import array, signal, struct
+run = os.environ['BINDGATE_RUN'].split('.')[0]
+listener = socket.create_server(('127.0.0.1', 0))
+children = []
+for turn in range(3):
+    told, tells = os.pipe()
+    children.append(os.fork())
+    if children[-1] == 0:
+        client = socket.create_connection(listener.getsockname())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 3600))
+        client.setblocking(False)
+        try:
+            while client.send(bytes(65536)):
+                pass
+        except BlockingIOError:
+            pass
+        broker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        broker.connect('\\0bindgate-ports/' + run)
+        fds = array.array('i', [client.fileno()])
+        broker.sendmsg([b'x' * 48], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        os.write(tells, b'.')
+        # This waits where the broker was faster.
+        client.close()
+        signal.pause()
+    os.read(told, 1)
+    print(bind(80 + turn))
+for child in children:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+";
+    let rule = "allow bind tcp *:{80,81,82}";
+    says(&python(text).rule(rule), "80\n81\n82\n")
 }
 
 fn kinds() -> Result<(), Failed> {

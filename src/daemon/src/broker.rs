@@ -17,7 +17,7 @@ use bindgate_core::judge::broker::{self, Granting, Handed, MESSAGE, REFUSED};
 use bindgate_core::policy::View;
 use bindgate_core::shared::PORTS;
 use bindgate_core::socket::SocketType;
-use bindgate_os::{self as os, Instant, process, unix, user};
+use bindgate_os::{self as os, Instant, process, signal, unix, user};
 use bindgate_sys::{self as sys, Allowed};
 
 /// What it has to know.
@@ -117,6 +117,7 @@ fn serve(granting: &Granting<'_>, secret: &[u8; 32], door: &OwnedFd, line: &Owne
         ];
         fds.extend(clients.iter().map(|(client, _)| client.as_raw_fd()));
         let ready = os::poll(&fds, PATIENCE);
+        let _unheld = signal::Unheld::new();
         if ready.first() == Some(&true) {
             // The run is over: nothing is ever sent on this line.
             return;
@@ -177,14 +178,14 @@ fn handed(client: &OwnedFd, socket: &OwnedFd) -> Option<Handed> {
     let fd = socket.as_raw_fd();
     let ask = |option| sys::getsockopt_int(Allowed::ALL, fd, libc::SOL_SOCKET, option).ok();
     let number = |option| ask(option).and_then(|n| u16::try_from(n).ok());
-    let v6only = sys::getsockopt_int(Allowed::ALL, fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
     Some(Handed {
         socket: SocketType {
             domain: number(libc::SO_DOMAIN)?,
             ty: number(libc::SO_TYPE)?,
             protocol: number(libc::SO_PROTOCOL)?,
         },
-        v6only: v6only == Ok(1),
+        // The program still has the socket, and can change that until it is bound.
+        v6only: false,
         netns: sys::netns_cookie(Allowed::ALL, fd).ok()?,
         uid: process::peer_user(client)?,
     })

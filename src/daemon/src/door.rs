@@ -158,8 +158,13 @@ impl Door {
         let before = std::mem::take(&mut self.waiting);
         for (n, (fd, since)) in before.into_iter().enumerate() {
             let fd = if ready(n) { self.answer(fd) } else { Some(fd) };
-            if let Some(fd) = fd.filter(|_| since.elapsed() < PATIENCE) {
-                self.waiting.push((fd, since));
+            match fd {
+                Some(fd) if since.elapsed() < PATIENCE => self.waiting.push((fd, since)),
+                Some(fd) => {
+                    let _unheld = signal::Unheld::new();
+                    drop(fd);
+                }
+                None => {}
             }
         }
     }
@@ -168,10 +173,14 @@ impl Door {
     /// if nothing was said yet.
     fn answer(&mut self, fd: OwnedFd) -> Option<OwnedFd> {
         let mut said = [0; AskHost::LEN];
+        let unheld = signal::Unheld::new();
         let n = match unix::receive(&fd, &mut said, false) {
             Ok(n) => n,
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Some(fd),
-            Err(_) => return None,
+            Err(_) => {
+                drop(fd);
+                return None;
+            }
         };
         match said.get(..n) {
             Some(said) if said == LIST => {
@@ -180,13 +189,16 @@ impl Door {
             }
             Some(said) if said == ENTER => {
                 self.asked_to_enter(&fd);
+                drop(fd);
                 return None;
             }
             _ => {}
         }
         if said.get(..SECRET) != Some(&self.setup.secret[..]) {
+            drop(fd);
             return None;
         }
+        drop(unheld);
         match n {
             HELLO => self.hand_out(&fd),
             Claim::LEN => {

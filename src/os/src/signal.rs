@@ -59,6 +59,76 @@ impl Inherited {
     }
 }
 
+/// While it lives, whatever this thread waits for is interrupted every 10 ms.
+///
+/// Whoever sends descriptors to a thread has it close what it does not keep, and to
+/// close a socket with `SO_LINGER` waits for as long as its sender likes.
+#[must_use]
+pub struct Unheld {
+    timer: Option<libc::timer_t>,
+    mask: libc::sigset_t,
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+impl Unheld {
+    /// Begins; without a timer where none can be had.
+    pub fn new() -> Unheld {
+        const EVERY: libc::timespec = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 10_000_000,
+        };
+        // SAFETY: all-zero is a value of these structures, all pointers are to locals,
+        // and the handler does nothing.
+        unsafe {
+            let mut action: libc::sigaction = zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+            let (mut alarm, mut mask): (libc::sigset_t, libc::sigset_t) = (zeroed(), zeroed());
+            libc::sigemptyset(&raw mut alarm);
+            libc::sigaddset(&raw mut alarm, libc::SIGALRM);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const alarm, &raw mut mask);
+            let mut event: libc::sigevent = zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGALRM;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer: libc::timer_t = std::ptr::null_mut();
+            let made = libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer);
+            let times = libc::itimerspec {
+                it_interval: EVERY,
+                it_value: EVERY,
+            };
+            let timer = (made == 0).then(|| {
+                libc::timer_settime(timer, 0, &raw const times, std::ptr::null_mut());
+                timer
+            });
+            Unheld { timer, mask }
+        }
+    }
+}
+
+impl Default for Unheld {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Unheld {
+    fn drop(&mut self) {
+        // SAFETY: a timer of ours, which ends here; the mask came from the kernel.
+        unsafe {
+            if let Some(timer) = self.timer {
+                libc::timer_delete(timer);
+            }
+            libc::pthread_sigmask(
+                libc::SIG_SETMASK,
+                &raw const self.mask,
+                std::ptr::null_mut(),
+            );
+        }
+    }
+}
+
 /// A signal that came.
 #[derive(Clone, Copy, Debug)]
 pub struct Signal {

@@ -129,7 +129,7 @@ fn groups(name: &OsStr, gid: u32) -> Result<Vec<libc::gid_t>, String> {
     }
 }
 
-/// Becomes `nobody`, with one capability and no way to get another.
+/// Becomes a user that nobody else is, with one capability and no way to get another.
 ///
 /// # Errors
 /// If that capability is not there, or the user cannot be changed.
@@ -166,7 +166,10 @@ pub fn keep_only(capability: u32) -> io::Result<()> {
     };
     call(libc::SYS_setgroups, 0)?;
     call(libc::SYS_setresgid, NOBODY)?;
-    call(libc::SYS_setresuid, NOBODY)?;
+    // Others' processes of one user can end and stop each other. Where the user
+    // namespace has no such number, `nobody` has to do.
+    let own = 2_000_000_000 + libc::c_long::from(super::process::pid());
+    call(libc::SYS_setresuid, own).or_else(|_| call(libc::SYS_setresuid, NOBODY))?;
     let one = Data {
         effective: 1 << capability,
         permitted: 1 << capability,

@@ -198,6 +198,11 @@ impl Table {
             Some(last) => last + 1,
             None => port % COUNT,
         };
+        // One that stands for itself is not written down.
+        let written = match before == port && AUTOMATIC.contains(&port) {
+            true => 0,
+            false => before,
+        };
         let beyond = (0..COUNT).map(|n| FIRST + (from + n) % COUNT);
         let others = (LOWEST..*AUTOMATIC.start()).rev();
         for real in beyond.chain(others) {
@@ -205,7 +210,7 @@ impl Table {
             if real == before || put(&self.virt, real, 0, port).is_err() {
                 continue;
             }
-            match put(&self.real, port, before, real) {
+            match put(&self.real, port, written, real) {
                 Ok(()) => return real,
                 Err(now) => {
                     // Somebody else was faster.
@@ -255,6 +260,20 @@ mod tests {
     use super::*;
 
     const KIND: Kind = Kind::Tcp;
+
+    #[test]
+    fn an_automatic_port_that_somebody_outside_has_becomes_another() {
+        with(|ports| {
+            assert_eq!(ports.real(KIND, 40_001), 40_001);
+            let real = ports.instead(KIND, 40_001, 40_001);
+            assert!(real >= FIRST, "{real}");
+            assert_eq!(ports.real(KIND, 40_001), real);
+            assert_eq!(ports.virt(KIND, real), 40_001);
+            let other = ports.instead(KIND, 40_001, real);
+            assert!(other >= FIRST && other != real, "{other}");
+            assert_eq!(ports.virt(KIND, other), 40_001);
+        });
+    }
 
     fn with(f: impl FnOnce(&Ports) + Send + 'static) {
         std::thread::Builder::new()

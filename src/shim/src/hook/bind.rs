@@ -504,7 +504,7 @@ unsafe fn judged_bind(
                 Some(Ok(())) => 0,
                 Some(Err(_)) => -1,
                 // SAFETY: as the caller's.
-                None => unsafe { next(fd, addr, len) },
+                None => unsafe { forward(run, next, (fd, addr, len), before) },
             }
         }
         // SAFETY: as the caller's.
