@@ -362,7 +362,7 @@ fn kernels_own() -> Result<(), Failed> {
          skip='--skip=18 --skip=19 --skip=20'; t=source/tools/testing/vsock/vsock_test\n\
          $B run -q --cid 3 --fabric ./f -- $t --mode=server --control-port=1234 --peer-cid=4 $skip \
              >server 2>&1 & \n\
-         until grep -q listening server; do sleep 0.01; done\n\
+         until grep -q listening server 2>/dev/null; do sleep 0.01; done\n\
          $B run -q --cid 4 --fabric ./f -- $t --mode=client --control-host=127.0.0.1 \
              --control-port=1234 --peer-cid=3 $skip; echo $?; wait $!; echo $?; grep -c 'ok$' server",
     )
