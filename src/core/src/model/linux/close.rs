@@ -138,9 +138,6 @@ impl Net<'_> {
             State::Listen if how != 1 => {
                 self.abort(id, cx);
                 self.tcp_disconnect(id);
-                // What __mptcp_close_ssk leaves on the subflow until 6.18, SO_LINGER
-                // with time 0, a later listen() hands on to children.
-                self.edit(id, |s| s.set_send_shutdown(s.is_mptcp()));
             }
             State::SynSent => self.tcp_disconnect(id),
             State::Established | State::CloseWait if s.table == Table::Tcp && write => {
@@ -282,11 +279,13 @@ impl Net<'_> {
     /// `tcp_disconnect`: a socket that is closed already keeps its port.
     pub(super) fn tcp_disconnect(&mut self, id: SockId) {
         let s = *self.get(id);
+        // mutants: generation: the subflow ends by a reset from now on
+        let lingers = s.is_mptcp() && quirks::mptcp_disconnect_lingers(self.host.generation);
         self.edit(id, |s| {
             s.state = State::Close;
             s.peer = NONE;
             s.set_connected(false);
-            s.set_send_shutdown(false);
+            s.set_send_shutdown(lingers);
             s.set_ahead(false);
             s.daddr = [0; 16];
             s.dport = 0;

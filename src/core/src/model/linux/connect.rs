@@ -196,6 +196,13 @@ impl Net<'_> {
         if l.is_mptcp() && l.send_shutdown() {
             return cx.unknown(Step::UnknownMptcp);
         }
+        // mutants: generation: how this connection ends
+        if s.is_mptcp()
+            && s.send_shutdown()
+            && quirks::mptcp_disconnect_lingers(self.host.generation)
+        {
+            return cx.unknown(Step::UnknownMptcp);
+        }
         let returns = back.is_some_and(|back| s.dev == 0 || s.dev == back);
         if listener.0 != NONE && (!returns || back.is_some_and(|b| l.dev != 0 && l.dev != b)) {
             return cx.unknown(Step::UnknownReturn);

@@ -223,6 +223,15 @@ pub fn mptcp_has_port_options(g: Generation) -> bool {
     g.since(6, 8)
 }
 
+/// Does `mptcp_disconnect` (a refused connect(), a listener that is shut down) leave
+/// SO_LINGER with time 0 on the subflow, so that its next connection, or its
+/// children's, ends by a reset? Until 6.18 (fff0c8799667, "mptcp: decouple mptcp
+/// fastclose from tcp close"), 6.1.159, 6.6.118, 6.12.60 and 6.17.10; seen on 6.16.12.
+#[must_use]
+pub fn mptcp_disconnect_lingers(g: Generation) -> bool {
+    !g.taken_over(6, 18, &[[6, 1, 159], [6, 6, 118], [6, 12, 60], [6, 17, 10]])
+}
+
 /// Does the subflow of an MPTCP socket that has fallen back to TCP, or has no
 /// answer yet, decide bind() and the options of the socket level? So in 6.1, where
 /// `__mptcp_nmpc_socket` refuses only what MPTCP has been acknowledged for. In
