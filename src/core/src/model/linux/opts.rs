@@ -157,6 +157,12 @@ impl Net<'_> {
             Opt::AttachReuseport if s.is_mptcp() => {
                 return cx.fail(Step::OptUnknown, Errno::EOPNOTSUPP);
             }
+            // reuseport_attach_prog: a vsock socket is never hashed, and could have
+            // SO_REUSEPORT until 6.1.124 (not mended in 5.10.262).
+            // mutants: generation: 5.10
+            Opt::AttachReuseport if s.kind.domain == af::VSOCK && (s.reuseport() || s.group()) => {
+                self.edit(id, |s| s.set_group(true));
+            }
             // reuseport_attach_prog: no group, and nothing that could be in one.
             Opt::AttachReuseport if !inet || s.kind.ty == ty::RAW => {
                 return cx.fail(Step::OptUnknown, Errno::EINVAL);
