@@ -227,12 +227,7 @@ pub fn listeners() -> Vec<OwnedFd> {
         ),
         (
             libc::AF_INET6,
-            Addr::Inet6 {
-                ip: std::net::Ipv6Addr::LOCALHOST.octets(),
-                port: 0,
-                flow: 0,
-                scope: 0,
-            },
+            Addr::inet6(std::net::Ipv6Addr::LOCALHOST.octets(), 0),
         ),
     ];
     let held = places

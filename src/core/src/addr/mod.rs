@@ -136,6 +136,27 @@ impl Addr {
         }
     }
 
+    /// An IPv6 address without flow and scope.
+    #[must_use]
+    pub const fn inet6(ip: [u8; 16], port: u16) -> Addr {
+        Addr::Inet6 {
+            ip,
+            port,
+            flow: 0,
+            scope: 0,
+        }
+    }
+
+    /// Is it on the loopback of IP: in 127.0.0.0/8, as an IPv6 address too, or `::1`?
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match (self, self.ipv4()) {
+            (_, Some([first, ..])) => first == 127,
+            (Addr::Inet6 { ip, .. }, None) => *ip == core::net::Ipv6Addr::LOCALHOST.octets(),
+            _ => false,
+        }
+    }
+
     /// Is it the wildcard of its family: 0.0.0.0, `::`, `::ffff:0.0.0.0` or
     /// `VMADDR_CID_ANY`?
     #[must_use]

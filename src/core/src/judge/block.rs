@@ -238,23 +238,18 @@ pub fn named(spot: Spot, family: u16, port: u16) -> Addr {
     let ip = match spot.bit {
         held::ANY4 | held::MAPPED_ANY => [0; 4],
         held::LOOP4 | held::MAPPED => OWN,
-        held::DUAL | held::ANY6 => return six([0; 16], port),
+        held::DUAL | held::ANY6 => return Addr::inet6([0; 16], port),
         held::LOOP6 => return LOOPBACK6.with_port(port.into()),
         _ => [127, 0, spot.row, spot.last],
     };
     match family {
-        af::INET6 => six(mapped(ip), port),
+        af::INET6 => Addr::inet6(mapped(ip), port),
         _ => Addr::Inet { ip, port },
     }
 }
 
 /// `::1`
-pub const LOOPBACK6: Addr = Addr::Inet6 {
-    ip: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-    port: 0,
-    flow: 0,
-    scope: 0,
-};
+pub const LOOPBACK6: Addr = Addr::inet6(Ipv6Addr::LOCALHOST.octets(), 0);
 
 /// A service of the machine's loopback that the run shares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -414,19 +409,10 @@ fn mapped(ip: [u8; 4]) -> [u8; 16] {
     Ipv4Addr::from(ip).to_ipv6_mapped().octets()
 }
 
-fn six(ip: [u8; 16], port: u16) -> Addr {
-    Addr::Inet6 {
-        ip,
-        port,
-        flow: 0,
-        scope: 0,
-    }
-}
-
 /// `::ffff:127.0.0.1`, the machine's own.
 #[must_use]
 pub fn mapped_loopback(port: u16) -> Addr {
-    six(mapped(OWN), port)
+    Addr::inet6(mapped(OWN), port)
 }
 
 /// The machine's own loopback address of a family.
@@ -455,7 +441,7 @@ impl Real {
     #[must_use]
     pub fn addr(self) -> Addr {
         match self.is_mapped {
-            true => six(mapped(self.ip), self.port),
+            true => Addr::inet6(mapped(self.ip), self.port),
             false => Addr::Inet {
                 ip: self.ip,
                 port: self.port,
@@ -506,7 +492,7 @@ impl Block {
     pub fn real(self, spot: Spot, family: u16, port: u16) -> Addr {
         let ip = self.ip(spot.row, spot.last);
         match family {
-            af::INET6 => six(mapped(ip), port),
+            af::INET6 => Addr::inet6(mapped(ip), port),
             _ => Addr::Inet { ip, port },
         }
     }
@@ -550,8 +536,8 @@ impl Block {
             _ => OWN,
         };
         Some(match addr {
-            Addr::Inet6 { .. } if is_six => six(Ipv6Addr::LOCALHOST.octets(), port),
-            Addr::Inet6 { .. } => six(mapped(ip), port),
+            Addr::Inet6 { .. } if is_six => Addr::inet6(Ipv6Addr::LOCALHOST.octets(), port),
+            Addr::Inet6 { .. } => Addr::inet6(mapped(ip), port),
             _ => Addr::Inet { ip, port },
         })
     }
@@ -577,8 +563,10 @@ impl Block {
         };
         let any = match addr {
             Addr::Inet { .. } => Addr::Inet { ip: [0; 4], port },
-            _ if group == mapped_group && ever & FIRST_MAPPED_ANY != 0 => six(mapped([0; 4]), port),
-            _ => six([0; 16], port),
+            _ if group == mapped_group && ever & FIRST_MAPPED_ANY != 0 => {
+                Addr::inet6(mapped([0; 4]), port)
+            }
+            _ => Addr::inet6([0; 16], port),
         };
         let ways = ever & group;
         let is_told = first && !(group == mapped_group && ever & FIRST_MAPPED_ANY != 0);

@@ -61,7 +61,7 @@ impl<'p> Follow<'p> {
     /// Has it to be known whether the address is one of this host's?
     #[must_use]
     pub fn is_elsewhere(&self) -> Option<&Addr> {
-        (!is_loopback(&self.to)).then_some(&self.to)
+        (!self.to.is_loopback()).then_some(&self.to)
     }
 
     /// How well the server of an entry fits a client of this kind, if it is one: below
@@ -98,7 +98,7 @@ impl<'p> Follow<'p> {
         let real = server.real.read()?;
         let port = real.port().filter(|port| *port != 0)?;
         let at = match real.is_wildcard() {
-            true if server.marks & move_mark::ON_LO != 0 && !is_loopback(&self.to) => {
+            true if server.marks & move_mark::ON_LO != 0 && !self.to.is_loopback() => {
                 loopback(&self.to)
             }
             true => self.asked,
@@ -133,12 +133,7 @@ impl<'p> Follow<'p> {
 }
 
 fn six(ip: Ipv6Addr) -> Addr {
-    Addr::Inet6 {
-        ip: ip.octets(),
-        port: 0,
-        flow: 0,
-        scope: 0,
-    }
+    Addr::inet6(ip.octets(), 0)
 }
 
 /// The loopback address of the family that an address is really of.
@@ -153,14 +148,6 @@ fn loopback(of: &Addr) -> Addr {
         },
     }
     .with_port(port)
-}
-
-fn is_loopback(addr: &Addr) -> bool {
-    match (addr, addr.ipv4()) {
-        (_, Some([first, ..])) => first == 127,
-        (Addr::Inet6 { ip, .. }, None) => *ip == Ipv6Addr::LOCALHOST.octets(),
-        _ => false,
-    }
 }
 
 fn share_a_table(a: SocketType, b: SocketType) -> bool {

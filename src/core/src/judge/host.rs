@@ -69,12 +69,8 @@ pub fn reached(to: &Addr, real: &Addr) -> Option<Addr> {
     let port = u16::try_from(real.port()?).ok()?;
     let wants = to.ipv4();
     let is_any = real.is_wildcard() || real.ipv4() == Some([0; 4]);
-    let is_loopback = match wants {
-        Some(ip) => ip[0] == 127,
-        None => matches!(to, Addr::Inet6 { ip, .. } if *ip == Ipv6Addr::LOCALHOST.octets()),
-    };
     let four = match (wants, real.ipv4()) {
-        (Some(ip), _) if is_any && is_loopback => Some(ip),
+        (Some(ip), _) if is_any && to.is_loopback() => Some(ip),
         (Some(_), _) if is_any => Some([127, 0, 0, 1]),
         (Some(_), real) => Some(real?),
         (None, _) => None,
@@ -104,12 +100,7 @@ pub fn nowhere(to: &Addr) -> Addr {
 }
 
 fn six(ip: Ipv6Addr, port: u16) -> Addr {
-    Addr::Inet6 {
-        ip: ip.octets(),
-        port,
-        flow: 0,
-        scope: 0,
-    }
+    Addr::inet6(ip.octets(), port)
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Placement {
     pub fn addr(&self) -> Addr {
         match *self {
             Placement::Address(addr) => addr,
-            Placement::OnLo(port) => six([0; 16], port),
+            Placement::OnLo(port) => Addr::inet6([0; 16], port),
             Placement::Unix(name) => Addr::Unix(name),
         }
     }
@@ -130,16 +130,10 @@ impl Placement {
             return None;
         };
         let v4 = core::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets();
-        Some([six(v4, port), six(Ipv6Addr::LOCALHOST.octets(), port)])
-    }
-}
-
-fn six(ip: [u8; 16], port: u16) -> Addr {
-    Addr::Inet6 {
-        ip,
-        port,
-        flow: 0,
-        scope: 0,
+        Some([
+            Addr::inet6(v4, port),
+            Addr::inet6(Ipv6Addr::LOCALHOST.octets(), port),
+        ])
     }
 }
 
@@ -238,7 +232,7 @@ fn hidden(socket: SocketType) -> Option<Addr> {
             ip: [127, 0, 0, 1],
             port: 0,
         }),
-        af::INET6 => Some(six(Ipv6Addr::LOCALHOST.octets(), 0)),
+        af::INET6 => Some(Addr::inet6(Ipv6Addr::LOCALHOST.octets(), 0)),
         af::UNIX | af::VSOCK => Some(Addr::Unix(UnixName::AUTO)),
         _ => None,
     }

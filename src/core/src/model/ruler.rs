@@ -218,7 +218,7 @@ impl Ruler {
             if !ask.kind.is_stream() {
                 // Of a client whose port the kernel chose nobody has told: its peer
                 // has its address on loopback from the kernel, and answers there.
-                return Ok(match is_loopback(to) {
+                return Ok(match to.is_loopback() {
                     true => Way::Out,
                     false => Way::Nowhere,
                 });
@@ -262,11 +262,7 @@ impl Ruler {
         let wanted = match (to.ipv4(), to) {
             (Some([0, 0, 0, 0]), _) => mapped(0x7f00_0001),
             (Some(ip), _) => mapped(u32::from_be_bytes(ip)),
-            (None, Addr::Inet6 { ip, .. }) if *ip == [0; 16] => {
-                let mut one = [0; 16];
-                one[15] = 1;
-                one
-            }
+            (None, Addr::Inet6 { ip, .. }) if *ip == [0; 16] => super::net::LOOPBACK6,
             (None, Addr::Inet6 { ip, .. }) => *ip,
             _ => return None,
         };
@@ -299,14 +295,6 @@ impl Ruler {
     pub fn name(&mut self, id: SockId) -> Addr {
         let net: Net<'_> = self.net.net();
         net.getsockname(id)
-    }
-}
-
-fn is_loopback(to: &Addr) -> bool {
-    match (to.ipv4(), to) {
-        (Some(ip), _) => ip[0] == 127,
-        (None, Addr::Inet6 { ip, .. }) => *ip == super::net::LOOPBACK6,
-        _ => false,
     }
 }
 

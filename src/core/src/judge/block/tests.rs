@@ -9,7 +9,7 @@ fn v4(ip: [u8; 4]) -> Addr {
 }
 
 fn v6(text: &str) -> Addr {
-    six(text.parse::<Ipv6Addr>().unwrap().octets(), 80)
+    Addr::inet6(text.parse::<Ipv6Addr>().unwrap().octets(), 80)
 }
 
 fn block() -> Block {
@@ -165,7 +165,7 @@ proptest! {
         let block = Block::numbered(n).unwrap();
         let ip = [127, 0, row, last];
         let virt = match is_mapped {
-            true => six(mapped(ip), port),
+            true => Addr::inet6(mapped(ip), port),
             false => Addr::Inet { ip, port },
         };
         let real = block.real(spot(&virt, false).unwrap(), virt.family(), port);

@@ -27,7 +27,7 @@ fn v4(ip: [u8; 4], port: u16) -> Addr {
 }
 
 fn v6(text: &str, port: u16) -> Addr {
-    six(text.parse::<Ipv6Addr>().unwrap().octets(), port)
+    Addr::inet6(text.parse::<Ipv6Addr>().unwrap().octets(), port)
 }
 
 fn path(text: &str) -> Addr {
