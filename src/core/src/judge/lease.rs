@@ -7,9 +7,11 @@
 //! lie outside `ip_local_port_range`, and no other run leases them. Within the
 //! run a port is handed out again only after somebody has bound it by its number.
 
+use super::block;
 use crate::addr::Addr;
 use crate::policy::View;
-use crate::socket::{SocketType, proto, ty};
+use crate::shared::PortKind;
+use crate::socket::{SocketType, proto};
 
 /// The ports that a run leases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,34 +20,10 @@ pub struct Pool {
     count: u16,
 }
 
-/// Whose table of ports a socket is in: the two count their ports apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Table {
-    /// TCP, and MPTCP, which binds a TCP socket.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Table {
-    /// The place of its leases in the run's state.
-    #[must_use]
-    pub fn index(self) -> usize {
-        match self {
-            Table::Tcp => 0,
-            Table::Udp => 1,
-        }
-    }
-
-    /// The table of a socket; `None` for one that gets no leased port.
-    #[must_use]
-    pub fn of(socket: SocketType) -> Option<Table> {
-        match (socket.ty, socket.protocol) {
-            (ty::STREAM, proto::TCP | proto::MPTCP | 0) => Some(Table::Tcp),
-            (ty::DGRAM, proto::UDP | 0) => Some(Table::Udp),
-            _ => None,
-        }
-    }
+/// Whose leases a socket gets; `None` for one that gets no leased port.
+#[must_use]
+pub fn port_kind(socket: SocketType) -> Option<PortKind> {
+    block::port_kind(socket).filter(|_| socket.protocol != proto::UDPLITE)
 }
 
 impl Pool {
@@ -85,7 +63,7 @@ impl Pool {
         (index < self.count).then_some(u32::from(index))
     }
 
-    /// Does a bind to `asked` get a leased port, if the socket has a [`Table`]? The
+    /// Does a bind to `asked` get a leased port, if the socket has a [`port_kind`]? The
     /// kernel would choose one.
     #[must_use]
     pub fn serves(asked: &Addr) -> bool {

@@ -260,6 +260,16 @@ impl State {
         })
     }
 
+    /// The leases of sockets of this kind.
+    #[must_use]
+    pub fn leases_of(&self, kind: PortKind) -> &Leases {
+        let [tcp, udp] = &self.leases;
+        match kind {
+            PortKind::Tcp => tcp,
+            PortKind::Udp => udp,
+        }
+    }
+
     /// Marks `port` as one that a moved socket really has.
     pub fn mark_port(&self, port: u16) {
         if let Some(word) = self.ports.get(usize::from(port) / 64) {

@@ -4,8 +4,9 @@ use core::ffi::c_int;
 
 use bindgate_core::addr::RawAddr;
 use bindgate_core::errno::EADDRINUSE;
-use bindgate_core::judge::lease::{Pool, Table};
+use bindgate_core::judge::lease::{Pool, port_kind};
 use bindgate_core::record::{Record, flag};
+use bindgate_core::shared::PortKind;
 use bindgate_core::socket::SocketType;
 
 use crate::own::{fds, filter};
@@ -16,13 +17,10 @@ use crate::sys::{self, Errno};
 
 /// How many ports are tried before the kernel chooses one.
 const TRIES: u32 = 64;
-/// `IP_BIND_ADDRESS_NO_PORT` of ip(7), set and read at level `IPPROTO_IP` on both
-/// families.
-const IP_BIND_ADDRESS_NO_PORT: c_int = 24;
 
 /// A bind that may be given a leased port.
 struct Leasing {
-    table: Table,
+    kind: PortKind,
     socket: SocketType,
     /// May the kernel let it have an address that somebody else is at?
     reuses: bool,
@@ -79,9 +77,7 @@ pub fn lease(
             return Leased::Answer(answer);
         }
         // Somebody is there, or the address is not this host's.
-        if let Some(leases) = run.state.leases.get(leasing.table.index()) {
-            leases.asked(index);
-        }
+        run.state.leases_of(leasing.kind).asked(index);
         if answer != Err(Errno(EADDRINUSE)) {
             return Leased::Answer(answer);
         }
@@ -92,8 +88,7 @@ pub fn lease(
 /// Takes a port of the pool: its number, and the address to be bound.
 #[inline(never)]
 fn next(run: &Run, pool: Pool, leasing: &Leasing, asked: &RawAddr) -> Option<(u32, RawAddr)> {
-    let leases = run.state.leases.get(leasing.table.index())?;
-    let taken = leases.take(pool.count())?;
+    let taken = run.state.leases_of(leasing.kind).take(pool.count())?;
     let port = pool.port(taken.index)?;
     let addr = asked.read()?.with_port(port.into());
     Some((taken.index, addr.write()))
@@ -110,20 +105,19 @@ fn leasing(run: &Run, fd: c_int, asked: &RawAddr) -> Option<(Pool, Leasing)> {
         return None;
     }
     let socket = fds::verify(allowed, fd).ok()?.ty;
-    let table = Table::of(socket)?;
-    let is_set = |level, name| sys::getsockopt_int(allowed, fd, level, name).is_ok_and(|n| n != 0);
+    let kind = port_kind(socket)?;
+    // Both are read at this level on both families.
+    let is_set =
+        |name| sys::getsockopt_int(allowed, fd, libc::IPPROTO_IP, name).is_ok_and(|n| n != 0);
     // It wants no port, or one of its own range.
-    let has_own = is_set(libc::IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT)
-        || is_set(libc::IPPROTO_IP, redirect::IP_LOCAL_PORT_RANGE);
+    let has_own = is_set(libc::IP_BIND_ADDRESS_NO_PORT) || is_set(redirect::IP_LOCAL_PORT_RANGE);
     if has_own || fds::is_bound_now(allowed, fd) {
         return None;
     }
-    let reuses = is_set(libc::SOL_SOCKET, libc::SO_REUSEADDR)
-        || is_set(libc::SOL_SOCKET, libc::SO_REUSEPORT);
     let leasing = Leasing {
-        table,
+        kind,
         socket,
-        reuses,
+        reuses: redirect::reuse_marks(allowed, fd) != 0,
     };
     Some((pool, leasing))
 }
@@ -154,8 +148,8 @@ pub fn bound(run: &Run, record: &Record) {
         ty: record.ty,
         protocol: record.protocol,
     };
-    match Table::of(socket).and_then(|table| run.state.leases.get(table.index())) {
-        Some(leases) => leases.asked(index),
+    match port_kind(socket) {
+        Some(kind) => run.state.leases_of(kind).asked(index),
         // Nobody knows what it is.
         None => run
             .state

@@ -17,7 +17,7 @@ use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
 use bindgate_core::uapi::inet_diag;
 use bindgate_core::uapi::sock_diag::Class;
 
-use super::{alive, diag, is_v6only, reuse_marks, table};
+use super::{alive, diag, is_v6only, reuse_marks, set_reuse, table};
 use crate::own::{fds, name};
 use crate::session::{self, Run};
 use crate::sys::allowed::needs;
@@ -384,15 +384,7 @@ fn hold(
         Ok(fd) => fd,
         Err(e) => return (-1, Err(e)),
     };
-    let one = 1i32.to_ne_bytes();
-    for (mark, option) in [
-        (move_mark::REUSEADDR, libc::SO_REUSEADDR),
-        (move_mark::REUSEPORT, libc::SO_REUSEPORT),
-    ] {
-        if marks & mark != 0 {
-            let _ = sys::setsockopt(allowed, fd, libc::SOL_SOCKET, option, &one);
-        }
-    }
+    set_reuse(allowed, fd, marks);
     let bound = sys::bind(allowed, fd, at);
     let answer = match (bound, listens) {
         (Ok(()), true) => sys::listen(allowed, fd, 0),

@@ -314,17 +314,7 @@ fn device(allowed: Allowed, fd: i32) -> u32 {
 fn on_lo(allowed: Allowed, fd: i32, placing: &mut Placing) {
     let ty = placing.socket.ty;
     let marks = placing.marks;
-    let reuse = |scratch: i32| {
-        let one = 1i32.to_ne_bytes();
-        for (mark, option) in [
-            (move_mark::REUSEADDR, libc::SO_REUSEADDR),
-            (move_mark::REUSEPORT, libc::SO_REUSEPORT),
-        ] {
-            if marks & mark != 0 {
-                let _ = sys::setsockopt(allowed, scratch, libc::SOL_SOCKET, option, &one);
-            }
-        }
-    };
+    let reuse = |scratch: i32| set_reuse(allowed, scratch, marks);
     let to_lo = |fd: i32| {
         sys::setsockopt(
             allowed,
@@ -380,7 +370,21 @@ fn drop_everything(allowed: Allowed, fd: i32) {
     }
 }
 
-fn reuse_marks(allowed: Allowed, fd: i32) -> u32 {
+/// Has a socket of our own reuse addresses as the one with these marks does.
+fn set_reuse(allowed: Allowed, fd: i32, marks: u32) {
+    let one = 1i32.to_ne_bytes();
+    for (mark, option) in [
+        (move_mark::REUSEADDR, libc::SO_REUSEADDR),
+        (move_mark::REUSEPORT, libc::SO_REUSEPORT),
+    ] {
+        if marks & mark != 0 {
+            let _ = sys::setsockopt(allowed, fd, libc::SOL_SOCKET, option, &one);
+        }
+    }
+}
+
+/// How a socket reuses addresses, as marks.
+pub fn reuse_marks(allowed: Allowed, fd: i32) -> u32 {
     let on = |name| sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, name) == Ok(1);
     let mut marks = 0;
     if on(libc::SO_REUSEADDR) {
