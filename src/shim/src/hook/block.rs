@@ -7,7 +7,8 @@ use bindgate_core::addr::Addr;
 use bindgate_core::record::{Call, stage};
 use libc::{cmsghdr, mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
 
-use super::{descriptor, errno, set_errno, vsock};
+use super::descriptor::{self, HEADER};
+use super::{errno, set_errno, vsock};
 use crate::out::faults::guard;
 use crate::own::{filter, memory};
 use crate::real::{self, rare};
@@ -135,23 +136,18 @@ fn real_ip(addr: &Addr) -> Option<Addr> {
 ///
 /// # Safety
 /// `len` bytes at `at` can be read and written.
-unsafe fn each_source(mut at: *mut u8, len: usize, change: impl Fn(&Addr) -> Option<Addr>) -> bool {
-    const HEADER: usize = size_of::<cmsghdr>();
-    let mut left = len;
+unsafe fn each_source(at: *mut u8, len: usize, change: impl Fn(&Addr) -> Option<Addr>) -> bool {
     let mut any = false;
-    while left >= HEADER && !at.is_null() {
-        // SAFETY: as the caller says.
-        let header = unsafe { at.cast::<cmsghdr>().read_unaligned() };
-        let len = header.cmsg_len;
-        if !(HEADER..=left).contains(&len) {
-            break;
-        }
-        let data = at.wrapping_add(HEADER);
+    let exchange = |header: &cmsghdr, data: *mut u8| {
         // struct in_pktinfo: an index and two addresses; struct in6_pktinfo: an
         // address and an index.
         let (of4, of6): (&[usize], bool) = match (header.cmsg_level, header.cmsg_type) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) if len >= HEADER + 12 => (&[4, 8], false),
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if len >= HEADER + 20 => (&[], true),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if header.cmsg_len >= HEADER + 12 => {
+                (&[4, 8], false)
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if header.cmsg_len >= HEADER + 20 => {
+                (&[], true)
+            }
             _ => (&[], false),
         };
         for offset in of4 {
@@ -169,22 +165,15 @@ unsafe fn each_source(mut at: *mut u8, len: usize, change: impl Fn(&Addr) -> Opt
             let ip = data.cast::<[u8; 16]>();
             // SAFETY: within the length of this control message.
             let was = unsafe { ip.read_unaligned() };
-            let addr = Addr::Inet6 {
-                ip: was,
-                port: 0,
-                flow: 0,
-                scope: 0,
-            };
-            if let Some(Addr::Inet6 { ip: to, .. }) = change(&addr) {
+            if let Some(Addr::Inet6 { ip: to, .. }) = change(&Addr::inet6(was, 0)) {
                 // SAFETY: as above.
                 unsafe { ip.write_unaligned(to) };
                 any = true;
             }
         }
-        let next = len.next_multiple_of(size_of::<usize>()).min(left);
-        at = at.wrapping_add(next);
-        left -= next;
-    }
+    };
+    // SAFETY: as the caller says.
+    unsafe { descriptor::each_control(at, len, exchange) };
     any
 }
 

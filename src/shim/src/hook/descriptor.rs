@@ -289,23 +289,38 @@ unsafe fn forget_arrived(msg: *const msghdr) {
 /// The kernel has just filled the message in.
 #[inline(always)]
 pub unsafe fn each_arrived(msg: &msghdr, mut visit: impl FnMut(c_int)) {
-    const HEADER: usize = size_of::<cmsghdr>();
-    let mut at = msg.msg_control.cast::<u8>().cast_const();
-    let mut left = msg.msg_controllen;
-    while left >= HEADER {
-        // SAFETY: the kernel filled in as many bytes as it says.
+    let visit_all = |header: &cmsghdr, data: *mut u8| {
+        if (header.cmsg_level, header.cmsg_type) != (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            return;
+        }
+        for n in 0..(header.cmsg_len - HEADER) / size_of::<c_int>() {
+            // SAFETY: within the length of this control message.
+            visit(unsafe { data.cast::<c_int>().add(n).read_unaligned() });
+        }
+    };
+    // SAFETY: the kernel filled in as many bytes as it says.
+    unsafe { each_control(msg.msg_control.cast(), msg.msg_controllen, visit_all) }
+}
+
+/// Bytes of the header of a control message.
+pub const HEADER: usize = size_of::<cmsghdr>();
+
+/// The control messages in `len` bytes: the header of each, whose length is within
+/// them, and where its data is.
+///
+/// # Safety
+/// `len` bytes at `at` can be read, unless it is null.
+#[inline(always)]
+pub unsafe fn each_control(mut at: *mut u8, len: usize, mut visit: impl FnMut(&cmsghdr, *mut u8)) {
+    let mut left = len;
+    while left >= HEADER && !at.is_null() {
+        // SAFETY: as the caller says; it need not be aligned.
         let header = unsafe { at.cast::<cmsghdr>().read_unaligned() };
         let len = header.cmsg_len;
         if !(HEADER..=left).contains(&len) {
             return;
         }
-        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
-            let fds = at.wrapping_add(HEADER).cast::<c_int>();
-            for n in 0..(len - HEADER) / size_of::<c_int>() {
-                // SAFETY: within the length of this control message.
-                visit(unsafe { fds.add(n).read_unaligned() });
-            }
-        }
+        visit(&header, at.wrapping_add(HEADER));
         let next = len.next_multiple_of(size_of::<usize>()).min(left);
         at = at.wrapping_add(next);
         left -= next;

@@ -554,44 +554,51 @@ unsafe fn looked_at_sendmsg(
     }
     let connects = is_fast_open(flags) && name.is_some();
     sending(Call::Sendmsg, fd, connects, name, |to| match (to, read) {
-        // SAFETY: as the caller's.
-        (to, Some(mut m)) if session::has_block() => unsafe {
-            in_block_sendmsg(next, fd, &mut m, to, flags)
-        },
-        (Some(to), Some(mut m)) => {
-            rename(&mut m, to);
-            // SAFETY: a copy of the program's header with an address of ours,
-            // which the kernel only reads.
-            unsafe { next(fd, m.as_ptr().cast(), flags) }
+        (to, Some(mut m)) if to.is_some() || session::has_block() => {
+            with_header(Call::Sendmsg, &mut m, to, |m| {
+                // SAFETY: a copy of the program's header, which the kernel only
+                // reads.
+                unsafe { next(fd, m.cast(), flags) }
+            })
         }
         // SAFETY: as the caller's.
         _ => unsafe { next(fd, msg, flags) },
     })
 }
 
-/// sendmsg(2) with a copy of the program's header, in a run that has a block for its
-/// loopback.
-///
-/// # Safety
-/// As sendmsg(2), which `next` is.
+/// Makes a call with a copy of the program's header that names this peer, if there is
+/// one.
+#[inline(always)]
+fn with_header<T>(
+    call: Call,
+    header: &mut [u64],
+    to: Option<&[u8]>,
+    go: impl FnOnce(*mut u64) -> T,
+) -> T {
+    if session::has_block() {
+        return with_sourced(call, header, to, go);
+    }
+    if let Some(to) = to {
+        rename(header, to);
+    }
+    go(header.as_mut_ptr())
+}
+
+/// The same in a run that has a block for its loopback.
 #[cold]
 #[inline(never)]
-unsafe fn in_block_sendmsg(
-    next: unsafe extern "C-unwind" fn(c_int, *const msghdr, c_int) -> ssize_t,
-    fd: c_int,
-    m: &mut Header,
+fn with_sourced<T>(
+    call: Call,
+    header: &mut [u64],
     to: Option<&[u8]>,
-    flags: c_int,
-) -> ssize_t {
+    go: impl FnOnce(*mut u64) -> T,
+) -> T {
     let mut control = [0; 32];
-    guard(Call::Sendmsg, stage::MODEL, || {
-        block::sourced(m, &mut control)
-    });
+    guard(call, stage::MODEL, || block::sourced(header, &mut control));
     if let Some(to) = to {
-        rename(m, to);
+        rename(header, to);
     }
-    // SAFETY: the kernel only reads the header.
-    unsafe { next(fd, m.as_ptr().cast(), flags) }
+    go(header.as_mut_ptr())
 }
 
 /// sendmmsg(2) with `MSG_EOR`, one message after the other.
@@ -652,54 +659,6 @@ pub unsafe extern "C-unwind" fn sendmmsg(
     unsafe { looked_at_sendmmsg(next, fd, msgs, count, flags) }
 }
 
-/// sendmmsg(2) of one message, whose header is a copy of the program's, to another
-/// peer.
-///
-/// # Safety
-/// As sendmmsg(2), which `next` is.
-#[inline(never)]
-unsafe fn renamed_sendmmsg(
-    next: unsafe extern "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int,
-    fd: c_int,
-    m: &mut Sent,
-    to: Option<&[u8]>,
-    flags: c_int,
-) -> c_int {
-    if session::has_block() {
-        // SAFETY: as the caller's.
-        return unsafe { in_block_sendmmsg(next, fd, m, to, flags) };
-    }
-    if let Some(to) = to {
-        rename(m, to);
-    }
-    // SAFETY: as the caller's.
-    unsafe { next(fd, m.as_mut_ptr().cast(), 1, flags) }
-}
-
-/// The same in a run that has a block for its loopback.
-///
-/// # Safety
-/// As sendmmsg(2), which `next` is.
-#[cold]
-#[inline(never)]
-unsafe fn in_block_sendmmsg(
-    next: unsafe extern "C-unwind" fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int,
-    fd: c_int,
-    m: &mut Sent,
-    to: Option<&[u8]>,
-    flags: c_int,
-) -> c_int {
-    let mut control = [0; 32];
-    guard(Call::Sendmmsg, stage::MODEL, || {
-        block::sourced(m, &mut control)
-    });
-    if let Some(to) = to {
-        rename(m, to);
-    }
-    // SAFETY: as the caller's.
-    unsafe { next(fd, m.as_mut_ptr().cast(), 1, flags) }
-}
-
 /// sendmmsg(2), whose messages may name peers or bind the socket.
 ///
 /// # Safety
@@ -730,8 +689,10 @@ unsafe fn looked_at_sendmmsg(
         let connects = is_fast_open(flags) && name.is_some();
         let go = |to: Option<&[u8]>| match (to, read) {
             (to, Some(mut m)) if to.is_some() || session::has_block() => {
-                // SAFETY: a copy of the program's header.
-                let ret = unsafe { renamed_sendmmsg(next, fd, &mut m, to, flags) };
+                let ret = with_header(Call::Sendmmsg, &mut m, to, |m| {
+                    // SAFETY: a copy of the program's header.
+                    unsafe { next(fd, m.cast(), 1, flags) }
+                });
                 let told = here.wrapping_byte_add(core::mem::offset_of!(mmsghdr, msg_len));
                 if ret == 1 && !answer(told.cast(), m.last().map_or(0, |sent| *sent as c_uint)) {
                     set_errno(libc::EFAULT);
