@@ -330,7 +330,6 @@ pub unsafe fn bind_by_number(fd: c_int, addr: *const sockaddr, len: socklen_t) -
 /// As bind(2), but the address may be anything.
 #[inline(always)]
 pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
-    let flags = 0;
     let next = real::bind();
     let Some(run) = session::get() else {
         // SAFETY: as the caller's.
@@ -339,13 +338,11 @@ pub unsafe fn bind_as(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int
     let glance = guard(Call::Bind, stage::POLICY, || fast::glance(run, addr, len));
     match glance {
         // SAFETY: as the caller's.
-        Some(Glance::Pass(passed)) => unsafe {
-            passed_bind(run, next, (fd, addr, len), passed, flags)
-        },
+        Some(Glance::Pass(passed)) => unsafe { passed_bind(run, next, (fd, addr, len), passed) },
         // SAFETY: as the caller's; the address was asked about.
-        Some(Glance::Ask) => unsafe { asked_bind(run, fd, addr, len, flags) },
+        Some(Glance::Ask) => unsafe { asked_bind(run, fd, addr, len) },
         // SAFETY: as the caller's.
-        Some(Glance::Other) => unsafe { judged_bind(run, fd, addr, len, flags) },
+        Some(Glance::Other) => unsafe { judged_bind(run, fd, addr, len, 0) },
         // A fault: as if the shim were not there.
         // SAFETY: as the caller's.
         None => unsafe { next(fd, addr, len) },
@@ -418,14 +415,13 @@ unsafe fn passed_bind(
     next: Next,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     passed: &Passed,
-    flags: u16,
 ) -> c_int {
     emit::prepare(run);
     let before = if run.has_broker { errno() } else { 0 };
     // SAFETY: as the caller's.
     let ret = unsafe { forward(run, next, (fd, addr, len), before) };
     // SAFETY: this is what the kernel said of that address.
-    unsafe { fast::bind(run, ret, (fd, addr, len), passed, flags) }
+    unsafe { fast::bind(run, ret, (fd, addr, len), passed) }
 }
 
 /// bind(2), where a rule may have a say.
@@ -433,13 +429,7 @@ unsafe fn passed_bind(
 /// # Safety
 /// As bind(2). The address can be read.
 #[inline(never)]
-unsafe fn asked_bind(
-    run: &Run,
-    fd: c_int,
-    addr: *const sockaddr,
-    len: socklen_t,
-    flags: u16,
-) -> c_int {
+unsafe fn asked_bind(run: &Run, fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
     let next = real::bind();
     let foreseen = guard(Call::Bind, stage::POLICY, || {
         // SAFETY: as the caller's.
@@ -447,9 +437,9 @@ unsafe fn asked_bind(
     });
     match foreseen {
         // SAFETY: as the caller's.
-        Some(Some(passed)) => unsafe { passed_bind(run, next, (fd, addr, len), &passed, flags) },
+        Some(Some(passed)) => unsafe { passed_bind(run, next, (fd, addr, len), &passed) },
         // SAFETY: as the caller's.
-        Some(None) => unsafe { judged_bind(run, fd, addr, len, flags) },
+        Some(None) => unsafe { judged_bind(run, fd, addr, len, 0) },
         // A fault: as if the shim were not there.
         // SAFETY: as the caller's.
         None => unsafe { next(fd, addr, len) },

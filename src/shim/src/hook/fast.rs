@@ -220,17 +220,16 @@ pub unsafe fn bind(
     ret: c_int,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     passed: &Passed,
-    flags: u16,
 ) -> c_int {
     if ret == 0 {
         // SAFETY: the kernel has read the address.
-        unsafe { granted_bind(run, fd, addr, len, passed, flags) }
+        unsafe { granted_bind(run, fd, addr, len, passed) }
     } else {
-        note_other(run, ret, (fd, addr, len), passed, flags)
+        note_other(run, ret, (fd, addr, len), passed)
     }
 }
 
-/// bind(2) was granted. Six arguments: as many as travel in registers.
+/// bind(2) was granted.
 ///
 /// # Safety
 /// The kernel has read `len` bytes at `addr`.
@@ -241,23 +240,22 @@ unsafe fn granted_bind(
     addr: *const sockaddr,
     len: socklen_t,
     passed: &Passed,
-    flags: u16,
 ) -> c_int {
     // SAFETY: as the caller says.
     match unsafe { memory::ip_words(addr, len) } {
         Some(asked) => {
             guard(Call::Bind, stage::RECORD, || {
-                note_ip(run, fd, asked, passed, flags);
+                note_ip(run, fd, asked, passed);
             });
             0
         }
-        None => note_other(run, 0, (fd, addr, len), passed, flags),
+        None => note_other(run, 0, (fd, addr, len), passed),
     }
 }
 
 /// An IP address was granted.
 #[inline(always)]
-fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
+fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed) {
     let cached = fds::get(fd);
     fds::bound_as(fd, cached);
     let plain = asked.len == 16
@@ -265,19 +263,19 @@ fn note_ip(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
         && !cached.options().has(BindOptions::DEVICE)
         && passed.socket.is_none();
     if !plain {
-        return note_more(run, fd, asked, passed, flags);
+        return note_more(run, fd, asked, passed);
     }
     if asked.port() == 0 {
         let [first, second, ..] = asked.words;
-        return note_auto(run, fd, first, second, passed, flags);
+        return note_auto(run, fd, first, second, passed);
     }
     let asked = Words { len: 16, ..asked };
-    emit::granted(run, known(fd, passed, flags), asked, None);
+    emit::granted(run, known(fd, passed), asked, None);
 }
 
 /// As [`note_ip`], for an IPv4 address whose port the kernel chose.
 #[inline(never)]
-fn note_auto(run: &Run, fd: c_int, first: u64, second: u64, passed: &Passed, flags: u16) {
+fn note_auto(run: &Run, fd: c_int, first: u64, second: u64, passed: &Passed) {
     let asked = Words {
         words: [first, second, 0, 0],
         len: 16,
@@ -285,31 +283,31 @@ fn note_auto(run: &Run, fd: c_int, first: u64, second: u64, passed: &Passed, fla
     match name::local_ip(filter::allowed(), fd) {
         Ok(used) if used.len == 16 => {
             let used = Words { len: 16, ..used };
-            emit::granted(run, known(fd, passed, flags), asked, Some(used));
+            emit::granted(run, known(fd, passed), asked, Some(used));
         }
-        _ => note_more(run, fd, asked, passed, flags),
+        _ => note_more(run, fd, asked, passed),
     }
 }
 
 /// What is granted to a socket that the cache knows.
 #[inline(always)]
-fn known(fd: c_int, passed: &Passed, flags: u16) -> Granted {
+fn known(fd: c_int, passed: &Passed) -> Granted {
     let cached = fds::get(fd);
     Granted {
         identity: Identity::Cached,
         stages: passed.stages,
         rule: passed.rule,
         options: cached.options(),
-        ..granted(Call::Bind, fd, flags, cached.socket())
+        ..granted(Call::Bind, fd, 0, cached.socket())
     }
 }
 
 /// As [`note_ip`], where the record says more.
 #[inline(never)]
-fn note_more(run: &Run, fd: c_int, asked: Words, passed: &Passed, flags: u16) {
+fn note_more(run: &Run, fd: c_int, asked: Words, passed: &Passed) {
     let cached = fds::get(fd);
     let family = asked.family();
-    let mut record = granted(Call::Bind, fd, flags, cached.socket());
+    let mut record = granted(Call::Bind, fd, 0, cached.socket());
     (record.stages, record.rule) = (passed.stages, passed.rule);
     record.options = cached.options();
     if cached.is_valid() {
@@ -339,12 +337,11 @@ fn note_other(
     ret: c_int,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     passed: &Passed,
-    flags: u16,
 ) -> c_int {
     let after = errno();
     let kernel = if ret == 0 { 0 } else { after as u16 };
     guard(Call::Bind, stage::RECORD, || {
-        let mut b = begin_here(Call::Bind, fd, flags);
+        let mut b = begin_here(Call::Bind, fd, 0);
         // SAFETY: this is what the kernel said of that address.
         unsafe { read_late(&mut b.record, addr, len, kernel) };
         b.record.stages |= passed.stages & !stage::ADDRESS;

@@ -79,16 +79,7 @@ fn by_proc(allowed: Allowed, ticket: &Ticket) -> Option<Found> {
 }
 
 fn by_name(allowed: Allowed, ticket: &Ticket) -> Option<Found> {
-    let fd = sys::socket(
-        allowed,
-        libc::AF_UNIX,
-        libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
-        0,
-    )
-    .ok()?;
-    let found = ask(allowed, ticket, fd);
-    sys::close(allowed, fd);
-    found
+    on_socket(allowed, |fd| ask(allowed, ticket, fd))
 }
 
 /// Connects to the run's door.
@@ -133,11 +124,7 @@ pub fn bind_by_broker(
     let Some(ticket) = Ticket::parse(ticket) else {
         return refused;
     };
-    let ty = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-    let Ok(fd) = sys::socket(allowed, libc::AF_UNIX, ty, 0) else {
-        return refused;
-    };
-    let exchange = || {
+    let answer = on_socket(allowed, |fd| {
         set_patience(allowed, fd, 1)?;
         let mut name = [0u8; 64];
         let name = address(&mut name, &[b"\0", &ticket.ports_name()])?;
@@ -148,9 +135,7 @@ pub fn bind_by_broker(
         let mut answer = [0; 2];
         let n = sys::read(allowed, fd, &mut answer).ok()?;
         (n == answer.len()).then(|| u16::from_ne_bytes(answer))
-    };
-    let answer = exchange();
-    sys::close(allowed, fd);
+    });
     match answer {
         Some(0) => Ok(()),
         Some(errno) => Err(Errno(errno)),
@@ -185,18 +170,23 @@ pub fn ask_host(allowed: Allowed, ticket: &[u8], asks: &door::AskHost) -> Option
 fn exchange(allowed: Allowed, ticket: &Ticket, asks: &[u8], answer: &mut [u8]) -> Option<()> {
     /// Seconds that an answer may take.
     const PATIENCE: libc::time_t = 2;
-    let ty = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-    let fd = sys::socket(allowed, libc::AF_UNIX, ty, 0).ok()?;
-    let mut exchange = || {
+    on_socket(allowed, |fd| {
         set_patience(allowed, fd, PATIENCE)?;
         connect(allowed, ticket, fd)?;
         sys::send(allowed, fd, asks).ok()?;
         let n = sys::read(allowed, fd, answer).ok()?;
         (n == answer.len()).then_some(())
-    };
-    let answered = exchange();
+    })
+}
+
+/// Talks on a socket of one's own, which is closed then.
+#[inline(always)]
+fn on_socket<T>(allowed: Allowed, talk: impl FnOnce(i32) -> Option<T>) -> Option<T> {
+    let ty = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    let fd = sys::socket(allowed, libc::AF_UNIX, ty, 0).ok()?;
+    let said = talk(fd);
     sys::close(allowed, fd);
-    answered
+    said
 }
 
 fn ask(allowed: Allowed, ticket: &Ticket, fd: i32) -> Option<Found> {

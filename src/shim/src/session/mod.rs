@@ -222,7 +222,6 @@ fn sends_of(run: &Run) -> u32 {
     let is_named = run.judges_connects || run.block.is_some();
     bit(is_named, look_at::NAMED)
         | bit(is_told, look_at::UNNAMED)
-        | bit(run.view.has_followed(), look_at::NAMED)
         | bit(run.vsock.is_some(), look_at::RECORDS)
 }
 
@@ -442,7 +441,7 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
     };
     who::learn();
     run.has_carriers = crate::hook::caller(&run).has_carriers();
-    if run.vsock.is_some() {
+    if run.vsock.is_some() || run.block.is_some() {
         // Some sockets are elsewhere than their program thinks, from the start.
         let header = &run.state.header;
         header.moves.fetch_max(1, Relaxed);
@@ -453,12 +452,6 @@ fn join(carry: Carry, found: Found) -> Result<Run, Refused> {
         (run.judges_sockets, run.judges_connects) = (true, true);
         (run.is_brief, run.passes_bound_listens) = (false, false);
         run.looked_at = LookedAt::All;
-    }
-    if run.block.is_some() {
-        // The names of sockets are others than the kernel says.
-        let header = &run.state.header;
-        header.moves.fetch_max(1, Relaxed);
-        header.unix_moves.fetch_max(1, Relaxed);
     }
     if run.has_carriers {
         (run.judges_sockets, run.judges_connects) = (true, true);

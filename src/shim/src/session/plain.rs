@@ -41,27 +41,22 @@ pub fn policy(carry: &Carry) -> Result<Option<Found>, Refused> {
         complain(&[b"the policy does not fit its own layout"]);
         Refused
     })?;
-    // Its processes would not find each other after an exec.
-    let needs_run = [
+    // Its processes would not find each other after an exec, and there is nobody to
+    // ask.
+    let needs_run: [(bool, &[u8]); 4] = [
         (
             view.vsock_cid().is_some(),
-            &b"'host cid' needs `bindgate run`"[..],
+            b"'host cid' needs `bindgate run`",
         ),
         (view.lease().is_some(), b"'host lease' needs `bindgate run`"),
+        (
+            view.has_shares(),
+            b"'host share' needs `bindgate run`, and a network of the run's own",
+        ),
+        (view.is_ruled(), b"'host' lines need `bindgate run`"),
     ];
-    for (is_there, words) in needs_run {
-        if is_there {
-            complain(&[words]);
-            return Err(Refused);
-        }
-    }
-    if view.has_shares() {
-        complain(&[b"'host share' needs `bindgate run`, and a network of the run's own"]);
-        return Err(Refused);
-    }
-    if view.is_ruled() {
-        // There is nobody to ask.
-        complain(&[b"'host' lines need `bindgate run`"]);
+    if let Some((_, words)) = needs_run.into_iter().find(|(is_there, _)| *is_there) {
+        complain(&[words]);
         return Err(Refused);
     }
     let rw = libc::PROT_READ | libc::PROT_WRITE;
