@@ -2,10 +2,10 @@
 //! ports that take a privilege.
 //!
 //! A process of its own, because the daemon has more to do than one capability lets
-//! it: this one is `nobody`, holds `CAP_NET_BIND_SERVICE` and nothing else, and has no
-//! descriptor but its door and the line whose other end the daemon holds. What it
-//! binds is [`judge::broker`]'s to say; a socket comes by `SCM_RIGHTS`, and who sends
-//! it is the kernel's word.
+//! it: this one is a user that nobody else is, holds `CAP_NET_BIND_SERVICE` and nothing
+//! else, and has no descriptor but its door and the line whose other end the daemon
+//! holds. What it binds is [`judge::broker`]'s to say; a socket comes by `SCM_RIGHTS`,
+//! and who sends it is the kernel's word.
 //!
 //! [`judge::broker`]: bindgate_core::judge::broker
 

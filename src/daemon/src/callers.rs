@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bindgate_os::Instant;
+use bindgate_os::{Instant, process};
 
 use super::alive::Alive;
 use super::space;
@@ -47,7 +47,8 @@ pub struct Callers {
     entered: u32,
 }
 
-fn users(pid: &str) -> Option<PathBuf> {
+/// The user namespace of a process.
+pub fn users(pid: &str) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/ns/user")).ok()
 }
 
@@ -107,7 +108,7 @@ impl Callers {
         };
         // Real, effective, saved, file system.
         let uid = field("Uid:")?.parse().ok()?;
-        let capabilities = u64::from_str_radix(field("CapEff:")?, 16).ok()?;
+        let capabilities = process::effective(&status)?;
         // Those of another user namespace count there.
         let here = users(&pid) == self.users;
         (network != 0).then_some(Caller {

@@ -15,7 +15,9 @@ use bindgate_core::model::{Ask, Cred, Refused, Ruler, SockId, Way, table_of};
 use bindgate_core::record::{Call, Record, flag};
 use bindgate_core::shared::door::{AskHost, HostCall, HostSays};
 use bindgate_core::socket::{BindOptions, SocketType};
-use bindgate_os::network;
+use bindgate_os::{network, process};
+
+use super::callers;
 
 /// Sockets that the host has room for.
 const SOCKETS: u32 = 16 << 10;
@@ -298,12 +300,11 @@ pub fn at(addr: Option<Addr>) -> HostSays {
 
 /// What process `pid` may do in the network of this one.
 pub fn cred(pid: u32, uid: u32) -> Cred {
-    let users = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    let pid = pid.to_string();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let all = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+    let all = process::effective(&status);
     // Those of another user namespace do not count here.
-    let is_here = users("self") == users(&pid.to_string());
+    let is_here = callers::users("self") == callers::users(&pid);
     let has = |n: u32| is_here && all.is_some_and(|all| all >> n & 1 != 0);
     Cred {
         net_bind_service: has(10),

@@ -302,17 +302,21 @@ impl Drainer {
         }
     }
 
+    /// Says something about the run, unless nothing but refusals is to be shown.
+    fn say(&mut self, event: &Event<'_>) {
+        if self.setup.detail != render::Detail::Quiet {
+            self.log.event(event);
+        }
+    }
+
     /// The first line of a run on a host that its policy describes.
     fn say_described(&mut self) {
         let Some(host) = &self.setup.host else {
             return;
         };
-        if self.setup.detail == render::Detail::Quiet {
-            return;
-        }
         let kernel = host.described.host.generation;
         let lines: Vec<&str> = host.lines.iter().map(String::as_str).collect();
-        self.log.event(&Event::Described {
+        self.say(&Event::Described {
             time_ns: sys::realtime().as_nanos() as u64,
             run: self.setup.run_id,
             model: host.is_ruled.then_some(kernel),
@@ -322,10 +326,8 @@ impl Drainer {
 
     /// The first lines of a run that has ports of its own, or is a vsock host.
     fn say_host(&mut self) {
-        if let Some(own) = &self.setup.block
-            && self.setup.detail != render::Detail::Quiet
-        {
-            self.log.event(&Event::Isolated {
+        if let Some(own) = &self.setup.block {
+            self.say(&Event::Isolated {
                 time_ns: sys::realtime().as_nanos() as u64,
                 run: self.setup.run_id,
                 network: 0,
@@ -335,12 +337,9 @@ impl Drainer {
         let Some(cid) = self.view.vsock_cid() else {
             return;
         };
-        if self.setup.detail == render::Detail::Quiet {
-            return;
-        }
         let fabric = String::from_utf8_lossy(self.view.vsock_fabric()).into_owned();
         let uds = String::from_utf8_lossy(self.view.vsock_uds()).into_owned();
-        self.log.event(&Event::Hosted {
+        self.say(&Event::Hosted {
             time_ns: sys::realtime().as_nanos() as u64,
             run: self.setup.run_id,
             cid,
@@ -357,10 +356,10 @@ impl Drainer {
         }
         self.announced = true;
         let inode = self.network();
-        if self.closed || self.setup.detail == render::Detail::Quiet {
+        if self.closed {
             return;
         }
-        self.log.event(&Event::Isolated {
+        self.say(&Event::Isolated {
             time_ns: sys::realtime().as_nanos() as u64,
             run: self.setup.run_id,
             network: inode,

@@ -43,11 +43,7 @@ impl Hosted {
         };
         let held = Held {
             owner: owner(),
-            addr: if r.used.bytes().is_empty() {
-                r.asked
-            } else {
-                r.used
-            },
+            addr: *really(r),
             state: HolderState::Bound,
             gone: false,
         };
@@ -74,14 +70,18 @@ fn key(at: &Addr) -> Option<(u32, u32)> {
     }
 }
 
+/// Where a bind went: where nothing else is said, to where it was asked to.
+fn really(r: &Record) -> &RawAddr {
+    match r.used.bytes() {
+        [] => &r.asked,
+        _ => &r.used,
+    }
+}
+
 /// The place of the host that a bind was about.
 fn place(r: &Record) -> Option<Addr> {
-    let used = if r.used.bytes().is_empty() {
-        &r.asked
-    } else {
-        &r.used
-    };
-    used.read().filter(|at| matches!(at, Addr::Vsock { .. }))
+    let at = really(r).read();
+    at.filter(|at| matches!(at, Addr::Vsock { .. }))
 }
 
 /// Of those that the kernel shows, the one that is in the way of a bind that the

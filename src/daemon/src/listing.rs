@@ -444,7 +444,19 @@ impl Looker<'_> {
                 is_recorded: false,
             });
         };
-        let (mut lost, mut placed) = (Vec::new(), Vec::new());
+        let again = |kind, held: &Held, state, uid: Option<u32>, cookie, inode| {
+            let asked = held.owner.elsewhere.as_deref().copied();
+            let row = Row::of_record(known.inode, held, kind, asked.unwrap_or(held.addr));
+            Row {
+                state,
+                pids: self.open.get(&inode).cloned().unwrap_or_default(),
+                uid: uid.or(row.uid),
+                cookie,
+                inode,
+                ..row
+            }
+        };
+        let mut recorded = Vec::new();
         for (kind, s) in shown.inet {
             let is_bound = match state_of(&s) {
                 HolderState::Listening => true,
@@ -455,7 +467,9 @@ impl Looker<'_> {
             if is_bound && s.port != 0 {
                 let (state, at) = (state_of(&s), address_of(&s));
                 match self.known_before(known, kind, &s) {
-                    Some(held) => lost.push((kind, held, state, s)),
+                    Some(held) => {
+                        recorded.push(again(kind, held, state, Some(s.uid), s.cookie, s.inode));
+                    }
                     None => put(kind, [at; 2], state, Some(s.uid), s.cookie, s.inode),
                 }
             }
@@ -488,9 +502,12 @@ impl Looker<'_> {
             // A place of another host of the fabric, or a client's, is in no record.
             let is_bound =
                 self.host.is_some_and(|host| host.is_here(place)) && place.at != At::Loop;
-            let recorded = known.hosted.get(place).filter(|_| is_bound);
-            match recorded.filter(|(kind, _)| kind.ty == s.ty) {
-                Some((kind, held)) => placed.push((*kind, held, unix, s)),
+            let before = known.hosted.get(place).filter(|_| is_bound);
+            match before.filter(|(kind, _)| kind.ty == s.ty) {
+                Some((kind, held)) => recorded.push(Row {
+                    real: unix.write(),
+                    ..again(*kind, held, state, s.uid, s.cookie, s.inode)
+                }),
                 None => put(
                     socket,
                     [place.bound_to(), unix],
@@ -501,31 +518,7 @@ impl Looker<'_> {
                 ),
             }
         }
-        for (kind, held, unix, s) in placed {
-            let asked = held.owner.elsewhere.as_deref().copied();
-            let row = Row::of_record(known.inode, held, kind, asked.unwrap_or(held.addr));
-            rows.push(Row {
-                real: unix.write(),
-                state: predict::state_of(&s),
-                pids: self.open.get(&s.inode).cloned().unwrap_or_default(),
-                uid: s.uid.or(row.uid),
-                cookie: s.cookie,
-                inode: s.inode,
-                ..row
-            });
-        }
-        for (kind, held, state, s) in lost {
-            let asked = held.owner.elsewhere.as_deref().copied();
-            let row = Row::of_record(known.inode, held, kind, asked.unwrap_or(held.addr));
-            rows.push(Row {
-                state,
-                pids: self.open.get(&s.inode).cloned().unwrap_or_default(),
-                uid: Some(s.uid),
-                cookie: s.cookie,
-                inode: s.inode,
-                ..row
-            });
-        }
+        rows.append(&mut recorded);
     }
 
     fn is_member(&self, pid: u32) -> bool {

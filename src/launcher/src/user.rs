@@ -31,7 +31,7 @@ pub fn needs_broker(user: &User, rules: &[Rule], start: u16) -> bool {
         return false;
     }
     let is_named = rules.iter().any(|rule| rule.names_port_below(start));
-    let can = process::capabilities().is_none_or(|all| all >> NET_BIND_SERVICE & 1 != 0);
+    let can = process::has_capability(NET_BIND_SERVICE);
     if !is_named {
         complain(format_args!(
             "--user: no rule names a port below {start}, so the program may not bind one; \

@@ -310,10 +310,7 @@ pub fn has_two_ids() -> bool {
 /// Has this process a capability in effect? If that cannot be read, yes.
 #[must_use]
 pub fn has_capability(number: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.is_none_or(|bits| bits >> number & 1 != 0)
+    capabilities().is_none_or(|all| all >> number & 1 != 0)
 }
 
 /// The effective user id of this process.
@@ -337,7 +334,12 @@ pub fn filters(pid: u32) -> Option<u32> {
 /// in capabilities(7); `None` without `/proc`.
 #[must_use]
 pub fn capabilities() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    effective(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// The effective capabilities that a `/proc/PID/status` tells.
+#[must_use]
+pub fn effective(status: &str) -> Option<u64> {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))?;
