@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
 
 use bindgate_core::addr::{Addr, af};
-use bindgate_core::model::host::{List, Route, V4, V6};
+use bindgate_core::model::host::{List, Route, Sysctls, V4, V6};
 use bindgate_core::model::{Generation, Host, Outside, State};
 use bindgate_core::socket::{SocketType, proto};
 use bindgate_core::uapi::inet_diag;
@@ -339,17 +339,19 @@ fn addresses(host: &mut Host, left_out: &mut LeftOut, lo: u32) {
     left_out.v6 = fill(&mut host.v6, all);
 }
 
-fn settings(host: &mut Host, left_out: &mut LeftOut) {
-    let sysctl = |name: &str| text(&format!("/proc/sys/net/{name}"));
-    let pair = |text: String| {
-        let mut words = text.split_whitespace().map(|w| w.parse::<u32>().ok());
-        Some((words.next()??, words.next()??))
-    };
-    let flag = |name: &str| sysctl(name).trim() == "1";
-    let s = &mut host.sysctl;
-    if let Some((lo, hi)) = pair(sysctl("ipv4/ip_local_port_range")) {
-        s.local_port_range = (lo as u16, hi as u16);
-    }
+/// Two numbers with space between them.
+fn pair(text: &str) -> Option<(u32, u32)> {
+    let mut words = text.split_whitespace().map(|w| w.parse::<u32>().ok());
+    Some((words.next()??, words.next()??))
+}
+
+/// Ports from the first to the last.
+pub type Ports = (u16, u16);
+
+/// The ports of this network that automatic binds get, if the kernel says so, and those
+/// that they are kept from.
+fn port_ranges() -> (Option<Ports>, Vec<Ports>) {
+    let range = pair(&text("/proc/sys/net/ipv4/ip_local_port_range"));
     let mut reserved = Vec::new();
     let list = at_once("/proc/sys/net/ipv4/ip_local_reserved_ports");
     for part in list.trim().split(',') {
@@ -358,6 +360,22 @@ fn settings(host: &mut Host, left_out: &mut LeftOut) {
             reserved.push((a, b));
         }
     }
+    (range.map(|(lo, hi)| (lo as u16, hi as u16)), reserved)
+}
+
+/// The ports of this network that are automatic binds' own, or that they are kept from.
+pub fn automatic_ports() -> Vec<Ports> {
+    let (range, mut all) = port_ranges();
+    all.push(range.unwrap_or(Sysctls::DEFAULT.local_port_range));
+    all
+}
+
+fn settings(host: &mut Host, left_out: &mut LeftOut) {
+    let sysctl = |name: &str| text(&format!("/proc/sys/net/{name}"));
+    let flag = |name: &str| sysctl(name).trim() == "1";
+    let s = &mut host.sysctl;
+    let (range, reserved) = port_ranges();
+    s.local_port_range = range.unwrap_or(s.local_port_range);
     left_out.reserved_ports = fill(&mut s.reserved_ports, reserved);
     if let Ok(start) = sysctl("ipv4/ip_unprivileged_port_start").trim().parse() {
         s.unprivileged_start = start;
@@ -366,7 +384,7 @@ fn settings(host: &mut Host, left_out: &mut LeftOut) {
     s.nonlocal_bind6 = flag("ipv6/ip_nonlocal_bind");
     s.autobind_reuse = flag("ipv4/ip_autobind_reuse");
     s.bindv6only = flag("ipv6/bindv6only");
-    if let Some(range) = pair(sysctl("ipv4/ping_group_range")) {
+    if let Some(range) = pair(&sysctl("ipv4/ping_group_range")) {
         s.ping_groups = range;
     }
 }

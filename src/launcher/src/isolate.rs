@@ -72,16 +72,14 @@ pub fn own_ports(run: u64) -> Result<Own, Failure> {
             continue;
         };
         let name = format!("\0bindgate/block/{}", Ipv4Addr::from(block.first()));
-        match unix::listen(name.as_bytes()) {
-            Ok(held) => {
-                return Ok(Own {
-                    block,
-                    shares: name_servers().chain(proxies()).collect(),
-                    held: Some(held),
-                });
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {}
-            Err(e) => return Err(Failure::new(exit::SYSTEM, "the run's own ports", e)),
+        let claimed = unix::claim(name.as_bytes());
+        let failed = |e| Failure::new(exit::SYSTEM, "the run's own ports", e);
+        if let Some(held) = claimed.map_err(failed)? {
+            return Ok(Own {
+                block,
+                shares: name_servers().chain(proxies()).collect(),
+                held: Some(held),
+            });
         }
     }
     let why = format!(

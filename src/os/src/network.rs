@@ -117,55 +117,6 @@ pub fn unprivileged_start() -> u16 {
     text.and_then(|s| s.trim().parse().ok()).unwrap_or(DEFAULT)
 }
 
-/// The ports of a network namespace that automatic binds get, and those that they
-/// are kept from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AutomaticPorts {
-    ranges: Vec<(u16, u16)>,
-}
-
-impl Default for AutomaticPorts {
-    /// Those of a new namespace: ip(7), `ip_local_port_range`.
-    fn default() -> AutomaticPorts {
-        AutomaticPorts {
-            ranges: vec![(32_768, 60_999)],
-        }
-    }
-}
-
-impl AutomaticPorts {
-    /// Those of this process's namespace.
-    #[must_use]
-    pub fn here() -> AutomaticPorts {
-        let read = |name| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
-        let Some(range) = read("ip_local_port_range").and_then(|text| pair(&text)) else {
-            return AutomaticPorts::default();
-        };
-        let mut ranges = vec![range];
-        let reserved = read("ip_local_reserved_ports").unwrap_or_default();
-        ranges.extend(reserved.trim().split(',').filter_map(|part| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            Some((first.parse().ok()?, last.parse().ok()?))
-        }));
-        AutomaticPorts { ranges }
-    }
-
-    /// Is one of the ports from `first` to `last` among them?
-    #[must_use]
-    pub fn meets(&self, first: u16, last: u16) -> bool {
-        self.ranges.iter().any(|(a, b)| *a <= last && first <= *b)
-    }
-}
-
-/// Two numbers with space between them.
-fn pair(text: &str) -> Option<(u16, u16)> {
-    let mut numbers = text.split_whitespace().map(str::parse);
-    let (Some(Ok(first)), Some(Ok(last))) = (numbers.next(), numbers.next()) else {
-        return None;
-    };
-    Some((first, last))
-}
-
 /// A user namespace that knows this process's user and group, by the numbers
 /// that they have here.
 fn enter_user() -> Result<(), Refused> {

@@ -35,6 +35,15 @@ pub fn listen(name: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Takes a name, unless somebody has it. It is free again when the descriptor is
+/// closed, however that comes about.
+pub fn claim(name: &[u8]) -> io::Result<Option<OwnedFd>> {
+    match listen(name) {
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        taken => taken.map(Some),
+    }
+}
+
 /// Connects to a name.
 pub fn connect(name: &[u8]) -> io::Result<OwnedFd> {
     let (address, len) = address_of(name)?;

@@ -105,21 +105,11 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     };
     set_vsock_run(&mut compiled.words, host_run, mode);
     let mut held = Vec::from_iter(cid);
-    // Of its own, for a run inside another one: nobody else's table says which
-    // ports are taken.
+    let written = compiled.view()?.lease().map(|(count, _)| count);
     let outers = outer
         .as_ref()
         .and_then(|outer| Some(outer.view().ok()?.lease()?.0));
-    let unasked = outers.or(run.has_own_ports.then_some(lease::UNASKED));
-    let lease = match (compiled.view()?.lease(), unasked) {
-        (Some((count, _)), _) => Some((count, lease::claim(count, run.is_sealed)?)),
-        // Where there is no room the run goes without.
-        (None, Some(count)) if run.lease != Some(0) => lease::claim(count, run.is_sealed)
-            .ok()
-            .map(|claimed| (count, claimed)),
-        _ => None,
-    };
-    if let Some((count, (first, names))) = lease {
+    if let Some((count, (first, names))) = lease::of_run(&run, written, outers)? {
         set_lease(&mut compiled.words, count, first);
         held.extend(names);
     }
