@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use libtest_mimic::{Failed, Trial};
 
-use support::{NOBODY, Run, Way, has_nobody, in_net, same, stage};
+use support::{Run, Way, in_net, same, stage, users};
 
 type Test = fn() -> Result<(), Failed>;
 
@@ -28,13 +28,6 @@ pub fn trials() -> Vec<Trial> {
     ];
     all.into_iter()
         .map(|(name, test)| Trial::test(name, test))
-        .collect()
-}
-
-fn users() -> Vec<u32> {
-    [0, NOBODY]
-        .into_iter()
-        .filter(|user| *user == 0 || has_nobody())
         .collect()
 }
 

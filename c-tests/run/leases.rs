@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use libtest_mimic::{Failed, Trial};
 
-use support::{NOBODY, Outcome, Run, Way, has_nobody, in_net, same};
+use support::{Outcome, Run, Way, in_net, same, users};
 
 type Test = fn() -> Result<(), Failed>;
 
@@ -66,12 +66,6 @@ fn program(text: &str) -> Run {
 
 fn leasing(run: Run, option: &str) -> Run {
     run.way(Way::Run).launcher_arg(option)
-}
-
-fn users() -> impl Iterator<Item = u32> {
-    [0, NOBODY]
-        .into_iter()
-        .filter(|user| *user == 0 || has_nobody())
 }
 
 /// A network with few automatic ports.

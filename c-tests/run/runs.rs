@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::NAMESPACES;
 use support::{
     NOBODY, Outcome, Process, Run, Way, compile, compile_as, has_nobody, in_net, outside, same,
-    stage, until,
+    stage, until, users,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -38,13 +38,6 @@ pub fn trials() -> Vec<Trial> {
         own("exec: in the network of a sealed run", sealed_commands),
         Trial::test("exec: what is refused", refused),
     ]
-}
-
-fn users() -> Vec<u32> {
-    [0, NOBODY]
-        .into_iter()
-        .filter(|user| *user == 0 || has_nobody())
-        .collect()
 }
 
 /// A run whose program, in Python, says `ready` and stays until it is told to

@@ -6,7 +6,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{NAMESPACES, python};
 use support::{
-    Below, NOBODY, Run, Way, compile, compile_as, has_nobody, in_net, outside, same, stage,
+    Below, Run, Way, compile, compile_as, has_nobody, in_net, outside, same, stage, users,
 };
 
 type Test = fn() -> Result<(), Failed>;
@@ -40,13 +40,6 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-fn users() -> Vec<u32> {
-    [0, NOBODY]
-        .into_iter()
-        .filter(|user| *user == 0 || has_nobody())
-        .collect()
-}
-
 fn sealed(run: Run, user: u32) -> Run {
     run.user(user)
         .way(Way::Run)
@@ -54,7 +47,7 @@ fn sealed(run: Run, user: u32) -> Run {
 }
 
 /// Binds ports of every kind, says what came of it, and stays.
-const BINDS: &str = "
+pub const BINDS: &str = "
 import errno, socket, sys
 kept = []
 def bind(family, kind, address):
@@ -90,27 +83,33 @@ const BOUND: &str = "tcp ok ('0.0.0.0', 80)\n\
                      names ('127.0.0.1', 80) ('127.0.0.1', 80) True\n\
                      ready\n";
 
-/// Two at once, beside somebody on the machine who has the port already.
+/// Two runs at once bind as [`BINDS`] does, and both get all of it; the log has this
+/// line.
+pub fn two_at_once(run: &Run, binds: &str, line: &str) -> Result<(), Failed> {
+    // The first stays until it is told to end.
+    let stays = binds.replace("sys.stdin.read()", "import signal; signal.pause()");
+    let mut first = run.clone().arg("-c").arg(stays).spawn();
+    first.says("ready")?;
+    let second = run.clone().arg("-c").arg(binds).spawn().wait();
+    first.signal(libc::SIGTERM);
+    let first = first.wait();
+    same(BOUND, &first.stdout, &first.seen())?;
+    same(BOUND, &second.stdout, &second.seen())?;
+    same("exit 0", &second.status, &second.seen())?;
+    match second.stderr.contains(line) {
+        true => Ok(()),
+        false => Err(second.seen().into()),
+    }
+}
+
+/// Beside somebody on the machine who has the port already.
 fn twice() -> Result<(), Failed> {
     for user in users() {
         in_net(|| {
             let _holder = TcpListener::bind("0.0.0.0:80")?;
             let run = sealed(Run::new("python3"), user);
-            // The first stays until it is told to end.
-            let stays = BINDS.replace("sys.stdin.read()", "import signal; signal.pause()");
-            let mut first = run.clone().arg("-c").arg(stays).spawn();
-            first.says("ready")?;
-            let second = run.arg("-c").arg(BINDS).spawn().wait();
-            first.signal(libc::SIGTERM);
-            let first = first.wait();
-            same(BOUND, &first.stdout, &first.seen())?;
-            same(BOUND, &second.stdout, &second.seen())?;
-            same("exit 0", &second.status, &second.seen())?;
             let line = "bindgate: isolate=sealed: the run has a network of its own\n";
-            if !second.stderr.contains(line) {
-                return Err(second.seen().into());
-            }
-            Ok::<_, Failed>(())
+            two_at_once(&run, BINDS, line)
         })?;
     }
     Ok(())

@@ -137,6 +137,14 @@ pub fn has_nobody() -> bool {
     })
 }
 
+/// Root, or who runs the tests, and nobody, where programs can be started as that.
+pub fn users() -> Vec<u32> {
+    [0, NOBODY]
+        .into_iter()
+        .filter(|user| *user == 0 || has_nobody())
+        .collect()
+}
+
 /// A test of what is otherwise in a container, for this reason: visible as
 /// ignored there.
 pub fn outside(trial: Trial, reason: &str) -> Trial {
