@@ -18,6 +18,8 @@
 //! | [`library`] | where the shim is |
 //! | [`reach`] | can a program be intercepted, and may it start |
 //! | [`runs`] | the runs of this user |
+//! | [`events`] | a JSON log, read back |
+//! | [`watched`] | a run whose log is read while it is written |
 //! | [`wait`] | supervises the program and passes its exit status on |
 //! | [`outer`] | a run inside a run |
 //!
@@ -33,6 +35,8 @@
 mod args;
 mod commands;
 mod described;
+#[allow(dead_code, reason = "the commands that read logs use it")]
+mod events;
 mod isolate;
 mod lease;
 mod level;
@@ -44,6 +48,8 @@ mod runs;
 mod user;
 mod vsock;
 mod wait;
+#[allow(dead_code, reason = "the commands that watch a run use it")]
+mod watched;
 
 use std::ffi::OsString;
 #[cfg(not(test))]
