@@ -43,15 +43,17 @@ static void wait_while(atomic_int *at, int value)
 
 static void wake(atomic_int *at) { syscall(SYS_futex, at, FUTEX_WAKE, 1 << 30, NULL, NULL, 0); }
 
-// The same address for all: at the same port each way is in every other's way.
-static int bind_one(int fd, int me)
+// The same address for all: at the same port each way is in every other's way. A port of
+// a vsock host that was never held is another matter than one that was: each is asked for
+// in two rounds.
+static int bind_one(int fd, int me, int round)
 {
     if (!is_vsock) {
         struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(PORT)};
         a.sin_addr.s_addr = htonl(me % 2 ? INADDR_ANY : INADDR_LOOPBACK);
         return bind(fd, (struct sockaddr *)&a, sizeof a);
     }
-    struct sockaddr_vm a = {.svm_family = AF_VSOCK, .svm_port = PORT};
+    struct sockaddr_vm a = {.svm_family = AF_VSOCK, .svm_port = PORT + round / 4};
     a.svm_cid = me % 4 < 2 ? VMADDR_CID_ANY : 3;
     return bind(fd, (struct sockaddr *)&a, sizeof a);
 }
@@ -71,7 +73,7 @@ static void work(int me, int round)
         int type = is_vsock && me % 2 ? SOCK_SEQPACKET : SOCK_STREAM;
         int fd = socket(is_vsock ? AF_VSOCK : AF_INET, type, 0);
         round = next(me, round);
-        int got = bind_one(fd, me);
+        int got = bind_one(fd, me, round);
         shared->error[me] = got == 0 ? 0 : errno;
         shared->outcome[me] = got == 0 ? WON : errno == EADDRINUSE ? REFUSED : ODD;
         // Until the round ends nobody gives up what it has.

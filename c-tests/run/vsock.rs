@@ -250,7 +250,7 @@ print(subprocess.run([os.environ['B'], 'run', '-q', '--cid', '4', '--', 'true'])
 fn race(options: &str) -> Result<(), Failed> {
     const RACE: &str = "\
 import socket, os, mmap, multiprocessing
-ANY, ROUNDS, COUNT = socket.VMADDR_CID_ANY, 20, 16
+ANY, ROUNDS, COUNT = socket.VMADDR_CID_ANY, 200, 16
 KINDS = [(socket.SOCK_STREAM, ANY), (socket.SOCK_SEQPACKET, ANY), (socket.SOCK_STREAM, 3), (socket.SOCK_SEQPACKET, 1)]
 won = mmap.mmap(-1, ROUNDS * COUNT)
 together = multiprocessing.Barrier(COUNT)

@@ -36,7 +36,7 @@ use crate::judge::block;
 /// First word of a state: `bindgate` in ASCII.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Raised whenever the layout of [`State`] or of a record changes.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Most `times N` counters of a policy.
 pub const COUNTERS: usize = 1024;
 

@@ -13,7 +13,8 @@ use bindgate_core::socket::{SocketType, ty};
 
 use super::unix::{Old, at_once, make_way};
 use super::vsock::{
-    SO_MAX_PACING_RATE, bind_unix, hold, is_marked, mark, place_of, release, waits, wake,
+    SO_MAX_PACING_RATE, bind_unix, hold, is_marked, let_them_bind, mark, place_of, release, waits,
+    wake,
 };
 use super::{Peer, options, table, vsock_options};
 use crate::own::fds;
@@ -71,7 +72,9 @@ fn claim_locked(
         true => 0,
         false => vsock::bit(name.at, ty.ty == ty::SEQPACKET),
     };
-    let others = run.state.vsock_held.enter(name.port, own) & !own & vsock::NOT_FILES;
+    let entered = &run.state.vsock_held;
+    let others = entered.enter(name.port, own) & !own & vsock::NOT_FILES;
+    let_them_bind(allowed, entered, name.port);
     let (held, free) = hold(allowed, host, name, others);
     let answer = free.and_then(|()| bind_unix(allowed, fd, host, name));
     release(allowed, held);

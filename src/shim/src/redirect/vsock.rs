@@ -11,7 +11,7 @@ use bindgate_core::addr::{Addr, RawAddr, UnixKind, UnixName, VMADDR_ANY, af};
 use bindgate_core::judge::Known;
 use bindgate_core::judge::vsock::{self, At, Host, Name, Way};
 use bindgate_core::record::{Check, Identity, Record, stage};
-use bindgate_core::shared::{Moved, move_kind, move_mark};
+use bindgate_core::shared::{Held, Moved, move_kind, move_mark};
 use bindgate_core::socket::{SocketType, ty};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -31,7 +31,8 @@ const MARK: i32 = i32::from_be_bytes(*b"vsoc");
 /// Commands of fcntl(2): locks of open file descriptions.
 const F_OFD_SETLK: i32 = 37;
 /// How long a fabric's lock is waited for: two seconds, in turns of a
-/// millisecond. Whoever has it makes a few system calls.
+/// millisecond. Whoever has it makes a few system calls. Who is about to bind, and makes
+/// one, is waited for a quarter of that.
 const PATIENCE: u32 = 2000;
 /// How often a bind is tried that somebody else's may only have got in the way of.
 const TRIES: u32 = 4;
@@ -288,13 +289,16 @@ fn claim(
     }
     let answer = match host.fabric.is_empty() {
         true => {
-            let seen = run
-                .state
-                .vsock_held
-                .enter(name.port, vsock::bit(name.at, is_seqpacket));
+            let held = &run.state.vsock_held;
+            let seen = held.enter(name.port, vsock::bit(name.at, is_seqpacket));
             match seen & vsock::in_the_way(name.at, is_seqpacket) {
-                0 => bind_unix(allowed, fd, host, name),
+                0 => {
+                    let answer = bind_unix(allowed, fd, host, name);
+                    held.leave(name.port);
+                    answer
+                }
                 others => sys::without_signals(allowed, || {
+                    let_them_bind(allowed, held, name.port);
                     claim_abstract(allowed, host, fd, name, others)
                 }),
             }
@@ -314,6 +318,24 @@ pub(super) fn bind_unix(
 ) -> Result<(), Errno> {
     let unix = host.unix(name).ok_or(Errno(vsock::MALFORMED))?;
     sys::bind(allowed, fd, Addr::Unix(unix).write().bytes())
+}
+
+/// Waits until those have their names who entered a port before and found that nobody
+/// need be asked. Who was killed meanwhile never leaves it, and is forgotten.
+pub(super) fn let_them_bind(allowed: Allowed, held: &Held, port: u32) {
+    held.leave(port);
+    let none = AtomicU32::new(0);
+    // So many were there all the time.
+    let mut least = u32::MAX;
+    for turn in 0..PATIENCE / 4 {
+        least = least.min(held.entered(port));
+        match turn {
+            _ if least == 0 => return,
+            ..16 => sys::yield_now(allowed),
+            _ => sys::futex_wait(allowed, &none, 0, 1),
+        }
+    }
+    held.forget(port, least);
 }
 
 /// Binds the socket to the abstract name of a place while the names that
@@ -354,14 +376,14 @@ fn claim_abstract(
 }
 
 /// Sockets that hold a place for a moment, by their way and type.
-type Held = [i32; 8];
+type Holders = [i32; 8];
 
 pub(super) fn hold(
     allowed: Allowed,
     host: &Host<'_>,
     name: Name,
     others: u8,
-) -> (Held, Result<(), Errno>) {
+) -> (Holders, Result<(), Errno>) {
     let mut held = [-1; 8];
     for ((at, is_seqpacket), slot) in vsock::ways(others).zip(&mut held) {
         let kind = if is_seqpacket {
@@ -380,7 +402,7 @@ pub(super) fn hold(
     (held, Ok(()))
 }
 
-pub(super) fn release(allowed: Allowed, held: Held) {
+pub(super) fn release(allowed: Allowed, held: Holders) {
     for fd in held.into_iter().filter(|fd| *fd >= 0) {
         sys::close(allowed, fd);
     }
