@@ -234,6 +234,26 @@ fn network_namespaces_are_apart() {
     assert_eq!(last(path), "unknown");
 }
 
+/// Compared with Linux 6.18: `tcp_v6_connect` takes back what it chose for a mapped
+/// address only where `tcp_v4_connect` fails at once.
+#[test]
+fn a_socket_speaks_ipv4_from_its_first_packet_of_ipv4_on() {
+    play(
+        "s = socket tcp6
+        connect s [::ffff:127.0.0.1]:5000        expect ECONNREFUSED
+        connect s [::1]:5000                     expect EINPROGRESS
+        t = socket tcp6
+        connect t [::ffff:127.0.0.1]:5000        expect ECONNREFUSED
+        connect t [::ffff:10.1.1.255]:5000       expect ENETUNREACH
+        connect t [::1]:5000                     expect ECONNREFUSED
+        u = socket tcp6
+        bind u [::]:5001
+        connect u [::ffff:127.0.0.1]:5000        expect ECONNREFUSED
+        connect u [::ffff:224.0.0.1]:5000       expect ENETUNREACH
+        connect u [::1]:5000                     expect ECONNREFUSED",
+    );
+}
+
 #[test]
 fn lo_may_be_down() {
     play(

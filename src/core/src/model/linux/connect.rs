@@ -105,12 +105,19 @@ impl Net<'_> {
                 })
             }
         };
-        let Some(flow) = routed(found, cx)? else {
+        let found = routed(found, cx).and_then(|flow| match flow {
+            Some(Flow {
+                way: Way::Many(_), ..
+            }) => cx.fail(Step::ConnectMany, Errno::ENETUNREACH),
+            flow => Ok(flow),
+        });
+        if found.is_err() && unmapped(&dst).is_some() {
+            // tcp_v6_connect, where tcp_v4_connect fails: IPv6's packets again.
+            self.edit(id, |s| s.set_mapped_ops(false));
+        }
+        let Some(flow) = found? else {
             return Ok(None);
         };
-        if let Way::Many(_) = flow.way {
-            return cx.fail(Step::ConnectMany, Errno::ENETUNREACH);
-        }
         Ok(Some(Route {
             src: flow.src,
             dst: flow.dst,
@@ -228,7 +235,10 @@ impl Net<'_> {
             }
             self.edit(id, |s| s.state = State::SynSent);
             self.tcp_disconnect(id);
-            self.edit(id, |n| n.set_send_shutdown(s.send_shutdown()));
+            self.edit(id, |n| {
+                n.set_send_shutdown(s.send_shutdown());
+                n.set_mapped_ops(n.mapped_ops() && !four);
+            });
             return Err(e);
         }
         self.edit(id, |s| {
