@@ -216,6 +216,8 @@ steps! {
     UnknownReturn = "bindgate", "the answer to this takes a way that the model does not know";
     UnknownFull = "bindgate", "a full queue beside TIME_WAIT of the same connection";
     UnknownCutOff = "bindgate", "an end of the connection is in TCP_REPAIR or takes packets of another device only";
+    UnknownMet = "bindgate", "a SYN that meets the end of another connection";
+    UnknownMapped = "bindgate", "a connection by IPv6 to a listener that has spoken IPv4";
     UnknownMptcp = "bindgate", "the model does not know how this MPTCP connection ends";
     UnknownSequence = "bindgate", "sequence numbers decide about the third connection of the same ends";
     UnknownBefore = "bindgate", "an earlier answer is unknown";

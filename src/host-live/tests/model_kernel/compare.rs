@@ -419,9 +419,14 @@ impl Bench {
             self.settle_vsock()?;
         }
         let player = self.player.as_mut().expect("set by play");
+        // A variable that gets another socket closes the one that it had.
         let moves = matches!(
             line.call,
-            Call::Connect { .. } | Call::Accept { .. } | Call::Shutdown(_) | Call::Close
+            Call::Connect { .. }
+                | Call::Accept { .. }
+                | Call::Shutdown(_)
+                | Call::Close
+                | Call::Socket { .. }
         );
         if !moves {
             return Ok(true);

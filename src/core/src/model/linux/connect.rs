@@ -199,6 +199,11 @@ impl Net<'_> {
         }
         let back = self.device_of(&route.src);
         let l = *self.get(listener);
+        // tcp_v6_syn_recv_sock: the child has the listener's ipv6_mapped, and sends nothing
+        // that arrives.
+        if l.mapped_ops() && !four {
+            return cx.unknown(Step::UnknownMapped);
+        }
         // What a child inherits of an outer socket that was shut down.
         if l.is_mptcp() && l.send_shutdown() {
             return cx.unknown(Step::UnknownMptcp);
@@ -288,7 +293,12 @@ impl Net<'_> {
             }
             return Ok(());
         }
-        let far = self.far_time_wait(self.get(id).num, &route);
+        let far = self.met_far(self.get(id).num, &route);
+        // The other end of a connection by another device: it answers with an ACK of its
+        // own, is reset, and the SYN comes once more.
+        if far.is_some_and(|old| self.get(old).state != State::TimeWait) {
+            return cx.unknown(Step::UnknownMet);
+        }
         if l.queue.len > BACKLOG && listener.0 != NONE {
             if far.is_some() {
                 return cx.unknown(Step::UnknownFull);

@@ -28,16 +28,15 @@ impl Net<'_> {
         at.find(same).map(|(o, _)| o)
     }
 
-    /// What waits in TIME_WAIT at the other end of this connection.
-    pub(super) fn far_time_wait(&self, port: u32, route: &Route) -> Option<SockId> {
+    /// What is at the other end of this connection already, and gets its SYN.
+    pub(super) fn met_far(&self, port: u32, route: &Route) -> Option<SockId> {
         let back = Route {
             src: route.dst,
             dst: route.src,
             port: port as u16,
             way: route.way,
         };
-        let met = self.met(SockId(NONE), u32::from(route.port), &back)?;
-        (self.get(met).state == State::TimeWait).then_some(met)
+        self.met(SockId(NONE), u32::from(route.port), &back)
     }
 
     /// `__inet_hash_connect`
