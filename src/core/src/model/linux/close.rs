@@ -140,6 +140,10 @@ impl Net<'_> {
                 self.tcp_disconnect(id);
             }
             State::SynSent => self.tcp_disconnect(id),
+            // Connected to itself: when its one subflow gives its port back varies.
+            State::Established if s.is_mptcp() && s.peer == id.0 => {
+                return cx.unknown(Step::UnknownMptcp);
+            }
             State::Established | State::CloseWait if s.table == Table::Tcp && write => {
                 cx.pass(Step::ShutdownFin);
                 self.tcp_send_fin(id, cx);
