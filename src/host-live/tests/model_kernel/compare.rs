@@ -10,10 +10,10 @@ use bindgate_core::model::script::{Call, Line, Outcome, Player, Script};
 use bindgate_core::model::{Errno, No, Pick, Sock, SockId, State, Step, Table};
 
 use crate::cover::Cover;
-use crate::diag::{Found, Which};
-use crate::draw::{self, Plan, Rng};
 use crate::kernel::{self, Got, Identity, Kernel};
-use crate::world::World;
+use crate::world::{self, World};
+use bindgate_host_live::diag::{Found, Which};
+use bindgate_host_live::draw::{self, Plan, Rng};
 
 /// A state of the network that does not come in this time does not come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -171,7 +171,7 @@ impl Bench {
 
     /// Plays a random sequence on both.
     pub fn sequence(&mut self, rng: &mut Rng) -> Result<(), String> {
-        let mut plan = draw::plan(rng, &self.world);
+        let mut plan = draw::plan(rng, self.world.place());
         self.world
             .set_sysctls(&plan.sysctls)
             .map_err(|e| format!("sysctls: {e}"))?;
@@ -207,7 +207,7 @@ impl Bench {
     /// that because they differed?
     #[cfg(feature = "mutants")]
     pub fn agrees(&mut self, rng: &mut Rng) -> (usize, bool) {
-        let mut plan = draw::plan(rng, &self.world);
+        let mut plan = draw::plan(rng, self.world.place());
         self.world.unsure = true;
         self.world.set_sysctls(&plan.sysctls).expect("sysctls");
         plan.script.host = self.world.host;
@@ -227,7 +227,7 @@ impl Bench {
         self.kernel.restart(script.vars.len(), &plan.players);
         let unix = |l: &Line| matches!(l.call, Call::Socket { domain: 1, .. });
         if script.lines.iter().any(unix) {
-            self.world.sweep().expect("the directory of Unix paths");
+            draw::sweep(world::dir()).expect("the directory of Unix paths");
         }
         let vsock = script.lines.iter().any(is_vsock);
         // vsock's ports are the whole machine's: one user at a time.

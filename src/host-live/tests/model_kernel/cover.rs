@@ -7,7 +7,7 @@ use bindgate_core::model::host::AddrType;
 use bindgate_core::model::script::{Call, Line, Outcome, Script, Setting};
 use bindgate_core::model::{Host, No, Step};
 
-use crate::draw::Plan;
+use bindgate_host_live::draw::Plan;
 
 /// Why a check cannot be reached on the machine's kernel, and where it has a
 /// script of its own.

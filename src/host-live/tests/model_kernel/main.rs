@@ -7,8 +7,6 @@
 
 mod compare;
 mod cover;
-mod diag;
-mod draw;
 
 use bindgate_core::model::Generation;
 use bindgate_host_live::{kernel, machine};
@@ -19,8 +17,8 @@ mod world;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bindgate_host_live::draw::Rng;
 use compare::Bench;
-use draw::Rng;
 
 const HELP: &str = "\
 model_kernel [OPTION VALUE]...

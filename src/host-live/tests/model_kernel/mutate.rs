@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bindgate_core::model::mutant;
 
 use crate::compare::Bench;
-use crate::draw::Rng;
+use bindgate_host_live::draw::Rng;
 
 /// Sequences that are kept for each branch.
 const KEPT: usize = 1500;

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::OnceLock;
 
 use bindgate_core::model::host::{Route, V4, V6, VsockHost};
-use bindgate_core::model::script::Change;
 use bindgate_core::model::{Generation, Host};
 
-use crate::diag::Diag;
+use bindgate_host_live::diag::Diag;
+use bindgate_host_live::draw::{BRIDGE6, LINK6, Place, Sysctls};
+
 use crate::kernel;
 
 /// A namespace with `lo`, and a bridge `br0` with addresses of its own.
@@ -30,11 +31,6 @@ pub fn dir() -> &'static str {
     static DIR: OnceLock<String> = OnceLock::new();
     DIR.get_or_init(|| format!("/tmp/bindgate-model-{}", std::process::id()))
 }
-
-/// `fd00::1`, an address of the bridge.
-pub const BRIDGE6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-/// `fe80::1`, a link-local one.
-pub const LINK6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 fn sysctl(name: &str, value: &str) -> io::Result<()> {
     std::fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)
@@ -144,28 +140,14 @@ impl World {
         std::fs::create_dir_all(dir())
     }
 
-    /// Empties the directory of Unix paths: a subdirectory, one that nobody
-    /// but root may enter, a loop of links, a link to where a socket may be.
-    pub fn sweep(&self) -> io::Result<()> {
-        use std::os::unix::fs::{PermissionsExt, symlink};
-        let dir = dir();
-        for entry in std::fs::read_dir(dir)? {
-            let path = entry?.path();
-            if std::fs::remove_file(&path).is_err() {
-                std::fs::remove_dir_all(&path)?;
-            }
+    /// What sequences are drawn for.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            host: &self.host,
+            bridge: self.bridge,
+            vsock_loopback: self.vsock_loopback,
+            dir: dir(),
         }
-        std::fs::create_dir(format!("{dir}/sub"))?;
-        std::fs::create_dir(format!("{dir}/ro"))?;
-        std::fs::create_dir(format!("{dir}/shut"))?;
-        symlink("loop", format!("{dir}/loop"))?;
-        symlink("c", format!("{dir}/link"))?;
-        let mode = |name: &str, mode: u32| {
-            std::fs::set_permissions(format!("{dir}{name}"), PermissionsExt::from_mode(mode))
-        };
-        mode("", 0o777)?;
-        mode("/ro", 0o755)?;
-        mode("/shut", 0o700)
     }
 
     /// Sets the sysctls that sequences vary, in the kernel and in the host.
@@ -227,68 +209,6 @@ impl World {
             s.unprivileged_start = wanted.unprivileged;
         }
         Ok(())
-    }
-}
-
-/// The sysctls that a sequence runs under.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sysctls {
-    pub range: (u16, u16),
-    pub reserved: Option<(u16, u16)>,
-    pub nonlocal: bool,
-    pub nonlocal6: bool,
-    pub autobind_reuse: bool,
-    pub bindv6only: bool,
-    pub unprivileged: u16,
-    pub ping_groups: (u32, u32),
-}
-
-impl Sysctls {
-    pub const DEFAULT: Sysctls = Sysctls {
-        range: (32768, 60999),
-        reserved: None,
-        nonlocal: false,
-        nonlocal6: false,
-        autobind_reuse: false,
-        bindv6only: false,
-        unprivileged: 1024,
-        ping_groups: (0, 1001),
-    };
-
-    /// As a script writes them, those that differ from the default.
-    pub fn lines(&self) -> Vec<Change> {
-        let d = Sysctls::DEFAULT;
-        let mut lines = Vec::new();
-        let mut say = |differs: bool, name: &str, value: String| {
-            if differs {
-                lines.push(Change::sysctl(name, &value));
-            }
-        };
-        say(
-            self.range != d.range,
-            "net.ipv4.ip_local_port_range",
-            format!("{} {}", self.range.0, self.range.1),
-        );
-        say(
-            self.reserved.is_some(),
-            "net.ipv4.ip_local_reserved_ports",
-            self.reserved
-                .map_or(String::new(), |(a, b)| format!("{a}-{b}")),
-        );
-        let one = || "1".to_owned();
-        say(self.nonlocal, "net.ipv4.ip_nonlocal_bind", one());
-        say(self.nonlocal6, "net.ipv6.ip_nonlocal_bind", one());
-        say(self.autobind_reuse, "net.ipv4.ip_autobind_reuse", one());
-        say(self.bindv6only, "net.ipv6.bindv6only", one());
-        say(
-            self.unprivileged != d.unprivileged,
-            "net.ipv4.ip_unprivileged_port_start",
-            self.unprivileged.to_string(),
-        );
-        // Not the default of a kernel: every script says it.
-        let (lo, hi) = self.ping_groups;
-        say(true, "net.ipv4.ping_group_range", format!("{lo} {hi}"));
-        lines
     }
 }
 

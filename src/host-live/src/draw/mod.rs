@@ -1,4 +1,5 @@
-//! Random sequences of calls.
+//! Random sequences of calls: those of the test that compares the model with the
+//! kernel, and of the one that compares a run of its own ports with a network of its own.
 
 mod addresses;
 mod calls;
@@ -6,6 +7,7 @@ mod cast;
 mod lots;
 mod narrow;
 mod ordered;
+mod place;
 mod rng;
 mod scenes;
 mod unix;
@@ -13,17 +15,17 @@ mod vsock;
 
 pub use addresses::may_answer;
 pub use cast::cast;
+pub use place::{BRIDGE6, LINK6, Place, Sysctls, sweep};
 pub use rng::Rng;
 
 use bindgate_core::model::script::{Call, Line, Script};
-
-use crate::world::{Sysctls, World};
 
 /// What a sequence is about: narrow themes meet more often than wide ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Theme {
     /// One transport, few ports and addresses.
     Tcp,
+    /// The same.
     Udp,
     /// Automatic ports in a small range.
     Auto,
@@ -53,19 +55,24 @@ pub enum Theme {
     Mixed,
 }
 
+/// A sequence.
+#[derive(Clone, Debug)]
 pub struct Plan {
+    /// What it is about.
     pub theme: Theme,
+    /// What it runs under.
     pub sysctls: Sysctls,
+    /// Its calls.
     pub script: Script,
-    /// What is played after it again and again: see `Bench::again`.
+    /// What is played after it again and again: see `Bench::again` of the test.
     pub again: Vec<Line>,
     /// Which of the [`cast`] plays each process.
     pub players: Vec<usize>,
 }
 
-pub struct Drawer<'a> {
+struct Drawer<'a> {
     rng: &'a mut Rng,
-    world: &'a World,
+    world: Place<'a>,
     theme: Theme,
     sysctls: Sysctls,
     ports: Vec<u16>,
@@ -122,7 +129,7 @@ fn sysctls(rng: &mut Rng, theme: Theme, scene: usize) -> Sysctls {
 }
 
 /// A sequence of 20 to 60 calls.
-pub fn plan(rng: &mut Rng, world: &World) -> Plan {
+pub fn plan(rng: &mut Rng, world: Place<'_>) -> Plan {
     let theme = rng.of(&[
         Theme::Tcp,
         Theme::Tcp,
@@ -214,7 +221,7 @@ pub fn plan(rng: &mut Rng, world: &World) -> Plan {
         processes: cast,
         vars: (0..vars).map(|i| format!("s{i}")).collect(),
         lines,
-        ..Script::new(world.host)
+        ..Script::new(*world.host)
     };
     Plan {
         theme,

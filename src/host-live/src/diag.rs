@@ -20,7 +20,7 @@ const SOCK_DIAG_BY_FAMILY: u8 = 20;
 const OLDER: usize = 16 + 60;
 
 /// What a dump is to show.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Which {
     /// TCP connections in every state, waiting and half open ones too.
     Connections,
@@ -33,10 +33,11 @@ pub enum Which {
 }
 
 /// A socket of the dump.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Found {
     family: u8,
     protocol: u8,
+    /// `TCP_ESTABLISHED`, …
     pub state: u8,
     ports: (u16, u16),
     id: SockId,
@@ -78,9 +79,11 @@ fn as_newer(mut datagram: &mut [u8]) {
 }
 
 /// A netlink socket of the namespace that it was made in.
+#[derive(Debug)]
 pub struct Diag(OwnedFd);
 
 impl Diag {
+    /// One for the namespace that this thread is in.
     pub fn new() -> io::Result<Diag> {
         // SAFETY: no memory is passed.
         let fd = unsafe {

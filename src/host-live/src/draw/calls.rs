@@ -6,8 +6,8 @@ use bindgate_core::model::{DeviceName, Opt};
 
 use super::unix::UNIX;
 use super::vsock::VSOCK;
+use super::{BRIDGE6, LINK6};
 use super::{Drawer, Theme};
-use crate::world::{BRIDGE6, LINK6};
 
 pub(super) const TCP: [(i32, i32, i32); 4] = [(2, 1, 0), (10, 1, 0), (2, 1, 262), (10, 1, 262)];
 pub(super) const UDP: [(i32, i32, i32); 4] = [(2, 2, 0), (10, 2, 0), (2, 2, 136), (10, 2, 136)];

@@ -3,8 +3,8 @@
 use bindgate_core::addr::{Addr, UnixName};
 use bindgate_core::model::script::Call;
 
+use super::{BRIDGE6, LINK6};
 use super::{Drawer, Theme};
-use crate::world::{BRIDGE6, LINK6};
 
 impl Drawer<'_> {
     pub(super) fn port(&mut self) -> u16 {
@@ -75,7 +75,7 @@ impl Drawer<'_> {
                             "a", "b", "c", "no/x", "a/x", ".", "sub/", "loop/x", "ro/x", "shut/x",
                             "link",
                         ];
-                        let path = format!("{}/{}", crate::world::dir(), self.rng.of(&names));
+                        let path = format!("{}/{}", self.world.dir, self.rng.of(&names));
                         UnixName::path(path.as_bytes())
                     }
                 };

@@ -6,8 +6,8 @@ use bindgate_core::model::Opt;
 use bindgate_core::model::script::Call;
 
 use super::Drawer;
+use super::LINK6;
 use super::calls::{PACKET, TCP, UDP};
-use crate::world::LINK6;
 
 /// Domain, type and protocol.
 type Kind = (i32, i32, i32);
