@@ -63,6 +63,9 @@ pub mod held {
     pub const PLAIN6: u16 = 1 << 13;
     /// An automatic port of the run's at the machine's own wildcard.
     pub const AUTOMATIC: u16 = 1 << 14;
+    /// The place of `::1` where a socket came by a call and not by a bind: the program
+    /// knows it as `[::]`.
+    pub const IMPLICIT: u16 = 1 << 15;
     /// Those that overlap with others at other addresses of the block.
     pub const MET_UNSEEN: u16 = OTHER | ANY6 | LOOP6;
 }
@@ -128,6 +131,14 @@ impl Spot {
             true => held::PLAIN6,
             false => held::PLAIN4,
         }
+    }
+
+    /// Has a port that was held in these ways, the automatic one of a socket at the
+    /// machine's `0.0.0.0`, nobody for IPv6? The kernel would lead a client of `::1` there.
+    #[must_use]
+    pub fn is_four_only(self, ever: u16) -> bool {
+        const SIX: u16 = held::PLAIN6 | held::ANY6 | held::LOOP6 | held::DUAL | held::IMPLICIT;
+        self.is_six() && ever & held::AUTOMATIC != 0 && ever & SIX == 0
     }
 
     /// May a client of this address find a listener at another place?
@@ -370,18 +381,40 @@ fn spot4(ip: [u8; 4], [any, one]: [u16; 2]) -> Option<Spot> {
     }
 }
 
-/// The address that a client means who calls this one: the wildcards are the
-/// loopback addresses then.
+/// The error of a call from a socket for IPv6 alone to an IPv4 address.
+pub const NO_ROUTE: u16 = 101; // ENETUNREACH
+
+/// The error of a connect from there, which also looks at the address's family.
 #[must_use]
-pub fn called(addr: &Addr) -> Addr {
+pub fn no_route(addr: &Addr) -> u16 {
+    match addr {
+        Addr::Inet { .. } => 97, // EAFNOSUPPORT
+        _ => NO_ROUTE,
+    }
+}
+
+/// The address that a client means who calls this one: the wildcards are the
+/// loopback addresses then, of IPv4 for a client that `is_mapped`; that of IPv4 is the
+/// client's `own` address.
+#[must_use]
+pub fn called(addr: &Addr, is_mapped: bool, own: Option<[u8; 4]>) -> Addr {
+    let one = own.unwrap_or(OWN);
     match *addr {
+        Addr::Inet6 {
+            ip,
+            port,
+            flow,
+            scope,
+        } if is_mapped && ip == [0; 16] => Addr::Inet6 {
+            ip: mapped(OWN),
+            port,
+            flow,
+            scope,
+        },
         Addr::Inet {
             ip: [0, 0, 0, 0],
             port,
-        } => Addr::Inet {
-            ip: [127, 0, 0, 1],
-            port,
-        },
+        } => Addr::Inet { ip: one, port },
         Addr::Inet6 {
             ip,
             port,
@@ -396,7 +429,7 @@ pub fn called(addr: &Addr) -> Addr {
         Addr::Inet6 {
             port, flow, scope, ..
         } if addr.ipv4() == Some([0; 4]) => Addr::Inet6 {
-            ip: mapped([127, 0, 0, 1]),
+            ip: mapped(one),
             port,
             flow,
             scope,
@@ -487,6 +520,21 @@ impl Block {
         }
     }
 
+    /// An address where nobody is, as an IPv6 socket names it: at a port that hardly
+    /// anybody has at the wildcard.
+    #[must_use]
+    pub fn nobody(self) -> Addr {
+        Addr::inet6(mapped(self.ip(NOBODYS, 1)), 1)
+    }
+
+    /// The number of an address of the block that stands for another one of IPv4's than
+    /// 127.0.0.1.
+    #[must_use]
+    pub fn other(self, addr: &Addr) -> Option<u16> {
+        let (row, last) = self.place(addr)?;
+        Some(u16::from_be_bytes([row, last])).filter(|n| row < ROWS && *n != 1)
+    }
+
     /// Where a spot is, for a socket of this family.
     #[must_use]
     pub fn real(self, spot: Spot, family: u16, port: u16) -> Addr {
@@ -572,7 +620,7 @@ impl Block {
         let is_told = first && !(group == mapped_group && ever & FIRST_MAPPED_ANY != 0);
         let known = if is_told || ways == 0 { told } else { any };
         Some(match ways.count_ones() {
-            0 | 1 => Known::As(known),
+            0 | 1 if group != six_group || ever & held::IMPLICIT == 0 => Known::As(known),
             _ => Known::Unless(known),
         })
         .filter(|_| ways & !(DUAL | MAPPED | MAPPED_ANY | four | six_group) == 0)

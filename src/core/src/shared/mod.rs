@@ -14,6 +14,7 @@ mod lease;
 mod moves;
 mod options;
 mod ports;
+
 mod process;
 mod ring;
 mod ticket;
@@ -24,7 +25,7 @@ pub use moves::{
     MOVES, Moved, Moves, NAME_KEY, PEER_KEY, Sweep, Tag, kind as move_kind, mark as move_mark,
 };
 pub use options::{OPTIONS, Options, OptionsSweep};
-pub use ports::{AUTOMATIC, Kind as PortKind, Ports};
+pub use ports::{AUTOMATIC, Kind as PortKind, MANY as MANY_ADDRESSES, Ports};
 pub use process::{PROCESSES, Process, ProcessInfo, Processes};
 pub use ring::{Claim, Drain, Popped, Push, RESERVED, Ring, SLOTS};
 pub use ticket::Ticket;

@@ -25,6 +25,9 @@ const COUNT: u16 = u16::MAX - FIRST + 1;
 /// The first of those.
 const LOWEST: u16 = 1024;
 
+/// Several addresses, in the place of the one that is kept.
+pub const MANY: u16 = u16::MAX;
+
 /// TCP and MPTCP, or UDP and UDP-Lite: each has ports of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -157,12 +160,16 @@ impl Ports {
         }
     }
 
-    /// Keeps an address at which the port is bound, and gives the one before.
-    pub fn keep_last(&self, kind: Kind, port: u16, last: u16) -> u16 {
-        self.of(kind)
-            .last
-            .get(usize::from(port))
-            .map_or(0, |kept| kept.swap(last, SeqCst))
+    /// Keeps an address at which the port is bound; [`MANY`] where there was another.
+    pub fn keep_last(&self, kind: Kind, port: u16, last: u16) {
+        let Some(kept) = self.of(kind).last.get(usize::from(port)) else {
+            return;
+        };
+        if let Err(before) = kept.compare_exchange(0, last, SeqCst, SeqCst)
+            && before != last
+        {
+            kept.store(MANY, SeqCst);
+        }
     }
 
     /// The address that was kept.

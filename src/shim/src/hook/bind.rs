@@ -2,7 +2,7 @@
 
 use core::ffi::c_int;
 
-use bindgate_core::addr::{Addr, RawAddr};
+use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::judge::block::Real;
 use bindgate_core::judge::{Action, Verdict, as_raw_ipv4, bind, broker};
 use bindgate_core::policy::{Implicit, Op};
@@ -585,7 +585,9 @@ fn in_block(
         return None;
     }
     let asked = b.record.asked;
-    if run.lease.is_some() && redirect::block::may(allowed) {
+    // Of another family the kernel refuses it, by its length too.
+    let is_ip = matches!(asked.family(), Some(af::INET | af::INET6));
+    if is_ip && run.lease.is_some() && redirect::block::may(allowed) {
         let mut bound = None;
         let leased = lease::lease(run, fd, &asked, |to| {
             bound = redirect::block::bind(allowed, run, fd, to.bytes(), true);

@@ -6,7 +6,7 @@ use bindgate_core::addr::af;
 use bindgate_core::record::{Call, stage};
 use libc::{sockaddr, socklen_t};
 
-use super::{errno, finish, outcome, peer, refuse, send};
+use super::{errno, finish, outcome, peer, refuse, send, set_errno};
 use crate::out::faults::guard;
 use crate::own::memory::{self, Made};
 use crate::own::{fds, filter};
@@ -56,16 +56,16 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
         return refuse(e);
     }
     let moved = plan.as_ref().and_then(|p| p.instead());
-    let (ret, is_called) = match (session::has_block(), moved) {
+    let (ret, called) = match (session::has_block(), moved) {
         // SAFETY: as the caller's.
         (true, moved) => unsafe { in_block(run, (fd, addr, len), moved) },
         (false, Some(to)) => {
             // SAFETY: our own copy of an address.
             let ret = unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) };
-            (ret, false)
+            (ret, None)
         }
         // SAFETY: as the caller's.
-        (false, None) => (unsafe { next(fd, addr, len) }, false),
+        (false, None) => (unsafe { next(fd, addr, len) }, None),
     };
     let errno_after = outcome(ret as isize);
     let is_moved = plan.as_ref().is_some_and(|p| p.is_moved());
@@ -74,8 +74,18 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
             p.note(run, errno_after);
         }
         after_connect(run, fd, is_moved, errno_after);
-        if is_called && errno_after == 0 {
+        let was_v6only = matches!(
+            called,
+            Some(Called::At {
+                was_v6only: true,
+                ..
+            })
+        );
+        if called.is_some() && errno_after == 0 {
             redirect::block::connected(filter::allowed(), run, fd);
+            if was_v6only {
+                redirect::block::stays_v6only(filter::allowed(), run, fd);
+            }
         }
         send::note(run, fd, &mut implicit, true, errno_after);
         // A refused TCP connect gives an automatic port back, and so does
@@ -87,6 +97,14 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
             libc::EISCONN,
             libc::EINTR,
         ];
+        // SAFETY: connect(2) succeeded with this address.
+        let is_left = match called {
+            Some(_) => !under_way.contains(&c_int::from(errno_after)),
+            None => errno_after == 0 && session::has_block() && unsafe { is_dissolving(addr, len) },
+        };
+        if is_left {
+            redirect::block::left(filter::allowed(), run, fd, was_v6only);
+        }
         if !under_way.contains(&c_int::from(errno_after))
             // SAFETY: connect(2) succeeded with this address.
             || errno_after == 0 && !is_moved && unsafe { is_dissolving(addr, len) }
@@ -107,18 +125,22 @@ unsafe fn in_block(
     run: &Run,
     (fd, addr, len): (c_int, *const sockaddr, socklen_t),
     moved: Option<&[u8]>,
-) -> (c_int, bool) {
+) -> (c_int, Option<Called>) {
     let next = real::connect();
     let called = guard(Call::Connect, stage::MODEL, || {
         called_in_block(run, (fd, addr, len), moved)
     })
     .flatten();
     let ret = match (called, moved) {
-        (Some(Called::At(real)), _) => {
+        (Some(Called::At { real, .. }), _) => {
             let to = real.addr().write();
             let to = to.bytes();
             // SAFETY: our own copy of an address.
             unsafe { next(fd, to.as_ptr().cast(), to.len() as socklen_t) }
+        }
+        (Some(Called::Refused(e)), _) => {
+            set_errno(c_int::from(e.0));
+            -1
         }
         (_, Some(to)) => {
             // SAFETY: our own copy of an address.
@@ -127,7 +149,7 @@ unsafe fn in_block(
         // SAFETY: as the caller's.
         _ => unsafe { next(fd, addr, len) },
     };
-    (ret, called.is_some())
+    (ret, called)
 }
 
 /// Where a connect to the run's own loopback goes.

@@ -155,6 +155,11 @@ pub unsafe extern "C-unwind" fn listen(fd: c_int, backlog: c_int) -> c_int {
         None => unsafe { next(fd, backlog) },
     };
     let errno_after = outcome(ret as isize);
+    if session::has_block() && errno_after == 0 {
+        guard(Call::Listen, stage::MODEL, || {
+            redirect::block::named_itself(filter::allowed(), run, fd);
+        });
+    }
     if decided.is_some() {
         guard(Call::Listen, stage::RECORD, || {
             note_listen(run, fd, &mut l, errno_after);

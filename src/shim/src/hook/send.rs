@@ -7,7 +7,6 @@
 use core::ffi::{c_int, c_uint, c_void};
 
 use bindgate_core::addr::{Addr, af};
-use bindgate_core::judge::block::Real;
 use bindgate_core::policy::Implicit;
 use bindgate_core::record::{Call, flag, stage};
 use bindgate_core::shared::option;
@@ -21,7 +20,7 @@ use crate::out::emit;
 use crate::out::faults::guard;
 use crate::own::{fds, filter, memory, name as names};
 use crate::real;
-use crate::redirect;
+use crate::redirect::{self, block::Called};
 use crate::session::{self, Run, look_at};
 use crate::sys::{self, Call as SystemCall, Errno};
 
@@ -143,6 +142,9 @@ fn settle_planned(run: &Run, call: Call, plan: &mut Option<Binding>) -> Result<(
 /// The call has come back; if it bound the socket there is something to record.
 #[inline(always)]
 pub fn note(run: &Run, fd: c_int, plan: &mut Option<Binding>, connects: bool, errno: u16) {
+    if session::has_block() {
+        redirect::block::named_itself(filter::allowed(), run, fd);
+    }
     if let Some(b) = plan {
         return note_planned(run, b, errno);
     }
@@ -255,7 +257,7 @@ fn sending<T: Copy + From<i8> + PartialEq>(
 /// A send that names a peer, in a run that has a block for its loopback.
 #[cold]
 #[inline(never)]
-fn go_in_block<T>(
+fn go_in_block<T: From<i8>>(
     run: &Run,
     call: Call,
     (fd, connects): (c_int, bool),
@@ -267,8 +269,12 @@ fn go_in_block<T>(
         in_block(run, fd, connects, name, moved)
     });
     match real.flatten() {
-        Some(real) => go(Some(real.addr().write().bytes())),
-        None => go(moved),
+        Some(Called::At { real, .. }) => go(Some(real.addr().write().bytes())),
+        Some(Called::Refused(e)) => {
+            set_errno(c_int::from(e.0));
+            T::from(-1)
+        }
+        Some(Called::AsAsked) | None => go(moved),
     }
 }
 
@@ -280,7 +286,7 @@ fn in_block(
     connects: bool,
     (addr, len): (*const sockaddr, socklen_t),
     moved: Option<&[u8]>,
-) -> Option<Real> {
+) -> Option<Called> {
     let allowed = filter::allowed();
     if !is_heard(fd, connects) {
         return None;

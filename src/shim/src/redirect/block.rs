@@ -12,6 +12,7 @@ use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::judge::block::{self, Block, Known, Real, Spot, held};
 use bindgate_core::judge::redirect::CONFLICT;
 use bindgate_core::record::RULE_NONE;
+use bindgate_core::shared::MANY_ADDRESSES;
 use bindgate_core::shared::{Moved, NAME_KEY, PortKind, Ports, move_kind, move_mark};
 use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
 use bindgate_core::uapi::inet_diag;
@@ -23,6 +24,8 @@ use crate::session::{self, Run};
 use crate::sys::allowed::needs;
 use crate::sys::{self, Allowed, Errno};
 
+/// The option of a socket that is bound without a port.
+const NO_PORT: (i32, i32) = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
 /// How often another port is tried because somebody outside has it.
 const TRIES: u32 = 8;
 /// How often a bind is tried that somebody else's may only have got in the way of.
@@ -36,6 +39,7 @@ struct Socket<'r> {
     ports: &'r Ports,
     fd: i32,
     kind: PortKind,
+    ty: SocketType,
 }
 
 /// A socket with ports, of a run that has a block.
@@ -52,10 +56,16 @@ fn socket(allowed: Allowed, run: &Run, fd: i32) -> Option<Socket<'_>> {
         ports: &run.state.block_ports,
         fd,
         kind: block::port_kind(ty)?,
+        ty,
     })
 }
 
 impl Socket<'_> {
+    /// Is the address of the socket's own family?
+    fn is_of_family(&self, addr: &Addr) -> bool {
+        addr.family() == self.ty.domain
+    }
+
     /// The number of a scratch socket that meets those of the block.
     fn scratch(&self) -> SocketType {
         match self.kind {
@@ -64,10 +74,14 @@ impl Socket<'_> {
                 ty: ty::STREAM,
                 protocol: proto::TCP,
             },
+            // UDP-Lite has ports of its own.
             PortKind::Udp => SocketType {
                 domain: af::INET,
                 ty: ty::DGRAM,
-                protocol: proto::UDP,
+                protocol: match self.ty.protocol {
+                    proto::UDPLITE => proto::UDPLITE,
+                    _ => proto::UDP,
+                },
             },
         }
     }
@@ -120,7 +134,7 @@ impl Socket<'_> {
             });
             let all = diag::each(allowed, class, real, |alive| {
                 if let Some(found) = alive.inet
-                    && found.peer_port == 0
+                    && (alive.port, found.peer_port) == (real, 0)
                     && self.bit_of(found, port, ever) & ways != 0
                 {
                     is_clear = false;
@@ -149,6 +163,32 @@ impl Socket<'_> {
             None => return 0,
         };
         block::spot(&known, false).map_or(0, |spot| spot.bit)
+    }
+
+    /// The other address than 127.0.0.1 where somebody is at this port; by the kernel's
+    /// word, where there were several.
+    #[inline(never)]
+    fn last(&self, allowed: Allowed, port: u16, real: u16) -> u16 {
+        let kept = self.ports.last(self.kind, port);
+        if kept != MANY_ADDRESSES {
+            return kept;
+        }
+        let mut last = 0;
+        for domain in [af::INET, af::INET6] {
+            let class = Class::of(SocketType {
+                domain,
+                ..self.scratch()
+            });
+            diag::each(allowed, class, real, |alive| {
+                if let Some(found) = alive.inet
+                    && (alive.port, found.peer_port) == (real, 0)
+                    && let Some(number) = self.block.other(&found.local())
+                {
+                    last = number;
+                }
+            });
+        }
+        last
     }
 
     /// Is it a service of the machine's that the run shares?
@@ -181,7 +221,23 @@ pub struct Bound {
 pub fn bind(allowed: Allowed, run: &Run, fd: i32, asked: &[u8], is_leased: bool) -> Option<Bound> {
     let s = socket(allowed, run, fd)?;
     let addr = Addr::read(asked)?;
+    if !s.is_of_family(&addr) {
+        // The kernel refuses it.
+        return None;
+    }
     let v6only = matches!(addr, Addr::Inet6 { .. }) && is_v6only(allowed, fd);
+    if v6only
+        && addr.ipv4().is_some()
+        && let Some(spot) = block::spot(&addr, false)
+    {
+        // The kernel refuses it, whatever the port; one below 1024 for that.
+        let at = s.block.real(spot, af::INET6, 0);
+        return Some(Bound {
+            answer: sys::bind(allowed, fd, at.write().bytes()),
+            real: Real::of(&at),
+            v6only,
+        });
+    }
     let spot = block::spot(&addr, v6only)?;
     let options = fds::get(fd).options();
     if options.has(BindOptions::DEVICE) && !options.has(BindOptions::UNKNOWN) {
@@ -311,7 +367,7 @@ fn beside(
     let to = real.write();
     let last = match port {
         0 => return sys::bind(allowed, s.fd, to.bytes()),
-        port => s.ports.last(s.kind, port),
+        port => s.last(allowed, port, real.port().unwrap_or(0) as u16),
     };
     if block::unseen(spot, ever, last).next().is_none() {
         return sys::bind(allowed, s.fd, to.bytes());
@@ -438,7 +494,20 @@ fn plain(allowed: Allowed, s: &Socket<'_>) {
         }
         s.ports.hold(s.kind, s.port_of(&local), bits, 0, 0);
     }
-    fds::at_home(s.fd);
+    if local.port() != Some(0) {
+        fds::at_home(s.fd);
+    }
+}
+
+/// A socket may have got a port by a call other than bind(2): whoever calls it on
+/// loopback is to find it there.
+#[inline(never)]
+pub fn named_itself(allowed: Allowed, run: &Run, fd: i32) {
+    if !fds::get(fd).is_at_home()
+        && let Some(s) = socket(allowed, run, fd)
+    {
+        plain(allowed, &s);
+    }
 }
 
 /// listen(2) of a socket that is bound: refused where another one listens at a
@@ -459,7 +528,7 @@ pub fn may_listen(allowed: Allowed, run: &Run, fd: i32) -> Result<(), Errno> {
         return Ok(());
     }
     let ever = s.ports.held(s.kind, port);
-    let last = s.ports.last(s.kind, port);
+    let last = s.last(allowed, port, real.port().unwrap_or(0) as u16);
     if ever & held::MET_UNSEEN == 0 {
         return Ok(());
     }
@@ -482,55 +551,205 @@ pub fn may_listen(allowed: Allowed, run: &Run, fd: i32) -> Result<(), Errno> {
 #[derive(Clone, Copy)]
 pub enum Called {
     /// To an address of the block.
-    At(Real),
+    At {
+        /// That address.
+        real: Real,
+        /// Did the socket speak IPv6 alone, and does no longer for this call?
+        was_v6only: bool,
+    },
     /// The kernel gets it as it is.
     AsAsked,
+    /// Nowhere.
+    Refused(Errno),
 }
 
 /// Where a connect to `asked` goes; `None`, if not to the run's own loopback.
 #[inline(never)]
 pub fn connect(allowed: Allowed, run: &Run, fd: i32, asked: &[u8]) -> Option<Called> {
     let s = socket(allowed, run, fd)?;
-    let addr = block::called(&Addr::read(asked)?);
+    let addr = Addr::read(asked)?;
+    if s.kind == PortKind::Tcp && !s.is_of_family(&addr) {
+        // The kernel refuses it.
+        return None;
+    }
+    let source = source(allowed, &s);
+    let addr = block::called(&addr, source.is_mapped, source.own);
     let spot = block::spot(&addr, false)?;
     if s.is_shared(&addr) {
         return None;
     }
+    if let Some(called) = source.keeps_from(&addr, block::no_route(&addr)) {
+        return match s.kind {
+            // The kernel says what else a connection is in the way of.
+            PortKind::Tcp if is_under_way(allowed, fd) => Some(Called::AsAsked),
+            _ => Some(called),
+        };
+    }
     let Some(real) = place_of(allowed, &s, spot, &addr) else {
         return Some(Called::AsAsked);
     };
-    if spot.is_six() {
-        from_six(allowed, &s, spot);
+    let was_v6only = spot.is_six() && from_six(allowed, &s, spot);
+    Real::of(&real).map(|real| Called::At { real, was_v6only })
+}
+
+/// Which addresses a socket calls from.
+#[derive(Clone, Copy, Default)]
+struct Source {
+    /// From one that stands for IPv4.
+    is_mapped: bool,
+    /// From IPv6 alone: `sk_ipv6only`.
+    is_six: bool,
+    /// From an IPv6 address that is not one of the run's.
+    is_elsewhere: bool,
+    /// From this IPv4 address of the run's.
+    own: Option<[u8; 4]>,
+}
+
+impl Source {
+    /// Why nothing at this address of the run's is called; `None` if it is.
+    fn keeps_from(self, addr: &Addr, error: u16) -> Option<Called> {
+        match addr.ipv4() {
+            _ if self.is_elsewhere => Some(Called::AsAsked),
+            Some(_) if self.is_six => Some(Called::Refused(Errno(error))),
+            // The kernel knows no way from there either.
+            None if self.is_mapped => Some(Called::AsAsked),
+            _ => None,
+        }
     }
-    Real::of(&real).map(Called::At)
+}
+
+/// What a socket that speaks IPv6 was bound to, as far as calls depend on that.
+#[inline(never)]
+fn source(allowed: Allowed, s: &Socket<'_>) -> Source {
+    let Some(real) = name::real_local(allowed, s.fd)
+        .ok()
+        .and_then(|raw| raw.read())
+    else {
+        return Source::default();
+    };
+    let is_six = matches!(real, Addr::Inet6 { .. });
+    if real.is_wildcard() {
+        let only = || v6only(allowed, s.run, s.fd).unwrap_or_else(|| is_v6only(allowed, s.fd));
+        return Source {
+            is_mapped: is_six && real.ipv4().is_some(),
+            is_six: is_six && only(),
+            ..Source::default()
+        };
+    }
+    if real.ipv4().is_none() {
+        return Source {
+            is_elsewhere: name::real_peer(allowed, s.fd).is_err(),
+            ..Source::default()
+        };
+    }
+    let told = local_of(allowed, s.run, s.fd, &real.write()).unwrap_or(real);
+    Source {
+        is_mapped: is_six && told.ipv4().is_some(),
+        is_six: is_six && v6only(allowed, s.run, s.fd) == Some(true),
+        is_elsewhere: false,
+        own: told.ipv4().filter(|ip| *ip != [0; 4]),
+    }
+}
+
+/// Is a connection there already, or one that is being made, or a listener?
+fn is_under_way(allowed: Allowed, fd: i32) -> bool {
+    let listens = sys::getsockopt_int(allowed, fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN);
+    name::real_peer(allowed, fd).is_ok() || listens == Ok(1)
+}
+
+/// A connect has failed, or a connection is dissolved: a socket that got the place of
+/// `::1` for it is at `[::]` again.
+#[inline(never)]
+pub fn left(allowed: Allowed, run: &Run, fd: i32, was_v6only: bool) {
+    let Some(s) = socket(allowed, run, fd) else {
+        return;
+    };
+    if s.kind == PortKind::Tcp
+        && let Ok(raw) = name::real_local(allowed, fd)
+        && let Some(local) = raw.read()
+        && s.block.is_six(&local)
+        // The program has bound nothing there.
+        && s.ports.held(s.kind, s.port_of(&local)) & (held::ANY6 | held::LOOP6) == 0
+        && sys::getsockopt_int(allowed, fd, NO_PORT.0, NO_PORT.1) != Ok(1)
+        && name::real_peer(allowed, fd).is_err()
+        && let Some(any) = Addr::any(af::INET6)
+    {
+        bind_without_port(allowed, &s, &any);
+        if was_v6only {
+            set_v6only(allowed, fd, true);
+        }
+    }
+}
+
+/// A connect has come to `::1`, of a socket that spoke IPv6 alone: so it still says.
+#[inline(never)]
+pub fn stays_v6only(allowed: Allowed, run: &Run, fd: i32) {
+    if let Some(s) = socket(allowed, run, fd)
+        && s.kind == PortKind::Tcp
+        && let Ok(raw) = name::real_local(allowed, fd)
+        && let Some(local) = raw.read()
+    {
+        keep_any(allowed, &s, &local, true);
+    }
+}
+
+/// Gives a TCP socket an address, and no port yet.
+fn bind_without_port(allowed: Allowed, s: &Socket<'_>, at: &Addr) {
+    let set = |on: i32| {
+        let name = libc::IP_BIND_ADDRESS_NO_PORT;
+        let _ = sys::setsockopt(allowed, s.fd, libc::IPPROTO_IP, name, &on.to_ne_bytes());
+    };
+    let name = NO_PORT;
+    let was = sys::getsockopt_int(allowed, s.fd, name.0, name.1).unwrap_or(0);
+    set(1);
+    let _ = sys::bind(allowed, s.fd, at.write().bytes());
+    set(was);
+}
+
+/// Keeps that the program did not bind this socket, which is at the place of `::1`.
+#[inline(never)]
+fn keep_any(allowed: Allowed, s: &Socket<'_>, local: &Addr, v6only: bool) {
+    s.ports.hold(s.kind, s.port_of(local), held::IMPLICIT, 0, 0);
+    if let Some(known) = Addr::any(af::INET6) {
+        keep_name(allowed, s, known, v6only);
+    }
 }
 
 /// Gives a socket that is to call `::1` the address that stands for it, if it has
-/// none yet.
+/// none yet; was it one for IPv6 alone?
 #[inline(never)]
-fn from_six(allowed: Allowed, s: &Socket<'_>, spot: Spot) {
+fn from_six(allowed: Allowed, s: &Socket<'_>, spot: Spot) -> bool {
     if fds::get(s.fd).is_bound() || fds::is_bound_now(allowed, s.fd) {
-        return;
+        return false;
     }
-    if is_v6only(allowed, s.fd) {
+    let v6only = is_v6only(allowed, s.fd);
+    if v6only {
         set_v6only(allowed, s.fd, false);
     }
-    let no_port = |on: i32| {
-        let on = on.to_ne_bytes();
-        let name = libc::IP_BIND_ADDRESS_NO_PORT;
-        let _ = sys::setsockopt(allowed, s.fd, libc::IPPROTO_IP, name, &on);
-    };
-    let is_tcp = s.kind == PortKind::Tcp;
-    if is_tcp {
-        no_port(1);
-    }
-    let at = s.block.real(spot, af::INET6, 0).write();
-    let _ = sys::bind(allowed, s.fd, at.bytes());
-    if is_tcp {
-        no_port(0);
+    let at = s.block.real(spot, af::INET6, 0);
+    if s.kind == PortKind::Tcp {
+        bind_without_port(allowed, s, &at);
     } else {
+        let name = NO_PORT;
+        let set = |on: i32| {
+            let _ = sys::setsockopt(allowed, s.fd, name.0, name.1, &on.to_ne_bytes());
+        };
+        let has_no_port = sys::getsockopt_int(allowed, s.fd, name.0, name.1) == Ok(1);
+        if has_no_port {
+            set(0);
+        }
+        let _ = sys::bind(allowed, s.fd, at.write().bytes());
+        if has_no_port {
+            set(1);
+        }
+        if let Ok(raw) = name::real_local(allowed, s.fd)
+            && let Some(local) = raw.read()
+        {
+            keep_any(allowed, s, &local, v6only);
+        }
         fds::at_home(s.fd);
     }
+    v6only
 }
 
 /// A connect has come back: where answers to it are to go.
@@ -545,20 +764,29 @@ pub fn connected(allowed: Allowed, run: &Run, fd: i32) {
 
 /// Where a datagram to `asked` goes; `None` where the kernel gets it as it is.
 #[inline(never)]
-pub fn send(allowed: Allowed, run: &Run, fd: i32, asked: &[u8]) -> Option<Real> {
+pub fn send(allowed: Allowed, run: &Run, fd: i32, asked: &[u8]) -> Option<Called> {
     let s = socket(allowed, run, fd)?;
-    let addr = block::called(&Addr::read(asked)?);
+    let addr = Addr::read(asked)?;
+    let source = source(allowed, &s);
+    let addr = block::called(&addr, source.is_mapped, source.own);
     let spot = block::spot(&addr, false)?;
     if s.is_shared(&addr) {
         return None;
     }
+    if let Some(called) = source.keeps_from(&addr, block::NO_ROUTE) {
+        return Some(called);
+    }
     if s.kind == PortKind::Udp && !fds::get(fd).is_at_home() {
-        if spot.is_six() && s.ports.held(s.kind, addr.port()? as u16) & spot.plain() == 0 {
+        let ever = s.ports.held(s.kind, addr.port()? as u16);
+        if spot.is_six() && ever & spot.plain() == 0 && !spot.is_four_only(ever) {
             from_six(allowed, &s, spot);
         }
         go_home(allowed, &s);
     }
-    Real::of(&place_of(allowed, &s, spot, &addr)?)
+    Real::of(&place_of(allowed, &s, spot, &addr)?).map(|real| Called::At {
+        real,
+        was_v6only: false,
+    })
 }
 
 /// Sees to it that answers find the socket.
@@ -568,8 +796,10 @@ fn go_home(allowed: Allowed, s: &Socket<'_>) {
         .ok()
         .and_then(|raw| raw.read())
         .filter(|local| local.port() == Some(0));
+    let mut v6only = false;
     if let Some(local) = unbound {
         if local.family() == af::INET6 {
+            v6only = is_v6only(allowed, s.fd);
             set_v6only(allowed, s.fd, false);
         }
         // As the kernel would do it now.
@@ -578,27 +808,43 @@ fn go_home(allowed: Allowed, s: &Socket<'_>) {
         }
     }
     plain(allowed, s);
+    if v6only && let Some(known) = Addr::any(af::INET6) {
+        keep_name(allowed, s, known, true);
+    }
 }
 
 fn place_of(allowed: Allowed, s: &Socket<'_>, spot: Spot, addr: &Addr) -> Option<Addr> {
     let port = addr.port()? as u16;
     let ever = s.ports.held(s.kind, port);
+    if spot.is_four_only(ever) {
+        // Nobody is there for IPv6; from the block no way leads to `::1`.
+        let local = name::real_local(allowed, s.fd).ok()?.read()?;
+        return s.block.has(&local).then(|| s.block.nobody());
+    }
     if ever & spot.plain() != 0 {
         let is_in_block = || {
             let local = name::real_local(allowed, s.fd).ok()?.read()?;
             Some(s.block.has(&local))
         };
+        let real = s.ports.real(s.kind, port);
         // From the block only IPv4 leads anywhere.
-        return match spot.is_six() && is_in_block() == Some(true) {
-            true => Some(block::mapped_loopback(port)),
+        return match spot.is_six() && (real != port || is_in_block() == Some(true)) {
+            true => Some(block::mapped_loopback(real)),
+            false if real != port => Some(addr.with_port(real.into())),
             false => None,
         };
     }
-    let real = s.ports.real(s.kind, port);
+    let mut real = s.ports.real(s.kind, port);
+    if ever == 0 && port != 0 && real == port && s.is_taken_outside(allowed, real) {
+        // Nobody of the run was ever there: who has the port at the machine's wildcard
+        // is not to be found.
+        real = s.ports.instead(s.kind, port, port);
+    }
     let (other, ways) = spot.elsewhere();
     let is_there = ever & ways != 0
         && spot.has_elsewhere()
-        && !(ever & spot.here() != 0 && s.is_held(allowed, spot, real));
+        && !(ever & spot.here() != 0 && s.is_held(allowed, spot, real))
+        && !s.is_clear(allowed, spot, other, ever, real);
     let to = if is_there { other } else { spot };
     Some(s.block.real(to, addr.family(), real))
 }
@@ -662,6 +908,13 @@ fn local_of(allowed: Allowed, run: &Run, fd: i32, raw: &RawAddr) -> Option<Addr>
         return s.block.told(&addr, as_six, port);
     }
     let port = s.port_of(&addr);
+    if port == 0
+        && s.block.is_six(&addr)
+        && let Some(kept) = kept_name(allowed, run, fd)
+    {
+        // It got its place by a call, and has lost its port.
+        return kept.virt.read();
+    }
     let ever = s.ports.held(s.kind, port);
     let known = s.block.known(&addr, port, ever)?;
     if !is_six && known == Known::As(s.block.told(&addr, false, port)?) {
@@ -721,6 +974,16 @@ pub fn v6only(allowed: Allowed, run: &Run, fd: i32) -> Option<bool> {
     if local.is_wildcard() && ever & held::PLAIN6 != 0 {
         let kept = kept_name(allowed, run, fd)?;
         return Some(kept.marks & move_mark::V6ONLY != 0);
+    }
+    if s.block.is_six(&local)
+        && ever & held::IMPLICIT != 0
+        && let Some(kept) = kept_name(allowed, run, fd)
+    {
+        return Some(kept.marks & move_mark::V6ONLY != 0);
+    }
+    if port == 0 && s.block.is_six(&local) && s.kind == PortKind::Tcp {
+        // `IP_BIND_ADDRESS_NO_PORT`
+        return Some(true);
     }
     // Bound to any other address than the wildcard, too (`__inet6_bind`); not a
     // client's.

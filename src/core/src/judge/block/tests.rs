@@ -67,10 +67,17 @@ fn what_a_program_says_has_a_place() {
 
 #[test]
 fn a_client_of_a_wildcard_means_loopback() {
-    assert_eq!(called(&v4([0; 4])), v4([127, 0, 0, 1]));
-    assert_eq!(called(&v6("::")), v6("::1"));
-    assert_eq!(called(&v6("::ffff:0.0.0.0")), v6("::ffff:127.0.0.1"));
-    assert_eq!(called(&v6("2001:db8::1")), v6("2001:db8::1"));
+    assert_eq!(called(&v4([0; 4]), false, None), v4([127, 0, 0, 1]));
+    assert_eq!(called(&v6("::"), false, None), v6("::1"));
+    assert_eq!(
+        called(&v6("::ffff:0.0.0.0"), false, None),
+        v6("::ffff:127.0.0.1")
+    );
+    assert_eq!(called(&v6("2001:db8::1"), false, None), v6("2001:db8::1"));
+    // A socket that is bound to IPv4 calls that, and from 127.0.0.2 the wildcard is that.
+    assert_eq!(called(&v6("::"), true, None), v6("::ffff:127.0.0.1"));
+    let two = Some([127, 0, 0, 2]);
+    assert_eq!(called(&v4([0; 4]), false, two), v4([127, 0, 0, 2]));
 }
 
 #[test]
