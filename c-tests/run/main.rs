@@ -17,6 +17,7 @@ mod messages;
 mod policy;
 mod predicted;
 mod process;
+mod random;
 mod reach;
 mod runs;
 mod sealed;
@@ -60,6 +61,7 @@ fn main() {
         trials.extend(runs::trials());
         trials.extend(sealed::trials());
         trials.extend(isolate::trials());
+        trials.extend(random::trials());
         trials.extend(user::trials());
         trials.extend(vsock::trials());
         trials.extend(vsock_vmm::trials());

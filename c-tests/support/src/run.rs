@@ -3,9 +3,9 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -82,6 +82,7 @@ pub struct Run {
     patience: Duration,
     below: Option<Below>,
     around: Vec<OsString>,
+    inherited: Vec<RawFd>,
 }
 
 impl Run {
@@ -104,6 +105,7 @@ impl Run {
             patience: Patience::usual(),
             below: Below::everywhere(),
             around: Vec::new(),
+            inherited: Vec::new(),
         }
     }
 
@@ -225,6 +227,13 @@ impl Run {
         self
     }
 
+    /// Descriptors that it inherits under their numbers; they are open until it has
+    /// started.
+    pub fn inherits(mut self, fds: impl IntoIterator<Item = RawFd>) -> Run {
+        self.inherited.extend(fds);
+        self
+    }
+
     /// The program and its arguments, behind its emulator.
     fn program_words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
@@ -320,6 +329,18 @@ impl Run {
             }
         }
         command.current_dir(&self.dir);
+        if !self.inherited.is_empty() {
+            let fds = self.inherited.clone();
+            let keep = move || {
+                for fd in &fds {
+                    // SAFETY: no memory is passed.
+                    unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
+                }
+                Ok(())
+            };
+            // SAFETY: makes system calls only, on numbers that it owns.
+            unsafe { command.pre_exec(keep) };
+        }
         command
     }
 

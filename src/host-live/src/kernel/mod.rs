@@ -555,7 +555,7 @@ fn on_socket(hand: &mut Hand, fd: u64, call: &Call, wait: i64) -> u64 {
 }
 
 /// Level and number of an option that can be read.
-fn number_of(option: GetOpt) -> (c_int, c_int) {
+pub fn number_of(option: GetOpt) -> (c_int, c_int) {
     let socket = |name| (libc::SOL_SOCKET, name);
     let ip = |name| (libc::IPPROTO_IP, name);
     match option {
@@ -586,6 +586,23 @@ fn set_bytes(hand: &mut Hand, fd: u64, level: c_int, name: c_int, value: &[u8]) 
 }
 
 fn set(hand: &mut Hand, fd: u64, opt: Opt) -> u64 {
+    if opt == Opt::AttachReuseport {
+        // A filter of one instruction: return 0.
+        let code = [6u16, 0, 0, 0].map(u16::to_ne_bytes).concat();
+        let code = hand.memory(&code);
+        let mut program = Vec::from(1u16.to_ne_bytes());
+        program.resize(size_of::<usize>(), 0);
+        program.extend(code.to_ne_bytes());
+        let level = libc::SOL_SOCKET;
+        return set_bytes(hand, fd, level, SO_ATTACH_REUSEPORT_CBPF, &program);
+    }
+    let (level, name, value) = option_value(opt);
+    set_bytes(hand, fd, level, name, &value)
+}
+
+/// Level, number and value of an option that is set; no value of
+/// `SO_ATTACH_REUSEPORT_CBPF`, which takes a program.
+pub fn option_value(opt: Opt) -> (c_int, c_int, Vec<u8>) {
     let on = i32::from;
     let (level, name, value) = match opt {
         Opt::ReuseAddr(b) => (libc::SOL_SOCKET, libc::SO_REUSEADDR, on(b)),
@@ -605,21 +622,14 @@ fn set(hand: &mut Hand, fd: u64, opt: Opt) -> u64 {
         Opt::Repair(b) => (libc::IPPROTO_TCP, libc::TCP_REPAIR, on(b)),
         Opt::BindToDevice(name) => {
             let name = [name.as_str().as_bytes(), b"\0"].concat();
-            return set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name);
+            return (libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name);
         }
         Opt::LingerZero(b) => {
             let value = [on(b).to_ne_bytes(), [0; 4]].concat();
-            return set_bytes(hand, fd, libc::SOL_SOCKET, libc::SO_LINGER, &value);
+            return (libc::SOL_SOCKET, libc::SO_LINGER, value);
         }
         Opt::AttachReuseport => {
-            // A filter of one instruction: return 0.
-            let code = [6u16, 0, 0, 0].map(u16::to_ne_bytes).concat();
-            let code = hand.memory(&code);
-            let mut program = Vec::from(1u16.to_ne_bytes());
-            program.resize(size_of::<usize>(), 0);
-            program.extend(code.to_ne_bytes());
-            let level = libc::SOL_SOCKET;
-            return set_bytes(hand, fd, level, SO_ATTACH_REUSEPORT_CBPF, &program);
+            return (libc::SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, Vec::new());
         }
         // Linux has none of these: an option that it does not know either.
         Opt::ReusePortLb(_)
@@ -629,5 +639,5 @@ fn set(hand: &mut Hand, fd: u64, opt: Opt) -> u64 {
         | Opt::BsdBindAny6(_)
         | Opt::BsdSetFib(_) => (libc::SOL_SOCKET, 0x7fff, 0),
     };
-    set_bytes(hand, fd, level, name, &value.to_ne_bytes())
+    (level, name, Vec::from(value.to_ne_bytes()))
 }

@@ -171,6 +171,11 @@ impl Namespace {
         Namespace::here()
     }
 
+    /// That of a process.
+    pub fn of(pid: u32) -> io::Result<Namespace> {
+        File::open(format!("/proc/{pid}/ns/net")).map(Namespace)
+    }
+
     /// Takes this thread there.
     pub fn enter(&self) -> io::Result<()> {
         // SAFETY: no memory is passed.
