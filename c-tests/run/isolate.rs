@@ -11,9 +11,10 @@ use support::{Below, Run, Way, compile, compile_as, in_net, outside, same, stage
 type Test = fn() -> Result<(), Failed>;
 
 pub fn trials() -> Vec<Trial> {
-    let anywhere: [(&str, Test); 14] = [
+    let anywhere: [(&str, Test); 15] = [
         ("isolate: the same ports in two runs", twice),
         ("isolate: names are the program's own", names),
+        ("isolate: a server for IPv6 alone", six_alone),
         ("isolate: datagrams and their answers", datagrams),
         ("isolate: a source is chosen", sources),
         ("isolate: clients that do not wait", clients),
@@ -133,6 +134,37 @@ print(s.getsockname()[0], c.getpeername() == ('127.0.0.1', s.getsockname()[1]))
         );
     for user in users() {
         same(TOLD, &script(user, &asks)?, "the names")?;
+    }
+    Ok(())
+}
+
+/// A server for IPv6 alone that got its port from the kernel, or by a lease, is reached
+/// and named at it.
+fn six_alone() -> Result<(), Failed> {
+    const ASKS: &str = "
+import socket
+six, level = socket.AF_INET6, socket.IPPROTO_IPV6
+for reuses in (0, 1):
+    for client in (None, ('::', 0)):
+        s = socket.socket(six)
+        s.setsockopt(level, socket.IPV6_V6ONLY, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuses)
+        s.bind(('::', 0))
+        s.listen()
+        port = s.getsockname()[1]
+        c = socket.socket(six)
+        if client:
+            c.bind(client)
+        c.connect(('::1', port))
+        a, source = s.accept()
+        assert c.getpeername()[:2] == a.getsockname()[:2] == ('::1', port), c.getpeername()
+        assert source[:2] == c.getsockname()[:2] and source[0] == '::1', source
+        a.send(b'x')
+        assert c.recv(9) == b'x'
+print('reached')
+";
+    for user in users() {
+        same("reached\n", &script(user, ASKS)?, "a server for IPv6 alone")?;
     }
     Ok(())
 }

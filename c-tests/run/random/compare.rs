@@ -228,7 +228,7 @@ impl Past {
             if port {
                 self.stale.insert(id);
             }
-            if !address && !(port && b == r) {
+            if !(address || port && b == r) {
                 continue;
             }
             any = true;

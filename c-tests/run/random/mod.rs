@@ -227,7 +227,7 @@ impl Pair {
         self.turn += 1;
         let mut acts = acts.to_vec();
         acts::fresh_ports_for(self.engine, &mut acts, seed, self.turn);
-        let busy = match self.engine == Engine::Address && seed % 8 == 0 {
+        let busy = match self.engine == Engine::Address && seed.is_multiple_of(8) {
             true => self.crowd(&acts),
             false => Vec::new(),
         };

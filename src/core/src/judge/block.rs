@@ -451,21 +451,27 @@ pub fn mapped_loopback(port: u16) -> Addr {
 /// The machine's own loopback address of a family.
 const OWN: [u8; 4] = [127, 0, 0, 1];
 
-/// An address of a block, in little room.
+/// An address of a block, or a loopback address of the machine's, in little room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Real {
     is_mapped: bool,
-    ip: [u8; 4],
+    /// `None`: `::1`.
+    ip: Option<[u8; 4]>,
     port: u16,
 }
 
 impl Real {
-    /// It, of an address with IPv4 in it.
+    /// It, of an address with IPv4 in it or of `::1`.
     #[must_use]
     pub fn of(addr: &Addr) -> Option<Real> {
+        let is_one = |ip: &[u8; 16]| *ip == Ipv6Addr::LOCALHOST.octets();
+        let ip = match addr {
+            Addr::Inet6 { ip, .. } if is_one(ip) => None,
+            addr => Some(addr.ipv4()?),
+        };
         Some(Real {
             is_mapped: matches!(addr, Addr::Inet6 { .. }),
-            ip: addr.ipv4()?,
+            ip,
             port: addr.port()? as u16,
         })
     }
@@ -473,10 +479,11 @@ impl Real {
     /// The address.
     #[must_use]
     pub fn addr(self) -> Addr {
-        match self.is_mapped {
-            true => Addr::inet6(mapped(self.ip), self.port),
-            false => Addr::Inet {
-                ip: self.ip,
+        match (self.ip, self.is_mapped) {
+            (None, _) => LOOPBACK6.with_port(self.port.into()),
+            (Some(ip), true) => Addr::inet6(mapped(ip), self.port),
+            (Some(ip), false) => Addr::Inet {
+                ip,
                 port: self.port,
             },
         }

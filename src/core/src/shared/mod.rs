@@ -14,7 +14,6 @@ mod lease;
 mod moves;
 mod options;
 mod ports;
-
 mod process;
 mod ring;
 mod ticket;

@@ -97,10 +97,11 @@ pub unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: s
             libc::EISCONN,
             libc::EINTR,
         ];
-        // SAFETY: connect(2) succeeded with this address.
         let is_left = match called {
             Some(_) => !under_way.contains(&c_int::from(errno_after)),
-            None => errno_after == 0 && session::has_block() && unsafe { is_dissolving(addr, len) },
+            None if errno_after != 0 || !session::has_block() => false,
+            // SAFETY: connect(2) succeeded with this address.
+            None => unsafe { is_dissolving(addr, len) },
         };
         if is_left {
             redirect::block::left(filter::allowed(), run, fd, was_v6only);

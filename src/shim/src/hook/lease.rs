@@ -131,8 +131,12 @@ fn is_shared(leasing: &Leasing, to: &RawAddr, fd: c_int) -> bool {
         let v6only = redirect::is_v6only(allowed, fd);
         let none = |_| Ok(());
         let at = to.bytes();
-        redirect::try_bind(allowed, leasing.socket, at, v6only, none)
-            .is_some_and(|answer| answer.is_err())
+        let answer = match to.read().is_some_and(|addr| addr.is_wildcard()) {
+            // It is the machine's own, in a run that has ports of its own too.
+            true => redirect::try_plain_bind(allowed, leasing.socket, at, v6only, none),
+            false => redirect::try_bind(allowed, leasing.socket, at, v6only, none),
+        };
+        answer.is_some_and(|answer| answer.is_err())
     }
 }
 

@@ -204,7 +204,7 @@ pub fn try_bind(
     if let Some(run) = block::run() {
         return try_bind_in_block(allowed, run, ty, at, v6only, set);
     }
-    try_bind_at(allowed, ty, at, v6only, set)
+    try_plain_bind(allowed, ty, at, v6only, set)
 }
 
 /// The same in a run that has a block for its loopback.
@@ -220,22 +220,13 @@ fn try_bind_in_block(
 ) -> Option<Result<(), Errno>> {
     let real = Addr::read(at).and_then(|addr| block::real_of(run, ty, v6only, &addr));
     match real {
-        Some(real) => try_bind_at(allowed, ty, real.write().bytes(), false, set),
-        None => try_bind_at(allowed, ty, at, v6only, set),
+        Some(real) => try_plain_bind(allowed, ty, real.write().bytes(), false, set),
+        None => try_plain_bind(allowed, ty, at, v6only, set),
     }
 }
 
 /// The same at an address of the kernel's.
 pub fn try_plain_bind(
-    allowed: Allowed,
-    ty: SocketType,
-    at: &[u8],
-    set: impl FnOnce(i32) -> Result<(), Errno>,
-) -> Option<Result<(), Errno>> {
-    try_bind_at(allowed, ty, at, false, set)
-}
-
-fn try_bind_at(
     allowed: Allowed,
     ty: SocketType,
     at: &[u8],

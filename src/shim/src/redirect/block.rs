@@ -94,7 +94,7 @@ impl Socket<'_> {
         // once only by whoever has all of them.
         let is_taken = |n: u32| {
             let at = self.block.nobodys(n, real).write();
-            alive::try_plain_bind(allowed, self.scratch(), at.bytes(), |_| Ok(()))
+            alive::try_plain_bind(allowed, self.scratch(), at.bytes(), false, |_| Ok(()))
                 == Some(Err(Errno(CONFLICT)))
         };
         let me = sys::gettid(allowed);
@@ -113,7 +113,7 @@ impl Socket<'_> {
             }
             PortKind::Udp => Ok(()),
         };
-        alive::try_plain_bind(allowed, self.scratch(), at.bytes(), reuse)
+        alive::try_plain_bind(allowed, self.scratch(), at.bytes(), false, reuse)
             == Some(Err(Errno(CONFLICT)))
     }
 
@@ -588,7 +588,9 @@ pub fn connect(allowed: Allowed, run: &Run, fd: i32, asked: &[u8]) -> Option<Cal
     let Some(real) = place_of(allowed, &s, spot, &addr) else {
         return Some(Called::AsAsked);
     };
-    let was_v6only = spot.is_six() && from_six(allowed, &s, spot);
+    // A listener for IPv6 alone is called at the machine's own `::1`.
+    let by_four = real.ipv4().is_some();
+    let was_v6only = spot.is_six() && by_four && from_six(allowed, &s, spot);
     Real::of(&real).map(|real| Called::At { real, was_v6only })
 }
 
@@ -827,8 +829,9 @@ fn place_of(allowed: Allowed, s: &Socket<'_>, spot: Spot, addr: &Addr) -> Option
             Some(s.block.has(&local))
         };
         let real = s.ports.real(s.kind, port);
-        // From the block only IPv4 leads anywhere.
-        return match spot.is_six() && (real != port || is_in_block() == Some(true)) {
+        // From the block only IPv4 leads anywhere, but a listener may be IPv6's alone.
+        let leads_by_four = real != port && s.kind == PortKind::Udp;
+        return match spot.is_six() && (leads_by_four || is_in_block() == Some(true)) {
             true => Some(block::mapped_loopback(real)),
             false if real != port => Some(addr.with_port(real.into())),
             false => None,

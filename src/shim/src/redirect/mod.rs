@@ -25,7 +25,7 @@ pub mod vmm;
 pub mod vsock;
 mod vsock_options;
 
-pub use alive::try_bind;
+pub use alive::{try_bind, try_plain_bind};
 pub use carrier::{made as carrier_made, may_be_made as may_make_carrier, restore};
 pub use follow::{followed, is_unprivileged};
 pub use names::{believe, local_name, virtual_name, virtual_peer, virtual_type};
