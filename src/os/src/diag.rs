@@ -1,8 +1,9 @@
 //! sock_diag: who has a port, or a name.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::ControlFlow;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use bindgate_core::addr::{UnixName, af};
 use bindgate_core::socket::SocketType;
@@ -10,7 +11,7 @@ use bindgate_core::uapi::inet_diag::{self, Message, Request, Socket};
 use bindgate_core::uapi::sock_diag::{self, Answer};
 use bindgate_core::uapi::unix_diag;
 
-use super::check;
+use super::{check, own};
 
 /// Does somebody hold this address, of a socket of this kind? A trial bind, which
 /// leaves no trace.
@@ -143,17 +144,79 @@ fn unix() -> io::Result<Vec<unix_diag::Socket>> {
     Ok(all)
 }
 
+/// Asks whether anybody is at an address, in the network namespace in which it was made.
+#[derive(Debug)]
+pub struct Asker(OwnedFd);
+
+impl Asker {
+    /// One for this network namespace; `None` where the kernel does not answer such
+    /// questions truly.
+    #[must_use]
+    pub fn new() -> Option<Asker> {
+        let asker = Asker(netlink().ok()?);
+        let listener = TcpListener::bind("127.0.0.1:0").ok()?;
+        let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
+        // "There is none" is also the answer of a kernel that cannot look.
+        let answers = asker.is_there(false, &listener.local_addr().ok()?)
+            && asker.is_there(true, &socket.local_addr().ok()?);
+        answers.then_some(asker)
+    }
+
+    /// From the descriptor of one.
+    #[must_use]
+    pub fn from_fd(fd: OwnedFd) -> Asker {
+        Asker(fd)
+    }
+
+    /// Its descriptor.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Would a TCP connection to this address be taken, or a datagram?
+    #[must_use]
+    pub fn is_there(&self, is_udp: bool, at: &SocketAddr) -> bool {
+        let protocol = if is_udp {
+            libc::IPPROTO_UDP
+        } else {
+            libc::IPPROTO_TCP
+        } as u8;
+        let ask = match at.ip() {
+            IpAddr::V4(ip) => Request::at(af::INET as u8, protocol, &ip.octets(), at.port()),
+            IpAddr::V6(ip) => Request::at(af::INET6 as u8, protocol, &ip.octets(), at.port()),
+        };
+        let mut found = false;
+        let asked = exchange(&self.0, &ask.to_bytes(), |datagram| {
+            found = matches!(
+                inet_diag::messages(datagram).next(),
+                Some(Message::Socket(_))
+            );
+            ControlFlow::Break(0)
+        });
+        asked.is_ok() && found
+    }
+}
+
 /// Asks, and hands on each datagram of the answer until that ends, with 0 or the
 /// errno of a failure.
-fn dump(ask: &[u8], mut take: impl FnMut(&[u8]) -> ControlFlow<u16>) -> io::Result<()> {
-    // SAFETY: numbers only; what comes back is a new descriptor or -1.
-    let fd = unsafe {
-        let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-        match libc::socket(libc::AF_NETLINK, flags, inet_diag::NETLINK) {
-            -1 => return Err(io::Error::last_os_error()),
-            fd => OwnedFd::from_raw_fd(fd),
-        }
-    };
+fn dump(ask: &[u8], take: impl FnMut(&[u8]) -> ControlFlow<u16>) -> io::Result<()> {
+    exchange(&netlink()?, ask, take)
+}
+
+/// A socket for questions.
+fn netlink() -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: numbers only.
+    own(unsafe { libc::socket(libc::AF_NETLINK, flags, inet_diag::NETLINK) })
+}
+
+/// The same with a socket that is there.
+fn exchange(
+    fd: &OwnedFd,
+    ask: &[u8],
+    mut take: impl FnMut(&[u8]) -> ControlFlow<u16>,
+) -> io::Result<()> {
     let mut buffer = vec![0u8; 32 << 10];
     // SAFETY: the buffers have the lengths given.
     if unsafe { libc::send(fd.as_raw_fd(), ask.as_ptr().cast(), ask.len(), 0) } < 0 {
@@ -219,6 +282,31 @@ mod tests {
             None
         );
         assert_eq!(unix_socket(b""), None);
+    }
+
+    #[test]
+    fn who_is_at_an_address_is_found() {
+        let Some(asker) = Asker::new() else { return };
+        let at = |text: &str, port| SocketAddr::new(text.parse().expect("an address"), port);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let port = listener.local_addr().expect("its name").port();
+        assert!(asker.is_there(false, &at("127.0.0.1", port)));
+        assert!(!asker.is_there(false, &at("127.0.0.2", port)));
+        let client = std::net::TcpStream::connect(at("127.0.0.1", port)).expect("a client");
+        drop(listener);
+        assert!(!asker.is_there(false, &at("127.0.0.1", port)));
+        drop(client);
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        let port = socket.local_addr().expect("its name").port();
+        assert!(asker.is_there(true, &at("127.0.0.2", port)));
+        socket.connect(at("127.0.0.1", port)).expect("itself");
+        assert!(!asker.is_there(true, &at("127.0.0.1", port)));
+        let Ok(dual) = TcpListener::bind("[::]:0") else {
+            return;
+        };
+        let port = dual.local_addr().expect("its name").port();
+        assert!(asker.is_there(false, &at("::1", port)));
+        assert!(asker.is_there(false, &at("127.0.0.1", port)));
     }
 
     #[test]

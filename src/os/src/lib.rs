@@ -6,6 +6,7 @@
 //! | [`diag`] | who has a port |
 //! | [`network`] | network namespaces |
 //! | [`process`] | fork, exec, wait |
+//! | [`inet`] | IP sockets that listen and stop listening |
 //! | [`signal`] | signals blocked, waited for, passed on |
 //! | [`doors`] | the Unix names of a run |
 //! | [`user`] | users, and capabilities given up |
@@ -14,6 +15,7 @@
 pub mod diag;
 pub mod doors;
 pub mod fabric;
+pub mod inet;
 pub mod limits;
 pub mod network;
 pub mod process;

@@ -27,6 +27,18 @@ pub fn with_large_files<T>(part: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Lets this process have as many descriptors as it may; how many that is.
+pub fn raise_files() -> usize {
+    // SAFETY: all-zero is a value of the structure; the pointers are to a local.
+    unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        usize::try_from(limit.rlim_max).unwrap_or(usize::MAX)
+    }
+}
+
 /// A limit of memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {

@@ -36,6 +36,8 @@ pub enum Step {
     Door,
     /// What the policy says of the host in it.
     Host,
+    /// The address of a service of the machine in it.
+    Share,
 }
 
 /// Why there is none.

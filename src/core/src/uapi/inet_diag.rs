@@ -10,6 +10,7 @@ use super::sock_diag::{
     SOCK_DIAG_BY_FAMILY, answers, bytes_at, u32_at,
 };
 use crate::addr::{Addr, af};
+use crate::socket::proto;
 
 /// `INET_DIAG_SKV6ONLY`
 const SKV6ONLY: u16 = 11;
@@ -56,6 +57,8 @@ pub struct Request {
 pub enum Verb {
     /// List all that match.
     Dump,
+    /// Show the one that a packet would come to.
+    Find,
     /// End this one.
     Destroy,
 }
@@ -76,6 +79,39 @@ impl Request {
         }
     }
 
+    /// Shows the socket to which a packet from nowhere to this address would come: of
+    /// TCP, who listens there.
+    #[must_use]
+    pub fn at(family: u8, protocol: u8, ip: &[u8], port: u16) -> Request {
+        /// Where the address and port of the socket itself are, and those of its peer. Of
+        /// UDP the kernel has the two the other way round.
+        const PLACES: [(usize, usize); 2] = [(0, 4), (2, 20)];
+        /// `INET_DIAG_NOCOOKIE`, twice
+        const NO_COOKIE: [u8; 8] = [0xff; 8];
+        let [own, peer] = PLACES;
+        let (at_port, at_ip) = if protocol == proto::TCP as u8 {
+            own
+        } else {
+            peer
+        };
+        let mut id = [0; 48];
+        let mut put = |at: usize, bytes: &[u8]| {
+            for (to, from) in id.iter_mut().skip(at).zip(bytes) {
+                *to = *from;
+            }
+        };
+        put(at_port, &port.to_be_bytes());
+        put(at_ip, ip);
+        put(40, &NO_COOKIE);
+        Request {
+            family,
+            protocol,
+            states: u32::MAX,
+            id,
+            verb: Verb::Find,
+        }
+    }
+
     /// The message.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; REQUEST] {
@@ -87,6 +123,7 @@ impl Request {
         };
         let (kind, flags) = match self.verb {
             Verb::Dump => (SOCK_DIAG_BY_FAMILY, NLM_F_DUMP),
+            Verb::Find => (SOCK_DIAG_BY_FAMILY, 0),
             Verb::Destroy => (SOCK_DESTROY, NLM_F_ACK),
         };
         put(0, &(REQUEST as u32).to_ne_bytes());
@@ -297,5 +334,12 @@ mod tests {
             ..request
         };
         assert_eq!(destroy.to_bytes()[4..8], [21, 0, 5, 0]);
+        let tcp = Request::at(2, 6, &[127, 0, 0, 1], 80).to_bytes();
+        assert_eq!(tcp[4..8], [20, 0, 1, 0]);
+        assert_eq!(tcp[24..32], [0, 80, 0, 0, 127, 0, 0, 1]);
+        assert_eq!(tcp[64..], [0xff; 8]);
+        let udp = Request::at(2, 17, &[127, 0, 0, 1], 80).to_bytes();
+        assert_eq!(udp[24..28], [0, 0, 0, 80]);
+        assert_eq!(udp[44..48], [127, 0, 0, 1]);
     }
 }
