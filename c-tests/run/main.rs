@@ -3,6 +3,7 @@
 
 mod agree;
 mod bounds;
+mod carried;
 mod container;
 mod disk;
 mod docs;
@@ -42,6 +43,7 @@ fn main() {
         let mut trials = process::trials();
         trials.extend(agree::trials());
         trials.extend(bounds::trials());
+        trials.extend(carried::trials());
         trials.extend(container::trials());
         trials.extend(disk::trials());
         trials.extend(docs::trials());

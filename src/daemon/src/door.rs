@@ -508,13 +508,24 @@ impl Door {
                 }
                 self.held.extend(fds);
             }
+            Some([tell::SHARED, low, high, is_open, ..]) => {
+                let number = u16::from_le_bytes([*low, *high]);
+                if let (Some(relay), Some(fd)) = (&self.shared.relay, fds.into_iter().next()) {
+                    relay.bring(number.into(), fd, *is_open != 0);
+                }
+            }
             Some([tell::REOPEN, ..]) => self.shared.writer.reopen(),
             Some([tell::SEALED, ..]) => {
                 if let Ok([door, net, user]) = <[OwnedFd; 3]>::try_from(fds) {
                     let network = Network::from_fds(net, user);
                     let inode = network.inode();
                     self.inner = Some(door);
-                    self.shared.spaces.ask().seal(network);
+                    let mut spaces = self.shared.spaces.ask();
+                    spaces.seal(network);
+                    if let Some(relay) = &self.shared.relay {
+                        relay.seal(spaces.sealed_way());
+                    }
+                    drop(spaces);
                     self.shared.sealed.store(inode, Release);
                     self.shared.ring();
                 }

@@ -13,6 +13,7 @@
 //! | [`listing`] | what is bound right now, for `bindgate ls` | of its own |
 //! | [`predict`] | what the model says of a bind, who holds an address | main |
 //! | [`space`], [`table`] | the bind tables of the run, one for each network namespace | both |
+//! | [`relay`] | carries services into the run and out of it | relay |
 //! | [`described`] | what a host that the policy describes answers | door |
 //! | [`hosted`] | who bound the places of a vsock host | both |
 //! | [`claims`] | whether an address is held that a hook asks for | door |
@@ -32,6 +33,7 @@ mod drain;
 mod hosted;
 mod listing;
 mod predict;
+pub mod relay;
 mod sink;
 mod space;
 mod table;
@@ -118,6 +120,8 @@ pub struct Setup {
     pub host: Option<Hosted>,
     /// The block that is its loopback, with what holds that; and what it shares.
     pub block: Option<Own>,
+    /// What is carried into the run and out of it.
+    pub services: Vec<relay::Service>,
     /// The port below which binds need a privilege where it will be.
     pub unprivileged_start: u16,
 }
@@ -159,6 +163,9 @@ pub mod tell {
     /// second byte is the place, among the host's busy addresses, of the one whose
     /// clients are to come to it.
     pub const HELD: u8 = b'B';
+    /// A socket in the run's own network comes with the message, at which a service of the
+    /// machine is reached: its number in two bytes, and whether it is open to clients.
+    pub const SHARED: u8 = b'S';
 }
 
 /// The drainer's answer to [`tell::FLUSH`].
@@ -301,6 +308,17 @@ impl Handle {
         unix::send_with(&self.control, &message, &[socket.as_raw_fd()])
     }
 
+    /// Has clients of a socket in the run's own network reach the service with this
+    /// number; is it open to them?
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn share(&self, number: u16, socket: &OwnedFd, is_open: bool) -> std::io::Result<()> {
+        let [low, high] = number.to_le_bytes();
+        let message = [tell::SHARED, low, high, u8::from(is_open)];
+        unix::send_with(&self.control, &message, &[socket.as_raw_fd()])
+    }
+
     /// Has the log opened anew.
     pub fn reopen(&self) {
         let _ = unix::send(&self.control, &[tell::REOPEN]);
@@ -431,6 +449,8 @@ struct Shared {
     sealed: AtomicU64,
     /// How many times the ring was found empty.
     emptied: AtomicU64,
+    /// What carries services into the run and out of it.
+    relay: Option<relay::Relay>,
     writer: writer::Writer,
     control: OwnedFd,
     /// Ends when the witness has let go of the state.
@@ -474,6 +494,8 @@ fn main(mut setup: Setup, control: OwnedFd, witness: Option<witness::Child>) {
     keep.extend(setup.held.iter().map(AsRawFd::as_raw_fd));
     let held = setup.block.as_ref().and_then(|own| own.held.as_ref());
     keep.extend(held.map(AsRawFd::as_raw_fd));
+    let sockets = setup.services.iter().filter_map(|s| s.socket.as_ref());
+    keep.extend(sockets.map(AsRawFd::as_raw_fd));
     keep.extend(
         setup
             .monitor
@@ -527,6 +549,13 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
         }
     }
     state.start(setup.run_id, setup.unprivileged_start);
+    let relay = match setup.services.is_empty() {
+        true => None,
+        false => match relay::Relay::new() {
+            Ok(relay) => Some(relay),
+            Err(_) => return,
+        },
+    };
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         state,
         program_gone: AtomicBool::new(false),
@@ -541,6 +570,7 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
         program: AtomicU32::new(0),
         sealed: AtomicU64::new(0),
         emptied: AtomicU64::new(0),
+        relay,
         writer: writer::Writer::new(),
         control,
         witness: witness.map(|child| child.holds),
@@ -566,9 +596,17 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
     {
         return;
     }
+    if let Some(relay) = &shared.relay
+        && relay.start(shared, setup).is_err()
+    {
+        return;
+    }
     // The run is served from here on: whatever it took was there.
     let [own, other] = [process::pid(), pid_of_witness].map(|n| u64::from(n.cast_unsigned()));
     let _ = unix::send(&shared.control, &(own | other << 32).to_ne_bytes());
     let alive = alive::Alive::new(state, counted.then_some(&setup.state), setup.run_id);
     drain::Drainer::new(shared, setup, view, alive).run();
+    if let Some(relay) = &shared.relay {
+        relay.finish();
+    }
 }

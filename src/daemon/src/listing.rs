@@ -420,6 +420,10 @@ impl Looker<'_> {
     fn others(&self, known: &Known, shown: Shown, rows: &mut Vec<Row>) {
         let mut put = |socket: SocketType, [addr, real]: [Addr; 2], state, uid, cookie, inode| {
             let pids = self.open.get(&inode).cloned().unwrap_or_default();
+            if pids.contains(&process::pid().cast_unsigned()) {
+                // What the relay holds is not the run's.
+                return;
+            }
             let is_ours = known.is_sealed || pids.iter().any(|pid| self.is_member(*pid));
             if !is_ours {
                 return;

@@ -108,6 +108,12 @@ impl Spaces {
         })
     }
 
+    /// The way to the network that the run is sealed in.
+    pub fn sealed_way(&self) -> Option<Way> {
+        let sealed = self.all.iter().find(|space| space.way.is_sealed());
+        sealed.map(|space| space.way.clone())
+    }
+
     /// Is this the run's own network? 0 is for one that cannot be asked for.
     pub fn is_home(&self, inode: u64) -> bool {
         inode == 0 || inode == self.home

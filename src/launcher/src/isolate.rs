@@ -11,11 +11,11 @@ use std::path::Path;
 
 use bindgate_core::addr::Addr;
 use bindgate_core::judge::block::{self, Block, Share};
-use bindgate_core::policy::View;
 use bindgate_core::shared::{PortKind, Ticket};
 use bindgate_sys::{Allowed, filter};
 
 use crate::Failure;
+use crate::carried::Shared;
 use crate::described::Plan;
 use crate::exit;
 use bindgate_daemon::{Handle, Own};
@@ -24,10 +24,18 @@ use bindgate_os::network::{self, Network, Refused, Step};
 use bindgate_os::{process, unix};
 
 /// Moves this process into a network of its own, and tells the daemon.
-pub fn seal(ticket: &Ticket, daemon: &Handle, host: Option<&Plan>) -> Result<(), Refused> {
+pub fn seal(
+    ticket: &Ticket,
+    daemon: &Handle,
+    host: Option<&Plan>,
+    shares: &[Shared],
+) -> Result<(), Refused> {
     network::seal()?;
     if let Some(host) = host {
         host.furnish(daemon)?;
+    }
+    for share in shares {
+        share.furnish(daemon)?;
     }
     let told = || {
         let door = Doors::within(ticket)?;
@@ -37,20 +45,6 @@ pub fn seal(ticket: &Ticket, daemon: &Handle, host: Option<&Plan>) -> Result<(),
         step: Step::Door,
         error,
     })
-}
-
-/// Refuses `host share` lines that no one carries out.
-pub fn check_shares(view: &View<'_>, is_sealed: bool, has_block: bool) -> Result<(), Failure> {
-    let why = match (view.has_shares(), is_sealed) {
-        (false, _) => return Ok(()),
-        (true, false) if has_block => return Ok(()),
-        (true, false) => {
-            "host share: the run is on the machine's network, where every service is reached; \
-             it takes --isolate to have something to share"
-        }
-        (true, true) => "host share: services are not carried into a sealed run yet",
-    };
-    Err(Failure::say(exit::CONFIG, why))
 }
 
 /// Refuses what a run with ports of its own does not have yet.
@@ -242,6 +236,7 @@ impl Facts {
             Step::Ports => "ports below 1024 cannot be made free",
             Step::Door => "the run cannot be reached from inside",
             Step::Host => "the policy's host cannot be made",
+            Step::Share => "a service of the machine cannot be shared",
         };
         let message = error.to_string();
         let message = message.split(" (os error").next().unwrap_or_default();

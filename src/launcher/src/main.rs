@@ -13,6 +13,7 @@
 //! | [`args`] | the command line |
 //! | [`commands`] | a file for each command |
 //! | [`low_ports`] | ports that take a privilege |
+//! | [`carried`] | what is carried into a run and out of it |
 //! | [`isolate`] | the network that a run has |
 //! | [`level`] | what may be done under the seccomp filters that were there before |
 //! | [`library`] | where the shim is |
@@ -33,6 +34,7 @@
 #![cfg_attr(test, allow(dead_code))]
 
 mod args;
+mod carried;
 mod commands;
 mod described;
 #[allow(dead_code, reason = "the commands that read logs use it")]

@@ -17,8 +17,8 @@ use super::{doctor, policy};
 use crate::args::{Format, Run};
 use crate::level::Inherited;
 use crate::{
-    Failure, complain, described, exit, isolate, lease, library, low_ports, outer, reach, shown,
-    user, vsock, wait,
+    Failure, carried, complain, described, exit, isolate, lease, library, low_ports, outer, reach,
+    shown, user, vsock, wait,
 };
 use bindgate_daemon::broker;
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
@@ -61,7 +61,13 @@ pub fn run(run: Run) -> Result<i32, Failure> {
     vsock::check(&compiled.view()?)?;
     let outer_ports = || outer.as_ref().and_then(outer::Outer::own_ports);
     let has_block = run.has_own_ports || !run.is_sealed && outer_ports().is_some();
-    isolate::check_shares(&compiled.view()?, run.is_sealed, has_block)?;
+    let around = match (run.is_sealed, has_block) {
+        (true, _) if is_ruled => carried::Around::Ruled,
+        (true, _) => carried::Around::Sealed,
+        (false, true) => carried::Around::OwnPorts,
+        (false, false) => carried::Around::Machine,
+    };
+    carried::check_shares(&plan.policy, around)?;
     isolate::check_others(host.is_some(), has_block)?;
     let filters = Inherited::find();
     if let Some(filters) = &filters {
@@ -146,6 +152,12 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         has_broker = true;
     }
     let options = options(&run, observe, detail, has_broker);
+    let services = match run.is_sealed {
+        true => carried::shared(&plan.policy),
+        false => Vec::new(),
+    };
+    carried::check_outer(&services, outer.as_ref())?;
+    let shares = carried::as_they_are(&services);
     let setup = Setup {
         run_id: id.run,
         secret: id.secret,
@@ -170,6 +182,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         library: library.clone(),
         is_sealed: run.is_sealed,
         block: own,
+        services,
         unprivileged_start,
         host: host.as_ref().map(|plan| plan.hosted.clone()),
     };
@@ -235,7 +248,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         .map_or(OsStr::new(""), |p| p.as_os_str());
 
     let isolated = || match run.is_sealed {
-        true => isolate::seal(&ticket, &drainer, host.as_ref()),
+        true => isolate::seal(&ticket, &drainer, host.as_ref(), &shares),
         false => Ok(()),
     };
     let other_user = || user.as_ref().map_or(Ok(()), User::assume);
