@@ -19,6 +19,7 @@ mod policy;
 mod predicted;
 mod process;
 mod random;
+mod publish;
 mod reach;
 mod runs;
 mod sealed;
@@ -59,6 +60,7 @@ fn main() {
         trials.extend(predicted::trials());
         trials.extend(simulate::trials());
         trials.extend(terminal::trials());
+        trials.extend(publish::trials());
         trials.extend(reach::trials());
         trials.extend(runs::trials());
         trials.extend(sealed::trials());

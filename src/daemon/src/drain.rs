@@ -14,9 +14,9 @@ use super::alive::Alive;
 use super::counter::Counter;
 use super::predict::Predictor;
 use super::sink::{Decision, Log, Sink, Totals};
-use super::{Report, Setup, Shared};
+use super::{Report, Setup, Shared, relay};
 use crate::Format;
-use bindgate_os::{self as sys, Instant};
+use bindgate_os::{self as sys, Instant, inet};
 
 /// Records taken before the heart beats again.
 const BATCH: usize = 1024;
@@ -333,6 +333,7 @@ impl Drainer {
                 network: 0,
                 block: Some(own.block.first()),
             });
+            self.say_published();
         }
         let Some(cid) = self.view.vsock_cid() else {
             return;
@@ -346,6 +347,21 @@ impl Drainer {
             fabric: &fabric,
             uds: &uds,
         });
+    }
+
+    /// The lines of a run whose ports are published: one for each port.
+    fn say_published(&mut self) {
+        for all in relay::published(&self.setup.services) {
+            let Some(first) = all.first() else { continue };
+            let addresses: Vec<_> = all.iter().map(|s| inet::addr(&s.near)).collect();
+            self.say(&Event::Published {
+                time_ns: sys::realtime().as_nanos() as u64,
+                run: self.setup.run_id,
+                kind: first.kind_name(),
+                port: first.port(),
+                addresses: &addresses,
+            });
+        }
     }
 
     /// The first line of a run in a network of its own: it is there as soon as
@@ -365,6 +381,7 @@ impl Drainer {
             network: inode,
             block: None,
         });
+        self.say_published();
     }
 
     /// The network that the run is sealed in. What is recorded was recorded there,

@@ -130,6 +130,7 @@ impl Sink for Log {
                     | Event::Unused { time_ns, .. }
                     | Event::Isolated { time_ns, .. }
                     | Event::Described { time_ns, .. }
+                    | Event::Published { time_ns, .. }
                     | Event::Hosted { time_ns, .. } => *time_ns,
                     Event::End(end) => end.time_ns,
                 };

@@ -11,6 +11,7 @@ use clap::{
 };
 
 use crate::Failure;
+use crate::publish::Publish;
 
 /// Decide what an unmodified program may do with socket() and bind().
 ///
@@ -49,6 +50,9 @@ Examples:
 
   Run a test suite beside others that use the same ports:
       bindgate run --isolate -- make test
+
+  A server in a run with ports of its own, for a browser outside it:
+      bindgate run --isolate --publish 18080:8080 -- npm start
 
   See what is bound in each run, and run a command in one:
       bindgate ls
@@ -274,6 +278,12 @@ struct RunArgs {
         value_parser = clap::value_parser!(u16).range(0..=4096)
     )]
     lease: Option<u16>,
+    /// With --isolate, have a port of the run reached from outside it, at another port or
+    /// address if that is said: 8080, 18080:8080, 127.0.0.1:18080:8080, [::1]:18080:8080,
+    /// each with /udp for UDP; 0:8080 takes any port that is free. The address is 127.0.0.1
+    /// and ::1 unless it is said: 0.0.0.0:8080:8080 is for other machines, too
+    #[arg(long, value_name = "[[ADDRESS:]PORT:]PORT[/udp]")]
+    publish: Vec<Publish>,
     /// The program and its arguments
     #[arg(
         value_name = "PROGRAM",
@@ -367,6 +377,8 @@ pub struct Run {
     pub vsock: Vsock,
     /// `--lease`: how many ports.
     pub lease: Option<u16>,
+    /// `--publish`
+    pub publish: Vec<Publish>,
     /// The program and its arguments, at least one.
     pub command: Vec<OsString>,
 }
@@ -523,6 +535,7 @@ impl RunArgs {
                 guest: self.vsock_guest,
             },
             lease: self.lease,
+            publish: self.publish,
             command: self.command,
         }
     }

@@ -17,6 +17,7 @@
 //! | [`isolate`] | the network that a run has |
 //! | [`level`] | what may be done under the seccomp filters that were there before |
 //! | [`library`] | where the shim is |
+//! | [`publish`] | ports of a run that are reached from outside |
 //! | [`reach`] | can a program be intercepted, and may it start |
 //! | [`runs`] | the runs of this user |
 //! | [`events`] | a JSON log, read back |
@@ -45,6 +46,7 @@ mod level;
 mod library;
 mod low_ports;
 mod outer;
+mod publish;
 mod reach;
 mod runs;
 mod user;

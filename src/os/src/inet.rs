@@ -63,10 +63,10 @@ pub fn bind(is_udp: bool, at: &SocketAddr, is_again: bool) -> io::Result<OwnedFd
         if is_udp {
             shut(&named, true)?;
         }
-        return exclude(&named).map(|()| named);
+        return share(&named, false).map(|()| named);
     }
     let fd = bind_once(is_udp, at, is_again && !is_udp)?;
-    exclude(&fd)?;
+    share(&fd, false)?;
     if is_udp {
         shut(&fd, true)?;
     }
@@ -76,21 +76,26 @@ pub fn bind(is_udp: bool, at: &SocketAddr, is_again: bool) -> io::Result<OwnedFd
 fn bind_once(is_udp: bool, at: &SocketAddr, is_again: bool) -> io::Result<OwnedFd> {
     let fd = socket(is_udp, at.is_ipv6())?;
     if is_again {
-        set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &[1])?;
+        share(&fd, true)?;
     }
+    bind_at(&fd, at)?;
+    Ok(fd)
+}
+
+fn bind_at(fd: &OwnedFd, at: &SocketAddr) -> io::Result<()> {
     let bytes = addr(at).write();
     let (at, len) = (
         bytes.bytes().as_ptr(),
         bytes.bytes().len() as libc::socklen_t,
     );
     // SAFETY: the bytes outlive the call, and that is their number.
-    check(unsafe { libc::bind(fd.as_raw_fd(), at.cast(), len) })?;
-    Ok(fd)
+    check(unsafe { libc::bind(fd.as_raw_fd(), at.cast(), len) }).map(drop)
 }
 
-/// Nobody else has the address from here on.
-fn exclude(fd: &OwnedFd) -> io::Result<()> {
-    set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &[0])
+/// Can others have the address who say so, too? Not while it is listened at.
+fn share(fd: &OwnedFd, is_shared: bool) -> io::Result<()> {
+    let value = [i32::from(is_shared)];
+    set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &value)
 }
 
 /// The address of a socket.
@@ -109,8 +114,11 @@ pub fn local(fd: &OwnedFd) -> io::Result<SocketAddr> {
 pub fn open(fd: &OwnedFd, is_udp: bool) -> io::Result<()> {
     const BACKLOG: i32 = 4096;
     if !is_udp {
+        // What earlier connections left is not in the way, nor will those be that come.
+        share(fd, true)?;
         // SAFETY: numbers only.
-        return check(unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) }).map(drop);
+        let opened = check(unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) }).map(drop);
+        return opened.or_else(|e| share(fd, false).and(Err(e)));
     }
     // SAFETY: an all-zero address is one of `AF_UNSPEC`, which ends the association.
     check(unsafe {
@@ -128,6 +136,7 @@ pub fn open(fd: &OwnedFd, is_udp: bool) -> io::Result<()> {
 /// As shutdown(2), connect(2) and dup(2).
 pub fn shut(fd: &OwnedFd, is_udp: bool) -> io::Result<()> {
     if !is_udp {
+        share(fd, false)?;
         // The kernel ends a listener, and what waits in its queue, and leaves it bound.
         // SAFETY: numbers only.
         return check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RD) }).map(drop);
@@ -142,6 +151,18 @@ pub fn shut(fd: &OwnedFd, is_udp: bool) -> io::Result<()> {
         });
     }
     socket.connect(own)
+}
+
+/// Has a client call from this address.
+///
+/// # Errors
+/// As setsockopt(2) and bind(2).
+pub fn call_from(fd: &OwnedFd, is_udp: bool, ip: IpAddr) -> io::Result<()> {
+    if !is_udp {
+        // The port is chosen when it is known whom it calls.
+        set(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &[1])?;
+    }
+    bind_at(fd, &SocketAddr::new(ip, 0))
 }
 
 /// Begins a connection: is it there at once?
@@ -162,7 +183,7 @@ pub fn connect(fd: &OwnedFd, to: &SocketAddr) -> io::Result<bool> {
     }
 }
 
-/// Has the stream carry urgent data among the rest.
+/// Has a stream carry urgent data among the rest.
 ///
 /// # Errors
 /// As setsockopt(2).
@@ -196,6 +217,16 @@ mod tests {
             assert!(TcpStream::connect(at).is_ok());
             shut(&tcp, false).expect("to stop");
         }
+        open(&tcp, false).expect("to listen");
+        let client = TcpStream::connect(at).expect("a client");
+        let listener = TcpListener::from(tcp);
+        listener.set_nonblocking(false).expect("to wait");
+        let served = OwnedFd::from(listener.accept().expect("the client").0);
+        // Who ends first is in TIME_WAIT.
+        drop((served, listener));
+        drop(client);
+        let again = bind(false, &at, true).expect("the same address");
+        open(&again, false).expect("to listen");
         let udp = bind(true, &any, true).expect("a socket");
         let socket = UdpSocket::from(udp.try_clone().expect("a copy"));
         let at = socket.local_addr().expect("its address");

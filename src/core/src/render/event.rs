@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use super::json::{Object, Stamp, quoted};
 use super::text::{Look, Rule, clock, put};
 use super::{Readable, RuleRef, SCHEMA};
+use crate::addr::Addr;
 use crate::judge::vsock::CID_HOST;
 use crate::model::Generation;
 
@@ -63,6 +64,19 @@ pub enum Event<'a> {
         model: Option<Generation>,
         /// The policy's lines.
         lines: &'a [&'a str],
+    },
+    /// A port of the run's own is reached from outside.
+    Published {
+        /// Nanoseconds since 1970.
+        time_ns: u64,
+        /// The run.
+        run: u64,
+        /// `tcp` or `udp`.
+        kind: &'a str,
+        /// The port, as the run knows it.
+        port: u16,
+        /// Where it is reached.
+        addresses: &'a [Addr],
     },
     /// The run is over, as far as this log is concerned.
     End(End),
@@ -176,6 +190,20 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
                 quoted(w, Readable(line.as_bytes()))
             })?;
         }
+        Event::Published {
+            time_ns,
+            run,
+            kind,
+            port,
+            addresses,
+        } => {
+            o.string("event", "published")?;
+            o.string("time", Stamp(*time_ns))?;
+            o.string("run", format_args!("{run:016x}"))?;
+            o.string("kind", kind)?;
+            o.bare("port", port)?;
+            o.list("addresses", *addresses, |w, at| quoted(w, at))?;
+        }
         Event::End(end) => {
             o.string("event", "end")?;
             o.string("time", Stamp(end.time_ns))?;
@@ -211,6 +239,7 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
         Event::Unused { time_ns, .. }
         | Event::Isolated { time_ns, .. }
         | Event::Described { time_ns, .. }
+        | Event::Published { time_ns, .. }
         | Event::Hosted { time_ns, .. } => (*time_ns, 0),
         Event::Lost { time_ns, count, .. } => (*time_ns, *count),
         Event::End(end) => (end.time_ns, end.records),
@@ -270,6 +299,17 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
                     _ => "the guest is called",
                 };
                 write!(w, "; {what} at {}", Readable(uds.as_bytes()))?;
+            }
+        }
+        Event::Published {
+            kind,
+            port,
+            addresses,
+            ..
+        } => {
+            write!(w, "published: {kind} port {port} at ")?;
+            for (n, at) in addresses.iter().enumerate() {
+                write!(w, "{}{at}", if n == 0 { "" } else { " and " })?;
             }
         }
         Event::End(end) => {

@@ -83,7 +83,7 @@ impl Work {
         let none = || io::Error::from(ErrorKind::NotConnected);
         let carried = self.carried.get(number).ok_or_else(none)?;
         let (service, to) = (carried.service, carried.target.ok_or_else(none)?);
-        let far = self.far_socket(service, to.is_ipv6())?;
+        let far = self.far_socket(service, &to)?;
         inet::connect(&far, &to)?;
         let fd = far.as_raw_fd();
         let slot = self.take(Slot::Datagrams(Flow {

@@ -66,6 +66,21 @@ impl Service {
         self.kind == PortKind::Udp
     }
 
+    /// The protocol's name.
+    #[must_use]
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            PortKind::Tcp => "tcp",
+            PortKind::Udp => "udp",
+        }
+    }
+
+    /// The port at the far end.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.far.first().map_or(0, SocketAddr::port)
+    }
+
     /// The address in `far` where somebody is, as the asker sees it. Where nobody can
     /// ask, somebody is taken to be there.
     #[must_use]
@@ -78,6 +93,14 @@ impl Service {
             None => far.first().copied(),
         }
     }
+}
+
+/// The services that are published: those that are the same but for their addresses
+/// together.
+pub fn published(services: &[Service]) -> impl Iterator<Item = &[Service]> {
+    let place = |s: &Service| (s.direction, s.kind, s.port(), s.near.port());
+    let all = services.chunk_by(move |a, b| place(a) == place(b));
+    all.filter(|all| all.iter().any(|s| s.direction == Direction::Published))
 }
 
 /// What the other threads bring.

@@ -266,13 +266,19 @@ impl Work {
         }
     }
 
-    /// A socket for the far end of a service.
-    pub fn far_socket(&mut self, service: &Service, is_six: bool) -> io::Result<OwnedFd> {
-        let is_inside = service.direction == Direction::Published && self.setup.block.is_none();
-        match (&mut self.inside, is_inside) {
-            (Some(inside), true) => inside.socket(service.is_udp(), is_six),
-            (None, true) => Err(io::ErrorKind::NotConnected.into()),
-            (_, false) => inet::socket(service.is_udp(), is_six),
+    /// A socket for the far end of a service, which will call this address.
+    pub fn far_socket(&mut self, service: &Service, to: &SocketAddr) -> io::Result<OwnedFd> {
+        let (is_udp, is_six) = (service.is_udp(), to.is_ipv6());
+        match (service.direction, &self.setup.block, &mut self.inside) {
+            (Direction::Shared, ..) => inet::socket(is_udp, is_six),
+            (Direction::Published, Some(_), _) => {
+                // From the block, so that answers find their way.
+                let fd = inet::socket(is_udp, is_six)?;
+                inet::call_from(&fd, is_udp, to.ip())?;
+                Ok(fd)
+            }
+            (Direction::Published, None, Some(inside)) => inside.socket(is_udp, is_six),
+            (Direction::Published, None, None) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -329,7 +335,7 @@ impl Work {
             };
             let called = target.ok_or(io::ErrorKind::ConnectionRefused.into());
             let far = called.and_then(|to| {
-                let far = self.far_socket(service, to.is_ipv6())?;
+                let far = self.far_socket(service, &to)?;
                 inet::connect(&far, &to).map(|is_there| (far, is_there))
             });
             let (far, is_there) = match far {

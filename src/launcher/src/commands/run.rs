@@ -17,8 +17,8 @@ use super::{doctor, policy};
 use crate::args::{Format, Run};
 use crate::level::Inherited;
 use crate::{
-    Failure, carried, complain, described, exit, isolate, lease, library, low_ports, outer, reach,
-    shown, user, vsock, wait,
+    Failure, carried, complain, described, exit, isolate, lease, library, low_ports, outer,
+    publish, reach, shown, user, vsock, wait,
 };
 use bindgate_daemon::broker;
 use bindgate_daemon::{Counter, Handle, Report, Setup, Starting, Target};
@@ -68,6 +68,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         (false, false) => carried::Around::Machine,
     };
     carried::check_shares(&plan.policy, around)?;
+    publish::check(&run.publish, around)?;
     isolate::check_others(host.is_some(), has_block)?;
     let filters = Inherited::find();
     if let Some(filters) = &filters {
@@ -152,10 +153,11 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         has_broker = true;
     }
     let options = options(&run, observe, detail, has_broker);
-    let services = match run.is_sealed {
+    let mut services = match run.is_sealed {
         true => carried::shared(&plan.policy),
         false => Vec::new(),
     };
+    services.extend(publish::services(&run.publish)?);
     carried::check_outer(&services, outer.as_ref())?;
     let shares = carried::as_they_are(&services);
     let setup = Setup {
