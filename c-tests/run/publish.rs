@@ -7,20 +7,23 @@ use std::time::Duration;
 use libtest_mimic::{Failed, Trial};
 
 use crate::NAMESPACES;
-use support::{Process, Run, Way, compile_as, in_net, outside, same, stage, until, users, which};
+use support::{
+    Below, Process, Run, Way, compile_as, in_net, outside, same, stage, until, users, which,
+};
 
 type Test = fn(&str) -> Result<(), Failed>;
 
 const ENGINES: [&str; 2] = ["--isolate", "--isolate=sealed"];
 
 pub fn trials() -> Vec<Trial> {
-    let both: [(&str, Test); 7] = [
+    let both: [(&str, Test); 8] = [
         ("publish: a server is reached, and names", reached),
         ("publish: who comes before the server is refused", before),
         ("publish: several processes at one port", several),
         ("publish: the last answer is delivered", last),
         ("publish: real servers", servers),
         ("publish: any port that is free", any),
+        ("publish: ls says where everything is", listed),
         ("publish: limits", limits),
     ];
     let mut trials = vec![Trial::test(
@@ -355,6 +358,75 @@ fn any(engine: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The published address first; of a run with ports of its own also where it really is,
+/// and of a sealed one nothing that is not published.
+fn listed(engine: &str) -> Result<(), Failed> {
+    const SERVERS: &str = "
+import os, signal, socket
+all = [socket.create_server(('0.0.0.0', port)) for port in (80, 81)]
+all.append(socket.create_server(('::1', 82), family=socket.AF_INET6))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.bind(('127.0.0.1', 80))
+print(os.environ['BINDGATE_RUN'].split('.')[0], 'ready', flush=True)
+signal.pause()
+";
+    for user in users() {
+        in_net(|| {
+            let given = ["18080:80", "18080:80/udp", "127.0.0.2:18082:82"];
+            let mut run = published(python(SERVERS), engine, user, &given).spawn();
+            run.says("ready")?;
+            let id = run.stdout();
+            let id = id.split(' ').next().unwrap_or_default();
+            let ls = |options: &[&str]| {
+                let ls = Run::new(&stage().launcher).args(["ls", id]).args(options);
+                ls.user(user).spawn().wait()
+            };
+            let listed = ls(&["--url"]);
+            let urls: Vec<_> = listed.stdout.lines().collect();
+            let json = ls(&["--json"]);
+            let told: serde_json::Value = serde_json::from_str(&json.stdout)?;
+            let outside = |kind: &str, port: u16| {
+                let ends = format!(":{port}");
+                let is_it = |s: &&serde_json::Value| {
+                    s["kind"] == kind && s["address"].as_str().is_some_and(|at| at.ends_with(&ends))
+                };
+                let socket = told["sockets"].as_array()?.iter().find(is_it)?;
+                let all = socket["outside"].as_array()?.iter();
+                Some(
+                    all.filter_map(|at| Some(at.as_str()?.to_owned()))
+                        .collect::<Vec<_>>(),
+                )
+            };
+            let mut seen = Vec::new();
+            for (kind, port) in [("tcp", 80), ("tcp", 81), ("tcp", 82), ("udp", 80)] {
+                seen.push(outside(kind, port).ok_or_else(|| json.seen())?);
+            }
+            let is_sealed = engine == "--isolate=sealed";
+            let own = usize::from(!is_sealed);
+            let lengths: Vec<_> = seen.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [2 + own, own, 1 + own, 2 + own], "{}", json.seen());
+            assert_eq!(seen[0][..2], ["127.0.0.1:18080", "[::1]:18080"]);
+            assert_eq!(seen[3][..2], seen[0][..2]);
+            assert_eq!(seen[2][0], "127.0.0.2:18082");
+            for at in seen.iter().flatten().filter(|at| !at.contains(":180")) {
+                assert!(TcpStream::connect(at.parse::<SocketAddr>()?).is_ok() || at == &seen[3][2]);
+            }
+            let places = urls.iter().filter_map(|url| url.split_once("/  "));
+            let places: Vec<_> = places.map(|(place, _)| place.to_owned()).collect();
+            let expected = seen[..3].iter().filter_map(|all| all.first());
+            let expected: Vec<_> = expected.map(|at| format!("http://{at}")).collect();
+            assert_eq!(places, expected, "{}", listed.seen());
+            assert!(urls.iter().all(|url| url.contains("  python3")));
+            let list = ls(&[]);
+            let line = "  published: tcp port 80 at 127.0.0.1:18080 and [::1]:18080\n";
+            assert!(list.stdout.contains(line), "{}", list.seen());
+            ended(run)?;
+            Ok::<_, Failed>(())
+        })?;
+    }
+    Ok(())
+}
+
 /// A server at another address is not found, and one that a rule moves is found where it
 /// is.
 fn limits(engine: &str) -> Result<(), Failed> {
@@ -418,16 +490,19 @@ fn refusals() -> Result<(), Failed> {
     for user in users() {
         in_net(|| {
             let _held = TcpListener::bind("0.0.0.0:18080")?;
-            let holder = format!("[{}] at 0.0.0.0:18080", std::process::id());
+            // Who may see it is told which process that is.
+            let holder = match user == 0 && Below::everywhere().is_none() {
+                true => format!("[{}] at 0.0.0.0:18080", std::process::id()),
+                false => " at 0.0.0.0:18080".into(),
+            };
             let words = [
                 "--publish 127.0.0.1:18080: the address is held by ",
                 &holder,
             ];
-            let words = if user == 0 { &words[..] } else { &words[..1] };
             refused(
                 published(program(), "--isolate", user, &["18080:80"]),
                 "exit 71",
-                words,
+                &words,
             )?;
             let _six = TcpListener::bind("[::1]:18082")?;
             let words = ["--publish [::1]:18082: the address is held by "];

@@ -11,19 +11,21 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
+use bindgate_core::judge::block;
 use bindgate_core::judge::vsock::{self, At};
 use bindgate_core::policy::View;
 use bindgate_core::record::{Call, RULE_NONE, Record};
-use bindgate_core::render::{Bound, HolderState, Listed, RuleRef, json_listing};
-use bindgate_core::shared::{DOOR, DOOR_FILE};
+use bindgate_core::render::{self, Bound, HolderState, Listed, Published, RuleRef, json_listing};
+use bindgate_core::shared::{DOOR, DOOR_FILE, PortKind};
 use bindgate_core::socket::{BindOptions, SocketType, proto, ty};
 use bindgate_core::uapi::inet_diag::{self, state};
 use bindgate_host_live::machine::{self, UnixSocket};
 use bindgate_host_live::processes;
-use bindgate_os::{Instant, process};
+use bindgate_os::{Instant, inet, process};
 
 use super::alive::Alive;
 use super::hosted::Hosted;
+use super::relay::{self, Service};
 use super::space::{self, Space};
 use super::table::{Held, Past};
 use super::{Setup, Shared, predict};
@@ -75,9 +77,37 @@ pub fn json(shared: &'static Shared, setup: &'static Setup) -> String {
         let asked = Record::new(Call::Bind);
         RuleRef::find(&view, row.rule, &asked)
     };
+    let addresses: Vec<(&Service, Vec<Addr>)> = relay::published(&setup.services)
+        .filter_map(|all| {
+            Some((
+                all.first()?,
+                all.iter().map(|s| inet::addr(&s.near)).collect(),
+            ))
+        })
+        .collect();
+    let published: Vec<_> = addresses
+        .iter()
+        .map(|(service, addresses)| Published {
+            kind: service.kind_name(),
+            port: service.port(),
+            addresses,
+        })
+        .collect();
+    let own = space::of_process("self");
+    let is_hidden = |row: &Row| {
+        let rule = socket_rule(row);
+        rule.is_some_and(|rule| rule.text.to_string().starts_with("hide "))
+    };
+    let reached = rows.iter().map(|row| match is_hidden(row) {
+        true => Vec::new(),
+        false => row.outside(&published, network, own),
+    });
+    let reached: Vec<Vec<Addr>> = reached.collect();
     let bound: Vec<_> = rows
         .iter()
-        .map(|row| Bound {
+        .zip(&reached)
+        .map(|(row, outside)| Bound {
+            outside,
             socket: row.socket,
             address: row.address,
             real: row.real,
@@ -108,6 +138,7 @@ pub fn json(shared: &'static Shared, setup: &'static Setup) -> String {
         enforces: setup.enforces,
         // A forked child that has made no call yet is in no table.
         processes: alive.scan(false).found.max(alive.living()),
+        published: &published,
     };
     // Writing to a string does not fail.
     let _ = json_listing(&mut text, &run, &bound);
@@ -144,6 +175,26 @@ struct Row {
 }
 
 impl Row {
+    /// Where clients outside the run reach it. `home` is the network that the run
+    /// began in, and `own` the machine's.
+    fn outside(&self, published: &[Published<'_>], home: u64, own: u64) -> Vec<Addr> {
+        let (Some(known), Some(real)) = (self.address.read(), self.real.read()) else {
+            return Vec::new();
+        };
+        let is_udp = match (block::port_kind(self.socket), self.state) {
+            (Some(PortKind::Tcp), HolderState::Listening) => false,
+            (Some(PortKind::Udp), HolderState::Bound) => true,
+            _ => return Vec::new(),
+        };
+        match real {
+            Addr::Inet { .. } | Addr::Inet6 { .. } => {
+                let published = if self.network == home { published } else { &[] };
+                render::outside(published, self.network != own, is_udp, &known, &real)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// What the record of a bind says: the kernel knows the rest better.
     fn of_record(network: u64, held: &Held, socket: SocketType, address: RawAddr) -> Row {
         let owner = &held.owner;

@@ -16,7 +16,7 @@ mod time;
 pub use event::{End, Event, json_event, text_event};
 pub use holder::{Holder, HolderState};
 pub use json::json;
-pub use listing::{Bound, Listed, json_ended, json_listing};
+pub use listing::{Bound, Listed, Published, json_ended, json_listing, outside};
 pub use predicted::{Answer, Predicted};
 pub use text::text;
 pub use time::{Civil, civil};

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bindgate_core::render::{civil, json_ended};
@@ -16,6 +17,10 @@ pub struct Ls {
     /// Print one JSON object a line for each run; docs/log.md describes it
     #[arg(long)]
     json: bool,
+    /// Print a line for each TCP socket that listens and is reached from outside its run:
+    /// an address for a browser, the run, and the program
+    #[arg(long, conflicts_with = "json")]
+    url: bool,
     /// List again whenever something has changed
     #[arg(long, short)]
     watch: bool,
@@ -90,7 +95,10 @@ fn listing(ls: &Ls, all: &[(String, String)]) -> String {
         if ls.json {
             text += said;
         } else if let Ok(value) = serde_json::from_str(said) {
-            describe(&mut text, &value);
+            match ls.url {
+                true => urls(&mut text, &value),
+                false => describe(&mut text, &value),
+            }
         }
     }
     text
@@ -138,6 +146,18 @@ fn describe(text: &mut String, run: &Value) {
         word("run"),
         shortened(&command.join(" "))
     );
+    for published in run["published"].as_array().into_iter().flatten() {
+        let word = |name: &str| published[name].as_str().unwrap_or("-");
+        let addresses = published["addresses"].as_array().into_iter().flatten();
+        let addresses: Vec<_> = addresses.filter_map(Value::as_str).collect();
+        let _ = writeln!(
+            text,
+            "  published: {} port {} at {}",
+            word("kind"),
+            published["port"],
+            addresses.join(" and ")
+        );
+    }
     let sockets = run["sockets"].as_array().map_or(&[][..], Vec::as_slice);
     if sockets.is_empty() {
         text.push_str("  nothing is bound\n");
@@ -170,6 +190,38 @@ fn describe(text: &mut String, run: &Value) {
     }
 }
 
+/// What of a run a browser can be sent to.
+fn urls(text: &mut String, run: &Value) {
+    let id = run["run"].as_str().unwrap_or("-");
+    let sockets = run["sockets"].as_array().into_iter().flatten();
+    for socket in sockets.filter(|socket| socket["state"] == "listening") {
+        let is_tcp = matches!(socket["kind"].as_str(), Some("tcp" | "mptcp"));
+        let place = socket["outside"][0].as_str().filter(|_| is_tcp);
+        let Some(place) = place.and_then(|at| at.parse().ok()) else {
+            continue;
+        };
+        let options = socket["options"].as_array().into_iter().flatten();
+        let v6only = options.into_iter().any(|option| option == "v6only");
+        let program = program(socket);
+        let _ = writeln!(text, "http://{}/  {id}  {program}", called(place, v6only));
+    }
+}
+
+/// Where a client of this machine calls a server that is bound there.
+fn called(at: SocketAddr, v6only: bool) -> SocketAddr {
+    match at.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() && v6only => (Ipv6Addr::LOCALHOST, at.port()).into(),
+        ip if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, at.port()).into(),
+        _ => at,
+    }
+}
+
+/// The name of the program that bound a socket.
+fn program(socket: &Value) -> String {
+    let path = socket["program"].as_str().unwrap_or("-");
+    path.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
 /// A socket.
 fn row(socket: &Value) -> [String; 9] {
     let word = |name: &str| socket[name].as_str().unwrap_or("-").to_owned();
@@ -197,8 +249,7 @@ fn row(socket: &Value) -> [String; 9] {
         (None, Some(false)) => "not recorded".into(),
         (None, _) => "-".into(),
     };
-    let program = word("program");
-    let program = program.rsplit('/').next().unwrap_or_default().to_owned();
+    let program = program(socket);
     [
         word("kind"),
         word("address"),
@@ -270,6 +321,36 @@ mod tests {
         assert_eq!(seconds("2024-02-29T12:00:01.5Z"), Some(1_709_208_001));
         assert_eq!(seconds("2026-11-30T14:44:33.858360Z"), Some(1_796_049_873));
         assert_eq!(seconds("yesterday"), None);
+    }
+
+    #[test]
+    fn addresses_for_a_browser() {
+        let socket = |at: &[&str], kind: &str, options: &[&str]| {
+            serde_json::json!({"kind": kind, "state": "listening", "outside": at,
+                "program": "/bin/x", "options": options})
+        };
+        let sockets = [
+            socket(&["127.0.0.1:18080", "[::1]:18080"], "tcp", &[]),
+            socket(&["0.0.0.0:80"], "tcp", &[]),
+            socket(&["[::]:81"], "tcp", &["v6only"]),
+            socket(&["[::]:82"], "tcp", &[]),
+            socket(&["192.0.2.1:83"], "mptcp", &[]),
+            socket(&["127.0.0.1:53"], "udp", &[]),
+            socket(&[], "tcp", &[]),
+        ];
+        let mut text = String::new();
+        urls(
+            &mut text,
+            &serde_json::json!({"run": "00ab", "sockets": sockets}),
+        );
+        assert_eq!(
+            text,
+            "http://127.0.0.1:18080/  00ab  x\n\
+             http://127.0.0.1:80/  00ab  x\n\
+             http://[::1]:81/  00ab  x\n\
+             http://127.0.0.1:82/  00ab  x\n\
+             http://192.0.2.1:83/  00ab  x\n"
+        );
     }
 
     #[test]
