@@ -11,6 +11,7 @@
 //! | [`model`] | what a kernel would answer: the bind model |
 //! | [`policy`] | the rule language: parse, print, compile, match |
 //! | [`judge`] | one call, decided: what the shim, `explain` and the tests all ask |
+//! | [`check`] | what a check expects of a run, and whether it has come about |
 //! | [`record`] | one decision as plain words |
 //! | [`render`] | a record as a line of text or JSON |
 //! | [`errno`] | error numbers, names and texts |
@@ -31,6 +32,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+#[cfg(feature = "alloc")]
+pub mod check;
 pub mod errno;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;

@@ -50,6 +50,8 @@ pub struct Policy {
     pub defaults: Defaults,
     /// The `host` lines.
     pub host: Vec<HostLine>,
+    /// The `expect` and `forbid` lines, which only a check looks at.
+    pub expectations: Vec<Expectation>,
     /// The texts that were parsed, for messages about them.
     pub sources: Vec<SourceText>,
 }
@@ -60,6 +62,7 @@ impl PartialEq for Policy {
             && self.mode == o.mode
             && self.defaults == o.defaults
             && self.host == o.host
+            && self.expectations == o.expectations
     }
 }
 impl Eq for Policy {}
@@ -122,6 +125,11 @@ impl Policy {
                 self.defaults.set(op, line);
             }
         }
+        self.expectations
+            .extend(inner.expectations.into_iter().map(|mut e| {
+                e.at = moved(e.at);
+                e
+            }));
         self.host.extend(inner.host.into_iter().map(|mut h| {
             h.at = moved(h.at);
             h
@@ -176,6 +184,79 @@ pub enum Action {
     Hide,
     /// Record it and go on with the next rule.
     Note,
+}
+
+/// What a check expects of a run, or forbids it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Expectation {
+    /// `forbid`, not `expect`.
+    pub forbids: bool,
+    /// What is to happen, or not to.
+    pub what: Expected,
+    /// `within`: milliseconds after the program's start.
+    pub within_ms: Option<u32>,
+    /// Only in these programs.
+    pub program: Option<Program>,
+    /// Where the line begins.
+    pub at: At,
+}
+
+/// What an expectation is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Expected {
+    /// A call: expected to succeed, or forbidden even to be tried.
+    Call(Op, Sockets),
+    /// A bind with this one of [`crate::socket::BindOptions`].
+    Option(u8, Sockets),
+    /// One more bind after one that failed with this error number.
+    Retry(Sockets, u16),
+    /// Nothing listens there any more when the program has ended.
+    NoListener(Sockets),
+    /// How the program ends.
+    Exit(Exit),
+}
+
+/// How a program ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// With this status.
+    Status(u8),
+    /// By this signal.
+    Signal(u8),
+}
+
+/// The sockets that a line is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sockets {
+    /// Their kinds.
+    pub kinds: Kinds,
+    /// Compare addresses literally.
+    pub exactly: bool,
+    /// Their addresses.
+    pub term: Term,
+}
+
+impl Sockets {
+    /// The rule that is about them.
+    #[must_use]
+    pub fn rule(&self, action: Action, op: Op, program: Option<Program>, at: At) -> Rule {
+        Rule {
+            action,
+            op,
+            kinds: self.kinds,
+            exactly: self.exactly,
+            term: self.term.clone(),
+            implicit: false,
+            times: None,
+            program,
+            user: None,
+            at,
+            unprivileged: false,
+            followed: false,
+            user_at: At::default(),
+            target_at: At::default(),
+        }
+    }
 }
 
 /// Which sockets a rule is about.

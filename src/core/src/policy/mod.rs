@@ -27,6 +27,8 @@ mod described;
 #[cfg(feature = "alloc")]
 mod diag;
 mod exec;
+#[cfg(feature = "alloc")]
+mod expect;
 mod find;
 #[cfg(feature = "alloc")]
 mod footprint;
@@ -74,9 +76,9 @@ pub const MAX_LEASES: u32 = crate::shared::LEASES as u32;
 
 #[cfg(feature = "alloc")]
 pub use ast::{
-    Action, At, CidSet, DefaultLine, Defaults, HostLine, HostSetting, IpSet, Kinds, Personality,
-    Policy, PortSet, Program, Rule, Service, SourceText, TargetHost, TargetPort, TargetSpec, Term,
-    UnixTerm, User,
+    Action, At, CidSet, DefaultLine, Defaults, Exit, Expectation, Expected, HostLine, HostSetting,
+    IpSet, Kinds, Personality, Policy, PortSet, Program, Rule, Service, Sockets, SourceText,
+    TargetHost, TargetPort, TargetSpec, Term, UnixTerm, User,
 };
 #[cfg(feature = "alloc")]
 pub use compile::{
@@ -90,11 +92,13 @@ pub(crate) use decide::{Found, Search};
 pub use diag::{Diagnostic, Severity, utf8 as text};
 pub use exec::{ExecQuery, ExecRuling, Says};
 #[cfg(feature = "alloc")]
+pub use expect::{milliseconds, signal_name, signals};
+#[cfg(feature = "alloc")]
 pub use gaps::hints;
 pub use glob::matches as glob_matches;
 pub use layout::{BIND_PORTS, LayoutError, MAX_RULES};
 #[cfg(feature = "alloc")]
-pub use parse::{Source, parse};
+pub use parse::{Source, parse, place};
 pub use view::View;
 
 /// The operations that a policy judges, one by one.

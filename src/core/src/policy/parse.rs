@@ -6,7 +6,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Op;
-use super::ast::{Action, At, Kinds, Policy, PortSet, Program, Rule, SourceText, Term, User};
+use super::ast::{
+    Action, At, Kinds, Policy, PortSet, Program, Rule, Sockets, SourceText, Term, User,
+};
 use super::diag::{Diagnostic, Severity, nearest};
 use super::errno;
 use super::lex::{Word, words};
@@ -41,10 +43,10 @@ pub(super) const MODIFIERS: &[&str] = &[
 ];
 
 /// What is expected where a program is to be named.
-const A_PROGRAM: &str = "a path like /usr/sbin/nginx, /opt/** or nginx";
+pub(super) const A_PROGRAM: &str = "a path like /usr/sbin/nginx, /opt/** or nginx";
 
 const HEADS: &[&str] = &[
-    "allow", "deny", "move", "hide", "note", "default", "mode", "host",
+    "allow", "deny", "move", "hide", "note", "default", "mode", "host", "expect", "forbid",
 ];
 
 pub(super) fn all_digits(text: &str) -> bool {
@@ -59,21 +61,42 @@ pub fn parse(sources: &[Source<'_>]) -> Result<Policy, Vec<Diagnostic>> {
     read(sources, true)
 }
 
+/// Parses what stands between the verb and the modifiers of a rule: `tcp *:8080`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn place(source: &Source<'_>) -> Result<Sockets, Vec<Diagnostic>> {
+    let mut p = Parser::new(true);
+    p.policy.sources.push(SourceText {
+        name: source.name.to_string(),
+        text: source.text.to_string(),
+    });
+    (p.line, p.text) = (1, source.text);
+    let (words, broken) = words(source.text);
+    if let Some(e) = broken {
+        p.error((e.column, 1), e.message.to_string(), e.expected, None);
+        return Err(p.diags);
+    }
+    let mut line = Line::new(&words, &mut p);
+    let found = line.kinds_and_address(Some(Op::Listen));
+    line.nothing_more();
+    match found {
+        Some((Some(kinds), exactly, Some(term))) if p.diags.is_empty() => Ok(Sockets {
+            kinds,
+            exactly: exactly && term != Term::Every,
+            term,
+        }),
+        _ => Err(p.diags),
+    }
+}
+
 /// Returns whether this is a line of a policy.
 pub(super) fn is_line(text: &str) -> bool {
     read(&[Source { name: "", text }], false).is_ok()
 }
 
 fn read(sources: &[Source<'_>], suggests: bool) -> Result<Policy, Vec<Diagnostic>> {
-    let mut p = Parser {
-        policy: Policy::default(),
-        mode_at: None,
-        diags: Vec::new(),
-        suggests,
-        source: 0,
-        line: 0,
-        text: "",
-    };
+    let mut p = Parser::new(suggests);
     for (i, source) in sources.iter().enumerate() {
         p.policy.sources.push(SourceText {
             name: source.name.to_string(),
@@ -109,6 +132,18 @@ pub(super) struct Parser<'a> {
 }
 
 impl Parser<'_> {
+    fn new(suggests: bool) -> Self {
+        Parser {
+            policy: Policy::default(),
+            mode_at: None,
+            diags: Vec::new(),
+            suggests,
+            source: 0,
+            line: 0,
+            text: "",
+        }
+    }
+
     fn one_line(&mut self) {
         let line = self.text.strip_suffix('\r').unwrap_or(self.text);
         if let Some((before, _)) = line.split_once('\r') {
@@ -123,11 +158,7 @@ impl Parser<'_> {
             return;
         }
         let before = self.diags.len();
-        let mut line = Line {
-            words: &words,
-            pos: 0,
-            p: self,
-        };
+        let mut line = Line::new(&words, self);
         line.read();
         self.suggest(before, &words);
     }
@@ -175,6 +206,11 @@ impl Parser<'_> {
         });
     }
 
+    /// How many errors there are so far.
+    pub fn errors(&self) -> usize {
+        self.diags.len()
+    }
+
     pub fn at(&self, (column, width): (u32, u32)) -> At {
         At {
             source: self.source,
@@ -198,6 +234,8 @@ pub(super) struct Line<'p, 'a, 't> {
     words: &'p [Word],
     pub pos: usize,
     pub p: &'a mut Parser<'t>,
+    /// Words that may follow the address, besides the modifiers of rules.
+    pub ends: &'static [&'static str],
 }
 
 /// What follows the address of a rule.
@@ -213,7 +251,16 @@ struct Tail {
     followed: bool,
 }
 
-impl<'p> Line<'p, '_, '_> {
+impl<'p, 'a, 't> Line<'p, 'a, 't> {
+    fn new(words: &'p [Word], p: &'a mut Parser<'t>) -> Self {
+        Line {
+            words,
+            pos: 0,
+            p,
+            ends: &[],
+        }
+    }
+
     pub fn peek(&self) -> Option<&'p Word> {
         self.words.get(self.pos)
     }
@@ -229,7 +276,7 @@ impl<'p> Line<'p, '_, '_> {
     }
 
     /// The place just after the last word.
-    fn end(&self) -> (u32, u32) {
+    pub fn end(&self) -> (u32, u32) {
         match self.words.last() {
             Some(w) => {
                 let (c, n) = Self::span(w);
@@ -281,8 +328,11 @@ impl<'p> Line<'p, '_, '_> {
             Some("mode") => self.mode(head),
             Some("host") => self.host(head),
             Some(verb @ ("allow" | "deny" | "move" | "hide" | "note")) => self.rule(head, verb),
+            Some("expect") => self.expectation(head, false),
+            Some("forbid") => self.expectation(head, true),
             _ => {
-                let expected = "allow, deny, move, hide, note, default, mode or host";
+                let expected =
+                    "allow, deny, move, hide, note, default, mode, host, expect or forbid";
                 self.wrong(head, "word", expected, HEADS.iter().copied());
             }
         }
@@ -403,7 +453,10 @@ impl<'p> Line<'p, '_, '_> {
 
     /// Kinds, `exactly` and the address, each `None` after an error in it;
     /// nothing where the line is not worth reading on.
-    fn kinds_and_address(&mut self, op: Option<Op>) -> Option<(Option<Kinds>, bool, Option<Term>)> {
+    pub fn kinds_and_address(
+        &mut self,
+        op: Option<Op>,
+    ) -> Option<(Option<Kinds>, bool, Option<Term>)> {
         let Some(w) = self.next() else {
             self.missing(&terms::kind_list());
             return None;
@@ -458,7 +511,8 @@ impl<'p> Line<'p, '_, '_> {
             }
             return (exactly, Some(Term::Every));
         };
-        if matches!(w.keyword(), Some(k) if MODIFIERS.contains(&k)) {
+        let ends = |k: &str| MODIFIERS.contains(&k) || self.ends.contains(&k);
+        if w.keyword().is_some_and(ends) {
             return (exactly, Some(Term::Every));
         }
         self.pos += 1;
@@ -556,7 +610,7 @@ impl<'p> Line<'p, '_, '_> {
         (self.p.diags.len() == before).then_some(tail)
     }
 
-    fn program(&mut self, v: &Word) -> Option<Program> {
+    pub fn program(&mut self, v: &Word) -> Option<Program> {
         let program = match v.text.strip_prefix("script:") {
             Some(glob) if v.bare >= 7 => Program::Script(glob.to_string()),
             _ => Program::Executable(v.text.clone()),
@@ -566,7 +620,7 @@ impl<'p> Line<'p, '_, '_> {
     }
 
     /// A glob over files that can be executed.
-    fn glob(&mut self, v: &Word, glob: &str) -> Option<String> {
+    pub fn glob(&mut self, v: &Word, glob: &str) -> Option<String> {
         if glob.is_empty() || glob.contains('\0') {
             let message = "an empty glob".to_string();
             self.p.error(Self::span(v), message, A_PROGRAM, None);

@@ -40,6 +40,9 @@ impl fmt::Display for Policy {
         for r in &self.rules {
             writeln!(f, "{r}")?;
         }
+        for e in &self.expectations {
+            writeln!(f, "{e}")?;
+        }
         Ok(())
     }
 }
@@ -108,7 +111,7 @@ impl fmt::Display for Errno {
 
 /// A word, in quotes where it needs them: where blanks, quotes or comments
 /// would split it, or where it would be taken for something else.
-struct Quoted<'a>(&'a str);
+pub(super) struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -233,6 +236,50 @@ impl fmt::Display for TargetSpec {
     }
 }
 
+/// ` tcp *:80`: the sockets that a line is about.
+pub(super) fn sockets(
+    f: &mut fmt::Formatter<'_>,
+    op: Op,
+    kinds: Kinds,
+    exactly: bool,
+    term: &Term,
+) -> fmt::Result {
+    if op != Op::Exec {
+        write!(f, " {}", kinds)?;
+    }
+    if exactly {
+        f.write_str(" exactly")?;
+    }
+    let fam = kinds.families();
+    match term {
+        Term::File(glob) => write!(f, " {}", Quoted(glob))?,
+        Term::Every if op == Op::Socket => {}
+        Term::Every => f.write_str(" *")?,
+        Term::Ip { addrs, ports } => {
+            f.write_str(" ")?;
+            list(f, addrs.iter())?;
+            f.write_str(":")?;
+            list(f, ports.iter())?;
+        }
+        Term::Vsock { cids, ports } => {
+            // Where an IP address could stand as well, the family is named.
+            f.write_str(if fam.ip || fam.unix { " vsock:" } else { " " })?;
+            list(f, cids.iter())?;
+            f.write_str(":")?;
+            list(f, ports.iter())?;
+        }
+        Term::Unix(term) => {
+            f.write_str(if fam.ip || fam.vsock { " unix:" } else { " " })?;
+            match term {
+                UnixTerm::Auto => f.write_str("auto")?,
+                UnixTerm::Path(glob) => write!(f, "{}", Quoted(glob))?,
+                UnixTerm::Abstract(glob) => write!(f, "@{}", Quoted(glob))?,
+            }
+        }
+    }
+    Ok(())
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = match &self.action {
@@ -243,39 +290,7 @@ impl fmt::Display for Rule {
             Action::Note => "note",
         };
         write!(f, "{verb} {}", self.op.name())?;
-        if self.op != Op::Exec {
-            write!(f, " {}", self.kinds)?;
-        }
-        if self.exactly {
-            f.write_str(" exactly")?;
-        }
-        let fam = self.kinds.families();
-        match &self.term {
-            Term::File(glob) => write!(f, " {}", Quoted(glob))?,
-            Term::Every if self.op == Op::Socket => {}
-            Term::Every => f.write_str(" *")?,
-            Term::Ip { addrs, ports } => {
-                f.write_str(" ")?;
-                list(f, addrs.iter())?;
-                f.write_str(":")?;
-                list(f, ports.iter())?;
-            }
-            Term::Vsock { cids, ports } => {
-                // Where an IP address could stand as well, the family is named.
-                f.write_str(if fam.ip || fam.unix { " vsock:" } else { " " })?;
-                list(f, cids.iter())?;
-                f.write_str(":")?;
-                list(f, ports.iter())?;
-            }
-            Term::Unix(term) => {
-                f.write_str(if fam.ip || fam.vsock { " unix:" } else { " " })?;
-                match term {
-                    UnixTerm::Auto => f.write_str("auto")?,
-                    UnixTerm::Path(glob) => write!(f, "{}", Quoted(glob))?,
-                    UnixTerm::Abstract(glob) => write!(f, "@{}", Quoted(glob))?,
-                }
-            }
-        }
+        sockets(f, self.op, self.kinds, self.exactly, &self.term)?;
         if self.implicit {
             f.write_str(" implicit")?;
         }

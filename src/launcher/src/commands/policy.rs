@@ -233,8 +233,16 @@ pub fn check(paths: &[PathBuf]) -> Result<i32, Failure> {
     let compiled = compile(&parsed)?;
     compiled.warn(&parsed);
     say_all(&policy::hints(&parsed));
-    let (n, s) = (compiled.rules, if compiled.rules == 1 { "" } else { "s" });
-    say(&format!("{n} rule{s}, no errors\n"))
+    let counted = |n: usize, what: &str| match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    };
+    let expectations = match parsed.expectations.len() {
+        0 => String::new(),
+        n => format!(", {}", counted(n, "expectation")),
+    };
+    let rules = counted(compiled.rules, "rule");
+    say(&format!("{rules}{expectations}, no errors\n"))
 }
 
 /// `bindgate policy show`
@@ -251,7 +259,7 @@ fn numbered(printed: &str, view: &View<'_>) -> String {
     let mut text = String::new();
     let mut rule = 0;
     for line in printed.lines() {
-        let is_rule = !["default ", "mode ", "host "]
+        let is_rule = !["default ", "mode ", "host ", "expect ", "forbid "]
             .iter()
             .any(|word| line.starts_with(word));
         match view.rule_source(rule).filter(|_| is_rule) {
