@@ -29,6 +29,7 @@ mod terminal;
 mod user;
 mod vsock;
 mod vsock_vmm;
+mod wait;
 
 /// Why a test does not run in a container.
 const NAMESPACES: &str = "a program makes a namespace";
@@ -69,6 +70,7 @@ fn main() {
         trials.extend(user::trials());
         trials.extend(vsock::trials());
         trials.extend(vsock_vmm::trials());
+        trials.extend(wait::trials());
         trials
     })
 }

@@ -379,6 +379,27 @@ impl Alive {
         scan
     }
 
+    /// Sends a signal to each process of the run: to how many.
+    pub fn signal(&self, number: i32) -> u64 {
+        let mut all: Vec<u32> = self
+            .slots()
+            .filter(|(slot, _)| !self.is_dead(*slot))
+            .filter_map(|(slot, _)| Some(self.pid(slot)?.0))
+            .collect();
+        let others = pids().filter_map(|pid| pid.parse().ok());
+        all.extend(others.filter(|pid| self.has_marker(*pid)));
+        all.sort_unstable();
+        all.dedup();
+        let own = process::pid().cast_unsigned();
+        let sent = |pid: &u32| {
+            // Looked at once more while its number is held: it may be another process's.
+            let held = process::pidfd(pid.cast_signed()).ok();
+            let is_still = self.is_member(*pid) || self.has_marker(*pid);
+            *pid != own && is_still && process::signal(*pid, held.as_ref(), number)
+        };
+        all.iter().filter(|pid| sent(pid)).count() as u64
+    }
+
     /// The numbers that were given to processes after the drainer's, if they
     /// are few.
     fn younger(&self) -> Option<std::ops::RangeInclusive<u32>> {

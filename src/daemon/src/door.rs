@@ -13,9 +13,11 @@ use bindgate_core::judge::host;
 use bindgate_core::model::Cred;
 use bindgate_core::shared::Ticket;
 use bindgate_core::shared::door::{
-    Answer, AskHost, Claim, ENTER, HELLO, HostCall, HostSays, LIST, SECRET, handed_out,
+    Answer, AskHost, Claim, ENTER, HELLO, HostCall, HostSays, LIST, SECRET, SIGNAL, WAIT,
+    handed_out,
 };
 
+use super::alive::Alive;
 use super::claims::{self, Found};
 use super::described::{self, Said};
 use super::{Setup, Shared, listing, space, tell};
@@ -35,6 +37,10 @@ struct Deferred {
     /// How often the ring will have been found empty then.
     until: u64,
 }
+
+/// How often somebody who waits has the kernel asked as well: a program that cannot be
+/// intercepted makes no records.
+const UNRECORDED: Duration = Duration::from_millis(500);
 
 /// How long a stranger may keep a connection without a word.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -57,12 +63,15 @@ struct Door {
 /// Those who want to look, and have no answer yet.
 struct Lookers {
     waiting: Vec<OwnedFd>,
+    /// Does somebody wait for a server that may be there already?
+    is_awaited: bool,
     /// Is there a thread that answers them?
     is_answered: bool,
 }
 
 static LOOKERS: Mutex<Lookers> = Mutex::new(Lookers {
     waiting: Vec::new(),
+    is_awaited: false,
     is_answered: false,
 });
 
@@ -70,7 +79,8 @@ impl Lookers {
     /// All that wait; the thread that answers ends where there are none.
     fn next() -> Option<Vec<OwnedFd>> {
         let mut lookers = LOOKERS.lock().unwrap_or_else(PoisonError::into_inner);
-        lookers.is_answered = !lookers.waiting.is_empty();
+        lookers.is_answered = !lookers.waiting.is_empty() || lookers.is_awaited;
+        lookers.is_awaited = false;
         lookers
             .is_answered
             .then(|| std::mem::take(&mut lookers.waiting))
@@ -95,6 +105,7 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
         held: Vec::new(),
     };
     let or_none = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
+    let mut looked = Instant::now();
     loop {
         let [name, file] = setup.doors.fds();
         let mut fds: Vec<RawFd> = vec![
@@ -110,14 +121,27 @@ pub fn run(shared: &'static Shared, setup: &'static Setup) {
             or_none(door.inner.as_ref()),
         ];
         fds.extend(door.waiting.iter().map(|(fd, _)| fd.as_raw_fd()));
+        // Who waits for a server says nothing more, and goes.
+        let there = shared.waiting.fds();
+        let first = fds.len();
+        fds.extend(there.iter().map(|fd| fd.as_raw_fd()));
         let patience = match (door.deferred.is_empty(), door.waiting.is_empty()) {
             (false, _) => Duration::from_millis(1),
+            _ if !there.is_empty() => UNRECORDED,
             (true, false) => PATIENCE,
             (true, true) => Duration::MAX,
         };
         let ready = sys::poll(&fds, patience);
+        if !there.is_empty() && looked.elapsed() >= UNRECORDED {
+            looked = Instant::now();
+            door.look(|lookers| lookers.is_awaited = true);
+        }
         let is = |n: usize| ready.get(n).copied().unwrap_or(false);
         door.hear(|n| is(6 + n));
+        for (n, fd) in there.iter().enumerate().filter(|(n, _)| is(first + n)) {
+            log::debug!("waiter {n} has gone");
+            shared.waiting.gone(fd.as_raw_fd());
+        }
         if is(0) || is(4) || is(5) {
             door.open();
         }
@@ -187,6 +211,26 @@ impl Door {
                 self.asked(fd);
                 return None;
             }
+            Some(said) if said.starts_with(WAIT) => {
+                if Self::is_owner(&fd)
+                    && self
+                        .shared
+                        .waiting
+                        .add(fd, said.get(WAIT.len()..).unwrap_or_default())
+                {
+                    self.look(|lookers| lookers.is_awaited = true);
+                }
+                return None;
+            }
+            Some(said) if said.starts_with(SIGNAL) => {
+                if let (Some(number), true) = (said.get(SIGNAL.len()), Self::is_owner(&fd)) {
+                    let alive = Alive::new(self.shared.state, None, self.setup.run_id);
+                    let count = alive.signal(i32::from(*number));
+                    let _ = unix::send(&fd, &count.to_ne_bytes());
+                }
+                drop(fd);
+                return None;
+            }
             Some(said) if said == ENTER => {
                 self.asked_to_enter(&fd);
                 drop(fd);
@@ -230,11 +274,17 @@ impl Door {
         if !Self::is_owner(&fd) {
             return;
         }
+        self.look(|lookers| {
+            if lookers.waiting.len() < MOST {
+                lookers.waiting.push(fd);
+            }
+        });
+    }
+
+    /// Has a thread look that answers those who are added.
+    fn look(&self, add: impl FnOnce(&mut Lookers)) {
         let mut lookers = LOOKERS.lock().unwrap_or_else(PoisonError::into_inner);
-        if lookers.waiting.len() >= MOST {
-            return;
-        }
-        lookers.waiting.push(fd);
+        add(&mut lookers);
         if lookers.is_answered {
             return;
         }
@@ -243,6 +293,7 @@ impl Door {
         let spawned = thread.stack_size(512 << 10).spawn(move || {
             while let Some(all) = Lookers::next() {
                 let text = listing::json(shared, setup);
+                // Whoever waits has been told by then.
                 for fd in all {
                     // Each has a place of its own in what it reads.
                     let sent = sys::memory("bindgate-list", 0).and_then(|file| {
@@ -258,7 +309,10 @@ impl Door {
         });
         match spawned {
             Ok(_) => lookers.is_answered = true,
-            Err(_) => lookers.waiting.clear(),
+            Err(_) => {
+                lookers.waiting.clear();
+                lookers.is_awaited = false;
+            }
         }
     }
 

@@ -80,6 +80,8 @@ pub struct Drainer {
     matched: Vec<bool>,
     /// Has the log said which network the run has?
     announced: bool,
+    /// Has it said that the program has started, where that is wanted?
+    started: bool,
     /// The log is over: what comes is counted, not written.
     closed: bool,
     /// The launcher, which waits for our end, believes that it is near.
@@ -121,6 +123,7 @@ impl Drainer {
                 }
             ],
             announced: false,
+            started: !setup.watched,
             closed: false,
             awaited: false,
         }
@@ -147,6 +150,7 @@ impl Drainer {
             if self.shared.sealed.load(Acquire) != 0 {
                 self.announce();
             }
+            self.say_started();
             let got = self.turn();
             self.shared.emptied.store(self.drain.emptied(), Release);
             if self.totals.0.records != before {
@@ -268,6 +272,9 @@ impl Drainer {
             hosting.recorded(record);
         }
         let program = &self.program.2;
+        if self.shared.waiting.is_any() {
+            self.shared.waiting.record(record, program);
+        }
         let mut spaces = self.shared.spaces.feed();
         let known = self
             .predictor
@@ -321,6 +328,20 @@ impl Drainer {
             run: self.setup.run_id,
             model: host.is_ruled.then_some(kernel),
             lines: &lines,
+        });
+    }
+
+    /// The program has started, of a run that is watched.
+    fn say_started(&mut self) {
+        let pid = self.shared.program.load(Relaxed);
+        if self.started || pid == 0 {
+            return;
+        }
+        self.started = true;
+        self.log.event(&Event::Started {
+            time_ns: sys::realtime().as_nanos() as u64,
+            run: self.setup.run_id,
+            pid,
         });
     }
 

@@ -11,6 +11,7 @@
 //! | [`sink`] | what is made of a decision: lines of text or JSON, sums | main |
 //! | [`writer`] | writes them, to something that may block | writer |
 //! | [`listing`] | what is bound right now, for `bindgate ls` | of its own |
+//! | [`waiting`] | who waits for a server | both |
 //! | [`predict`] | what the model says of a bind, who holds an address | main |
 //! | [`space`], [`table`] | the bind tables of the run, one for each network namespace | both |
 //! | [`relay`] | carries services into the run and out of it | relay |
@@ -38,6 +39,7 @@ mod sink;
 mod space;
 mod table;
 mod vmm;
+mod waiting;
 mod witness;
 mod writer;
 
@@ -102,6 +104,8 @@ pub struct Setup {
     pub reaps: bool,
     /// Are the rules listed that never matched?
     pub unused: bool,
+    /// Is every listen(2) recorded, and the program's start?
+    pub watched: bool,
     /// For a terminal?
     pub colour: bool,
     /// The program and its arguments.
@@ -451,6 +455,8 @@ struct Shared {
     emptied: AtomicU64,
     /// What carries services into the run and out of it.
     relay: Option<relay::Relay>,
+    /// Who waits for a server.
+    waiting: waiting::Waiting,
     writer: writer::Writer,
     control: OwnedFd,
     /// Ends when the witness has let go of the state.
@@ -571,6 +577,7 @@ fn serve(setup: &'static Setup, control: OwnedFd, counted: bool, witness: Option
         sealed: AtomicU64::new(0),
         emptied: AtomicU64::new(0),
         relay,
+        waiting: waiting::Waiting::new(state, setup.watched),
         writer: writer::Writer::new(),
         control,
         witness: witness.map(|child| child.holds),

@@ -28,6 +28,7 @@ use super::hosted::Hosted;
 use super::relay::{self, Service};
 use super::space::{self, Space};
 use super::table::{Held, Past};
+use super::waiting::{Server, Waiting};
 use super::{Setup, Shared, predict};
 
 /// The run and its sockets, as a line of JSON.
@@ -73,6 +74,17 @@ pub fn json(shared: &'static Shared, setup: &'static Setup) -> String {
         }
     }
     rows.sort_by_key(|row| (row.since_ns, row.cookie));
+    let served = rows
+        .iter()
+        .filter(|row| Waiting::is_served(row.socket, row.state));
+    shared.waiting.found(served.map(|row| Server {
+        socket: row.socket,
+        address: &row.address,
+        real: &row.real,
+        options: row.options.unwrap_or_default(),
+        pid: row.pids.first().copied().unwrap_or(0),
+        program: &row.program,
+    }));
     let socket_rule = |row: &Row| {
         let asked = Record::new(Call::Bind);
         RuleRef::find(&view, row.rule, &asked)

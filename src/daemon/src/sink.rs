@@ -128,6 +128,7 @@ impl Sink for Log {
                 let time_ns = match event {
                     Event::Lost { time_ns, .. }
                     | Event::Unused { time_ns, .. }
+                    | Event::Started { time_ns, .. }
                     | Event::Isolated { time_ns, .. }
                     | Event::Described { time_ns, .. }
                     | Event::Published { time_ns, .. }

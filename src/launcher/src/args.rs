@@ -106,10 +106,31 @@ Signals:
   --log, SIGHUP is not: it makes bindgate reopen the log file after a rotation.",
 );
 
+/// What follows the options of `bindgate wait`.
+pub const WAIT_HELP: (&str, &str) = (
+    "@WAIT@",
+    "\
+Examples:
+  Start a server, go on when it listens:
+      bindgate run -q -- ./server &
+      bindgate wait tcp :8080 --timeout 30s && curl http://localhost:8080/
+
+  bindgate wait tcp 127.0.0.1:8080     where a client of that address is served
+  bindgate wait tcp '[::1]:8080'       the same for IPv6
+  bindgate wait udp :53                bound
+  bindgate wait unix:/run/app.sock
+  bindgate wait vsock '*:5000'
+
+Exit status:
+  0  something of a run listens there
+  1  the time was up, or the run has ended
+  2  the command line is wrong, or there is no such run",
+);
+
 /// Puts the texts where clap left their marks.
 pub fn laid_out(help: &str) -> String {
     let with = |help: String, (mark, text): (&str, &str)| help.replace(mark, text);
-    [EXAMPLES, RUN_HELP]
+    [EXAMPLES, RUN_HELP, WAIT_HELP]
         .into_iter()
         .fold(help.to_string(), with)
 }
@@ -146,6 +167,8 @@ enum Sub {
     Ls(crate::commands::ls::Ls),
     /// Run a command in a run: under its policy, and in its network
     Exec(crate::commands::exec::Exec),
+    /// Wait until something of a run listens at an address
+    Wait(crate::commands::wait::Wait),
     /// Play a script of socket calls on a model of the kernel's bind tables
     Simulate(crate::commands::simulate::Simulate),
     /// Say what would happen to a bind, and which rule and check decide
@@ -244,6 +267,22 @@ struct RunArgs {
     /// List the rules that never matched, at the end of the log
     #[arg(long)]
     unused: bool,
+    /// Return with 0 as soon as the run listens there, and leave the program to itself;
+    /// PLACE is as in `bindgate wait`
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["exec", "wait", "fail_on"])]
+    ready: Option<String>,
+    /// How long that may take, as 30s, 500ms or 2m
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "30s",
+        requires = "ready",
+        value_parser = crate::commands::wait::time
+    )]
+    ready_timeout: std::time::Duration,
+    /// Record each listen() and the program's start, in a run with this id
+    #[arg(long, value_name = "ID", hide = true, value_parser = run_id)]
+    watched: Option<u64>,
     /// Allow programs that deliberately drop LD_PRELOAD to leave the run
     #[arg(long)]
     let_go: bool,
@@ -292,6 +331,13 @@ struct RunArgs {
         value_hint = ValueHint::CommandWithArguments
     )]
     command: Vec<OsString>,
+}
+
+/// The id of a run: 16 hex digits.
+fn run_id(text: &str) -> Result<u64, String> {
+    let id = u64::from_str_radix(text, 16).ok();
+    id.filter(|id| *id != 0 && text.len() == 16)
+        .ok_or_else(|| "expected 16 hex digits".into())
 }
 
 /// How the log is written.
@@ -369,6 +415,12 @@ pub struct Run {
     pub fail_on_deny: bool,
     /// `--unused`
     pub unused: bool,
+    /// `--ready`, and how long that may take.
+    pub ready: Option<(String, std::time::Duration)>,
+    /// The run's id, where it is not to be any.
+    pub id: Option<u64>,
+    /// `--watched`
+    pub watched: bool,
     /// `--let-go`
     pub let_go: bool,
     /// `--allow-unintercepted`
@@ -420,6 +472,8 @@ pub enum Command {
     Doctor(Doctor),
     /// `exec`
     Exec(crate::commands::exec::Exec),
+    /// `wait`
+    Wait(crate::commands::wait::Wait),
     /// `ls`
     Ls(crate::commands::ls::Ls),
     /// `simulate`
@@ -462,6 +516,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
         }),
         Sub::Ls(args) => Command::Ls(args),
         Sub::Exec(args) => Command::Exec(args),
+        Sub::Wait(args) => Command::Wait(args),
         Sub::Simulate(args) => Command::Simulate(args),
         Sub::Explain(mut args) => {
             args.rules = matches
@@ -525,6 +580,9 @@ impl RunArgs {
             exec: self.exec,
             fail_on_deny: self.fail_on == Some(FailOn::Deny),
             unused: self.unused,
+            ready: self.ready.map(|place| (place, self.ready_timeout)),
+            id: self.watched,
+            watched: self.watched.is_some(),
             let_go: self.let_go,
             allow_unintercepted: self.allow_unintercepted,
             vsock: Vsock {
@@ -580,6 +638,7 @@ mod tests {
         for (arguments, text) in [
             ("bindgate --help", EXAMPLES.1),
             ("bindgate run --help", RUN_HELP.1),
+            ("bindgate wait --help", WAIT_HELP.1),
         ] {
             let error = Cli::command()
                 .term_width(40)

@@ -179,7 +179,10 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
     match args::parse(arguments.clone())? {
         args::Command::Run(run) => {
             outer::step_out(&arguments);
-            commands::run::run(*run)
+            match &run.ready {
+                Some(_) => commands::ready::run(*run),
+                None => commands::run::run(*run),
+            }
         }
         args::Command::Check(files) => commands::policy::check(&files),
         args::Command::Show(files) => commands::policy::show(&files),
@@ -190,6 +193,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         }
         args::Command::Exec(args) => commands::exec::exec(&args),
         args::Command::Ls(args) => commands::ls::ls(&args),
+        args::Command::Wait(args) => commands::wait::wait(&args),
         args::Command::Simulate(args) => commands::simulate::simulate(&args),
         args::Command::Explain(args) => commands::explain::explain(&args),
         args::Command::Man(dir) => commands::manual::man(dir.as_deref()),

@@ -117,6 +117,14 @@ impl Found {
         said.ok().filter(|text| !text.is_empty())
     }
 
+    /// Says something at its door: where the answer will come, if it is one of this
+    /// user's.
+    pub fn tell(&self, message: &[u8]) -> Option<OwnedFd> {
+        let (door, _) = self.knock().ok()?;
+        unix::send(&door, message).ok()?;
+        Some(door)
+    }
+
     /// How to get in.
     ///
     /// # Errors

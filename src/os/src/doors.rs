@@ -105,15 +105,20 @@ pub fn all() -> Vec<String> {
         let name = socket.name.filter(|name| name.kind == UnixKind::Abstract);
         ids.extend(name.and_then(|name| as_id(name.bytes().strip_prefix(DOOR)?)));
     }
-    let file = Path::new(std::ffi::OsStr::from_bytes(DOOR_FILE));
-    if let (Some(directory), Some(start)) = (file.parent(), file.file_name()) {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let id = name.as_bytes().strip_prefix(start.as_bytes());
-            ids.extend(id.and_then(as_id));
-        }
-    }
+    ids.extend(of_files());
     ids
+}
+
+/// The ids of the runs that have a socket in `/tmp`.
+fn of_files() -> Vec<String> {
+    let file = Path::new(std::ffi::OsStr::from_bytes(DOOR_FILE));
+    let (Some(directory), Some(start)) = (file.parent(), file.file_name()) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name());
+    let id = |name: std::ffi::OsString| as_id(name.as_bytes().strip_prefix(start.as_bytes())?);
+    names.filter_map(id).collect()
 }
 
 /// The id that a name ends with.
@@ -161,4 +166,58 @@ fn names(id: &str) -> [Vec<u8>; 2] {
         [b"\0", &DOOR[..], id].concat(),
         [&DOOR_FILE[..], id, b"\0"].concat(),
     ]
+}
+
+/// Tells of runs that begin, by the sockets that they make in `/tmp`.
+///
+/// By a signal, as `F_NOTIFY` of fcntl(2) has it: a process that has an inotify descriptor
+/// takes more than ten milliseconds to end.
+pub struct Arrivals {
+    signals: OwnedFd,
+    _directory: OwnedFd,
+}
+
+impl Arrivals {
+    /// From now on. `SIGIO` is blocked.
+    ///
+    /// # Errors
+    /// If the directory cannot be watched, or takes no socket: a run that begins has
+    /// nothing but its abstract name then.
+    pub fn watch() -> io::Result<Arrivals> {
+        let file = Path::new(std::ffi::OsStr::from_bytes(DOOR_FILE));
+        let path = file.parent().ok_or(io::ErrorKind::NotFound)?;
+        let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: a C string.
+        super::check(unsafe { libc::access(name.as_ptr(), libc::W_OK) })?;
+        super::signal::block(libc::SIGIO)?;
+        let signals = super::signal::watch(libc::SIGIO)?;
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        // SAFETY: a C string.
+        let directory = super::own(unsafe { libc::open(name.as_ptr(), flags) })?;
+        // `<linux/fcntl.h>`
+        const DN_CREATE: i32 = 4;
+        const DN_RENAME: i32 = 16;
+        const DN_MULTISHOT: i32 = i32::MIN;
+        let what = DN_CREATE | DN_RENAME | DN_MULTISHOT;
+        // SAFETY: no memory is involved.
+        super::check(unsafe { libc::fcntl(directory.as_raw_fd(), libc::F_NOTIFY, what) })?;
+        Ok(Arrivals {
+            signals,
+            _directory: directory,
+        })
+    }
+
+    /// Readable when there may be some.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.signals.as_raw_fd()
+    }
+
+    /// The ids of all runs that have a socket there.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        let mut drop = [0; 1024];
+        while super::read(&self.signals, &mut drop).is_ok_and(|n| n > 0) {}
+        of_files()
+    }
 }

@@ -268,6 +268,20 @@ pub fn no_core() {
     }
 }
 
+/// Lets signal `number` wait until somebody asks for it.
+///
+/// # Errors
+/// As sigprocmask(2).
+pub fn block(number: i32) -> io::Result<()> {
+    // SAFETY: all-zero is a value; the pointers are to a local, or null.
+    unsafe {
+        let mut one: libc::sigset_t = zeroed();
+        libc::sigaddset(&raw mut one, number);
+        let set = libc::sigprocmask(libc::SIG_BLOCK, &raw const one, std::ptr::null_mut());
+        check(set).map(drop)
+    }
+}
+
 /// A descriptor that gets readable when signal `number` comes.
 pub fn watch(number: i32) -> io::Result<std::os::fd::OwnedFd> {
     // SAFETY: all-zero is a value; the pointer is to a local.

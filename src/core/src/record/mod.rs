@@ -189,6 +189,9 @@ pub mod flag {
     pub const FORWARDED: u16 = 1 << 4;
     /// The program was under a seccomp filter: nothing was asked.
     pub const SECCOMP: u16 = 1 << 5;
+    /// A granted listen(2), recorded because somebody waited for one. No log shows it
+    /// that does not show everything.
+    pub const AWAITED: u16 = 1 << 6;
     /// The executable cannot be intercepted ([`crate::reach`]); `reason` says
     /// why.
     pub const UNSEEN: u16 = 1 << 7;

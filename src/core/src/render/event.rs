@@ -28,6 +28,15 @@ pub enum Event<'a> {
         /// The rule.
         rule: RuleRef<'a>,
     },
+    /// The program of a run that is watched has started.
+    Started {
+        /// Nanoseconds since the epoch.
+        time_ns: u64,
+        /// Id of the run.
+        run: u64,
+        /// The program's process.
+        pid: u32,
+    },
     /// The run has a network of its own.
     Isolated {
         /// Nanoseconds since the epoch.
@@ -138,6 +147,12 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
             o.string("time", Stamp(*time_ns))?;
             o.rule("rule", rule)?;
         }
+        Event::Started { time_ns, run, pid } => {
+            o.string("event", "started")?;
+            o.string("time", Stamp(*time_ns))?;
+            o.string("run", format_args!("{run:016x}"))?;
+            o.bare("pid", pid)?;
+        }
         Event::Isolated {
             time_ns,
             run,
@@ -237,6 +252,7 @@ pub fn json_event(w: &mut dyn Write, event: &Event<'_>) -> fmt::Result {
 pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i32) -> fmt::Result {
     let (time_ns, count) = match event {
         Event::Unused { time_ns, .. }
+        | Event::Started { time_ns, .. }
         | Event::Isolated { time_ns, .. }
         | Event::Described { time_ns, .. }
         | Event::Published { time_ns, .. }
@@ -262,6 +278,7 @@ pub fn text_event(w: &mut dyn Write, event: &Event<'_>, colour: bool, offset: i3
             put(w, colour, Look::Changed, "never matched")?;
             write!(w, ": {}  ({named})", rule.text)?;
         }
+        Event::Started { pid, .. } => write!(w, "the program has started: process {pid}")?,
         Event::Isolated { block: None, .. } => {
             write!(w, "isolate=sealed: the run has a network of its own")?;
         }

@@ -96,6 +96,7 @@ pub fn is_shown(record: &Record, detail: Detail) -> bool {
     let by_rule = record.note != RULE_NONE || record.rule < RULE_DEFAULT;
     match detail {
         Detail::Verbose => true,
+        _ if record.flags & flag::AWAITED != 0 => false,
         Detail::Quiet => changed,
         Detail::Normal => {
             changed

@@ -20,6 +20,14 @@ pub const LIST: &[u8; 16] = b"bindgate: list 1";
 /// of the network's and the user's namespace if the run has a network of its
 /// own.
 pub const ENTER: &[u8; 16] = b"bindgate: exec 1";
+/// The same for one that waits for a server: what follows says for which sockets, as a
+/// rule does. The answer, which may take as long as the run, is what is said of the first
+/// one: its process id, its address as its program believes and really, and its program,
+/// with NULs between.
+pub const WAIT: &[u8; 16] = b"bindgate: wait 1";
+/// The same for one that wants a signal sent to each process of the run: its number is
+/// the byte that follows. The answer is to how many it was sent.
+pub const SIGNAL: &[u8; 16] = b"bindgate: kill 1";
 /// Length of the message of a process that joins: secret, pid, tid.
 pub const HELLO: usize = SECRET + 4 + 4;
 /// Length of the message that comes with the run's memory: how many seccomp

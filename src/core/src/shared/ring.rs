@@ -50,6 +50,14 @@ const fn state(word: u64) -> u64 {
 #[repr(C, align(64))]
 struct Line(AtomicU64);
 
+/// The writers' hint, and beside it, where each writer looks anyway, what they are
+/// asked for.
+#[repr(C, align(64))]
+struct Tail {
+    at: AtomicU64,
+    awaited: AtomicU64,
+}
+
 /// A claim and its record, side by side: a short record is one cache line, and
 /// no record of an IP address that was granted is more than two.
 #[repr(C, align(128))]
@@ -65,7 +73,7 @@ const SHORT: usize = 15;
 /// The ring: positions count up for ever, a position's slot is it modulo [`SLOTS`].
 #[repr(C, align(64))]
 pub struct Ring {
-    tail: Line,
+    tail: Tail,
     head: Line,
     slots: [Slot; SLOTS as usize],
     rest: [[AtomicU64; WORDS - SHORT]; SLOTS as usize],
@@ -84,7 +92,10 @@ impl Ring {
     #[cfg(all(test, not(loom)))]
     pub(super) const fn new() -> Ring {
         Ring {
-            tail: Line(AtomicU64::new(0)),
+            tail: Tail {
+                at: AtomicU64::new(0),
+                awaited: AtomicU64::new(0),
+            },
             head: Line(AtomicU64::new(0)),
             slots: [const {
                 Slot {
@@ -154,7 +165,7 @@ impl Ring {
         let h = self.head.0.load(Acquire);
         // Acquired, because this writer hands the hint on: a reader that sees its
         // tail must find every slot before it claimed.
-        let mut t = self.tail.0.load(Acquire);
+        let mut t = self.tail.at.load(Acquire);
         if t.wrapping_sub(h) > u64::MAX / 2 {
             // The hint is behind the reader.
             t = h;
@@ -179,7 +190,7 @@ impl Ring {
                 // A hint for the next writer. A store that comes late may set
                 // it back; the next writer walks on from there.
                 // Released, so that nobody sees it before the claim.
-                self.tail.0.store(t.wrapping_add(1), Release);
+                self.tail.at.store(t.wrapping_add(1), Release);
                 return Some(Claim {
                     ring: self,
                     slot,
@@ -192,19 +203,32 @@ impl Ring {
         None
     }
 
+    /// Does somebody wait for what a record will say? Then each writer rings the
+    /// reader's bell, and a granted listen(2) is recorded too.
+    #[must_use]
+    #[inline]
+    pub fn is_awaited(&self) -> bool {
+        self.tail.awaited.load(Relaxed) != 0
+    }
+
+    /// So many wait from now on.
+    pub fn set_awaited(&self, count: u64) {
+        self.tail.awaited.store(count, Release);
+    }
+
     /// Where the next record is likely to go, for a writer who wants those
     /// bytes in its cache: the slot's first word.
     #[must_use]
     pub fn next(&self) -> &AtomicU64 {
-        let slot = self.slot(self.tail.0.load(Relaxed));
+        let slot = self.slot(self.tail.at.load(Relaxed));
         // `SLOTS` is not 0: there is a slot for every position.
-        slot.map_or(&self.tail.0, |slot| &slot.claim)
+        slot.map_or(&self.tail.at, |slot| &slot.claim)
     }
 
     /// The position that the next writer will try, or one that lies a little
     /// behind it.
     fn tail(&self) -> u64 {
-        self.tail.0.load(Acquire)
+        self.tail.at.load(Acquire)
     }
 }
 
@@ -392,7 +416,7 @@ impl Drain {
             let lap = self.at / SLOTS + u64::from((i as u64) < self.at % SLOTS);
             slot.claim.store(word(lap, 0, FREE), Release);
         }
-        ring.tail.0.store(self.at, Release);
+        ring.tail.at.store(self.at, Release);
         self.publish(ring);
     }
 
@@ -588,11 +612,11 @@ mod tests {
 
     /// Claims the next slot as a writer does that stops before it is done.
     fn claim_only(ring: &Ring, owner: u32) {
-        let t = ring.tail.0.load(Relaxed);
+        let t = ring.tail.at.load(Relaxed);
         ring.slots[(t % SLOTS) as usize]
             .claim
             .store(word(t / SLOTS, u64::from(owner), CLAIMED), Relaxed);
-        ring.tail.0.store(t + 1, Relaxed);
+        ring.tail.at.store(t + 1, Relaxed);
     }
 
     #[test]
@@ -695,7 +719,7 @@ mod tests {
             };
             for _ in 0..200 {
                 for _ in 0..2000 {
-                    let words = [&ring.tail.0, &ring.head.0];
+                    let words = [&ring.tail.at, &ring.head.0];
                     match next() % 64 {
                         n @ 0..2 => words[n as usize].store(next(), Relaxed),
                         _ => ring.slots[(next() % SLOTS) as usize]

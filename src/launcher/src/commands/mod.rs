@@ -8,6 +8,8 @@
 //! | [`explain`] | `explain`: what would happen to a call, and why |
 //! | [`exec`] | `exec`: a command in a run that is there already |
 //! | [`ls`] | `ls`: what is bound in each run |
+//! | [`ready`] | `run --ready`: returns when the program listens |
+//! | [`wait`] | `wait`: until something of a run listens |
 //! | [`simulate`] | `simulate`: scripts of calls on the model, and on the kernel |
 //! | [`completions`] | `completions`: for the shells |
 //! | [`manual`] | `manual`: the man pages |
@@ -19,5 +21,7 @@ pub mod explain;
 pub mod ls;
 pub mod manual;
 pub mod policy;
+pub mod ready;
 pub mod run;
 pub mod simulate;
+pub mod wait;

@@ -41,6 +41,12 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         run.has_own_ports,
     ));
     let inner = policy::parse(&gathered)?;
+    if !inner.expectations.is_empty() && !run.watched {
+        complain(format_args!(
+            "hint: {} `expect` and `forbid` lines are for `bindgate check`, and change nothing here",
+            inner.expectations.len()
+        ));
+    }
     let outer = outer::find()?;
     let plan = outer::nest(outer.as_ref(), inner, run.observe)?;
     let run = outer::tighten(outer.as_ref(), run);
@@ -97,7 +103,10 @@ pub fn run(run: Run) -> Result<i32, Failure> {
             .map_err(|e| Failure::new(exit::LOG, format_args!("--log {}", shown(&path)), e))?,
         None => Target::stderr(),
     };
-    let id = identity()?;
+    let mut id = identity()?;
+    if let Some(wanted) = run.id {
+        id.run = wanted;
+    }
     let outer_host = outer.as_ref().and_then(outer::Outer::vsock);
     let (cid, monitor, host_run, mode) = match outer_host {
         Some(host) => (None, None, host.run, host.mode),
@@ -176,6 +185,7 @@ pub fn run(run: Run) -> Result<i32, Failure> {
         wait: run.wait,
         reaps: run.wait || (!run.exec && !process::orphans_are_reaped()),
         unused: run.unused,
+        watched: run.watched,
         detail,
         command: run.command.iter().map(|w| w.as_bytes().to_vec()).collect(),
         since_ns: sys::realtime().as_nanos() as u64,

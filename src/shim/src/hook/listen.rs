@@ -12,10 +12,10 @@ use bindgate_core::shared::move_mark;
 use super::bind::{Binding, Plan, begin_here, follow, note_bind, place, settle};
 use super::driver::{self, Driver};
 use super::note::{answered, describe};
-use super::{errno, finish, outcome, refuse};
+use super::{errno, finish, outcome, refuse, sockopt};
 use crate::out::emit;
 use crate::out::faults::guard;
-use crate::own::{fds, filter};
+use crate::own::{fds, filter, name};
 use crate::session::{self, Run};
 use crate::sys::Errno;
 use crate::{real, redirect};
@@ -197,9 +197,40 @@ fn note_listen(run: &Run, fd: c_int, l: &mut Listening, errno: u16) {
     if let Some(b) = &mut l.implicit {
         note_bind(run, b, errno);
     }
+    if l.judged.is_none() && l.implicit.is_none() && run.state.ring.is_awaited() {
+        note_awaited(run, fd, errno);
+    }
     // A vsock host and a block count as one move, of nothing in the table.
     let none = u32::from(run.vsock.is_some() || run.block.is_some());
     if errno == 0 && run.state.header.moves.load(Relaxed) > none {
         redirect::mark(filter::allowed(), run, fd, move_mark::LISTENING, 0);
     }
+}
+
+/// Somebody waits for a server, or is to be told of all of them: where it listens now.
+#[cold]
+#[inline(never)]
+fn note_awaited(run: &Run, fd: c_int, errno: u16) {
+    let allowed = filter::allowed();
+    let mut record = Record::new(Call::Listen);
+    record.stages = stage::HOOK | stage::ADDRESS;
+    record.flags = flag::AWAITED;
+    record.fd = fd;
+    let real = name::real_local(allowed, fd).unwrap_or(RawAddr::EMPTY);
+    record.asked = redirect::local_name(allowed, run, fd).unwrap_or(real);
+    if record.asked != real {
+        record.used = real;
+    }
+    if let Ok(mut socket) = fds::verify(allowed, fd) {
+        fds::name(allowed, fd, &mut socket);
+        (record.cookie, record.identity) = (socket.cookie, socket.identity);
+        describe(
+            &mut record,
+            redirect::virtual_type(allowed, run, fd, socket.ty),
+        );
+    }
+    let is_any6 = matches!(record.asked.read(), Some(Addr::Inet6 { ip, .. }) if ip == [0; 16]);
+    (record.options, record.device) = sockopt::completed(fd, fds::get(fd).options(), is_any6);
+    answered(&mut record, errno);
+    emit::emit(run, &mut record);
 }

@@ -64,10 +64,20 @@ pub fn granted(run: &Run, mut record: Granted, asked: Words, used: Option<Words>
     if let Some(claim) = run.state.ring.claim(record.process, false) {
         record.each_word(&asked, used.as_ref(), |i, word| claim.put(i, word));
         if let Push::Done(_) = claim.publish() {
+            if run.state.ring.is_awaited() {
+                ring(run);
+            }
             return;
         }
     }
     granted_later(run, record, asked, used);
+}
+
+/// Somebody waits for what the record says: the reader sleeps otherwise.
+#[cold]
+#[inline(never)]
+fn ring(run: &Run) {
+    wake_drainer(filter::allowed(), &run.state.header);
 }
 
 /// There was no room.
@@ -119,7 +129,12 @@ pub fn at_exit(run: &Run) {
 fn push(allowed: Allowed, run: &Run, record: &Record) {
     let important = record.is_important();
     match run.state.ring.push_record(record, important) {
-        Push::Done(at) => settle(allowed, run, at),
+        Push::Done(at) => {
+            if run.state.ring.is_awaited() {
+                ring(run);
+            }
+            settle(allowed, run, at);
+        }
         Push::Full => push_later(allowed, run, record, important),
     }
 }
