@@ -4,6 +4,7 @@
 mod agree;
 mod bounds;
 mod carried;
+mod check;
 mod container;
 mod disk;
 mod docs;
@@ -46,6 +47,7 @@ fn main() {
         trials.extend(agree::trials());
         trials.extend(bounds::trials());
         trials.extend(carried::trials());
+        trials.extend(check::trials());
         trials.extend(container::trials());
         trials.extend(disk::trials());
         trials.extend(docs::trials());

@@ -47,6 +47,7 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
     BTreeMap::from([
         ("run", run),
         ("ended", with("### `ended`")),
+        ("started", with("### `started`")),
         ("isolated", with("### `isolated`")),
         ("hosted", with("### `hosted`")),
         ("described", with("### `described`")),
@@ -478,6 +479,12 @@ fn the_json_examples_are_what_is_rendered() {
         why: "a process was killed while it wrote them",
     });
     assert_eq!(lost, block("{\"v\":2,\"event\":\"lost\""));
+    let started = event(Event::Started {
+        time_ns: 1_795_348_981_000_000_000,
+        run: 0x1a38_0598_ad11_a372,
+        pid: 812,
+    });
+    assert_eq!(started, block("{\"v\":2,\"event\":\"started\""));
     let described = event(Event::Described {
         time_ns: 1_795_348_983_000_000_000,
         run: 0x6de6_3ad2_f3b3_dd67,
@@ -500,7 +507,7 @@ fn the_json_examples_are_what_is_rendered() {
         ..End::default()
     }));
     assert_eq!(end, block("{\"v\":2,\"event\":\"end\""));
-    for line in [lost, described, end] {
+    for line in [lost, started, described, end] {
         check(&line);
     }
 }

@@ -127,10 +127,39 @@ Exit status:
   2  the command line is wrong, or there is no such run",
 );
 
+/// What follows the options of `bindgate check`.
+pub const CHECK_HELP: (&str, &str) = (
+    "@CHECK@",
+    "\
+Expectations:
+  Lines of a policy, or -e. docs/check.md is the whole language.
+
+      expect listen tcp 127.0.0.1:8080 within 5s
+      expect option reuseaddr on tcp *:8080 before bind
+      forbid bind any 0.0.0.0:*
+      forbid socket raw
+      expect retry bind tcp *:8080 after EADDRINUSE
+      expect no listener at exit
+      expect exit 0
+
+Example:
+  A server that must be on loopback, and try again where its port is busy:
+      bindgate check -r 'deny bind tcp *:8080 with EADDRINUSE times 1' \\
+          -e 'expect retry bind tcp *:8080 after EADDRINUSE' \\
+          -e 'expect listen tcp 127.0.0.1:8080 within 5s' \\
+          --report text --report junit=check.xml -- ./server
+
+Exit status:
+  0  everything holds
+  1  something does not, or cannot be told: a program that cannot be
+     intercepted, records that were lost
+  2  the policy or the command line is wrong, or there was no program",
+);
+
 /// Puts the texts where clap left their marks.
 pub fn laid_out(help: &str) -> String {
     let with = |help: String, (mark, text): (&str, &str)| help.replace(mark, text);
-    [EXAMPLES, RUN_HELP, WAIT_HELP]
+    [EXAMPLES, RUN_HELP, WAIT_HELP, CHECK_HELP]
         .into_iter()
         .fold(help.to_string(), with)
 }
@@ -167,6 +196,8 @@ enum Sub {
     Ls(crate::commands::ls::Ls),
     /// Run a command in a run: under its policy, and in its network
     Exec(crate::commands::exec::Exec),
+    /// Run a program and say whether it does what is expected of it
+    Check(Box<crate::commands::check::Args>),
     /// Wait until something of a run listens at an address
     Wait(crate::commands::wait::Wait),
     /// Play a script of socket calls on a model of the kernel's bind tables
@@ -465,13 +496,15 @@ pub enum Command {
     /// `run`
     Run(Box<Run>),
     /// `policy check`
-    Check(Vec<PathBuf>),
+    PolicyCheck(Vec<PathBuf>),
     /// `policy show`
     Show(Vec<PathBuf>),
     /// `doctor`
     Doctor(Doctor),
     /// `exec`
     Exec(crate::commands::exec::Exec),
+    /// `check`
+    Check(Box<crate::commands::check::Args>),
     /// `wait`
     Wait(crate::commands::wait::Wait),
     /// `ls`
@@ -507,7 +540,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
             Command::Run(Box::new(run.read(order)))
         }
         Sub::Policy { what } => match what {
-            PolicySub::Check { files } => Command::Check(files),
+            PolicySub::Check { files } => Command::PolicyCheck(files),
             PolicySub::Show { files } => Command::Show(files),
         },
         Sub::Doctor { library, program } => Command::Doctor(Doctor {
@@ -516,6 +549,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
         }),
         Sub::Ls(args) => Command::Ls(args),
         Sub::Exec(args) => Command::Exec(args),
+        Sub::Check(mut args) => {
+            args.rules = matches
+                .subcommand_matches("check")
+                .map_or_else(Vec::new, rule_order);
+            Command::Check(args)
+        }
         Sub::Wait(args) => Command::Wait(args),
         Sub::Simulate(args) => Command::Simulate(args),
         Sub::Explain(mut args) => {
@@ -639,6 +678,7 @@ mod tests {
             ("bindgate --help", EXAMPLES.1),
             ("bindgate run --help", RUN_HELP.1),
             ("bindgate wait --help", WAIT_HELP.1),
+            ("bindgate check --help", CHECK_HELP.1),
         ] {
             let error = Cli::command()
                 .term_width(40)

@@ -36,6 +36,11 @@ pub enum Event {
     },
     /// The totals of the run: of several, the last one counts.
     End(End),
+    /// The program has started, in a run that is watched.
+    Started {
+        /// Its process.
+        pid: u32,
+    },
     /// The run has a network or ports of its own.
     Isolated {
         /// `sealed` or `address`.

@@ -184,7 +184,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
                 None => commands::run::run(*run),
             }
         }
-        args::Command::Check(files) => commands::policy::check(&files),
+        args::Command::PolicyCheck(files) => commands::policy::check(&files),
         args::Command::Show(files) => commands::policy::show(&files),
         args::Command::Doctor(doctor) => {
             let status = commands::doctor::doctor(&doctor)?;
@@ -193,6 +193,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         }
         args::Command::Exec(args) => commands::exec::exec(&args),
         args::Command::Ls(args) => commands::ls::ls(&args),
+        args::Command::Check(args) => commands::check::check(&args),
         args::Command::Wait(args) => commands::wait::wait(&args),
         args::Command::Simulate(args) => commands::simulate::simulate(&args),
         args::Command::Explain(args) => commands::explain::explain(&args),

@@ -57,6 +57,11 @@ impl Watched {
         events::read(&mut self.log)
     }
 
+    /// The log, to be read by [`events::read`], and what waits for `bindgate run`.
+    pub fn halves(self) -> (BufReader<PipeReader>, JoinHandle<io::Result<ExitStatus>>) {
+        (self.log, self.end)
+    }
+
     /// The status of `bindgate run`: the program's own, or why there was no program.
     /// Waits for it.
     ///

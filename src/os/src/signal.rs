@@ -268,6 +268,49 @@ pub fn no_core() {
     }
 }
 
+/// Where [`tell`] writes; -1 before there is anything.
+static TOLD: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+
+extern "C" fn tell(number: i32) {
+    let to = TOLD.load(std::sync::atomic::Ordering::Relaxed);
+    let byte = number as u8;
+    // SAFETY: write(2) may be called in a handler; errno is left as it was.
+    unsafe {
+        let errno = *libc::__errno_location();
+        libc::write(to, (&raw const byte).cast(), 1);
+        *libc::__errno_location() = errno;
+    }
+}
+
+/// A descriptor from which each of these signals can be read, one byte each, as it comes.
+/// Those that are ignored stay so. A program that is started finds them as they were.
+///
+/// # Errors
+/// As pipe(2) and sigaction(2).
+pub fn caught(numbers: &[i32]) -> io::Result<std::os::fd::OwnedFd> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    let [from, to] = ends;
+    let from = super::own(from)?;
+    TOLD.store(to, std::sync::atomic::Ordering::Relaxed);
+    for number in numbers.iter().filter(|n| !is_ignored(**n)) {
+        // SAFETY: all-zero is a value; the handler lives as long as the process, and does
+        // nothing that a handler may not.
+        unsafe {
+            let mut action: libc::sigaction = zeroed();
+            action.sa_sigaction = tell as extern "C" fn(i32) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            check(libc::sigaction(
+                *number,
+                &raw const action,
+                std::ptr::null_mut(),
+            ))?;
+        }
+    }
+    Ok(from)
+}
+
 /// Lets signal `number` wait until somebody asks for it.
 ///
 /// # Errors

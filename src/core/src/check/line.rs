@@ -63,6 +63,22 @@ pub enum Why {
     RunsOn,
 }
 
+impl Why {
+    /// The record that it rests on.
+    #[must_use]
+    pub fn record(&self) -> Option<usize> {
+        match self {
+            Why::Record(n)
+            | Why::Instead(_, n)
+            | Why::Late(n)
+            | Why::WithoutOption(n, _)
+            | Why::WithOption(n)
+            | Why::NotAgain(n) => Some(*n),
+            _ => None,
+        }
+    }
+}
+
 /// What has become of a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
@@ -174,6 +190,11 @@ impl Item {
     pub fn deadline_ms(&self) -> Option<u64> {
         let within = self.line.within_ms.map(u64::from);
         within.filter(|_| self.outcome.state == State::Open && !self.line.forbids)
+    }
+
+    pub fn refers_to(&self, record: usize) -> bool {
+        let is_near = self.nearest.is_some_and(|(_, near)| near == record);
+        is_near || self.failed == Some(record) || self.outcome.why.record() == Some(record)
     }
 
     fn settle(&mut self, state: State, why: Why, at_ms: u64) {

@@ -9,7 +9,7 @@ mod line;
 mod pattern;
 
 pub use line::{Near, Outcome, State, Why};
-pub use pattern::{Pattern, Subject, Way, everything, listens};
+pub use pattern::{Pattern, Subject, Way, listens, of_the_kinds};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -165,6 +165,12 @@ impl Check {
     /// What has become of each line, in their order.
     pub fn results(&self) -> impl ExactSizeIterator<Item = &Outcome> {
         self.items.iter().map(Item::outcome)
+    }
+
+    /// Does what is known of some line so far rest on this record?
+    #[must_use]
+    pub fn refers_to(&self, record: usize) -> bool {
+        self.items.iter().any(|item| item.refers_to(record))
     }
 
     /// Do all lines hold?

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use crate::addr::Addr;
 use crate::policy::{
-    Action, At, Diagnostic, ExecQuery, IpSet, Kinds, Op, Paths, Policy, Program, Query, Resolver,
-    Sockets, Term, Times, View, compile,
+    Action, At, Diagnostic, ExecQuery, IpSet, Op, Paths, Policy, Program, Query, Resolver, Sockets,
+    Term, Times, View, compile,
 };
 use crate::policy::{CidSet, Implicit};
 use crate::socket::{KindSet, SocketType};
@@ -149,14 +149,4 @@ pub fn of_the_kinds(sockets: &Sockets) -> Sockets {
 #[must_use]
 pub fn listens(socket: SocketType) -> bool {
     socket.is_stream() && socket.kinds() != KindSet::NONE
-}
-
-/// All sockets of all kinds.
-#[must_use]
-pub fn everything() -> Sockets {
-    Sockets {
-        kinds: Kinds::Any,
-        exactly: false,
-        term: Term::Every,
-    }
 }

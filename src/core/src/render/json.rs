@@ -331,7 +331,7 @@ impl<W: Write> Line<'_, W> {
 
     /// What the socket was told before a bind.
     fn options(&mut self, r: &Record) -> fmt::Result {
-        let is_bind = r.call == Call::Bind || r.flags & flag::IMPLICIT != 0;
+        let is_bind = r.call == Call::Bind || r.flags & (flag::IMPLICIT | flag::AWAITED) != 0;
         if !is_bind || r.options.has(BindOptions::UNKNOWN) {
             return self.raw(",\"v6only\":null,\"options\":null,\"device\":null");
         }

@@ -3,6 +3,7 @@
 //! | module | command |
 //! |---|---|
 //! | [`run`] | `run`: what is set up, in which order |
+//! | [`check`] | `check`: does a program do what is expected of it |
 //! | [`policy`] | `policy check`, `policy show`, and the sources of rules |
 //! | [`doctor`] | `doctor`: can a program be intercepted, and what is lost here |
 //! | [`explain`] | `explain`: what would happen to a call, and why |
@@ -14,6 +15,7 @@
 //! | [`completions`] | `completions`: for the shells |
 //! | [`manual`] | `manual`: the man pages |
 
+pub mod check;
 pub mod completions;
 pub mod doctor;
 pub mod exec;
