@@ -22,7 +22,7 @@ impl Resolver for Nobody {
     }
 }
 impl Times for Nobody {
-    fn take(&self, _: u32, _: u32) -> bool {
+    fn take(&self, _: u32, _: Uses) -> bool {
         true
     }
 }

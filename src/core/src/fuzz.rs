@@ -10,7 +10,7 @@ use crate::addr::{Addr, RawAddr};
 use crate::judge::{self, Answer, Caller, Known, Need, Socket, Step};
 use crate::model::{Cred, Fd, Generation, Host, Net, Pick, Pointer};
 use crate::policy::{
-    self, Compiled, Implicit, Op, Query, Resolver, Room, Source, Times, Verb, View,
+    self, Compiled, Implicit, Op, Query, Resolver, Room, Source, Times, Uses, Verb, View,
 };
 use crate::reach;
 use crate::record::{Record, WORDS};
@@ -61,7 +61,7 @@ impl Resolver for Users {
 struct NoUses;
 
 impl Times for NoUses {
-    fn take(&self, counter: u32, _: u32) -> bool {
+    fn take(&self, counter: u32, _: Uses) -> bool {
         counter.is_multiple_of(2)
     }
 }
@@ -460,6 +460,8 @@ mod tests {
         "with",
         "EPERM",
         "times",
+        "after",
+        "every",
         "3",
         "for",
         "nginx",

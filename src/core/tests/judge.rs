@@ -126,7 +126,7 @@ fn said(view: &View<'_>, scene: &Scene) -> Vec<String> {
                 "privilege",
                 Answer::Unprivileged(scene.uid.map(|uid| uid != 0)),
             ),
-            Need::Use { counter, limit } => ("use", Answer::Use(times.take(counter, limit))),
+            Need::Use { counter, uses } => ("use", Answer::Use(times.take(counter, uses))),
         };
         all.push(word.to_owned());
         answer
@@ -747,7 +747,7 @@ proptest! {
                 Need::V6Only => Answer::V6Only(Some(q.v6only)),
                 Need::User => Answer::User(q.uid),
                 Need::Privilege { .. } => Answer::Unprivileged(q.query().unprivileged),
-                Need::Use { counter, limit } => Answer::Use(one.take(counter, limit)),
+                Need::Use { counter, uses } => Answer::Use(one.take(counter, uses)),
                 need => panic!("{need:?}"),
             });
         }

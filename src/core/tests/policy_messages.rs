@@ -35,10 +35,10 @@ fn a_message_shows_the_place_and_the_way_out() {
                     ^^^ expected a kind (any inet inet6 tcp tcp-only mptcp udp udp-only udplite sctp ping raw unix vsock netlink packet, or proto NUMBER); did you mean 'tcp'?
         web.policy:4:24: error: unknown word 'wiht'
            allow bind tcp *:80   wiht EACCES # no
-                                 ^^^^ expected the end of the line or one of: implicit, times, for, user
+                                 ^^^^ expected the end of the line or one of: implicit, times, after, every, for, user
         web.policy:4:29: error: unknown word 'EACCES'
            allow bind tcp *:80   wiht EACCES # no
-                                      ^^^^^^ expected the end of the line or one of: implicit, times, for, user
+                                      ^^^^^^ expected the end of the line or one of: implicit, times, after, every, for, user
     "#]].assert_eq(&messages(&all));
 }
 
@@ -123,7 +123,9 @@ fn a_file_that_is_no_policy_gives_a_bounded_list() {
 fn limits_are_said() {
     let all = said(&"deny bind tcp *:80 times 1\n".repeat(1025));
     assert!(
-        all[0].message.contains("more than 1024 rules with 'times'"),
+        all[0]
+            .message
+            .contains("more than 1024 rules with 'times', 'after' or 'every'"),
         "{}",
         messages(&all)
     );

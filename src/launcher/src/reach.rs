@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use bindgate_core::policy::{ExecQuery, ExecRuling, Paths, Times, View};
+use bindgate_core::policy::{ExecQuery, ExecRuling, Paths, Times, Uses, View};
 use bindgate_core::reach::{
     Answer, Class, Classifier, Examiner, File as Which, Ids, Need, Stance, Status, Step, Verdict,
     shebang,
@@ -64,12 +64,12 @@ pub struct Looker<'a> {
     pub library: &'a Path,
 }
 
-/// Every use of a `times` is still to be had before the run.
+/// Nothing was counted before the run.
 struct Unused;
 
 impl Times for Unused {
-    fn take(&self, _: u32, _: u32) -> bool {
-        true
+    fn take(&self, _: u32, uses: Uses) -> bool {
+        uses.takes(0)
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::addr::Addr;
 use crate::policy::{
     Action, At, Diagnostic, ExecQuery, IpSet, Op, Paths, Policy, Program, Query, Resolver, Sockets,
-    Term, Times, View, compile,
+    Term, Times, Uses, View, compile,
 };
 use crate::policy::{CidSet, Implicit};
 use crate::socket::{KindSet, SocketType};
@@ -50,7 +50,7 @@ impl Resolver for Nobody {
     }
 }
 impl Times for Nobody {
-    fn take(&self, _: u32, _: u32) -> bool {
+    fn take(&self, _: u32, _: Uses) -> bool {
         true
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::addr::{Addr, RawAddr, af};
 use crate::errno::EACCES;
-use crate::policy::{Op, Query, Times, Verb, View};
+use crate::policy::{Op, Query, Times, Uses, Verb, View};
 use crate::socket::SocketType;
 
 /// What a program gets that the broker does not bind for, or that gets no answer:
@@ -80,7 +80,7 @@ pub struct Granting<'p> {
 struct NoUses;
 
 impl Times for NoUses {
-    fn take(&self, _: u32, _: u32) -> bool {
+    fn take(&self, _: u32, _: Uses) -> bool {
         false
     }
 }

@@ -48,7 +48,7 @@ pub use call::{Action, Call, as_raw_ipv4, raw_ipv4_of};
 pub use rules::{Verdict, enter};
 
 use crate::addr::Addr;
-use crate::policy::{Op, Query, View};
+use crate::policy::{Op, Query, Uses, View};
 use crate::record::Identity;
 use crate::socket::{SocketType, proto};
 
@@ -193,13 +193,13 @@ pub enum Need {
         /// That port.
         port: u16,
     },
-    /// One of `limit` uses of a counter that the run's processes share:
+    /// Is this match of a rule the rule's, by a counter that the run's processes share?
     /// [`Answer::Use`].
     Use {
         /// Which counter.
         counter: u32,
-        /// How many uses it has in all.
-        limit: u32,
+        /// Which matches are the rule's.
+        uses: Uses,
     },
 }
 

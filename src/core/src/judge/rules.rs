@@ -4,7 +4,7 @@ use super::{Answer, Caller, Known, Need, Socket, Step, sibling};
 use crate::addr::{Addr, af};
 use crate::policy::{
     Candidates, Decision, Doubt, Foreseen, Found, Implicit, Op, Outlook, Query, Room, Ruling,
-    Search, Verb, errno,
+    Search, Uses, Verb, errno,
 };
 use crate::record::{self, Check, RULE_DEFAULT, RULE_NONE, Record, flag, refusal, stage};
 use crate::socket::{KindSet, SocketType, ty};
@@ -144,7 +144,7 @@ enum State {
     /// The rules are asked.
     Search,
     /// A use of a counter is to be taken.
-    Use { counter: u32, limit: u32 },
+    Use { counter: u32, uses: Uses },
     /// There is a verdict.
     Done,
 }
@@ -301,7 +301,7 @@ impl Rules {
                 State::V6Only => Need::V6Only,
                 State::User => Need::User,
                 State::Privilege(port) => Need::Privilege { port },
-                State::Use { counter, limit } => Need::Use { counter, limit },
+                State::Use { counter, uses } => Need::Use { counter, uses },
                 State::Done => return Step::Done,
             };
             return Step::Need(need);
@@ -546,7 +546,7 @@ impl Rules {
             view.search(&q, candidates, &mut self.search)
         });
         match found {
-            Found::Use { counter, limit } => self.state = State::Use { counter, limit },
+            Found::Use { counter, uses } => self.state = State::Use { counter, uses },
             Found::Ruling(ruling) => {
                 self.verdict.stages |= stage::POLICY;
                 self.verdict.kinds = self.kinds;

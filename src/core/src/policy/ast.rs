@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::{Mode, Op};
+use super::{Mode, Op, Uses};
 use crate::model::Generation;
 use crate::model::script::Busy;
 use crate::socket::KindSet;
@@ -153,8 +153,8 @@ pub struct Rule {
     pub term: Term,
     /// Match binds that come from connect(2) or a send, too.
     pub implicit: bool,
-    /// At most this many matches in a run.
-    pub times: Option<u32>,
+    /// Which of its matches in a run it decides, if not all.
+    pub uses: Option<Uses>,
     /// Only in these programs.
     pub program: Option<Program>,
     /// Only for this user.
@@ -247,7 +247,7 @@ impl Sockets {
             exactly: self.exactly,
             term: self.term.clone(),
             implicit: false,
-            times: None,
+            uses: None,
             program,
             user: None,
             at,

@@ -251,16 +251,17 @@ impl Compiler<'_> {
             self.flags |= flag::NEEDS_PRIVILEGE << rule.op.index();
         }
         let condition = self.condition(rule);
-        let (limit, counter) = match rule.times {
-            None => (0, 0),
-            Some(limit) => {
+        let uses = match rule.uses {
+            None => 0,
+            Some(uses) => {
                 flags |= rule_flag::TIMES;
                 if self.counters == MAX_COUNTERS {
-                    let message = format!("more than {MAX_COUNTERS} rules with 'times'");
+                    let message =
+                        format!("more than {MAX_COUNTERS} rules with 'times', 'after' or 'every'");
                     self.error(rule.at, message);
                 }
                 self.counters += 1;
-                (limit, self.counters - 1)
+                uses.to_word(self.counters - 1)
             }
         };
         let mut pattern = 0;
@@ -307,7 +308,7 @@ impl Compiler<'_> {
         let words = [
             u64::from(verb) | u64::from(flags) << 8 | u64::from(errno) << 16 | kinds << 32,
             u64::from(uid) | u64::from(condition) << 32,
-            u64::from(limit) | u64::from(counter) << 32,
+            uses,
             pattern,
             target | u64::from(rule.at.source) << 32,
             u64::from(rule.at.line),

@@ -7,7 +7,7 @@
 use super::find::{Key, Lists};
 use super::layout::{CONDITION, condition_flag, entry, rule_flag, section, verb};
 use super::view::{View, upper};
-use super::{Implicit, Op, Verb, conditions, errno, glob};
+use super::{Implicit, Op, Uses, Verb, conditions, errno, glob};
 use crate::addr::{Addr, UnixName};
 use crate::record::Words;
 use crate::socket::KindSet;
@@ -94,10 +94,10 @@ impl Default for Query<'_> {
     }
 }
 
-/// The counters of `times`, which a run's processes share.
+/// The counters of `times`, `after` and `every`, which a run's processes share.
 pub trait Times {
-    /// Takes one of `limit` uses of `counter`; false if they are used up.
-    fn take(&self, counter: u32, limit: u32) -> bool;
+    /// Counts a match of the rule with this counter. Is it the rule's?
+    fn take(&self, counter: u32, uses: Uses) -> bool;
 }
 
 /// The decision of a policy about one call, without the target of a redirect.
@@ -307,8 +307,8 @@ impl Search {
 pub(crate) enum Found {
     /// To its end.
     Ruling(Ruling),
-    /// One of `limit` uses of `counter` has to be taken.
-    Use { counter: u32, limit: u32 },
+    /// A match of the rule with `counter` has to be counted.
+    Use { counter: u32, uses: Uses },
 }
 
 fn known(rule: u32) -> Option<u32> {
@@ -473,7 +473,7 @@ impl View<'_> {
         loop {
             match self.search(q, c, &mut search) {
                 Found::Ruling(ruling) => return ruling,
-                Found::Use { counter, limit } => search.used(times.take(counter, limit)),
+                Found::Use { counter, uses } => search.used(times.take(counter, uses)),
             }
         }
     }
@@ -509,10 +509,10 @@ impl View<'_> {
             }
             let asks = if s.has_rule { s.note } else { s.rule };
             if asks != NONE
-                && let Some((counter, limit)) = self.uses(asks)
+                && let Some((counter, uses)) = self.uses(asks)
             {
                 if !s.has_answer {
-                    return Found::Use { counter, limit };
+                    return Found::Use { counter, uses };
                 }
                 s.has_answer = false;
                 if !s.is_taken {
@@ -600,7 +600,7 @@ impl View<'_> {
 
     pub(super) fn takes(&self, rule: u32, times: &(impl Times + ?Sized)) -> bool {
         self.uses(rule)
-            .is_none_or(|(counter, limit)| times.take(counter, limit))
+            .is_none_or(|(counter, uses)| times.take(counter, uses))
     }
 
     /// Do the rules that fit tell a socket of the query's kinds from one of
@@ -617,13 +617,10 @@ impl View<'_> {
         differs
     }
 
-    /// The counter and the limit of a rule that says `times`.
-    fn uses(&self, rule: u32) -> Option<(u32, u32)> {
+    /// The counter of a rule that says `times`, `after` or `every`, and which.
+    fn uses(&self, rule: u32) -> Option<(u32, Uses)> {
         let flags = (self.rule_word(rule, 0) >> 8) as u8;
-        (flags & rule_flag::TIMES != 0).then(|| {
-            let word = self.rule_word(rule, 2);
-            (upper(word), word as u32)
-        })
+        (flags & rule_flag::TIMES != 0).then(|| Uses::of_word(self.rule_word(rule, 2)))
     }
 
     /// The first rule that decides, from `from` on, and the first note

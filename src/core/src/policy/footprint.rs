@@ -107,7 +107,7 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
     cells.dedup();
     let ip_ranges = ranges(ip_ports, 0, u32::from(u16::MAX));
     let vsock_ranges = ranges(vsock_ports, VMADDR_ANY, VMADDR_ANY);
-    let plain = rule.times.is_none()
+    let plain = rule.uses.is_none()
         && rule.user.is_none()
         && !rule.unprivileged
         && rule.program.is_none()
@@ -132,7 +132,7 @@ pub(super) fn footprint(rule: &Rule) -> Footprint {
     if rule.implicit {
         e |= entry::IMPLICIT;
     }
-    if rule.action == Action::Allow && rule.times.is_none() && rule.user.is_none() {
+    if rule.action == Action::Allow && rule.uses.is_none() && rule.user.is_none() {
         e |= entry::ALLOWS;
     }
     Footprint {

@@ -14,7 +14,7 @@
 /// `bindgate` in ASCII.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Changed with every change of the layout.
-pub(super) const VERSION: u32 = 10;
+pub(super) const VERSION: u32 = 11;
 
 /// Rules of a policy, at most.
 pub const MAX_RULES: usize = 65_535;
@@ -126,7 +126,7 @@ pub const BIND_PORTS: usize = 65536 / 64;
 
 /// Words of a rule:
 /// verb | flags << 8 | errno << 16 | kinds << 32 | IP protocol or 0 << 48;
-/// uid | condition + 1 << 32; limit | counter << 32; pattern;
+/// uid | condition + 1 << 32; [`super::Uses`] and its counter; pattern;
 /// target | source << 32; line;
 /// list of IP port ranges | list of vsock port ranges << 32; text.
 pub(super) const RULE: usize = 8;

@@ -59,6 +59,7 @@ mod target;
 mod terms;
 #[cfg(feature = "alloc")]
 mod trie;
+mod uses;
 mod view;
 #[cfg(feature = "alloc")]
 mod warn;
@@ -99,6 +100,7 @@ pub use glob::matches as glob_matches;
 pub use layout::{BIND_PORTS, LayoutError, MAX_RULES};
 #[cfg(feature = "alloc")]
 pub use parse::{Source, parse, place};
+pub use uses::Uses;
 pub use view::View;
 
 /// The operations that a policy judges, one by one.

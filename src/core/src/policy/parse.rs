@@ -5,7 +5,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::Op;
 use super::ast::{
     Action, At, Kinds, Policy, PortSet, Program, Rule, Sockets, SourceText, Term, User,
 };
@@ -16,6 +15,7 @@ use super::move_to;
 use super::part::Fault;
 use super::suggest;
 use super::terms;
+use super::{Op, Uses};
 
 /// A text to parse, with the name that messages call it by: a file name,
 /// `-r #1`, `BINDGATE_RULES`.
@@ -38,6 +38,8 @@ pub(super) const MODIFIERS: &[&str] = &[
     "unprivileged",
     "followed",
     "times",
+    "after",
+    "every",
     "for",
     "user",
 ];
@@ -244,7 +246,7 @@ struct Tail {
     implicit: bool,
     with: Option<u16>,
     to: Option<(super::TargetSpec, At)>,
-    times: Option<u32>,
+    uses: Option<Uses>,
     program: Option<Program>,
     user: Option<(User, At)>,
     unprivileged: bool,
@@ -440,7 +442,7 @@ impl<'p, 'a, 't> Line<'p, 'a, 't> {
             exactly: exactly && term != Term::Every,
             term,
             implicit: tail.implicit,
-            times: tail.times,
+            uses: tail.uses,
             program: tail.program,
             user,
             at,
@@ -519,8 +521,12 @@ impl<'p, 'a, 't> Line<'p, 'a, 't> {
         if op == Some(Op::Socket) {
             let message = format!("unexpected '{}': socket() has no address", w.text);
             let s = nearest(&w.text, MODIFIERS.iter().copied());
-            self.p
-                .error(Self::span(w), message, "with, times, for or user", s);
+            self.p.error(
+                Self::span(w),
+                message,
+                "with, times, after, every, for or user",
+                s,
+            );
             return (exactly, None);
         }
         let Some(kinds) = kinds else {
@@ -559,8 +565,13 @@ impl<'p, 'a, 't> Line<'p, 'a, 't> {
                     continue;
                 }
             };
+            const COUNTS: [&str; 3] = ["times", "after", "every"];
+            let counts = |k: &&str| COUNTS.contains(k);
             if seen.contains(&key) {
                 let message = format!("'{key}' is given twice");
+                self.p.error(Self::span(w), message, "", None);
+            } else if let (true, Some(other)) = (counts(&key), seen.iter().copied().find(counts)) {
+                let message = format!("'{key}' cannot be used with '{other}'");
                 self.p.error(Self::span(w), message, "", None);
             } else if !fits(key) {
                 let message = match key {
@@ -587,7 +598,7 @@ impl<'p, 'a, 't> Line<'p, 'a, 't> {
                 self.missing(match key {
                     "with" => "an error number",
                     "to" => "a target",
-                    "times" => "a number",
+                    "times" | "after" | "every" => "a number",
                     "for" => "a glob",
                     _ => "a user",
                 });
@@ -599,8 +610,14 @@ impl<'p, 'a, 't> Line<'p, 'a, 't> {
                     Ok(spec) => tail.to = Some((spec, self.p.at(Self::span(v)))),
                     Err(f) => self.fault(v, f),
                 },
-                "times" => match terms::number(&v.text) {
-                    Some(n) if n > 0 => tail.times = Some(n),
+                "times" | "after" | "every" => match terms::number(&v.text) {
+                    Some(n) if n > 0 => {
+                        tail.uses = Some(match key {
+                            "times" => Uses::Times(n),
+                            "after" => Uses::After(n),
+                            _ => Uses::Every(n),
+                        });
+                    }
                     _ => self.wrong(v, "count", "a number from 1 to 4294967295", []),
                 },
                 "for" => tail.program = self.program(v),

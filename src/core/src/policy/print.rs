@@ -307,8 +307,9 @@ impl fmt::Display for Rule {
                 f.write_str(word)?;
             }
         }
-        if let Some(n) = self.times {
-            write!(f, " times {n}")?;
+        if let Some(uses) = self.uses {
+            let (word, n) = uses.words();
+            write!(f, " {word} {n}")?;
         }
         match &self.program {
             Some(Program::Executable(glob)) => write!(f, " for {}", Quoted(glob))?,

@@ -32,12 +32,13 @@ pub use ticket::Ticket;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::judge::block;
+use crate::policy::Uses;
 
 /// First word of a state: `bindgate` in ASCII.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Raised whenever the layout of [`State`] or of a record changes.
 pub const VERSION: u32 = 6;
-/// Most `times N` counters of a policy.
+/// Most counters of a policy: of `times`, `after` and `every`.
 pub const COUNTERS: usize = 1024;
 
 /// Name of the environment variable that tells a process which run it is in.
@@ -170,7 +171,7 @@ pub struct Header {
 pub struct State {
     /// What there is one of.
     pub header: Header,
-    /// Uses taken of each `times N`.
+    /// What was counted of each `times N`, `after N`, `every N`.
     pub times: [AtomicU32; COUNTERS],
     /// One bit for each port that a moved socket really has: a cheap "no".
     ports: [AtomicU64; 1024],
@@ -251,13 +252,15 @@ impl State {
         shares
     }
 
-    /// Takes one of `limit` uses of a `times` counter.
+    /// Counts a match of a rule that says `times`, `after` or `every`. Is it the rule's?
     #[must_use]
-    pub fn take(&self, counter: u32, limit: u32) -> bool {
-        self.times.get(counter as usize).is_some_and(|used| {
-            used.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))
-                .is_ok()
-        })
+    pub fn take(&self, counter: u32, uses: Uses) -> bool {
+        let Some(used) = self.times.get(counter as usize) else {
+            return false;
+        };
+        let next = |n| Some(uses.next(n)).filter(|next| *next != n);
+        let (Ok(before) | Err(before)) = used.fetch_update(Relaxed, Relaxed, next);
+        uses.takes(before)
     }
 
     /// The leases of sockets of this kind.
@@ -340,10 +343,12 @@ mod tests {
             .stack_size(64 << 20)
             .spawn(|| {
                 let state = zeroed();
-                assert!(state.take(3, 2));
-                assert!(state.take(3, 2));
-                assert!(!state.take(3, 2));
-                assert!(!state.take(COUNTERS as u32, 2));
+                assert!(state.take(3, Uses::Times(2)));
+                assert!(state.take(3, Uses::Times(2)));
+                assert!(!state.take(3, Uses::Times(2)));
+                assert!(!state.take(4, Uses::Every(2)));
+                assert!(state.take(4, Uses::Every(2)));
+                assert!(!state.take(COUNTERS as u32, Uses::Times(2)));
                 state.start(7, 1024);
                 assert!(state.is_run(7) && !state.is_run(8));
                 state.mark_port(8080);

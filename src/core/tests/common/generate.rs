@@ -299,7 +299,7 @@ pub fn rule(free: bool) -> impl Strategy<Value = Rule> {
             term,
             prop::bool::weighted(0.2),
             prop::bool::weighted(0.2),
-            option::weighted(0.2, 1u32..4),
+            option::weighted(0.2, uses()),
             option::weighted(0.3, program(free)),
             option::weighted(0.2, user(free)),
             prop::bool::weighted(0.2),
@@ -315,7 +315,7 @@ pub fn rule(free: bool) -> impl Strategy<Value = Rule> {
                     exactly: exactly && term != Term::Every,
                     term,
                     implicit: implicit && op == Op::Bind,
-                    times,
+                    uses: times,
                     program,
                     user,
                     followed: false,
@@ -535,4 +535,13 @@ pub fn question() -> impl Strategy<Value = Question> {
                 }
             },
         )
+}
+
+/// `times`, `after` and `every`, with numbers that a few calls reach.
+fn uses() -> impl Strategy<Value = Uses> {
+    (0..3, 1u32..4).prop_map(|(which, n)| match which {
+        0 => Uses::Times(n),
+        1 => Uses::After(n),
+        _ => Uses::Every(n),
+    })
 }

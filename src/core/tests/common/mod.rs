@@ -40,11 +40,12 @@ impl Resolver for Users {
 pub struct Counters(pub RefCell<HashMap<u32, u32>>);
 
 impl Times for Counters {
-    fn take(&self, counter: u32, limit: u32) -> bool {
+    fn take(&self, counter: u32, uses: Uses) -> bool {
         let mut all = self.0.borrow_mut();
         let n = all.entry(counter).or_default();
-        *n += 1;
-        *n <= limit
+        let takes = uses.takes(*n);
+        *n = uses.next(*n);
+        takes
     }
 }
 

@@ -24,10 +24,15 @@ pub fn decide(p: &Policy, q: &Query<'_>, used: &mut HashMap<usize, u32>) -> Answ
             None if rule.action == Action::Allow => continue,
             None => {}
         }
-        if let Some(limit) = rule.times {
+        if let Some(uses) = rule.uses {
             let n = used.entry(i).or_default();
             *n += 1;
-            if *n > limit {
+            let takes = match uses {
+                Uses::Times(count) => *n <= count,
+                Uses::After(count) => *n > count,
+                Uses::Every(count) => *n % count == 0,
+            };
+            if !takes {
                 continue;
             }
         }

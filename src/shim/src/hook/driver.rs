@@ -89,7 +89,7 @@ impl<'r> Driver<'r> {
             Need::Privilege { port } => {
                 Answer::Unprivileged(redirect::is_unprivileged(allowed, port))
             }
-            Need::Use { counter, limit } => Answer::Use(self.run.take(counter, limit)),
+            Need::Use { counter, uses } => Answer::Use(self.run.take(counter, uses)),
         }
     }
 

@@ -25,7 +25,7 @@ use bindgate_core::judge::block::{Block, Shares};
 use bindgate_core::judge::fast::{self, LookedAt};
 use bindgate_core::judge::lease;
 use bindgate_core::judge::vsock;
-use bindgate_core::policy::{Op, Times, View};
+use bindgate_core::policy::{Op, Times, Uses, View};
 use bindgate_core::record::{Call, stage};
 use bindgate_core::shared::{EXIT_CONFIG, State, door, option};
 
@@ -137,8 +137,8 @@ impl Run {
 }
 
 impl Times for Run {
-    fn take(&self, counter: u32, limit: u32) -> bool {
-        self.state.take(counter, limit)
+    fn take(&self, counter: u32, uses: Uses) -> bool {
+        self.state.take(counter, uses)
     }
 }
 

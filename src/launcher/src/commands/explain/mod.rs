@@ -195,8 +195,8 @@ impl Scene<'_> {
             Need::Privilege { .. } => {
                 Answer::Unprivileged(Some(!self.caller.caps.net_bind_service))
             }
-            // The first use of the run.
-            Need::Use { .. } => Answer::Use(true),
+            // The first match of the run.
+            Need::Use { uses, .. } => Answer::Use(uses.takes(0)),
         }
     }
 
