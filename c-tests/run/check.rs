@@ -19,7 +19,10 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("check: until it ends, or the time is up", ends),
         Trial::test("check: nothing of the run is left", nothing_left),
         Trial::test("check: told to end", told),
+        Trial::test("check: killed, and its program ends", killed),
         Trial::test("check: programs that are executed", executed),
+        Trial::test("check: several hosts and days", hosts),
+        Trial::test("run: failures that come later, or again and again", later),
         Trial::test("check: reports, read by others", reports),
         Trial::test("check: annotations and a summary for GitHub", github),
         Trial::test("check: the program finds signals as they were", signals),
@@ -408,6 +411,28 @@ fn told() -> Result<(), Failed> {
     Ok(())
 }
 
+/// The check itself is killed.
+fn killed() -> Result<(), Failed> {
+    let script = format!(
+        "{SERVER}import os\nopen('here', 'w').write(str(os.getpid()))\n\
+         signal.sigwait([signal.SIGTERM])\n"
+    );
+    let check = Check::new(0).args(&["-e", "exit 0"]).python(&script);
+    let here = check.run.dir().join("here");
+    let process = check.run.spawn();
+    let pid = until("the program runs", || {
+        fs::read_to_string(&here).ok().filter(|pid| !pid.is_empty())
+    })?;
+    process.signal(libc::SIGKILL);
+    process.wait();
+    until("the program has ended, too", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"));
+        let lives = status.is_ok_and(|s| !s.contains("State:\tZ"));
+        (!lives).then_some(())
+    })?;
+    Ok(())
+}
+
 fn executed() -> Result<(), Failed> {
     for (line, outcome) in [
         ("forbid exec true", "wrong"),
@@ -555,6 +580,80 @@ fn github() -> Result<(), Failed> {
         true => Ok(()),
         false => Err(summary.into()),
     }
+}
+
+fn hosts() -> Result<(), Failed> {
+    for user in users() {
+        in_net(|| {
+            let check = Check::new(user);
+            let program = server(check.run.dir(), true)?;
+            let file = examples().join("hosts.matrix");
+            let check = check.args(&["--matrix", file.to_str().unwrap(), "--timeout", "60s"]);
+            let check = check.args(&["-e", "listen tcp *:8080 within 30s"]);
+            let (seen, report) = check
+                .args(&["--", program.to_str().unwrap(), "8080"])
+                .end()?;
+            let hosts = report["hosts"].as_array().into_iter().flatten();
+            let told = hosts.map(|host| {
+                let word = |name: &str| host[name].as_str().unwrap_or_default().to_owned();
+                format!("{}: {} {}\n", word("name"), host["holds"], word("did"))
+            });
+            let told: String = told.collect();
+            let expected = include_str!("../../examples/check/hosts.expected");
+            same(expected, &told, &seen.seen())?;
+            Ok::<(), Failed>(())
+        })?;
+    }
+    let (seen, dir) = {
+        let run = Run::new(&stage().launcher).args(["check", "--matrix", "m", "--", "true"]);
+        let dir = run.dir().to_owned();
+        fs::write(dir.join("m"), "[a]\nhost no-ipv6\n[b]\nhost no-ipv5\n")?;
+        (run.spawn().wait(), dir)
+    };
+    drop(dir);
+    match seen.stderr.contains("m:4:6: error: unknown") && seen.status == "exit 2" {
+        true => Ok(()),
+        false => Err(seen.seen().into()),
+    }
+}
+
+/// `times`, `after` and `every` count the binds of all processes of a run.
+fn later() -> Result<(), Failed> {
+    let script = "import os, socket\n\
+        for n in range(6):\n    \
+        if os.fork() == 0:\n        \
+        s = socket.socket()\n        \
+        try: s.bind(('127.0.0.1', 0)); print('ok', end=' ', flush=True)\n        \
+        except OSError as e: print(e.errno, end=' ', flush=True)\n        \
+        os._exit(0)\n    \
+        os.wait()\n";
+    for user in users() {
+        for (rule, expected) in [
+            ("times 2", "98 98 ok ok ok ok "),
+            ("after 2", "ok ok 98 98 98 98 "),
+            ("every 3", "ok ok 98 ok ok 98 "),
+            ("every 1", "98 98 98 98 98 98 "),
+        ] {
+            let run = Run::new("python3")
+                .arg("-c")
+                .arg(script)
+                .way(Way::Run)
+                .user(user);
+            let run = run.launcher_arg("-q");
+            let run = run.rule(&format!("deny bind tcp *:* with EADDRINUSE {rule}"));
+            same(expected, &run.spawn().wait().stdout, rule)?;
+        }
+    }
+    // What `explain` says is the first call of a run.
+    for (rule, expected) in [("after 1", "allow"), ("every 1", "deny")] {
+        let rule = format!("deny bind tcp *:80 {rule}");
+        let words = ["explain", "-r", &rule, "bind", "tcp", "127.0.0.1:80"];
+        let seen = Run::new(&stage().launcher).args(words).spawn().wait();
+        if seen.stdout.contains("EACCES") != (expected == "deny") {
+            return Err(format!("{rule}\n{}", seen.seen()).into());
+        }
+    }
+    Ok(())
 }
 
 fn signals() -> Result<(), Failed> {

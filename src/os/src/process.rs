@@ -263,6 +263,12 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32)
 }
 
+/// Has the kernel send this process `SIGTERM` when the thread that made it ends.
+pub fn end_with_parent() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) };
+}
+
 /// Sends a signal to process `pid`, by its handle if there is one. Was that possible?
 #[must_use]
 pub fn signal(pid: u32, held: Option<&OwnedFd>, number: i32) -> bool {

@@ -95,7 +95,8 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn read(path: &Path) -> Result<Source, Failure> {
+/// A file of rules, or standard input for `-`.
+pub fn read(path: &Path) -> Result<Source, Failure> {
     let name = shown(&path).to_string();
     let bytes = read_bytes(path)?;
     let text = policy::text(&name, &bytes).map_err(|d| broken(&d))?;

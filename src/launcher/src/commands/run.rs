@@ -30,6 +30,10 @@ use bindgate_os::{self as sys, signal};
 
 /// Runs the program; the exit status.
 pub fn run(run: Run) -> Result<i32, Failure> {
+    if run.watched {
+        // Who watches would have ended it.
+        process::end_with_parent();
+    }
     let user = user::find(run.user.as_deref())?;
     let mut sources = vsock::rules(&run.vsock)?;
     sources.extend(run.lease.filter(|n| *n > 0).map(lease::rule));

@@ -56,6 +56,12 @@ pub fn sockets(words: &[String]) -> Result<String, Failure> {
     {
         text = format!("{kind} *{port}");
     }
+    /// What the door of a run reads in one message.
+    const MOST: usize = 300;
+    if text.len() > MOST {
+        let message = format!("PLACE: expected at most {MOST} bytes");
+        return Err(Failure::say(exit::USAGE, message));
+    }
     let source = Source {
         name: "PLACE",
         text: &text,

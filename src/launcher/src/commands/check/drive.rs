@@ -45,6 +45,8 @@ pub struct Found {
     pub check: Check,
     /// The records that this rests on, in words.
     pub records: HashMap<usize, String>,
+    /// What it did, each thing once, the first few of them.
+    pub deeds: Vec<String>,
     /// Why nothing is sure.
     pub problems: Vec<String>,
     /// Was there a program?
@@ -56,12 +58,18 @@ pub struct Found {
 }
 
 impl Found {
+    /// What the program did, up to its end.
+    pub fn did(&self) -> String {
+        self.deeds.iter().map(|deed| format!("{deed}; ")).collect()
+    }
+
     /// The program cannot be checked.
     pub fn not_started(mut check: Check, problem: String) -> Found {
         check.over(false);
         Found {
             check,
             records: HashMap::new(),
+            deeds: Vec::new(),
             problems: vec![problem],
             is_started: false,
             end: None,
@@ -110,6 +118,7 @@ struct Driver<'a> {
     /// Its process.
     program: Option<(u32, OwnedFd)>,
     records: HashMap<usize, String>,
+    deeds: Vec<String>,
     problems: Vec<String>,
     phase: Phase,
     since: Instant,
@@ -164,6 +173,7 @@ pub fn run(check: Check, plan: &Plan<'_>) -> Result<Found, Failure> {
         started: None,
         program: None,
         records: HashMap::new(),
+        deeds: Vec::new(),
         problems: Vec::new(),
         phase: Phase::Running,
         since: begun,
@@ -240,6 +250,7 @@ impl Driver<'_> {
         Ok(Found {
             check: self.check,
             records: self.records,
+            deeds: self.deeds,
             problems: self.problems,
             is_started: self.started.is_some() || self.end.is_some(),
             end: self.end,
@@ -316,6 +327,14 @@ impl Driver<'_> {
         };
         for call in feed::calls(d, number, at_ms) {
             self.check.call(&call);
+        }
+        /// As many fit on a line.
+        const MOST: usize = 4;
+        if let Some(deed) = feed::deed(d)
+            && self.deeds.len() < MOST
+            && !self.deeds.contains(&deed)
+        {
+            self.deeds.push(deed);
         }
         if self.check.refers_to(number) {
             self.records.insert(number, feed::described(d, at_ms));

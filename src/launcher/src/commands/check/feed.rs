@@ -209,6 +209,29 @@ pub fn described(d: &Decision, at_ms: u64) -> String {
     text
 }
 
+/// `bind tcp [::]:80: EAFNOSUPPORT`, of a call that failed; of one that did not, where it
+/// listens, or is bound.
+pub fn deed(d: &Decision) -> Option<String> {
+    let is_stream = matches!(d.ty.as_deref(), Some("stream" | "seqpacket"));
+    let failed = d.errno.as_deref().map(|errno| format!(": {errno}"));
+    let is_told = match d.call.as_str() {
+        "listen" => true,
+        "bind" => failed.is_some() || !is_stream,
+        "socket" => failed.is_some(),
+        _ => false,
+    };
+    let kind = match d.family.as_deref() {
+        Some("inet" | "inet6") => d.protocol.as_deref(),
+        family => family,
+    };
+    let at = match d.asked.as_deref() {
+        Some(asked) => format!(" {asked}"),
+        None => String::new(),
+    };
+    let failed = failed.unwrap_or_default();
+    is_told.then(|| format!("{} {}{at}{failed}", d.call, kind.unwrap_or("?")))
+}
+
 /// What listens in a run, by what `bindgate ls --json` says of it.
 pub fn listeners(run: &Value) -> Vec<Listener> {
     let all = run["sockets"].as_array().into_iter().flatten();

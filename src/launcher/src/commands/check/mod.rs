@@ -5,11 +5,12 @@
 
 mod drive;
 mod feed;
+mod matrix;
 mod report;
 mod said;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bindgate_core::check::{Check, of_the_kinds};
@@ -20,6 +21,7 @@ use clap::{ValueEnum, ValueHint};
 use super::{policy, wait};
 use crate::args::RuleSource;
 use crate::{Failure, exit, library, reach};
+use matrix::Section;
 use report::{Format, Report, Row, Wanted};
 
 /// `bindgate check`, read.
@@ -58,8 +60,19 @@ pub struct Args {
     /// output or =FILE; may be given more than once [default: text]
     #[arg(long, value_name = "FORMAT[=FILE]", value_parser = Wanted::parse)]
     report: Vec<Wanted>,
-    /// Keep the log of the run, as JSON lines
+    /// Check the program on each host and day of a file, one after the other
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    matrix: Option<PathBuf>,
+    /// Check only on this one of them
+    #[arg(long, value_name = "NAME", requires = "matrix")]
+    host: Option<String>,
+    /// Keep the log of the run, as JSON lines
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        conflicts_with = "matrix"
+    )]
     log: Option<PathBuf>,
     /// Give an option to `bindgate run`, as --with=--isolate; may be given more than once
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
@@ -100,10 +113,28 @@ pub fn check(args: &Args) -> Result<i32, Failure> {
 }
 
 fn checked(args: &Args) -> Result<i32, Failure> {
-    let parsed = gathered(args)?;
+    let report = match &args.matrix {
+        None => one(args, None)?.1,
+        Some(file) => many(args, file)?,
+    };
+    let text = [Wanted {
+        format: Format::Text,
+        file: None,
+    }];
+    let wanted = match args.report.is_empty() {
+        true => &text[..],
+        false => &args.report,
+    };
+    report.write(wanted)?;
+    Ok(i32::from(!report.holds()))
+}
+
+/// One run: what the program did, and what there is to say of it.
+fn one(args: &Args, section: Option<&Section>) -> Result<(String, Report), Failure> {
+    let parsed = gathered(args, section)?;
     let compiled = policy::compile(&parsed)?;
     let count = parsed.expectations.len();
-    if count == 0 {
+    if count == 0 && section.is_none() {
         let hint = "nothing is expected of the program: write `-e 'expect listen tcp *:8080'`, \
                     or `expect` and `forbid` lines into the policy";
         return Err(Failure::say(exit::USAGE, hint));
@@ -117,15 +148,17 @@ fn checked(args: &Args) -> Result<i32, Failure> {
         Some(until) => until == Until::Met,
         None => check.has_live(),
     };
-    let again = again(args);
-    let obstacle = obstacle(args, &compiled)?;
-    let found = match obstacle {
+    let command = match section {
+        Some(section) => section.command(&args.command),
+        None => args.command.clone(),
+    };
+    let found = match obstacle(args, &compiled)? {
         Some(problem) => drive::Found::not_started(check, problem),
         None => drive::run(
             check,
             &drive::Plan {
-                options: options(args, &parsed),
-                command: &args.command,
+                options: options(args, section, &parsed),
+                command: &command,
                 until_met,
                 timeout: args.timeout,
                 grace: args.grace,
@@ -133,22 +166,63 @@ fn checked(args: &Args) -> Result<i32, Failure> {
             },
         )?,
     };
-    let report = reported(args, &parsed, found, again);
-    let text = [Wanted {
-        format: Format::Text,
-        file: None,
-    }];
-    let wanted = match args.report.is_empty() {
-        true => &text[..],
-        false => &args.report,
+    let did = found.did();
+    Ok((did, reported(args, &parsed, found)))
+}
+
+/// One run after the other, as one report.
+fn many(args: &Args, file: &Path) -> Result<Report, Failure> {
+    let source = policy::read(file)?;
+    let mut sections = matrix::read(&source.name, &source.text)?;
+    if let Some(host) = &args.host {
+        sections.retain(|section| section.name == *host);
+        if sections.is_empty() {
+            let message = format!("{}: there is no section [{host}]", source.name);
+            return Err(Failure::say(exit::USAGE, message));
+        }
+    }
+    let mut rows = Vec::new();
+    let mut all: Option<Report> = None;
+    for section in &sections {
+        let named = Section {
+            name: source.name.clone(),
+            ..section.clone()
+        };
+        let (did, mut report) = one(args, Some(&named))?;
+        let did = format!("{did}{}", report.ended);
+        rows.push((section.name.clone(), report.holds(), did));
+        for row in &mut report.rows {
+            row.host = Some(section.name.clone());
+        }
+        for problem in &mut report.problems {
+            *problem = format!("[{}] {problem}", section.name);
+        }
+        all = Some(match all {
+            None => report,
+            Some(mut before) => {
+                before.rows.extend(report.rows);
+                before.problems.extend(report.problems);
+                before.took += report.took;
+                before
+            }
+        });
+    }
+    let mut all = all.ok_or_else(|| Failure::say(exit::USAGE, "no section"))?;
+    all.ended = match sections.len() {
+        1 => "1 host".into(),
+        n => format!("{n} hosts"),
     };
-    report.write(wanted)?;
-    Ok(i32::from(!report.holds()))
+    all.table = rows;
+    Ok(all)
 }
 
 /// The policy with all expectations.
-fn gathered(args: &Args) -> Result<Policy, Failure> {
+fn gathered(args: &Args, section: Option<&Section>) -> Result<Policy, Failure> {
     let mut sources = policy::gather(&args.rules)?;
+    sources.extend(section.map(|section| policy::Source {
+        name: section.name.clone(),
+        text: section.policy.clone(),
+    }));
     let many = args.expectations.len() > 1;
     for (n, text) in args.expectations.iter().enumerate() {
         let has_verb = ["expect ", "forbid "]
@@ -202,7 +276,7 @@ fn obstacle(args: &Args, compiled: &policy::Compiled) -> Result<Option<String>, 
 }
 
 /// The options of the run.
-fn options(args: &Args, parsed: &Policy) -> Vec<OsString> {
+fn options(args: &Args, section: Option<&Section>, parsed: &Policy) -> Vec<OsString> {
     let mut options = Vec::new();
     // These stand in the log where a rule is about them.
     for e in &parsed.expectations {
@@ -218,6 +292,10 @@ fn options(args: &Args, parsed: &Policy) -> Vec<OsString> {
     }
     options.extend(rules(args));
     options.extend_from_slice(&args.with);
+    if let Some(section) = section {
+        options.extend(["-r".into(), OsString::from(&section.policy)]);
+        options.extend_from_slice(&section.with);
+    }
     options
 }
 
@@ -241,6 +319,9 @@ fn again(args: &Args) -> [String; 2] {
         let mut word = OsString::from("--with=");
         word.push(option);
         before.push(word);
+    }
+    if let Some(matrix) = &args.matrix {
+        before.extend(["--matrix".into(), matrix.into()]);
     }
     let mut head = String::from("bindgate check");
     if !before.is_empty() {
@@ -274,7 +355,7 @@ pub fn shell(words: &[OsString]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn reported(args: &Args, parsed: &Policy, found: drive::Found, again: [String; 2]) -> Report {
+fn reported(args: &Args, parsed: &Policy, found: drive::Found) -> Report {
     let timeout = format!("{:?}", args.timeout);
     let scene = said::Scene {
         end: found.end.as_ref(),
@@ -286,6 +367,7 @@ fn reported(args: &Args, parsed: &Policy, found: drive::Found, again: [String; 2
         let record = outcome.why.record();
         Some(Row {
             number: outcome.number,
+            host: None,
             expected: line.to_string(),
             place: (
                 source.map_or("policy", |s| &s.name).to_owned(),
@@ -300,7 +382,8 @@ fn reported(args: &Args, parsed: &Policy, found: drive::Found, again: [String; 2
     };
     Report {
         command: shell(&args.command),
-        again,
+        again: again(args),
+        table: Vec::new(),
         rows: found.check.results().filter_map(row).collect(),
         ended: match found.is_started {
             true => said::ended(found.end.as_ref()),

@@ -28,7 +28,7 @@ pub fn report(report: &Report) -> String {
         let record = row.record.as_ref();
         let record = record.map_or_else(String::new, |(text, _)| format!("{text}\n"));
         let text = format!("{}\n{record}again: {}", row.seen, report.reproduce(row));
-        let title = property(&row.expected);
+        let title = property(&row.title());
         // What stands on the command line is in no file.
         match std::path::Path::new(file).is_file() {
             true => {

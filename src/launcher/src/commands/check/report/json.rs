@@ -8,6 +8,7 @@ fn row(report: &Report, row: &Row) -> Value {
     let (file, line, column) = &row.place;
     json!({
         "number": row.number,
+        "host": row.host,
         "expected": row.expected,
         "file": file,
         "line": line,
@@ -22,8 +23,14 @@ fn row(report: &Report, row: &Row) -> Value {
 
 pub fn report(report: &Report) -> String {
     let rows: Vec<_> = report.rows.iter().map(|one| row(report, one)).collect();
+    let hosts: Vec<_> = report
+        .table
+        .iter()
+        .map(|(name, holds, did)| json!({"name": name, "holds": holds, "did": did}))
+        .collect();
     let all = json!({
         "v": 1,
+        "hosts": hosts,
         "holds": report.holds(),
         "command": report.command,
         "expectations": rows,

@@ -86,12 +86,12 @@ pub fn report(report: &Report) -> String {
             let source = report.source(row).unwrap_or_default();
             let text = format!(
                 "expected: {} ({file}:{line})\nseen: {}\n{record} {source}\nagain: {}\n",
-                row.expected,
+                row.title(),
                 row.seen,
                 report.reproduce(row)
             );
             Case {
-                name: plain(&row.expected),
+                name: plain(&row.title()),
                 classname: format!("bindgate.{program}"),
                 time: seconds(row.at),
                 failure: (row.outcome != Outcome::Held).then(|| Said {

@@ -23,6 +23,13 @@ fn code(text: &str) -> String {
 pub fn report(report: &Report) -> String {
     let mut out = format!("### bindgate check: {}\n\n", sum(report));
     let _ = writeln!(out, "{}\n", code(&report.command));
+    for (name, holds, did) in &report.table {
+        let mark = if *holds { "✅" } else { "❌" };
+        let _ = writeln!(out, "* {mark} {}: {}", cell(name), cell(did));
+    }
+    if !report.table.is_empty() {
+        out.push('\n');
+    }
     let _ = writeln!(out, "| | expected | seen |\n|---|---|---|");
     for row in &report.rows {
         let mark = match row.outcome {
@@ -36,7 +43,7 @@ pub fn report(report: &Report) -> String {
             }
             _ => String::new(),
         };
-        let (expected, seen) = (code(&row.expected), cell(&row.seen));
+        let (expected, seen) = (code(&row.title()), cell(&row.seen));
         let _ = writeln!(out, "| {mark} | {expected} | {seen}{record} |");
     }
     for problem in &report.problems {

@@ -106,6 +106,8 @@ impl Outcome {
 pub struct Row {
     /// Which it is, from 1.
     pub number: usize,
+    /// Of a matrix: on which host.
+    pub host: Option<String>,
     /// The line, as it was understood.
     pub expected: String,
     /// File, line and column where it stands.
@@ -120,6 +122,16 @@ pub struct Row {
     pub at: Duration,
 }
 
+impl Row {
+    /// The line, with its host before it.
+    pub fn title(&self) -> String {
+        match &self.host {
+            Some(host) => format!("[{host}] {}", self.expected),
+            None => self.expected.clone(),
+        }
+    }
+}
+
 /// Everything.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -127,6 +139,9 @@ pub struct Report {
     pub command: String,
     /// The command that checks it again: before the expectation, and after it.
     pub again: [String; 2],
+    /// Of a matrix: the name of each host, whether all holds there, and what the program
+    /// did.
+    pub table: Vec<(String, bool, String)>,
     /// One for each expectation.
     pub rows: Vec<Row>,
     /// Why nothing can be said for sure, whatever the rows say.
@@ -149,13 +164,15 @@ impl Report {
     pub fn reproduce(&self, row: &Row) -> String {
         let [head, tail] = &self.again;
         let (source, ..) = &row.place;
-        match source.starts_with('-') {
-            true => {
-                let words = [OsString::from("-e"), OsString::from(&row.expected)];
-                format!("{head} {} {tail}", super::shell(&words))
-            }
-            false => format!("{head} --only {} {tail}", row.number),
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(host) = &row.host {
+            words.extend(["--host".into(), host.into()]);
         }
+        match source.starts_with('-') {
+            true => words.extend(["-e".into(), OsString::from(&row.expected)]),
+            false => words.extend(["--only".into(), row.number.to_string().into()]),
+        }
+        format!("{head} {} {tail}", super::shell(&words))
     }
 
     /// `record 3` or `line 3 of binds.json`, where a row's record stands.

@@ -14,7 +14,7 @@ const RULES: [(&str, &str); 3] = [
 fn result(report: &Report, row: &Row) -> Value {
     let (file, line, column) = &row.place;
     let record = row.record.as_ref().map_or("", |(text, _)| text);
-    let text = format!("{}: {}\n{record}", row.expected, row.seen);
+    let text = format!("{}: {}\n{record}", row.title(), row.seen);
     let mut result = json!({
         "ruleId": row.outcome.name(),
         "level": "error",

@@ -21,7 +21,7 @@ pub fn report(report: &Report) -> String {
             Outcome::Held => "ok",
             _ => "not ok",
         };
-        let _ = writeln!(out, "{ok} {} - {}", n + 1, described(&row.expected));
+        let _ = writeln!(out, "{ok} {} - {}", n + 1, described(&row.title()));
         if row.outcome == Outcome::Held {
             continue;
         }

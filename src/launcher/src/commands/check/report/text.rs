@@ -6,15 +6,19 @@ use super::{Outcome, Report, sum};
 
 // Writing to a string does not fail.
 pub fn report(report: &Report) -> String {
-    let mut out = String::new();
+    let mut out = super::super::matrix::table(&report.table);
+    let is_table = !report.table.is_empty();
     for row in &report.rows {
+        if is_table && row.outcome == Outcome::Held {
+            continue;
+        }
         let (file, line, _) = &row.place;
         let word = match row.outcome {
             Outcome::Held => "ok  ",
             Outcome::Missing => "MISS",
             Outcome::Wrong => "FAIL",
         };
-        let _ = writeln!(out, "{word} {}  ({file}:{line})", row.expected);
+        let _ = writeln!(out, "{word} {}  ({file}:{line})", row.title());
         if row.outcome == Outcome::Held {
             continue;
         }
