@@ -149,17 +149,15 @@ impl Check {
     }
 
     /// Has everything that can come about while the program runs come about, or become
-    /// impossible? No, where there is nothing of the kind.
+    /// impossible? Where nothing is of that kind: is every line settled?
     #[must_use]
     pub fn is_met(&self) -> bool {
+        let is_settled = |item: &Item| item.outcome().state != State::Open;
         let mut live = self.items.iter().filter(|item| item.is_live()).peekable();
-        live.peek().is_some() && live.all(|item| item.outcome().state != State::Open)
-    }
-
-    /// Is there a line that comes about while the program runs?
-    #[must_use]
-    pub fn has_live(&self) -> bool {
-        self.items.iter().any(Item::is_live)
+        match live.peek() {
+            Some(_) => live.all(is_settled),
+            None => self.items.iter().all(is_settled),
+        }
     }
 
     /// What has become of each line, in their order.

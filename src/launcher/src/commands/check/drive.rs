@@ -78,6 +78,9 @@ impl Found {
     }
 }
 
+/// How long it may take to start the program.
+const START: Duration = Duration::from_secs(10);
+
 /// What the loop hears.
 enum News {
     /// A line of the log, by its number.
@@ -381,6 +384,8 @@ impl Driver<'_> {
     fn look_at_the_clock(&mut self) {
         self.check.time(self.now_ms());
         match self.phase {
+            // Before there is a program there is nothing to be told to end.
+            Phase::Running if self.started.is_none() && self.begun.elapsed() < START => {}
             Phase::Running if self.begun.elapsed() >= self.plan.timeout => {
                 self.timed_out = true;
                 self.advance(false);

@@ -47,9 +47,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     only: Option<usize>,
     /// End the program when all is met, or wait until it ends by itself
-    /// [default: met, where something can be met before the end]
-    #[arg(long, value_name = "WHEN")]
-    until: Option<Until>,
+    #[arg(long, value_name = "WHEN", default_value = "met")]
+    until: Until,
     /// How long the program may run, as 30s, 500ms or 2m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = wait::time)]
     timeout: Duration,
@@ -93,7 +92,8 @@ pub struct Args {
 /// Until when the program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Until {
-    /// Until all is met that can be met before the end
+    /// Until all is met that can be met before the end; where nothing can, until it ends
+    /// by itself
     Met,
     /// Until it ends by itself
     Exit,
@@ -144,10 +144,6 @@ fn one(args: &Args, section: Option<&Section>) -> Result<(String, Report), Failu
         return Err(Failure::say(exit::USAGE, message));
     }
     let check = Check::new(&parsed, args.only).map_err(|d| policy::broken(&d))?;
-    let until_met = match args.until {
-        Some(until) => until == Until::Met,
-        None => check.has_live(),
-    };
     let command = match section {
         Some(section) => section.command(&args.command),
         None => args.command.clone(),
@@ -159,7 +155,7 @@ fn one(args: &Args, section: Option<&Section>) -> Result<(String, Report), Failu
             &drive::Plan {
                 options: options(args, section, &parsed),
                 command: &command,
-                until_met,
+                until_met: args.until == Until::Met,
                 timeout: args.timeout,
                 grace: args.grace,
                 log: args.log.as_deref(),
