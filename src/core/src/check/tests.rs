@@ -4,6 +4,7 @@ use crate::errno::EADDRINUSE;
 use crate::policy::{Source, parse};
 use alloc::string::ToString;
 use alloc::vec;
+use core::slice::from_ref;
 
 fn check(lines: &str) -> Check {
     let policy = parse(&[Source {
@@ -68,7 +69,7 @@ fn a_server_is_where_it_should_be_or_somewhere_else() {
         (State::Missing, Why::Instead(Near::Kind, 2))
     );
     assert_eq!(
-        after(line, &[bind.clone()]),
+        after(line, from_ref(&bind)),
         (State::Wrong, Why::Instead(Near::Bound, 1))
     );
     let refused = Call {
@@ -96,7 +97,7 @@ fn a_forbidden_call_is_forbidden_even_where_it_fails() {
         addr: Addr::any(af::INET6).map(|a| a.with_port(80)),
         ..tcp(Op::Bind, 2, ANY, 80)
     };
-    assert_eq!(after(line, &[dual.clone()]), (State::Wrong, Why::Record(2)));
+    assert_eq!(after(line, from_ref(&dual)), (State::Wrong, Why::Record(2)));
     let alone = Call {
         v6only: true,
         ..dual
@@ -122,7 +123,7 @@ fn each_bind_needs_the_option() {
         options: None,
         ..without.clone()
     };
-    assert_eq!(after(line, &[with.clone()]).0, State::Held);
+    assert_eq!(after(line, from_ref(&with)).0, State::Held);
     assert_eq!(
         after(line, &[with.clone(), without]),
         (State::Wrong, Why::WithoutOption(2, true))
@@ -174,10 +175,7 @@ fn the_end_is_judged_when_it_comes() {
     c.exited(&end(Exit::Status(0), false), &[]);
     assert!(c.holds());
     let mut c = check("expect no listener tcp *:80 at exit");
-    c.exited(
-        &end(Exit::Status(0), false),
-        core::slice::from_ref(&listener),
-    );
+    c.exited(&end(Exit::Status(0), false), from_ref(&listener));
     assert_eq!(
         only(&c),
         (State::Wrong, Why::Listeners(vec![listener.text.clone()]))

@@ -30,7 +30,7 @@ pub fn decide(p: &Policy, q: &Query<'_>, used: &mut HashMap<usize, u32>) -> Answ
             let takes = match uses {
                 Uses::Times(count) => *n <= count,
                 Uses::After(count) => *n > count,
-                Uses::Every(count) => *n % count == 0,
+                Uses::Every(count) => n.is_multiple_of(count),
             };
             if !takes {
                 continue;
