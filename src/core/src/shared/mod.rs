@@ -37,7 +37,7 @@ use crate::policy::Uses;
 /// First word of a state: `bindgate` in ASCII.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"bindgate");
 /// Raised whenever the layout of [`State`] or of a record changes.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Most counters of a policy: of `times`, `after` and `every`.
 pub const COUNTERS: usize = 1024;
 
