@@ -50,6 +50,31 @@ pub fn is_taken(kind: SocketType, addr: &[u8], v6only: bool) -> io::Result<bool>
     }
 }
 
+/// What the kernel answers to a bind of a new socket that has these options, as level
+/// and name: a trial, which leaves no trace.
+///
+/// # Errors
+/// Of the socket, of an option, or of the bind.
+pub fn try_bind(kind: SocketType, addr: &[u8], on: &[(i32, i32, i32)]) -> io::Result<()> {
+    let [domain, ty, protocol] = [kind.domain, kind.ty, kind.protocol].map(libc::c_int::from);
+    // SAFETY: numbers only; what comes back is a new descriptor or -1.
+    let fd = unsafe {
+        match libc::socket(domain, ty | libc::SOCK_CLOEXEC, protocol) {
+            -1 => return Err(io::Error::last_os_error()),
+            fd => OwnedFd::from_raw_fd(fd),
+        }
+    };
+    let fd = fd.as_raw_fd();
+    for (level, name, value) in on {
+        let len = size_of_val(value) as libc::socklen_t;
+        let value: *const i32 = value;
+        // SAFETY: a number and its size.
+        check(unsafe { libc::setsockopt(fd, *level, *name, value.cast(), len) })?;
+    }
+    // SAFETY: the buffer has the length given.
+    check(unsafe { libc::bind(fd, addr.as_ptr().cast(), addr.len() as _) }).map(drop)
+}
+
 /// Every socket in this network namespace that has the local port, in any
 /// state, of one protocol and address family; all of them for port 0. Those of
 /// TCP that are bound and no more than that are listed since Linux 6.8.

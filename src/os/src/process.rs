@@ -136,6 +136,28 @@ pub fn in_child<T>(part: impl FnOnce() -> T) -> io::Result<T> {
     said.ok_or_else(|| io::Error::other("the child failed"))
 }
 
+/// Does `part` as this user, in a child as [`in_child`]: without capabilities, unless it
+/// is root, and without groups.
+///
+/// # Errors
+/// As clone(2), setresgid(2) and setresuid(2).
+pub fn as_user<T>(uid: u32, part: impl FnOnce() -> T) -> io::Result<T> {
+    let id = libc::c_long::from(uid);
+    in_child(|| {
+        let calls = [
+            (libc::SYS_setgroups, [0, 0, 0]),
+            (libc::SYS_setresgid, [id; 3]),
+            (libc::SYS_setresuid, [id; 3]),
+        ];
+        for (call, [a, b, c]) in calls {
+            // glibc's functions would change every thread of the parent.
+            // SAFETY: numbers, and an empty list of groups.
+            check(unsafe { libc::syscall(call, a, b, c) } as i32)?;
+        }
+        Ok(part())
+    })?
+}
+
 /// A child that has our memory, and a stack of so many words, does `part` and
 /// ends. Returns when it has ended or become another program.
 fn clone_child<F: FnOnce()>(words: usize, part: F) -> io::Result<i32> {
@@ -352,6 +374,58 @@ pub fn filters(pid: u32) -> Option<u32> {
     let mut lines = status.lines();
     let count = lines.find_map(|line| line.strip_prefix("Seccomp_filters:"))?;
     count.trim().parse().ok()
+}
+
+/// Is the network namespace of this process one of its own user namespace, where its
+/// capabilities count? `None` if that cannot be told.
+#[must_use]
+pub fn owns_network() -> Option<bool> {
+    use std::os::unix::fs::MetadataExt;
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    let network = std::fs::File::open("/proc/self/ns/net").ok()?;
+    let own_users = std::fs::metadata("/proc/self/ns/user").ok()?.ino();
+    // SAFETY: takes no memory; what comes back is a new descriptor or -1.
+    match own(unsafe { libc::ioctl(network.as_raw_fd(), NS_GET_USERNS) }) {
+        Ok(owner) => {
+            let owner = std::fs::File::from(owner).metadata().ok()?.ino();
+            Some(owner == own_users)
+        }
+        // It is one further up.
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// `SO_REUSEADDR` and `SO_REUSEPORT` of another process's socket, by a copy of its
+/// descriptor that is closed at once; `None` where none may be had.
+#[must_use]
+pub fn reuse_options(pid: u32, fd: i32) -> Option<(bool, bool)> {
+    let read = |copy: &OwnedFd, option: libc::c_int| {
+        let (mut value, mut len) = (0i32, size_of::<i32>() as libc::socklen_t);
+        // SAFETY: room for as many bytes as `len` says, which both outlive the call.
+        check(unsafe {
+            libc::getsockopt(
+                copy.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw mut value).cast(),
+                &raw mut len,
+            )
+        })
+        .map(|_| value != 0)
+    };
+    let ask = || {
+        let process = pidfd(i32::try_from(pid).map_err(io::Error::other)?)?;
+        let (number, none) = (process.as_raw_fd(), 0 as libc::c_long);
+        // SAFETY: numbers only; what comes back is a new descriptor or -1.
+        let copy = own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, number, fd, none) } as i32)?;
+        Ok::<_, io::Error>((
+            read(&copy, libc::SO_REUSEADDR)?,
+            read(&copy, libc::SO_REUSEPORT)?,
+        ))
+    };
+    // A seccomp filter may kill for the question.
+    in_child(ask).ok()?.ok()
 }
 
 /// The effective capabilities of this process, as a bit each by their numbers

@@ -14,6 +14,8 @@ use crate::socket::proto;
 
 /// `INET_DIAG_SKV6ONLY`
 const SKV6ONLY: u16 = 11;
+/// `INET_DIAG_CGROUP_ID`, of Linux 5.8.
+const CGROUP_ID: u16 = 21;
 /// Length of `struct inet_diag_msg`.
 const MESSAGE: usize = 72;
 
@@ -30,9 +32,15 @@ pub type SockId = [u8; 48];
 pub mod state {
     #![allow(missing_docs)]
     pub const ESTABLISHED: u8 = 1;
+    pub const SYN_SENT: u8 = 2;
+    pub const FIN_WAIT1: u8 = 4;
+    pub const FIN_WAIT2: u8 = 5;
     pub const TIME_WAIT: u8 = 6;
     pub const CLOSE: u8 = 7;
+    pub const CLOSE_WAIT: u8 = 8;
+    pub const LAST_ACK: u8 = 9;
     pub const LISTEN: u8 = 10;
+    pub const CLOSING: u8 = 11;
     /// Bound, and neither listening nor connected: listed since Linux 6.8.
     pub const BOUND_INACTIVE: u8 = 13;
 }
@@ -163,6 +171,9 @@ pub struct Socket {
     pub receive_queue: u32,
     /// `IPV6_V6ONLY`, where the kernel says.
     pub v6only: bool,
+    /// The control group of whoever made it, as the inode of its directory; 0 where the
+    /// kernel does not say.
+    pub group: u64,
     /// What names it in a further [`Request`].
     pub id: SockId,
 }
@@ -171,17 +182,40 @@ impl Socket {
     /// Its local name.
     #[must_use]
     pub fn local(&self) -> Addr {
-        match (u16::from(self.family), self.addr) {
-            (af::INET6, ip) => Addr::Inet6 {
-                ip,
-                port: self.port,
-                flow: 0,
-                scope: 0,
-            },
+        self.named(self.addr, self.port)
+    }
+
+    /// The name of its peer, if it has one.
+    #[must_use]
+    pub fn peer(&self) -> Option<Addr> {
+        let ip = bytes_at(&self.id, 20)?;
+        (self.peer_port != 0).then(|| self.named(ip, self.peer_port))
+    }
+
+    fn named(&self, ip: [u8; 16], port: u16) -> Addr {
+        match (u16::from(self.family), ip) {
+            (af::INET6, ip) => Addr::inet6(ip, port),
             (_, [a, b, c, d, ..]) => Addr::Inet {
                 ip: [a, b, c, d],
-                port: self.port,
+                port,
             },
+        }
+    }
+
+    /// The word of ss(8) and netstat(8) for its state.
+    #[must_use]
+    pub fn phase(&self) -> &'static str {
+        match self.state {
+            state::ESTABLISHED => "ESTABLISHED",
+            state::SYN_SENT => "SYN_SENT",
+            state::FIN_WAIT1 => "FIN_WAIT1",
+            state::FIN_WAIT2 => "FIN_WAIT2",
+            state::TIME_WAIT => "TIME_WAIT",
+            state::CLOSE_WAIT => "CLOSE_WAIT",
+            state::LAST_ACK => "LAST_ACK",
+            state::LISTEN => "LISTEN",
+            state::CLOSING => "CLOSING",
+            _ => "CLOSE",
         }
     }
 }
@@ -237,6 +271,9 @@ fn socket(m: &[u8]) -> Option<Socket> {
         v6only: attribute(m.get(MESSAGE..)?, SKV6ONLY)
             .and_then(|value| value.first())
             .is_some_and(|on| *on != 0),
+        group: attribute(m.get(MESSAGE..)?, CGROUP_ID)
+            .and_then(|value| bytes_at(value, 0))
+            .map_or(0, u64::from_ne_bytes),
         id: bytes_at(m, 4)?,
     })
 }
@@ -283,6 +320,7 @@ mod tests {
         // An attribute of another kind, and the one that is read.
         body.extend([5, 0, 8, 0, 1, 0, 0, 0]);
         body.extend([5, 0, 11, 0, 1, 0, 0, 0]);
+        body.extend([12, 0, 21, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         body
     }
 
@@ -298,7 +336,8 @@ mod tests {
         assert_eq!((s.family, s.state, s.port, s.dev), (10, 10, 8080, 7));
         assert_eq!(s.addr, core::net::Ipv6Addr::LOCALHOST.octets());
         assert_eq!((s.cookie, s.uid, s.inode), (1 << 32 | 5, 33, 4711));
-        assert!(s.v6only);
+        assert_eq!((s.v6only, s.group, s.phase()), (true, 9, "LISTEN"));
+        assert_eq!(s.peer(), None);
     }
 
     #[test]

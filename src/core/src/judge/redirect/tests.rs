@@ -413,6 +413,7 @@ fn listed(ip: &str, state: u8, cookie: u64) -> inet_diag::Socket {
         uid: 0,
         inode: 0,
         receive_queue: 0,
+        group: 0,
         v6only: false,
         id: [0; 48],
     }
