@@ -19,6 +19,7 @@
 //! | [`shared`] | the layout of the state that the processes of a run share |
 //! | [`uapi`] | the kernel's byte layouts, each once |
 //! | [`reach`] | can this executable be intercepted |
+//! | [`why`] | why a bind or a connect failed |
 //!
 //! With the feature `alloc` off, what is left is what may run inside a hook:
 //! no path of it allocates.
@@ -50,3 +51,5 @@ pub mod socket;
 mod sync;
 mod text;
 pub mod uapi;
+#[cfg(feature = "alloc")]
+pub mod why;

@@ -10,10 +10,11 @@ use bindgate_core::record::{
     Call, Check, Identity, RULE_DEFAULT, RULE_NONE, Record, Verdict, flag, stage,
 };
 use bindgate_core::render::{
-    Answer, Context, Detail, End, Event, Holder, HolderState, Predicted, RuleRef, RuleText,
-    is_shown, json, json_event, text, text_event,
+    Answer, Context, Detail, End, Event, Explained, Holder, HolderState, Predicted, RuleRef,
+    RuleText, Tenure, is_shown, json, json_event, text, text_event,
 };
 use bindgate_core::socket::BindOptions;
+use bindgate_core::why::Cause;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -60,6 +61,8 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
         ("rule", table("A rule is an object:")),
         ("prediction", table("A prediction is an object:")),
         ("holder", table("A holder is an object;")),
+        ("cause", table("A cause is an object:")),
+        ("tenure", table("Each element of `history`")),
     ])
 }
 
@@ -70,6 +73,13 @@ fn is_of(value: &Value, ty: &str, schema: &BTreeMap<&str, Vec<(String, String)>>
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),
         "null" => value.is_null(),
+        "cause" => {
+            let all = value["history"].as_array();
+            let is_tenure = |tenure| has_fields(tenure, "tenure", schema);
+            value.is_object()
+                && has_fields(value, "cause", schema)
+                && all.is_some_and(|all| all.iter().all(is_tenure))
+        }
         "holder" => value.is_object() && has_fields(value, "holder", schema),
         "prediction" => value.is_object() && has_fields(value, "prediction", schema),
         "rule" => value.is_object() && has_fields(value, "rule", schema),
@@ -172,7 +182,27 @@ proptest! {
             gone: !colour,
             ..Holder::of_cookie(record.cookie)
         };
+        let words = String::from_utf8_lossy(&program);
+        let history = [Tenure {
+            pid: record.pid,
+            program: &words,
+            addr: record.asked,
+            bound_ns: record.time_ns,
+            automatic: colour,
+            listened: !colour,
+            closed_by_ns: record.holder,
+        }];
+        let why = Explained {
+            cause: "held",
+            text: &words,
+            clause: &words,
+            details: &words,
+            mends: "",
+            unseen: &words,
+            history: &history,
+        };
         let context = Context {
+            why: colour.then_some(&why),
             holder: colour.then_some(&holder),
             program: &program,
             script: program.get(20..).unwrap_or(&[]),
@@ -241,6 +271,7 @@ const NGINX: Context<'_> = Context {
     note: None,
     predicted: None,
     holder: None,
+    why: None,
     detail: Detail::Normal,
     colour: false,
     utc_offset: 0,
@@ -303,6 +334,58 @@ fn the_lines_for_people_are_as_documented() {
         text(&mut lines, &record, &context).unwrap();
     }
     assert_eq!(lines, block("12:03:01.123 nginx[812]"));
+}
+
+#[test]
+fn causes_are_as_documented() {
+    let history = [Tenure {
+        pid: 401,
+        program: "apache2",
+        addr: inet([127, 0, 0, 1], 80),
+        bound_ns: TIME,
+        automatic: false,
+        listened: true,
+        closed_by_ns: 0,
+    }];
+    let why = Explained {
+        cause: "time_wait",
+        text: "held at 127.0.0.1:80 by TIME_WAIT: a connection with 127.0.0.1:50000 has ended, \
+               and the kernel keeps its address for 43 s more",
+        mends: "set SO_REUSEADDR on both sockets before the bind\nwait 43 s",
+        history: &history,
+        ..Explained::default()
+    };
+    let context = Context {
+        why: Some(&why),
+        ..NGINX
+    };
+    let (line, _) = rendered(&busy(inet([127, 0, 0, 1], 80)), &context);
+    check(&line);
+    assert!(line.contains(block("\"why\":{").trim_end()), "{line}");
+    let low = Explained {
+        clause: "port 80 is privileged (net.ipv4.ip_unprivileged_port_start is 1024), and \
+                 CAP_NET_BIND_SERVICE is missing",
+        ..why
+    };
+    let context = Context {
+        why: Some(&low),
+        ..NGINX
+    };
+    let mut r = busy(inet([0; 4], 80));
+    (r.errno, r.kernel, r.check) = (13, 13, Check::InetBind);
+    r.time_ns += 9_000_000;
+    let (_, text) = rendered(&r, &context);
+    assert_eq!(text, block("12:03:01.132 nginx[812]"));
+}
+
+#[test]
+fn each_cause_is_in_the_document() {
+    for cause in Cause::ALL.iter().filter(|c| **c != Cause::Rule) {
+        let name = format!("`{}`", cause.name());
+        assert!(DOC.contains(&name), "docs/log.md: {name}");
+        let page = include_str!("../../../docs/why.md");
+        assert!(page.contains(&name), "docs/why.md: {name}");
+    }
 }
 
 /// A bind to an address that somebody has.

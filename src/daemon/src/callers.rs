@@ -19,6 +19,8 @@ pub struct Caller {
     pub uid: u32,
     /// `CAP_NET_BIND_SERVICE`, in the user namespace of the daemon.
     pub net_bind_service: bool,
+    /// Has it that capability at all? `None`: it has, in a user namespace of its own.
+    pub may_bind_low: Option<bool>,
     /// The inode of the network namespace.
     pub network: u64,
     /// The process's number in our `/proc`.
@@ -29,6 +31,7 @@ pub struct Caller {
 pub const NOBODY: Caller = Caller {
     uid: u32::MAX,
     net_bind_service: false,
+    may_bind_low: None,
     network: 0,
     pid: 0,
 };
@@ -111,10 +114,12 @@ impl Callers {
         let capabilities = process::effective(&status)?;
         // Those of another user namespace count there.
         let here = users(&pid) == self.users;
+        let has = capabilities >> 10 & 1 != 0;
         (network != 0).then_some(Caller {
             uid,
             // CAP_NET_BIND_SERVICE
-            net_bind_service: here && capabilities >> 10 & 1 != 0,
+            net_bind_service: here && has,
+            may_bind_low: (here || !has).then_some(has),
             network,
             pid: number,
         })

@@ -96,6 +96,7 @@ pub fn answer(space: &mut Space, claim: &Claim) -> Found {
         since_ns: 0,
         in_run: true,
         on_the_way: false,
+        automatic: false,
         rule: RULE_NONE,
         options: claim.options,
         elsewhere: Some(Box::new(*elsewhere)),

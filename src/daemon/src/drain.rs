@@ -276,9 +276,13 @@ impl Drainer {
             self.shared.waiting.record(record, program);
         }
         let mut spaces = self.shared.spaces.feed();
+        let asked = match shown && record.errno != 0 {
+            true => Some(self.log.times(record.time_ns)),
+            false => shown.then_some(None),
+        };
         let known = self
             .predictor
-            .record(record, program, &mut spaces, &self.alive, shown);
+            .record(record, program, &mut spaces, &self.alive, asked);
         drop(spaces);
         if !shown {
             return;
@@ -295,6 +299,9 @@ impl Drainer {
             in_run: held.owner.in_run,
             gone: held.gone,
         });
+        let tenures = known.why.as_ref().map(|found| found.tenures());
+        let tenures = tenures.unwrap_or_default();
+        let why = known.why.as_ref().map(|found| found.explained(&tenures));
         self.log.decision(&Decision {
             record,
             program,
@@ -303,6 +310,7 @@ impl Drainer {
             note: RuleRef::find(&self.view, record.note, record),
             predicted: known.predicted,
             holder: holder.as_ref(),
+            why: why.as_ref(),
         });
         if self.log.lines.len() > LINES {
             self.hand_over();

@@ -40,6 +40,7 @@ mod space;
 mod table;
 mod vmm;
 mod waiting;
+mod why;
 mod witness;
 mod writer;
 

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindgate_core::addr::{Addr, RawAddr, UnixKind, af};
-use bindgate_core::errno::{EACCES, EADDRINUSE, EPERM};
+use bindgate_core::errno::{EACCES, EADDRINUSE, EALREADY, EINPROGRESS, EINTR, EISCONN, EPERM};
 use bindgate_core::judge::vsock;
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{Cred, Errno, No, Step, table_of};
-use bindgate_core::record::{Call, RULE_NONE, Record, Verdict, flag};
+use bindgate_core::record::{Call, Check, RULE_NONE, Record, Verdict, flag};
 use bindgate_core::render::{Answer, HolderState, Predicted};
 use bindgate_core::socket::{BindOptions, SocketType};
+use bindgate_core::uapi::inet_diag;
+use bindgate_host_live::evidence::Openers;
 use bindgate_host_live::kernel::path;
 use bindgate_host_live::machine::{self, UnixSocket};
 use bindgate_host_live::processes;
@@ -29,6 +31,7 @@ use super::claims;
 use super::hosted;
 use super::space::{Space, Spaces};
 use super::table::{Bind, Held, Owner, Said};
+use super::why::{Found, Looking};
 
 /// How old may be what is known of the host, and of a process.
 const FRESH: Duration = Duration::from_secs(1);
@@ -37,7 +40,7 @@ const FRESH_IN_DOUBT: Duration = Duration::from_millis(100);
 /// Questions to sock_diag in a second.
 const QUESTIONS: u32 = 20;
 /// Looks through the open files of all processes in a second.
-const LOOKS: u32 = 4;
+const LOOKS: u32 = 10;
 
 mod why {
     pub const ELSEWHERE: &str = "not asked of the kernel at a known address";
@@ -82,6 +85,8 @@ pub struct Known {
     pub predicted: Option<Predicted>,
     /// Who holds the address.
     pub holder: Option<Held>,
+    /// Why the call failed.
+    pub why: Option<Box<Found>>,
 }
 
 /// So many of something in a second.
@@ -119,6 +124,10 @@ pub struct Predictor {
     /// About when the record was read that is looked at.
     now: Instant,
     nobody: Arc<[u8]>,
+    /// The same, of all processes.
+    openers: Openers,
+    /// Who has the port of the record that is looked at, as sock_diag said.
+    shown: Option<Vec<inet_diag::Socket>>,
     /// The vsock host that the run is.
     host: Option<vsock::Host<'static>>,
 }
@@ -133,6 +142,8 @@ impl Predictor {
             open: HashMap::new(),
             now: Instant::now(),
             nobody: Arc::from([]),
+            openers: Openers::unknown(),
+            shown: None,
             host,
         }
     }
@@ -147,19 +158,23 @@ impl Predictor {
         self.now = Instant::now();
     }
 
-    /// Takes a record into the tables. Says what there is to say of it if
-    /// `asked`: that it is shown.
+    /// Takes a record into the tables. Says what there is to say of it if it is `asked`,
+    /// because it is shown: with times as [`bindgate_core::why::clock`] writes them.
     pub fn record(
         &mut self,
         r: &Record,
         program: &Arc<[u8]>,
         spaces: &mut Spaces,
         alive: &Alive,
-        asked: bool,
+        asked: Option<Option<i32>>,
     ) -> Known {
+        let times = asked.unwrap_or_default();
+        let asked = asked.is_some();
         let is_bind = r.call == Call::Bind || r.flags & flag::IMPLICIT != 0;
         let listens = r.call == Call::Listen && r.flags & flag::FORWARDED != 0 && r.kernel == 0;
-        if !is_bind && !listens {
+        let is_forwarded = r.flags & flag::FORWARDED != 0;
+        let is_refused = r.call == Call::Connect && is_forwarded && !is_bind && has_failed(r);
+        if !(is_bind || listens || is_refused && asked) {
             return Known::default();
         }
         let caller = self.callers.of(r.process, alive, FRESH, self.now);
@@ -176,11 +191,14 @@ impl Predictor {
             since_ns: r.time_ns,
             in_run: true,
             on_the_way: !matches!(r.call, Call::Bind | Call::Listen),
+            automatic: r.call == Call::Bind && r.asked.read().is_some_and(|a| a.is_auto()),
             rule: r.rule,
             options: r.options,
             elsewhere: elsewhere(r).map(Box::new),
         };
         let mut known = Known::default();
+        space.table.set_now(r.time_ns);
+        self.shown = None;
         if is_bind {
             claims::recorded(space, r, owner);
             if r.flags & flag::FORWARDED != 0 {
@@ -189,7 +207,7 @@ impl Predictor {
                     Ok(known) => known,
                     Err(why) => Known {
                         predicted: Some(Predicted::unknown(why)),
-                        holder: None,
+                        ..Known::default()
                     },
                 };
                 if r.call != Call::Bind {
@@ -210,6 +228,26 @@ impl Predictor {
         }
         if listens {
             space.table.listens((r.process, r.fd));
+        }
+        let cid = self.host.filter(|_| r.domain == af::VSOCK && !is_forwarded);
+        let is_hosted = cid.is_some() && is_bind && r.check == Check::VsockBind;
+        let is_kernels = is_forwarded && has_failed(r) && (is_bind || is_refused);
+        if asked && r.errno != 0 && (is_kernels || is_hosted) {
+            if self.looks.take(self.now) {
+                self.openers = Openers::look();
+            }
+            let looking = Looking {
+                caller,
+                space,
+                alive,
+                times,
+                openers: &self.openers,
+                may_ask: self.shown.is_some() || self.questions.take(self.now),
+                shown: self.shown.take(),
+                holder: known.holder.as_ref(),
+                cid: cid.map(|host| host.cid),
+            };
+            known.why = looking.explain(r).map(Box::new);
         }
         known
     }
@@ -307,7 +345,7 @@ impl Predictor {
         if agrees(said.result, r.kernel) {
             return Ok(Known {
                 predicted: Some(plain(said)),
-                holder: None,
+                ..Known::default()
             });
         }
         if !space.is_known {
@@ -350,9 +388,14 @@ impl Predictor {
             let lists_bound = space.lists_bound();
             space
                 .table
+                .set_now(bindgate_os::realtime().as_nanos() as u64);
+            space
+                .table
                 .reconcile(bind.kind, port, shown, lists_bound, now_ns);
             now = space.table.ask(bind);
         }
+        let unasked = shown.as_ref().err().copied();
+        self.shown = shown.ok();
         let there = now.holder.and_then(|id| space.table.held(id));
         let in_use = |said: Said, holder: Held| {
             Ok(Known {
@@ -361,6 +404,7 @@ impl Predictor {
                     ..said
                 })),
                 holder: Some(holder),
+                why: None,
             })
         };
         if let Some(held) = there {
@@ -369,7 +413,7 @@ impl Predictor {
         let gone = before.or_else(|| space.table.past(bind.kind, port));
         match gone {
             Some(held) if held.owner.in_run => in_use(said, Held { gone: true, ..held }),
-            _ => Err(shown.err().unwrap_or(why::FREE)),
+            _ => Err(unasked.unwrap_or(why::FREE)),
         }
     }
 
@@ -433,6 +477,7 @@ impl Predictor {
             since_ns: 0,
             in_run: false,
             on_the_way: false,
+            automatic: false,
             rule: RULE_NONE,
             options: BindOptions(BindOptions::UNKNOWN),
             elsewhere: None,
@@ -474,6 +519,7 @@ impl Predictor {
             return Ok(Known {
                 predicted: Some(predicted),
                 holder,
+                why: None,
             });
         }
         match (&holder, bind.kind.domain) {
@@ -486,6 +532,7 @@ impl Predictor {
                         ..predicted
                     }),
                     holder,
+                    why: None,
                 });
             }
             (None, af::UNIX) if in_use => return Err(why::LEFT),
@@ -554,6 +601,12 @@ impl Predictor {
     }
 }
 
+/// Has the kernel refused it? A connect that does not wait is under way.
+fn has_failed(r: &Record) -> bool {
+    const UNDER_WAY: [u16; 4] = [EINPROGRESS, EALREADY, EISCONN, EINTR];
+    r.kernel != 0 && !(r.call == Call::Connect && UNDER_WAY.contains(&r.kernel))
+}
+
 /// What a Unix socket with a name does.
 pub fn state_of(s: &UnixSocket) -> HolderState {
     match s.listens {
@@ -606,7 +659,7 @@ fn differs(
             why: Some(meaning),
             ..plain(said)
         }),
-        holder: None,
+        ..Known::default()
     })
 }
 

@@ -2,7 +2,9 @@
 //! it is for.
 
 use bindgate_core::record::{Call, Record, Verdict, flag};
-use bindgate_core::render::{self, Context, Detail, End, Event, Holder, Predicted, RuleRef};
+use bindgate_core::render::{
+    self, Context, Detail, End, Event, Explained, Holder, Predicted, RuleRef,
+};
 use bindgate_os as sys;
 
 use crate::Format;
@@ -24,6 +26,8 @@ pub struct Decision<'a> {
     pub predicted: Option<Predicted>,
     /// Who holds the address.
     pub holder: Option<&'a Holder<'a>>,
+    /// Why the call failed.
+    pub why: Option<&'a Explained<'a>>,
 }
 
 /// Something that is made of a run's decisions.
@@ -86,6 +90,11 @@ impl Log {
         }
     }
 
+    /// How times in sentences are written: see [`bindgate_core::why::clock`].
+    pub fn times(&mut self, time_ns: u64) -> Option<i32> {
+        (self.format == Format::Text).then(|| self.offset(time_ns))
+    }
+
     /// Local time's distance from UTC, asked once per quarter of an hour.
     fn offset(&mut self, time_ns: u64) -> i32 {
         const QUARTER: u64 = 900_000_000_000;
@@ -111,6 +120,7 @@ impl Sink for Log {
             note: d.note,
             predicted: d.predicted,
             holder: d.holder,
+            why: d.why,
             detail: self.detail,
             colour: self.colour,
             utc_offset: self.offset(d.record.time_ns),

@@ -227,6 +227,11 @@ impl Space {
         }
     }
 
+    /// Is it the one that the daemon is in?
+    pub fn is_own(&self) -> bool {
+        matches!(self.way, Way::Own)
+    }
+
     /// Runs this in the namespace.
     pub fn within<T: Send>(&self, part: impl FnOnce() -> T + Send) -> io::Result<T> {
         self.way.within(part)

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use bindgate_core::addr::{Addr, RawAddr, af};
 use bindgate_core::model::linux::PathState;
 use bindgate_core::model::{
-    Ask, Cred, Errno, Fd, Host, Net, No, Outside, OwnedNet, Pick, Pointer, SockId, State, Step,
-    Table, conflict, overlapping, table_of,
+    Ask, Cred, Errno, Fd, Host, Net, No, Outside, OwnedNet, Pick, Pointer, Sock, SockId, State,
+    Step, Table, conflict, overlapping, table_of,
 };
 use bindgate_core::record::RULE_NONE;
 use bindgate_core::render::HolderState;
@@ -30,6 +30,9 @@ const STALE: usize = 256;
 const OWNERS: usize = 256;
 /// Ports whose last owner is remembered.
 const REMEMBERED: usize = 4096;
+/// Sockets that have left a port, of those with automatic ones and of the others, that
+/// are remembered for the history of a port.
+const STAYS: usize = 4096;
 
 /// Who bound a socket.
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ pub struct Owner {
     pub in_run: bool,
     /// Did a connect() or a send bind it on its way?
     pub on_the_way: bool,
+    /// Did its bind leave the port to the kernel?
+    pub automatic: bool,
     /// The rule that decided, as a record names it.
     pub rule: u32,
     /// The options that it had before the bind.
@@ -86,6 +91,7 @@ impl Owner {
             },
             in_run: false,
             on_the_way: false,
+            automatic: false,
             rule: RULE_NONE,
             options: BindOptions(BindOptions::UNKNOWN),
             elsewhere: None,
@@ -202,6 +208,79 @@ pub struct BindTable {
     serial: u64,
     /// The last ones to leave their port.
     past: Numbers<(u32, u32), Held>,
+    /// Whoever has left a port: with automatic ones, and the others.
+    stays: [VecDeque<Stay>; 2],
+    /// About when it is.
+    now_ns: u64,
+}
+
+/// A socket of the run that had a port.
+#[derive(Clone, Debug)]
+pub struct Stay {
+    at: At,
+    /// The process that bound it.
+    pub pid: u32,
+    /// Its executable.
+    pub program: Arc<[u8]>,
+    /// When it was bound.
+    pub since_ns: u64,
+    /// When it was known to have left; 0 if it has not.
+    pub left_ns: u64,
+    /// The kernel had chosen the port.
+    pub automatic: bool,
+}
+
+/// Where a socket was.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    table: Table,
+    port: u16,
+    /// Its address; IPv4 mapped.
+    ip: [u8; 16],
+    domain: u16,
+    state: State,
+}
+
+impl At {
+    fn of(sock: &Sock) -> At {
+        At {
+            table: sock.table,
+            port: sock.num as u16,
+            ip: sock.rcv6,
+            domain: sock.kind.domain,
+            state: sock.state,
+        }
+    }
+}
+
+impl Stay {
+    fn of(at: At, owner: &Owner, left_ns: u64) -> Stay {
+        Stay {
+            at,
+            pid: owner.pid,
+            program: owner.program.clone(),
+            since_ns: owner.since_ns,
+            left_ns,
+            automatic: owner.automatic,
+        }
+    }
+
+    /// Did it listen?
+    pub fn listened(&self) -> bool {
+        self.at.state == State::Listen
+    }
+
+    /// Its address.
+    pub fn addr(&self) -> Addr {
+        let At { ip, port, .. } = self.at;
+        match std::net::Ipv6Addr::from(ip).to_ipv4_mapped() {
+            Some(ip) if self.at.domain == af::INET => Addr::Inet {
+                ip: ip.octets(),
+                port,
+            },
+            _ => Addr::inet6(ip, port),
+        }
+    }
 }
 
 impl BindTable {
@@ -215,7 +294,41 @@ impl BindTable {
             order: [VecDeque::new(), VecDeque::new()],
             serial: 0,
             past: HashMap::default(),
+            stays: [VecDeque::new(), VecDeque::new()],
+            now_ns: 0,
         }
+    }
+
+    /// About when what follows happens.
+    pub fn set_now(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    /// What the host is like.
+    pub fn host(&self) -> &Host {
+        &self.net.host
+    }
+
+    /// Who of the run has the port or had it, the oldest first.
+    pub fn history(&mut self, kind: SocketType, port: u16) -> Vec<Stay> {
+        let Some(table) = table_of(kind) else {
+            return Vec::new();
+        };
+        let is_at = |stay: &&Stay| stay.at.table == table && stay.at.port == port;
+        let mut all: Vec<Stay> = self.stays.iter().flatten().filter(is_at).cloned().collect();
+        for id in self.owners(table, port) {
+            let net = self.net.net();
+            let at = At::of(net.get(id));
+            if at.state == State::TimeWait {
+                // No socket of a process.
+                continue;
+            }
+            if let Some(entry) = self.entry(id).filter(|e| e.owner.in_run && !e.claimed) {
+                all.push(Stay::of(at, &entry.owner, 0));
+            }
+        }
+        all.sort_by_key(|stay| stay.since_ns);
+        all
     }
 
     /// The host is like this by now.
@@ -417,7 +530,7 @@ impl BindTable {
     fn leave(&mut self, id: SockId) {
         let mut net = self.net.net();
         let sock = net.get(id);
-        let (table, port) = (sock.table, sock.num);
+        let (at, table, port) = (At::of(sock), sock.table, sock.num);
         let (addr, state) = (net.getsockname(id), holder_state(sock.state));
         net.forget(id);
         let Some(entry) = self.entries.get_mut(id.0 as usize).and_then(Option::take) else {
@@ -429,6 +542,15 @@ impl BindTable {
         }
         if cookie != 0 && self.cookies.get(&cookie) == Some(&id) {
             self.cookies.remove(&cookie);
+        }
+        let has_port = matches!(table, Table::Tcp | Table::Udp | Table::UdpLite) && port != 0;
+        if entry.owner.in_run && has_port && at.state != State::TimeWait {
+            let [autos, others] = &mut self.stays;
+            let stays = if entry.owner.automatic { autos } else { others };
+            if stays.len() >= STAYS {
+                stays.pop_front();
+            }
+            stays.push_back(Stay::of(at, &entry.owner, self.now_ns));
         }
         if entry.auto {
             return;
@@ -621,6 +743,14 @@ impl BindTable {
             believes.is_some_and(|believes| believes != virt)
         };
         overlapping(&mut self.net.net(), &b.ask(), other)
+    }
+
+    /// The owner of the socket at the port that has this cookie, as far as the kernel
+    /// has told its.
+    pub fn at_port(&mut self, kind: SocketType, port: u16, cookie: u64) -> Option<&Owner> {
+        let ids = self.owners(table_of(kind)?, port);
+        let is_it = |owner: &&Owner| owner.cookie == cookie && cookie != 0;
+        ids.into_iter().find_map(|id| self.owner(id).filter(is_it))
     }
 
     /// The owner of a socket of the table.

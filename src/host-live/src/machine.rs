@@ -390,7 +390,7 @@ fn settings(host: &mut Host, left_out: &mut LeftOut) {
 }
 
 /// A line of `/proc/net/tcp` and its like.
-fn outside(line: &str, kind: SocketType) -> Option<Outside> {
+pub(crate) fn outside(line: &str, kind: SocketType) -> Option<Outside> {
     let words: Vec<_> = line.split_whitespace().collect();
     let (addr, port) = words.get(1)?.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

@@ -40,6 +40,29 @@ pub fn holders() -> HashMap<u32, Vec<u32>> {
     all
 }
 
+/// May this user look at the open files of every process?
+#[must_use]
+pub fn all_can_be_seen() -> bool {
+    use std::io::ErrorKind::PermissionDenied;
+    let is_refused = |pid| {
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        files.is_err_and(|e| e.kind() == PermissionDenied)
+    };
+    !pids().any(is_refused)
+}
+
+/// The number under which a process has the socket with this inode open.
+#[must_use]
+pub fn descriptor(pid: u32, inode: u32) -> Option<i32> {
+    let wanted = format!("socket:[{inode}]");
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    files.flatten().find_map(|entry| {
+        let link = std::fs::read_link(entry.path()).ok()?;
+        let is_it = link.as_os_str().as_bytes() == wanted.as_bytes();
+        is_it.then(|| entry.file_name().to_str()?.parse().ok())?
+    })
+}
+
 /// The executable of a process, or what it calls itself where that may not be
 /// seen; empty if it is gone.
 #[must_use]
@@ -52,7 +75,7 @@ pub fn program(pid: u32) -> Vec<u8> {
     name.trim_ascii_end().to_vec()
 }
 
-fn pids() -> impl Iterator<Item = u32> {
+pub(crate) fn pids() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

@@ -6,7 +6,7 @@
 use core::fmt::{self, Display, Write};
 
 use super::names::{Address, Named, exec_path, family, kind, leased, lost, protocol, reason};
-use super::{Context, Holder, Readable, RuleRef, RuleText, SCHEMA, civil, errno, holder};
+use super::{Context, Holder, Readable, RuleRef, RuleText, SCHEMA, cause, civil, errno, holder};
 use crate::addr::{Addr, RawAddr, af};
 use crate::record::{Call, Check, Identity, Record, flag, stage};
 use crate::socket::BindOptions;
@@ -155,7 +155,7 @@ pub(super) fn quoted(mut w: &mut dyn Write, value: impl Display) -> fmt::Result 
 }
 
 /// RFC 3339, UTC, microseconds.
-pub(super) struct Stamp(pub u64);
+pub struct Stamp(pub u64);
 
 impl Stamp {
     fn text(&self) -> [u8; 27] {
@@ -448,9 +448,17 @@ pub fn json<W: Write>(w: &mut W, record: &Record, context: &Context<'_>) -> fmt:
             l.maybe_word(",\"check\":", p.step.map(crate::model::Step::function))?;
             l.truth(",\"differs\":", p.differs)?;
             l.maybe_word(",\"why\":", p.why)?;
-            l.raw("}}\n")
+            l.raw("}")?;
         }
-        None => l.raw(",\"predicted\":null}\n"),
+        None => l.raw(",\"predicted\":null")?,
+    }
+    match context.why {
+        Some(why) => {
+            l.raw(",\"why\":")?;
+            cause::json(l.0, why)?;
+            l.raw("}\n")
+        }
+        None => l.raw(",\"why\":null}\n"),
     }
 }
 

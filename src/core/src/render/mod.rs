@@ -4,6 +4,7 @@
 //! nothing here allocates, and all goes into any [`core::fmt::Write`].
 //! `docs/log.md` is the description for those who read the lines.
 
+mod cause;
 mod event;
 mod holder;
 mod json;
@@ -13,10 +14,13 @@ mod predicted;
 mod text;
 mod time;
 
+pub use cause::{Explained, Tenure};
 pub use event::{End, Event, json_event, text_event};
 pub use holder::{Holder, HolderState};
 pub use json::json;
 pub use listing::{Bound, Listed, Published, json_ended, json_listing, outside};
+pub use json::{Stamp, json};
+pub use listing::{Bound, Listed, json_ended, json_listing};
 pub use predicted::{Answer, Predicted};
 pub use text::text;
 pub use time::{Civil, civil};
@@ -79,6 +83,8 @@ pub struct Context<'a> {
     pub predicted: Option<Predicted>,
     /// Who holds the address.
     pub holder: Option<&'a Holder<'a>>,
+    /// Why the call failed.
+    pub why: Option<&'a Explained<'a>>,
     /// How much a line of text says.
     pub detail: Detail,
     /// Colours, for a terminal.

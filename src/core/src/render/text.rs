@@ -285,6 +285,9 @@ fn reasons(w: &mut dyn Write, r: &Record, c: &Context<'_>) -> fmt::Result {
             now_ns: r.time_ns,
         })?;
     }
+    if let Some(why) = c.why.filter(|why| !why.clause.is_empty()) {
+        list.add(Readable(why.clause.as_bytes()))?;
+    }
     let by_policy = matches!(
         r.check,
         Check::None

@@ -46,6 +46,7 @@ fn owner(by: (u32, i32), cookie: u64) -> Owner {
         since_ns: 1,
         in_run: true,
         on_the_way: false,
+        automatic: false,
         rule: 0,
         options: BindOptions(0),
         elsewhere: None,
