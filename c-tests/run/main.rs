@@ -31,6 +31,7 @@ mod user;
 mod vsock;
 mod vsock_vmm;
 mod wait;
+mod why;
 
 /// Why a test does not run in a container.
 const NAMESPACES: &str = "a program makes a namespace";
@@ -73,6 +74,7 @@ fn main() {
         trials.extend(vsock::trials());
         trials.extend(vsock_vmm::trials());
         trials.extend(wait::trials());
+        trials.extend(why::trials());
         trials
     })
 }

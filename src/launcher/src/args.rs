@@ -58,6 +58,10 @@ Examples:
       bindgate ls
       bindgate exec RUN -- curl http://localhost:8080/
 
+  See why a port cannot be had, and why a program's binds and connects fail:
+      bindgate why tcp :8080
+      bindgate why -- ./server
+
   In CI: fail if anything was refused, and keep the log as JSON lines:
       bindgate run --policy ci.policy --fail-on deny \\
           --format json --log binds.json -- make test
@@ -204,6 +208,8 @@ enum Sub {
     Simulate(crate::commands::simulate::Simulate),
     /// Say what would happen to a bind, and which rule and check decide
     Explain(crate::commands::explain::Explain),
+    /// Say why a bind or connect fails: on this machine, in a program, or from a log
+    Why(crate::commands::why::Why),
     /// Write the manual pages into a directory, or the first to standard output
     #[command(hide = true)]
     Man {
@@ -292,6 +298,10 @@ struct RunArgs {
     /// Become the program instead of waiting for it: the process id is the same
     #[arg(long)]
     exec: bool,
+    /// Have each call wait until its line is written: why a call failed is then looked up
+    /// while the program stands still
+    #[arg(long)]
+    sync: bool,
     /// Exit with 77 if anything was refused and the program exited with 0
     #[arg(long, value_name = "WHAT", conflicts_with = "exec")]
     fail_on: Option<FailOn>,
@@ -442,6 +452,8 @@ pub struct Run {
     pub wait: bool,
     /// `--exec`
     pub exec: bool,
+    /// `--sync`
+    pub sync: bool,
     /// `--fail-on deny`
     pub fail_on_deny: bool,
     /// `--unused`
@@ -513,6 +525,8 @@ pub enum Command {
     Simulate(crate::commands::simulate::Simulate),
     /// `explain`
     Explain(crate::commands::explain::Explain),
+    /// `why`
+    Why(crate::commands::why::Why),
     /// `man`
     Man(Option<PathBuf>),
     /// `completions`
@@ -562,6 +576,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
                 .subcommand_matches("explain")
                 .map_or_else(Vec::new, rule_order);
             Command::Explain(args)
+        }
+        Sub::Why(mut args) => {
+            args.rules = matches
+                .subcommand_matches("why")
+                .map_or_else(Vec::new, rule_order);
+            Command::Why(args)
         }
         Sub::Man { directory } => Command::Man(directory),
         Sub::Completions { shell } => Command::Completions(shell),
@@ -617,6 +637,7 @@ impl RunArgs {
             },
             wait: self.wait,
             exec: self.exec,
+            sync: self.sync,
             fail_on_deny: self.fail_on == Some(FailOn::Deny),
             unused: self.unused,
             ready: self.ready.map(|place| (place, self.ready_timeout)),

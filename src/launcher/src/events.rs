@@ -89,6 +89,8 @@ pub struct Decision {
     pub uid: Option<u32>,
     pub reason: Option<String>,
     pub predicted: Option<Predicted>,
+    #[serde(default)]
+    pub why: Option<Why>,
 }
 
 /// A rule that had a say.
@@ -125,6 +127,31 @@ pub struct Predicted {
     pub check: Option<String>,
     pub differs: bool,
     pub why: Option<String>,
+}
+
+/// Why a call failed.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[allow(missing_docs, reason = "docs/log.md describes each field")]
+pub struct Why {
+    pub cause: String,
+    pub text: String,
+    pub details: Vec<String>,
+    pub mends: Vec<String>,
+    pub unseen: Vec<String>,
+    pub history: Vec<Tenure>,
+}
+
+/// Somebody of the run who had the port.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[allow(missing_docs, reason = "docs/log.md describes each field")]
+pub struct Tenure {
+    pub pid: u32,
+    pub program: Option<String>,
+    pub address: String,
+    pub bound: String,
+    pub automatic: bool,
+    pub listened: bool,
+    pub closed_by: Option<String>,
 }
 
 /// The totals of a run.

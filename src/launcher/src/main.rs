@@ -52,7 +52,6 @@ mod runs;
 mod user;
 mod vsock;
 mod wait;
-#[allow(dead_code, reason = "the commands that watch a run use it")]
 mod watched;
 
 use std::ffi::OsString;
@@ -197,6 +196,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         args::Command::Wait(args) => commands::wait::wait(&args),
         args::Command::Simulate(args) => commands::simulate::simulate(&args),
         args::Command::Explain(args) => commands::explain::explain(&args),
+        args::Command::Why(args) => commands::why::why(&args),
         args::Command::Man(dir) => commands::manual::man(dir.as_deref()),
         args::Command::Completions(shell) => commands::completions::completions(shell),
     }

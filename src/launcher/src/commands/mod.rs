@@ -12,6 +12,7 @@
 //! | [`ready`] | `run --ready`: returns when the program listens |
 //! | [`wait`] | `wait`: until something of a run listens |
 //! | [`simulate`] | `simulate`: scripts of calls on the model, and on the kernel |
+//! | [`why`] | `why`: why a bind or connect fails |
 //! | [`completions`] | `completions`: for the shells |
 //! | [`manual`] | `manual`: the man pages |
 
@@ -27,3 +28,4 @@ pub mod ready;
 pub mod run;
 pub mod simulate;
 pub mod wait;
+pub mod why;

@@ -405,7 +405,7 @@ fn options(run: &Run, observe: bool, detail: Detail, has_broker: bool) -> u32 {
         (run.let_go, option::LET_GO),
         (run.allow_unintercepted, option::ALLOW_UNINTERCEPTED),
         (observe, option::OBSERVE),
-        (run.exec && process::pid() == 1, option::SYNC),
+        (run.sync || run.exec && process::pid() == 1, option::SYNC),
         (Counter::is_steady(), option::COUNTER),
         (detail != Detail::Verbose && !run.unused, option::SHOWN_ONLY),
     ]

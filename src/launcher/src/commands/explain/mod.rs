@@ -3,7 +3,7 @@
 //! The policy's part is the judge's ([`bindgate_core::judge`]), which a run asks
 //! too; what the kernel would answer is the model's.
 
-mod call;
+pub mod call;
 mod model;
 mod others;
 mod text;

@@ -1,0 +1,77 @@
+//! `bindgate why -- PROGRAM`: a run, and why its binds and connects fail, as they do.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+
+use bindgate_core::render::Readable;
+use bindgate_os::signal;
+
+use super::story::Story;
+use crate::watched::Watched;
+use crate::{Failure, complain, exit};
+
+/// Has connects and listens recorded as well, which decides nothing.
+const NOTES: [&str; 2] = ["note connect any *", "note listen any *"];
+
+/// Runs the program; its status is ours.
+pub fn run(options: &[OsString], program: &[OsString]) -> Result<i32, Failure> {
+    // They go on to the run, which passes them to the program.
+    let _ = signal::take_over();
+    let mut options = options.to_vec();
+    options.push("--sync".into());
+    for note in NOTES {
+        options.extend(["-r".into(), note.into()]);
+    }
+    let mut run = Watched::start(&options, program)?;
+    let pid = run.pid as i32;
+    std::thread::spawn(move || pass_on(pid));
+    let mut story = Story::default();
+    for line in run.lines() {
+        match line {
+            Ok((number, line)) => {
+                let mut out = String::new();
+                for place in story.take(number, &line) {
+                    if let Some(failed) = story.failed.get(place) {
+                        failed.show(&mut out, None);
+                    }
+                }
+                say(&out);
+            }
+            Err(e) => {
+                complain(format_args!("why: the log of the run: {e}"));
+                break;
+            }
+        }
+    }
+    let status = run
+        .status()
+        .map_err(|e| Failure::new(exit::SYSTEM, "bindgate run", e))?;
+    if let Some(number) = status.signal() {
+        signal::no_core();
+        signal::suffer(number);
+        return Ok(128 + number);
+    }
+    Ok(status.code().unwrap_or(exit::SYSTEM))
+}
+
+/// Passes on to the run what somebody sends to this process.
+fn pass_on(run: i32) {
+    loop {
+        let Some(came) = signal::next(None) else {
+            continue;
+        };
+        if came.sent && came.from != run && came.number != libc::SIGCHLD {
+            came.pass_on(run);
+        }
+    }
+}
+
+/// Standard error is the log's place; the program's own output stays as it is.
+fn say(text: &str) {
+    let mut out = String::new();
+    for line in text.lines() {
+        out += &format!("{}\n", Readable(line.as_bytes()));
+    }
+    let _ = std::io::stderr().write_all(out.as_bytes());
+}
