@@ -86,10 +86,16 @@ fn forbidden(q: &Question, f: &Facts, start: Option<u32>) -> Why {
     );
     if let Some(start) = start {
         let port = q.addr.port().unwrap_or(0);
-        why.details.push(match port < start {
-            true => format!("no privilege is missing for port {port}"),
-            false => format!("port {port} takes no privilege: those from {start} on are free"),
-        });
+        match (port < start, f.may_bind_low) {
+            (true, Some(true)) => {
+                why.details
+                    .push(format!("no privilege is missing for port {port}"));
+            }
+            (true, _) => {}
+            (false, _) => why.details.push(format!(
+                "port {port} takes no privilege: those from {start} on are free"
+            )),
+        }
     }
     match f.filters {
         Some(0) => why

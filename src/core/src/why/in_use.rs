@@ -266,14 +266,13 @@ fn details(why: &mut Why, f: &Facts, s: &Seen, all: &[&Seen]) {
         why.details.push(format!("its options: {options}"));
     }
     for other in all.iter().filter(|o| !core::ptr::eq(**o, s)).take(4) {
-        why.details.push(format!(
-            "{} at {}, {}, is in the way as well",
-            whose(other),
-            other.addr,
-            doing(other, f.utc_offset)
-        ));
+        let (at, doing) = (other.addr, doing(other, f.utc_offset));
+        why.details.push(match other.state {
+            HolderState::TimeWait => format!("TIME_WAIT at {at} is in the way as well"),
+            _ => format!("{} at {at}, {doing}, is in the way as well", whose(other)),
+        });
     }
-    if s.state == HolderState::Connected
+    if why.cause == Cause::Connection
         && let Some(range) = given_out(f, s)
     {
         why.details.push(range);
@@ -304,12 +303,13 @@ fn others(s: &Seen) -> Option<String> {
             .first()
             .is_some_and(|(pid, _)| *pid == first.pid)
     };
+    let has = if rest.len() == 1 { "has" } else { "have" };
     let children = match rest.iter().all(is_child) {
-        true => ", which inherited it",
+        true => ", and inherited it",
         false => "",
     };
     Some(format!(
-        "{}{more} have it open too{children}",
+        "{}{more} {has} it open too{children}",
         names.join(", ")
     ))
 }
@@ -332,6 +332,9 @@ fn mends(why: &mut Why, q: &Question, f: &Facts, s: &Seen, changes: Vec<Change>)
     match (s.state, s.left_ms) {
         (HolderState::TimeWait, Some(ms)) => {
             why.mends.push(format!("wait {} s", ms.div_ceil(1000)));
+        }
+        (HolderState::Connected, _) if why.cause == Cause::Closing => {
+            why.mends.push("wait until it is over".to_string());
         }
         (HolderState::Connected, _) if why.cause != Cause::Taken && given_out(f, s).is_some() => {
             why.mends.push(format!(
@@ -375,10 +378,13 @@ fn option(change: &Change, s: &Seen) -> String {
         _ => "IPV6_V6ONLY",
     };
     let is_known = !s.options.has(BindOptions::UNKNOWN);
+    let waits = s.state == HolderState::TimeWait;
     let has = is_known && s.options.has(change.bit);
     match (change.here, change.there) {
         (true, false) if has => format!("set {name} here before the bind: the holder has it"),
         (true, false) => format!("set {name} here before the bind"),
+        (false, true) if waits => format!("set {name} on the earlier socket before it is bound"),
+        (_, true) if waits => format!("set {name} here and on the earlier socket before the bind"),
         (false, true) => format!("set {name} on the holder's socket before it is bound"),
         _ if is_known => {
             format!("set {name} on both sockets before the bind: the holder is without")

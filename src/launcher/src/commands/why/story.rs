@@ -269,29 +269,26 @@ fn tenure(t: &crate::events::Tenure) -> String {
 /// The times of a JSON log as times of day here.
 fn local(text: &str) -> String {
     const STAMP: usize = "2026-11-22T12:03:01.123456Z".len();
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("Z").filter(|at| *at + 1 >= STAMP) {
-        let (before, after) = rest.split_at(at + 1);
-        let cut = before.len() - STAMP;
-        let split = before.split_at_checked(cut);
-        match split.and_then(|(head, stamp)| Some((head, parse(stamp)?))) {
-            Some((head, ns)) => {
-                let c: Civil = civil(ns, sys::utc_offset((ns / 1_000_000_000) as i64));
-                out += head;
-                out += &format!(
-                    "{:02}:{:02}:{:02}.{:03}",
-                    c.hour,
-                    c.minute,
-                    c.second,
-                    c.micro / 1000
-                );
-            }
-            None => out += before,
-        }
-        rest = after;
+    let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+    let (mut out, mut done) = (String::new(), 0);
+    for (at, _) in text.match_indices('Z') {
+        let from = (at + 1).checked_sub(STAMP).filter(|from| *from >= done);
+        let Some((from, ns)) = from.and_then(|from| Some((from, parse(part(from, at + 1))?)))
+        else {
+            continue;
+        };
+        let c: Civil = civil(ns, sys::utc_offset((ns / 1_000_000_000) as i64));
+        out += part(done, from);
+        out += &format!(
+            "{:02}:{:02}:{:02}.{:03}",
+            c.hour,
+            c.minute,
+            c.second,
+            c.micro / 1000
+        );
+        done = at + 1;
     }
-    out + rest
+    out + part(done, text.len())
 }
 
 /// Nanoseconds since the epoch of a time in UTC, as [`civil`] undoes it.
@@ -320,7 +317,9 @@ fn parse(stamp: &str) -> Option<u64> {
     let days = (365 * y + y / 4 - y / 100 + y / 400) + (153 * m + 2) / 5 + day.checked_sub(1)?;
     let seconds =
         days.checked_sub(719_468)? * 86_400 + n(11, 13)? * 3600 + n(14, 16)? * 60 + n(17, 19)?;
-    Some(seconds * 1_000_000_000 + n(20, 26)? * 1000)
+    seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(n(20, 26)? * 1000)
 }
 
 #[cfg(test)]
