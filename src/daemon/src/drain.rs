@@ -113,7 +113,7 @@ impl Drainer {
             ended: None,
             program: (0, 0, Arc::from([]), Vec::new()),
             counter: Counter::start(),
-            predictor: Predictor::new(vsock::Host::of(&view)),
+            predictor: Predictor::new(vsock::Host::of(&view), setup.block.is_some()),
             matched: vec![
                 false;
                 if setup.unused {

@@ -39,6 +39,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const FRESH_IN_DOUBT: Duration = Duration::from_millis(100);
 /// Questions to sock_diag in a second.
 const QUESTIONS: u32 = 20;
+/// Failures that are explained in a second.
+const WHYS: u32 = 20;
 /// Looks through the open files of all processes in a second.
 const LOOKS: u32 = 10;
 
@@ -118,6 +120,7 @@ impl Limit {
 pub struct Predictor {
     callers: Callers,
     questions: Limit,
+    whys: Limit,
     looks: Limit,
     /// Who has sockets open, by inode, when that was last looked at.
     open: HashMap<u32, u32>,
@@ -128,16 +131,20 @@ pub struct Predictor {
     openers: Openers,
     /// Who has the port of the record that is looked at, as sock_diag said.
     shown: Option<Vec<inet_diag::Socket>>,
+    /// Has the run ports of its own on loopback?
+    has_block: bool,
     /// The vsock host that the run is.
     host: Option<vsock::Host<'static>>,
 }
 
 impl Predictor {
-    /// Knows nothing yet.
-    pub fn new(host: Option<vsock::Host<'static>>) -> Predictor {
+    /// Knows nothing yet. `has_block`: the run has ports of its own on loopback.
+    pub fn new(host: Option<vsock::Host<'static>>, has_block: bool) -> Predictor {
         Predictor {
+            has_block,
             callers: Callers::new(),
             questions: Limit::of(QUESTIONS),
+            whys: Limit::of(WHYS),
             looks: Limit::of(LOOKS),
             open: HashMap::new(),
             now: Instant::now(),
@@ -232,8 +239,9 @@ impl Predictor {
         let cid = self.host.filter(|_| r.domain == af::VSOCK && !is_forwarded);
         let is_hosted = cid.is_some() && is_bind && r.check == Check::VsockBind;
         let is_kernels = is_forwarded && has_failed(r) && (is_bind || is_refused);
-        if asked && r.errno != 0 && (is_kernels || is_hosted) {
-            if self.looks.take(self.now) {
+        if asked && r.errno != 0 && (is_kernels || is_hosted) && self.whys.take(self.now) {
+            let may_look = self.looks.take(self.now);
+            if may_look {
                 self.openers = Openers::look();
             }
             let looking = Looking {
@@ -242,6 +250,9 @@ impl Predictor {
                 alive,
                 times,
                 openers: &self.openers,
+                may_look,
+                has_block: self.has_block,
+                real: None,
                 may_ask: self.shown.is_some() || self.questions.take(self.now),
                 shown: self.shown.take(),
                 holder: known.holder.as_ref(),

@@ -543,7 +543,9 @@ impl BindTable {
         if cookie != 0 && self.cookies.get(&cookie) == Some(&id) {
             self.cookies.remove(&cookie);
         }
-        let has_port = matches!(table, Table::Tcp | Table::Udp | Table::UdpLite) && port != 0;
+        let is_ip = matches!(table, Table::Tcp | Table::Udp | Table::UdpLite);
+        // Of a claim no record has told when it was bound.
+        let has_port = is_ip && port != 0 && entry.owner.since_ns != 0;
         if entry.owner.in_run && has_port && at.state != State::TimeWait {
             let [autos, others] = &mut self.stays;
             let stays = if entry.owner.automatic { autos } else { others };

@@ -5,7 +5,7 @@ use bindgate_core::addr::{Addr, UnixKind, af};
 use bindgate_core::errno::Errno;
 use bindgate_core::model::table_of;
 use bindgate_core::policy::Op;
-use bindgate_core::record::{Call, Record};
+use bindgate_core::record::{Call, Record, flag};
 use bindgate_core::render::{Explained, HolderState, Tenure};
 use bindgate_core::socket::{BindOptions, SocketType};
 use bindgate_core::uapi::inet_diag;
@@ -96,6 +96,12 @@ pub struct Looking<'a> {
     pub shown: Option<Vec<inet_diag::Socket>>,
     /// Who holds the address, as far as that is known already.
     pub holder: Option<&'a Held>,
+    /// May every process be looked at?
+    pub may_look: bool,
+    /// Has the run ports of its own on loopback?
+    pub has_block: bool,
+    /// Where the bind really went, of a run that has such ports.
+    pub real: Option<Addr>,
     /// The context id of the vsock host that the run is, if that has refused it.
     pub cid: Option<u32>,
 }
@@ -107,6 +113,9 @@ impl Looking<'_> {
     /// Why it failed; nothing for an error that nobody has a name for.
     pub fn explain(mut self, r: &Record) -> Option<Found> {
         let q = self.question(r)?;
+        if r.flags & flag::IN_BLOCK != 0 {
+            self.real = r.used.read();
+        }
         let mut facts = Facts {
             host: self
                 .space
@@ -144,11 +153,10 @@ impl Looking<'_> {
     }
 
     fn question(&self, r: &Record) -> Option<Question> {
-        let is_moved = !r.used.bytes().is_empty() && r.used.read().is_some();
-        let addr = match is_moved {
+        let addr = match r.used.read() {
             // Where the kernel was asked to bind it.
-            true => r.used.read()?,
-            false => r.asked.read()?,
+            Some(used) if r.flags & flag::IN_BLOCK == 0 => used,
+            _ => r.asked.read()?,
         };
         let domain = match addr {
             Addr::Unix(_) => af::UNIX,
@@ -188,7 +196,15 @@ impl Looking<'_> {
     /// Who has the port, or the name.
     fn others(&mut self, q: &Question, facts: &mut Facts) {
         let openers = self.openers;
-        let port = q.addr.port().and_then(|port| u16::try_from(port).ok());
+        if q.op == Op::Connect {
+            facts.sockets = self.believed(q);
+            if self.has_block && q.addr.is_loopback() {
+                // What the machine has there is not what was called.
+                return;
+            }
+        }
+        let port = self.real.as_ref().unwrap_or(&q.addr).port();
+        let port = port.and_then(|port| u16::try_from(port).ok());
         if let (Some(_), Some(port)) = (table_of(q.kind), port) {
             if self.shown.is_none() && self.may_ask {
                 self.shown = self.space.owners(q.kind, port).ok();
@@ -200,10 +216,11 @@ impl Looking<'_> {
                     }
                     let there = shown.iter().filter(|s| s.port == port);
                     let all = there.map(|s| evidence::seen(q.kind, s, openers));
-                    facts.sockets = all.collect();
-                    for seen in &mut facts.sockets {
+                    let mut all: Vec<Seen> = all.collect();
+                    for seen in &mut all {
                         self.recorded(seen, q.kind, port);
                     }
+                    facts.sockets.extend(all);
                 }
                 None => {
                     facts
@@ -216,8 +233,10 @@ impl Looking<'_> {
                     );
                 }
             }
-            facts.former = self.former(q, port);
-            if q.op == Op::Connect && q.kind.is_stream() {
+            if self.real.is_none() {
+                facts.former = self.former(q, port);
+            }
+            if q.op == Op::Connect && q.kind.is_stream() && self.may_look {
                 let own = self.caller.map_or("self".into(), |c| c.pid.to_string());
                 facts.elsewhere = evidence::elsewhere(port, &own, openers);
             }
@@ -263,7 +282,40 @@ impl Looking<'_> {
         let owner = self.space.table.at_port(kind, port, seen.cookie);
         if let Some(owner) = owner.filter(|o| o.in_run) {
             records(seen, owner);
+            if self.real.is_some() {
+                elsewhere(seen, owner);
+            }
         }
+    }
+
+    /// Sockets of the run whose programs believe that they are at the port that was
+    /// called, and that are elsewhere.
+    fn believed(&mut self, q: &Question) -> Vec<Seen> {
+        /// That are looked for.
+        const MOST: usize = 8;
+        let mut all = self.space.table.of_run();
+        all.retain(|(kind, held)| {
+            let at = held.owner.elsewhere.as_ref().and_then(|e| e.read());
+            table_of(*kind) == table_of(q.kind) && at.is_some_and(|at| at.port() == q.addr.port())
+        });
+        let mut found = Vec::new();
+        for (kind, held) in all.into_iter().take(MOST) {
+            let Some(at) = held.addr.read() else { continue };
+            let port = at.port().and_then(|port| u16::try_from(port).ok());
+            let shown = port.and_then(|port| self.space.owners(kind, port).ok());
+            let cookie = held.owner.cookie;
+            let is_it = |s: &inet_diag::Socket| match cookie {
+                0 => s.local() == at && s.state != inet_diag::state::TIME_WAIT,
+                known => s.cookie == known,
+            };
+            if let Some(s) = shown.into_iter().flatten().find(is_it) {
+                let mut seen = evidence::seen(kind, &s, self.openers);
+                records(&mut seen, &held.owner);
+                elsewhere(&mut seen, &held.owner);
+                found.push(seen);
+            }
+        }
+        found
     }
 
     /// Of TIME_WAIT: is it of a connection of the one that had the port last?
@@ -300,6 +352,16 @@ impl Looking<'_> {
             closed_by_ns: stay.left_ns,
         });
         former.collect()
+    }
+}
+
+/// The socket as its program believes that it is.
+fn elsewhere(seen: &mut Seen, owner: &Owner) {
+    if let Some(at) = owner.elsewhere.as_ref().and_then(|e| e.read()) {
+        seen.addr = at;
+    }
+    if !owner.options.has(BindOptions::UNKNOWN) {
+        seen.options = owner.options;
     }
 }
 

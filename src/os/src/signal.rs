@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::zeroed;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::{check, limits};
 
@@ -189,6 +190,43 @@ pub fn is_ignored(number: i32) -> bool {
         let mut now: libc::sigaction = zeroed();
         libc::sigaction(number, std::ptr::null(), &raw mut now);
         now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// To whom [`relay_to`] passes signals on, or 0.
+static RELAY: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn pass(number: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel hands over a siginfo; kill is async-signal-safe, and errno is
+    // put back as it was.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let to = RELAY.load(Ordering::Relaxed);
+        let is_sent = (*info).si_code <= 0;
+        if to > 0 && is_sent {
+            libc::kill(to, number);
+        }
+        *errno = before;
+    }
+}
+
+/// From now on a signal that would end this process does not: if a process sent it,
+/// it goes on to `pid`, unless that is 0. Those of the terminal reach every process of
+/// the job by themselves. What was ignored stays ignored, and a program that is started
+/// inherits nothing of this.
+pub fn relay_to(pid: i32) {
+    RELAY.store(pid, Ordering::Relaxed);
+    let ending = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+    for number in ending.into_iter().filter(|n| !is_ignored(*n)) {
+        // SAFETY: all-zero is a value of the structure; the handler does only what a
+        // handler may.
+        unsafe {
+            let mut action: libc::sigaction = zeroed();
+            action.sa_sigaction = pass as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+            libc::sigaction(number, &raw const action, std::ptr::null_mut());
+        }
     }
 }
 

@@ -16,16 +16,14 @@ const NOTES: [&str; 2] = ["note connect any *", "note listen any *"];
 
 /// Runs the program; its status is ours.
 pub fn run(options: &[OsString], program: &[OsString]) -> Result<i32, Failure> {
-    // They go on to the run, which passes them to the program.
-    let _ = signal::take_over();
     let mut options = options.to_vec();
     options.push("--sync".into());
     for note in NOTES {
         options.extend(["-r".into(), note.into()]);
     }
+    signal::relay_to(0);
     let mut run = Watched::start(&options, program)?;
-    let pid = run.pid as i32;
-    std::thread::spawn(move || pass_on(pid));
+    signal::relay_to(run.pid.cast_signed());
     let mut story = Story::default();
     for line in run.lines() {
         match line {
@@ -38,10 +36,8 @@ pub fn run(options: &[OsString], program: &[OsString]) -> Result<i32, Failure> {
                 }
                 say(&out);
             }
-            Err(e) => {
-                complain(format_args!("why: the log of the run: {e}"));
-                break;
-            }
+            // Whoever stops reading holds up the program.
+            Err(e) => complain(format_args!("why: the log of the run: {e}")),
         }
     }
     let status = run
@@ -53,18 +49,6 @@ pub fn run(options: &[OsString], program: &[OsString]) -> Result<i32, Failure> {
         return Ok(128 + number);
     }
     Ok(status.code().unwrap_or(exit::SYSTEM))
-}
-
-/// Passes on to the run what somebody sends to this process.
-fn pass_on(run: i32) {
-    loop {
-        let Some(came) = signal::next(None) else {
-            continue;
-        };
-        if came.sent && came.from != run && came.number != libc::SIGCHLD {
-            came.pass_on(run);
-        }
-    }
 }
 
 /// Standard error is the log's place; the program's own output stays as it is.
