@@ -464,36 +464,58 @@ fn is_chosen(port: &str) -> bool {
     port.parse::<u32>().is_ok_and(|port| port >= 10_000)
 }
 
-fn other_network() -> Result<(), Failed> {
-    let server = "
-import subprocess
-far = subprocess.Popen(['unshare', '-n', 'sh', '-c', 'ip link set lo up && exec python3 -c \"import socket\\nfor at in (\\'127.0.0.1\\', 4300), (\\'::1\\', 4301):\\n s = socket.create_server(at, family=socket.AF_INET6 if \\':\\' in at[0] else socket.AF_INET); globals().setdefault(\\'k\\', []).append(s)\\nprint(1, flush=True)\\ninput()\"'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+/// Listeners in a network of their own, at ports that no other copy of this test has.
+const FAR: &str = r#"
+four = 20000 + 2 * (os.getpid() % 20000)
+six = four + 1
+serves = """
+import socket, sys
+four = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+six = socket.create_server(('::1', int(sys.argv[2])), family=socket.AF_INET6)
+print(1, flush=True)
+input()
+"""
+sets_up = 'ip link set lo up && exec python3 -c "$0" "$@"'
+words = ['unshare', '-n', 'sh', '-c', sets_up, serves, str(four), str(six)]
+far = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 far.stdout.readline()
 named('FAR', far.pid)
-";
+print('ports', four, six, flush=True)
+"#;
+
+fn other_network() -> Result<(), Failed> {
     let asks = "
-why('connect tcp 127.0.0.1:4300'); why('connect tcp [::1]:4301'); why('connect tcp 127.0.0.1:4300', uid=65534)
+why(f'connect tcp 127.0.0.1:{four}'); why(f'connect tcp [::1]:{six}')
+why(f'connect tcp 127.0.0.1:{four}', uid=65534)
 far.communicate(b'\\n')
-why('connect tcp 127.0.0.1:4300')
+why(f'connect tcp 127.0.0.1:{four}')
 ";
-    let run = script(&format!("{server}{asks}")).user(0);
-    let outcome = run.finish();
+    let causes = |outcome: &Outcome, said: &str| {
+        let ports = outcome
+            .stdout
+            .lines()
+            .find_map(|l| l.strip_prefix("ports "));
+        let (four, six) = ports
+            .and_then(|ports| ports.split_once(' '))
+            .unwrap_or_default();
+        let said = said.replace(four, "4300").replace(six, "4301");
+        Pids::of(&outcome.stdout).causes(&said, "")
+    };
+    let outcome = script(&format!("{FAR}{asks}")).user(0).finish();
     same("exit 0", &outcome.status, &outcome.seen())?;
-    let pids = Pids::of(&outcome.stdout);
     let expected = "\
 FAR listens at 127.0.0.1:4300, in another network namespace
 FAR listens at [::1]:4301, in another network namespace
 somebody listens at 127.0.0.1:4300 in another network namespace, that of FAR
 nobody listens on tcp port 4300 here
 ";
-    let seen = pids.causes(&outcome.stdout, "");
+    let seen = causes(&outcome, &outcome.stdout);
     same(expected, &seen, &outcome.seen())?;
-    let calls = "refused(('127.0.0.1', 4300)); refused(('::1', 4301))\n";
-    let run = script(&format!("{server}{calls}far.communicate(b'\\n')")).user(0);
+    let calls = "refused(('127.0.0.1', four)); refused(('::1', six))\n";
+    let run = script(&format!("{FAR}{calls}far.communicate(b'\\n')")).user(0);
     let outcome = in_net(|| watched(&run, &[]).spawn().wait());
-    let pids = Pids::of(&outcome.stdout);
-    let seen = pids.causes(&outcome.stderr, "");
     let expected: String = expected.lines().take(2).map(|l| format!("{l}\n")).collect();
+    let seen = causes(&outcome, &outcome.stderr);
     Ok(same(&expected, &seen, &outcome.seen())?)
 }
 
