@@ -39,6 +39,8 @@ mod glob;
 #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
 mod layout;
 #[cfg(feature = "alloc")]
+pub mod learn;
+#[cfg(feature = "alloc")]
 mod lex;
 #[cfg(feature = "alloc")]
 mod move_to;

@@ -6,7 +6,7 @@ use crate::addr::{Addr, RawAddr, af};
 use crate::judge::redirect::Refusal;
 use crate::reach::Class;
 use crate::record::{Call, Record, flag, refusal};
-use crate::socket::{proto, ty};
+use crate::socket::{SocketType, proto, ty};
 
 /// A name if there is one, the number if not.
 pub(super) struct Named(pub Option<&'static str>, pub u16);
@@ -76,6 +76,21 @@ pub(super) fn protocol(domain: u16, n: u16) -> Named {
         _ => return Named(None, n),
     };
     Named(Some(name), n)
+}
+
+/// The socket that a record calls by these words, each a name or a number.
+#[must_use]
+pub fn socket_type(domain: &str, ty: &str, number: &str) -> Option<SocketType> {
+    let find = |word: &str, to: u16, named: &dyn Fn(u16) -> Named| match word.parse() {
+        Ok(n) => Some(n),
+        Err(_) => (0..=to).find(|n| named(*n).0 == Some(word)),
+    };
+    let domain = find(domain, 64, &family)?;
+    Some(SocketType {
+        domain,
+        ty: find(ty, 16, &kind)?,
+        protocol: find(number, proto::MPTCP, &|n| protocol(domain, n))?,
+    })
 }
 
 /// An address, readable or as the bytes that the family calls malformed.
