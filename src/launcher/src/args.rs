@@ -61,6 +61,9 @@ Examples:
   See why a port cannot be had, and why a program's binds and connects fail:
       bindgate why tcp :8080
       bindgate why -- ./server
+  Write the policy that a server needs, and run it under that:
+      bindgate learn -o web.policy -- nginx -g 'daemon off;'
+      bindgate run --policy web.policy -- nginx -g 'daemon off;'
 
   In CI: fail if anything was refused, and keep the log as JSON lines:
       bindgate run --policy ci.policy --fail-on deny \\
@@ -210,6 +213,8 @@ enum Sub {
     Explain(crate::commands::explain::Explain),
     /// Say why a bind or connect fails: on this machine, in a program, or from a log
     Why(crate::commands::why::Why),
+    /// Run a program and write the tightest policy that allows what it did
+    Learn(Box<crate::commands::learn::Learn>),
     /// Write the manual pages into a directory, or the first to standard output
     #[command(hide = true)]
     Man {
@@ -527,6 +532,8 @@ pub enum Command {
     Explain(crate::commands::explain::Explain),
     /// `why`
     Why(crate::commands::why::Why),
+    /// `learn`
+    Learn(Box<crate::commands::learn::Learn>),
     /// `man`
     Man(Option<PathBuf>),
     /// `completions`
@@ -582,6 +589,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
                 .subcommand_matches("why")
                 .map_or_else(Vec::new, rule_order);
             Command::Why(args)
+        Sub::Learn(mut args) => {
+                .subcommand_matches("learn")
+            Command::Learn(args)
         }
         Sub::Man { directory } => Command::Man(directory),
         Sub::Completions { shell } => Command::Completions(shell),

@@ -195,6 +195,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         args::Command::Check(args) => commands::check::check(&args),
         args::Command::Wait(args) => commands::wait::wait(&args),
         args::Command::Simulate(args) => commands::simulate::simulate(&args),
+        args::Command::Learn(args) => commands::learn::learn(&args),
         args::Command::Explain(args) => commands::explain::explain(&args),
         args::Command::Why(args) => commands::why::why(&args),
         args::Command::Man(dir) => commands::manual::man(dir.as_deref()),

@@ -85,13 +85,41 @@ impl Warner<'_> {
         }
         let grants = matches!(rule.action, Action::Allow | Action::Move(_));
         let has = |a| addrs.contains(&a);
-        if grants && !rule.exactly && has(IpSet::Wild6) && !has(IpSet::Wild4) && !has(IpSet::Any) {
+        if grants
+            && !rule.exactly
+            && has(IpSet::Wild6)
+            && !has(IpSet::Wild4)
+            && !has(IpSet::Any)
+            && !self.has_ipv4_beside(rule)
+        {
             let message = "'[::]' means IPv6 only here: a dual-stack socket on [::] also receives \
                            IPv4, and this rule does not match it";
             let mut r = rule.clone();
             r.exactly = true;
             self.say(rule.at, message.to_string(), Some(r.to_string()));
         }
+    }
+
+    /// Does another rule grant the same of IPv4? Then there are two sockets, and it is
+    /// meant so.
+    fn has_ipv4_beside(&self, rule: &Rule) -> bool {
+        let Term::Ip { ports, .. } = &rule.term else {
+            return false;
+        };
+        let is_beside = |other: &Rule| {
+            let Term::Ip {
+                addrs,
+                ports: others,
+            } = &other.term
+            else {
+                return false;
+            };
+            (other.op, other.kinds, &other.program) == (rule.op, rule.kinds, &rule.program)
+                && matches!(other.action, Action::Allow | Action::Move(_))
+                && others == ports
+                && addrs.contains(&IpSet::Wild4)
+        };
+        self.policy.rules.iter().any(is_beside)
     }
 
     fn target(&mut self, rule: &Rule) {

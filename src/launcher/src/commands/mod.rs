@@ -7,6 +7,7 @@
 //! | [`policy`] | `policy check`, `policy show`, and the sources of rules |
 //! | [`doctor`] | `doctor`: can a program be intercepted, and what is lost here |
 //! | [`explain`] | `explain`: what would happen to a call, and why |
+//! | [`learn`] | `learn`: the tightest policy that allows what a run did |
 //! | [`exec`] | `exec`: a command in a run that is there already |
 //! | [`ls`] | `ls`: what is bound in each run |
 //! | [`ready`] | `run --ready`: returns when the program listens |
@@ -21,6 +22,7 @@ pub mod completions;
 pub mod doctor;
 pub mod exec;
 pub mod explain;
+pub mod learn;
 pub mod ls;
 pub mod manual;
 pub mod policy;

@@ -26,7 +26,8 @@ pub struct Source {
     pub text: String,
 }
 
-struct Users;
+/// The users of this machine.
+pub struct Users;
 
 impl Resolver for Users {
     fn uid(&self, name: &str) -> Option<u32> {
@@ -107,6 +108,22 @@ pub fn read(path: &Path) -> Result<Source, Failure> {
 /// Collects the rules of the command line, in its order, then those of the
 /// environment.
 pub fn gather(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
+    let mut sources = given(rules)?;
+    if let Some(text) = env::var_os(ENV_RULES) {
+        let text = policy::text(ENV_RULES, text.as_bytes()).map_err(|d| broken(&d))?;
+        sources.push(Source {
+            name: ENV_RULES.into(),
+            text: text.to_owned(),
+        });
+    }
+    if let Some(path) = env::var_os(ENV_POLICY).filter(|p| !p.is_empty()) {
+        sources.push(read(Path::new(&path))?);
+    }
+    Ok(sources)
+}
+
+/// Collects the rules of the command line, in its order.
+pub fn given(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     let mut given = 0;
     for rule in rules {
@@ -131,16 +148,6 @@ pub fn gather(rules: &[RuleSource]) -> Result<Vec<Source>, Failure> {
                 source.name = "-r".into();
             }
         }
-    }
-    if let Some(text) = env::var_os(ENV_RULES) {
-        let text = policy::text(ENV_RULES, text.as_bytes()).map_err(|d| broken(&d))?;
-        sources.push(Source {
-            name: ENV_RULES.into(),
-            text: text.to_owned(),
-        });
-    }
-    if let Some(path) = env::var_os(ENV_POLICY).filter(|p| !p.is_empty()) {
-        sources.push(read(Path::new(&path))?);
     }
     Ok(sources)
 }

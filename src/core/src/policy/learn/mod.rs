@@ -380,16 +380,34 @@ fn chosen(run: &[Call]) -> BTreeSet<String> {
         .collect()
 }
 
-/// The calls of a run, where each listen knows what its socket's bind knew.
+/// The calls of a run, where each listen knows what its socket's bind knew: that of
+/// the same cookie or, where the records have none, those at the same address if they
+/// agree.
 fn linked(run: &[Call]) -> Vec<Call> {
-    let mut v6only: BTreeMap<u64, bool> = BTreeMap::new();
+    let mut of_socket: BTreeMap<u64, bool> = BTreeMap::new();
+    let mut of_address: BTreeMap<String, BTreeSet<bool>> = BTreeMap::new();
+    for call in run.iter().filter(|call| call.op == Op::Bind) {
+        let Some(v6only) = call.v6only else {
+            continue;
+        };
+        for at in [&call.addr, &call.got].into_iter().flatten() {
+            of_address.entry(key(call, at)).or_default().insert(v6only);
+        }
+    }
     let mut out = run.to_vec();
     for call in &mut out {
         match (call.op, call.cookie, call.v6only) {
-            (Op::Bind, Some(cookie), Some(is)) => {
-                v6only.insert(cookie, is);
+            (Op::Bind, Some(cookie), Some(v6only)) => {
+                of_socket.insert(cookie, v6only);
             }
-            (Op::Listen, Some(cookie), None) => call.v6only = v6only.get(&cookie).copied(),
+            (Op::Listen, cookie, None) => {
+                let same = cookie.and_then(|cookie| of_socket.get(&cookie).copied());
+                let at = call.addr.as_ref().map(|at| key(call, at));
+                let near = at
+                    .and_then(|at| of_address.get(&at))
+                    .filter(|all| all.len() == 1);
+                call.v6only = same.or_else(|| near?.first().copied());
+            }
             _ => {}
         }
     }
