@@ -6,6 +6,7 @@
 //! //: link -static          further arguments for cc
 //! //: unemulated REASON     not under an emulator, see scripts/cross
 //! //: unfiltered REASON     not under a seccomp filter, see filtered.rs
+//! //: unlearned REASON      its policy is not learned, see learned.rs
 //! //: outside REASON        not in a container, see support/below.c
 //! //: library NAME [linked]  NAME.c is made NAME.so beside the program
 //! //: ruled REASON          not without the rules of its cases
@@ -35,7 +36,7 @@ use std::fs;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::filtered;
+use crate::{filtered, learned};
 use support::{self, Below, NOBODY, Run, Way, compile, compile_library, same, sources};
 
 /// Rules that would refuse everything, for runs that only observe.
@@ -56,6 +57,7 @@ struct File {
     driven: bool,
     ruled: bool,
     unfiltered: bool,
+    unlearned: bool,
     outside: bool,
     unemulated: bool,
     cases: Vec<Case>,
@@ -113,6 +115,13 @@ pub fn trials() -> Vec<Trial> {
         if !file.ruled {
             trials.push(Trial::test(format!("{name}::same"), move || {
                 run_same(&every)
+            }));
+        }
+        if !emulated && !file.ruled && !file.unlearned {
+            let every = file.clone();
+            trials.push(Trial::test(format!("{name}::learned"), move || {
+                let user = every.users().last().copied().unwrap_or(0);
+                learned::run(&every.run()?.user(user))
             }));
         }
         // What it does behind a filter of its own is asked once.
@@ -179,6 +188,7 @@ fn parse(name: &str) -> File {
             }
             ("driven", None) => file.driven = true,
             ("ruled", None) if !rest.is_empty() => file.ruled = true,
+            ("unlearned", None) if !rest.is_empty() => file.unlearned = true,
             ("unemulated", None) if !rest.is_empty() => file.unemulated = true,
             ("outside", None) if !rest.is_empty() => file.outside = true,
             ("unfiltered", None) if !rest.is_empty() => {

@@ -1,6 +1,7 @@
 // A rule for a program whose file is removed while it runs, and one whose file
 // is really called so.
 //: unfiltered starts a program, in which the library starts too
+//: unlearned its program is another file in each directory
 //: case deny
 //: rule deny bind tcp *:8080 for removed
 //: rule deny bind tcp *:8081 for "kept (deleted)"

@@ -11,6 +11,7 @@ mod demo;
 mod filtered;
 mod harness;
 mod hooks;
+mod learned;
 mod neighbours;
 mod records;
 

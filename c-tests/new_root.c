@@ -5,6 +5,7 @@
 //: outside makes a namespace; for chroot see `below a filter: a new root without /proc`
 //: user root
 //: unfiltered starts a program, in which the library starts too
+//: unlearned in a new root the name of the program is another one
 //: case chroot
 //: args chroot
 //: unwritten 2

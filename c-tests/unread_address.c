@@ -2,6 +2,7 @@
 // whatever family: none that could be read, but rules for every address hold,
 // in connect() and listen() too, which no packet socket can.
 //: user root
+//: unlearned a rule for its kind does not hold before the socket is known
 //: case packet
 //: rule deny bind packet *
 //: stdout AF_PACKET: EACCES

@@ -153,6 +153,19 @@ impl Run {
         self
     }
 
+    /// `bindgate learn` of the program, into this file of its directory.
+    pub fn learning(&self, file: &str) -> Run {
+        let words = self.program_words();
+        let mut run = self.clone();
+        run.way = Way::Plain;
+        run.program = stage().launcher.clone().into();
+        run.args = ["learn".into(), "-o".into(), run.dir.join(file).into()].into();
+        run.args.extend(run.launcher_args.clone());
+        run.args.push("--".into());
+        run.args.extend(words);
+        run
+    }
+
     /// How long the program may take on a quiet machine.
     pub fn patience(mut self, patience: Duration) -> Run {
         self.patience = patience;

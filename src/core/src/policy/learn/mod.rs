@@ -18,7 +18,7 @@ use super::diag::Diagnostic;
 use super::glob;
 use super::parse::{Source, parse};
 use super::{Decision, ExecQuery, Implicit, Op, Paths, Policy, Query, Says, Times, Verb, View};
-use crate::addr::Addr;
+use crate::addr::{Addr, af};
 use crate::errno::EACCES;
 use crate::socket::{KindSet, SocketType};
 use crate::text::is_unprintable;
@@ -84,11 +84,29 @@ impl Call {
     /// The socket as rules see it: of the two IP families it has the one of the
     /// address.
     pub(super) fn socket_at(&self) -> SocketType {
-        let domain = self.addr.map_or(self.socket.domain, |a| a.family());
+        let is_ip = |domain: u16| matches!(domain, af::INET | af::INET6);
+        let at = self.addr.map(|addr| addr.family());
+        let domain = at.filter(|at| is_ip(*at) && is_ip(self.socket.domain));
         SocketType {
-            domain,
+            domain: domain.unwrap_or(self.socket.domain),
             ..self.socket
         }
+    }
+
+    /// Could nobody ask what the socket is, as behind a filter of the program's own?
+    pub(super) fn is_unknown(&self) -> bool {
+        self.socket.ty == 0 && self.op != Op::Exec
+    }
+
+    /// The address, where rules see it.
+    pub(super) fn at(&self) -> Option<&Addr> {
+        let is_read = match self.is_unknown() {
+            // Nobody knows where it is bound, and a policy that restricts listen(2)
+            // refuses it.
+            true => self.op != Op::Listen,
+            false => self.socket.is_read(),
+        };
+        self.addr.as_ref().filter(|_| is_read)
     }
 
     /// Does the name of the socket have the process's number in it, which is another
@@ -101,12 +119,16 @@ impl Call {
         }
     }
 
-    fn query<'a>(&'a self, kinds: KindSet, options: &Options) -> Query<'a> {
+    fn query<'a>(&'a self, options: &Options) -> Query<'a> {
         let is_moved = self.moved_by.as_deref();
         Query {
             op: self.op,
-            kinds,
-            addr: self.addr.as_ref(),
+            kinds: match self.is_unknown() {
+                true => KindSet::NONE,
+                false => self.socket_at().kinds(),
+            },
+            unknown_socket: self.is_unknown(),
+            addr: self.at(),
             v6only: self.v6only == Some(true),
             implicit: self.implicit,
             unprivileged_start: options.unprivileged_start,
@@ -206,8 +228,7 @@ fn ask(view: &View<'_>, call: &Call, uses: &Uses, options: &Options) -> Answer {
             _ => Answer::ByDefault,
         };
     }
-    let kinds = call.socket_at().kinds();
-    let Decision { verb, rule, .. } = view.decide(&call.query(kinds, options), uses);
+    let Decision { verb, rule, .. } = view.decide(&call.query(options), uses);
     match (verb, rule) {
         (Verb::Deny, Some(rule)) => Answer::ByRule(rule),
         (Verb::Deny, None) => Answer::ByDefault,
@@ -560,8 +581,7 @@ fn deciding(view: &View<'_>, call: &Call, options: &Options) -> Option<u32> {
         };
         return view.exec(&q, &UsedUp).rule;
     }
-    let kinds = call.socket_at().kinds();
-    view.decide(&call.query(kinds, options), &UsedUp).rule
+    view.decide(&call.query(options), &UsedUp).rule
 }
 
 /// A rule with the record that it was made for.

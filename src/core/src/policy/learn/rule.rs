@@ -23,7 +23,10 @@ pub(super) fn rule(call: &Call, is_made_up: bool, options: &Options) -> Option<R
         Op::Exec => (Kinds::Any, false, file(&call.file)?),
         Op::Socket => (kinds(call.socket)?, false, Term::Every),
         _ => {
-            let kinds = kinds(call.socket_at())?;
+            let kinds = match call.is_unknown() {
+                true => Kinds::Any,
+                false => kinds(call.socket_at())?,
+            };
             let (exactly, term) = term(call, kinds, is_made_up, options)?;
             (kinds, exactly, term)
         }
@@ -86,7 +89,15 @@ fn term(call: &Call, kinds: Kinds, is_made_up: bool, options: &Options) -> Optio
         [0, 0, 0, 0] => IpSet::Wild4,
         ip => IpSet::V4(ip, 32),
     };
-    Some(match call.addr? {
+    let fits = kinds.families();
+    // Their addresses are in no rule.
+    if let Kinds::Of(KindSet::NETLINK | KindSet::PACKET) = kinds {
+        return Some((false, Term::Every));
+    }
+    Some(match *call.at()? {
+        Addr::Inet { .. } | Addr::Inet6 { .. } if !fits.ip => return None,
+        Addr::Vsock { .. } if !fits.vsock => return None,
+        Addr::Unix(_) if !fits.unix => return None,
         Addr::Inet { ip: at, port } => (false, ip(four(at), port)),
         addr @ Addr::Inet6 { ip: at, port, .. } => match addr.ipv4() {
             Some(at) => (false, ip(four(at), port)),
@@ -108,8 +119,7 @@ fn term(call: &Call, kinds: Kinds, is_made_up: bool, options: &Options) -> Optio
             (false, Term::Vsock { cids, ports })
         }
         Addr::Unix(name) => unix(&name, call.pid, is_made_up, options),
-        // Their addresses are in no rule.
-        Addr::Netlink { .. } | Addr::Packet { .. } => (false, Term::Every),
+        Addr::Netlink { .. } | Addr::Packet { .. } => return None,
     })
 }
 
@@ -151,7 +161,8 @@ pub(super) fn around_pid(name: &[u8], pid: u32) -> Option<(&[u8], &[u8])> {
     }
     (0..name.len()).find_map(|at| {
         let before = name.get(..at)?;
-        let after = name.get(at..)?.strip_prefix(digits.as_bytes())?;
+        let zeros = name.get(at..)?.iter().take_while(|b| **b == b'0').count();
+        let after = name.get(at + zeros..)?.strip_prefix(digits.as_bytes())?;
         let is_digit = |b: Option<&u8>| b.is_some_and(u8::is_ascii_digit);
         (!is_digit(before.last()) && !is_digit(after.first())).then_some((before, after))
     })

@@ -214,6 +214,9 @@ fn a_process_number_in_a_name_becomes_a_star_where_asked_for() {
     };
     let text = learned("", &[call(Op::Bind, at)], &options).text;
     assert!(text.contains("allow bind unix /run/x-*.s for"), "{text}");
+    let at = Addr::Unix(UnixName::path(b"/run/x-000812").unwrap());
+    let text = learned("", &[call(Op::Bind, at)], &options).text;
+    assert!(text.contains("allow bind unix /run/x-* for"), "{text}");
     let at = Addr::Unix(UnixName::path(b"/run/x-18123").unwrap());
     assert!(!call(Op::Bind, at).has_pid_in_name());
 }
@@ -228,8 +231,12 @@ fn an_address_that_no_rule_names_is_said() {
         socket: SocketType::created(38, 5, 0),
         ..unread.clone()
     };
-    let learned = learned("", &[unread, alg], &Options::default());
-    assert_eq!(learned.unsaid, [(0, 0), (0, 1)]);
+    let other = Call {
+        socket: SocketType::created(40, 1, 0),
+        ..call(Op::Bind, four([0; 4], 1))
+    };
+    let learned = learned("", &[unread, alg, other], &Options::default());
+    assert_eq!(learned.unsaid, [(0, 0), (0, 1), (0, 2)]);
 }
 
 #[test]

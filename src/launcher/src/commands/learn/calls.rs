@@ -343,13 +343,13 @@ fn by(call: &Call) -> &str {
 /// A call that no rule can name.
 pub fn unsaid(call: &Call) -> String {
     format!(
-        "Not allowed: {} of a socket (family {}, type {}, protocol {}) by {}, whose address no \
-         rule can name",
+        "Not allowed: {} by {}, a socket and an address that no rule but one for all can name \
+         (family {}, type {}, protocol {})",
         described(call),
+        by(call),
         call.socket.domain,
         call.socket.ty,
-        call.socket.protocol,
-        by(call)
+        call.socket.protocol
     )
 }
 
