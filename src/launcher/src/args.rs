@@ -237,6 +237,8 @@ enum PolicySub {
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
+    /// Say what one policy allows and the other does not
+    Diff(crate::commands::policy_diff::Diff),
     /// Print the rules as bindgate reads them, numbered as in the log
     Show {
         /// Policy files, in order; - is standard input
@@ -516,6 +518,8 @@ pub enum Command {
     PolicyCheck(Vec<PathBuf>),
     /// `policy show`
     Show(Vec<PathBuf>),
+    /// `policy diff`
+    Diff(crate::commands::policy_diff::Diff),
     /// `doctor`
     Doctor(Doctor),
     /// `exec`
@@ -563,6 +567,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
         Sub::Policy { what } => match what {
             PolicySub::Check { files } => Command::PolicyCheck(files),
             PolicySub::Show { files } => Command::Show(files),
+            PolicySub::Diff(args) => Command::Diff(args),
         },
         Sub::Doctor { library, program } => Command::Doctor(Doctor {
             command: program,

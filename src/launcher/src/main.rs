@@ -185,6 +185,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<i32, Failure> {
         }
         args::Command::PolicyCheck(files) => commands::policy::check(&files),
         args::Command::Show(files) => commands::policy::show(&files),
+        args::Command::Diff(args) => Ok(commands::policy_diff::diff(&args)),
         args::Command::Doctor(doctor) => {
             let status = commands::doctor::doctor(&doctor)?;
             print!("{}{}", level::describe(), isolate::describe());

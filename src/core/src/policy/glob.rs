@@ -28,7 +28,7 @@ pub(crate) fn literal_prefix(pattern: &[u8]) -> usize {
 }
 
 /// What stands at a place of a pattern, and where it ends.
-enum Token {
+pub(super) enum Token {
     Byte(u8, usize),
     One(usize),
     Class(usize),
@@ -42,7 +42,7 @@ enum Token {
     End,
 }
 
-fn token(p: &[u8], i: usize) -> Token {
+pub(super) fn token(p: &[u8], i: usize) -> Token {
     let before = i.checked_sub(1).and_then(|i| p.get(i));
     match p.get(i) {
         None => Token::End,
@@ -86,7 +86,7 @@ fn class_end(p: &[u8], i: usize) -> Option<usize> {
     Some(j + 1)
 }
 
-fn in_class(p: &[u8], i: usize, end: usize, c: u8) -> bool {
+pub(super) fn in_class(p: &[u8], i: usize, end: usize, c: u8) -> bool {
     let mut body = p.get(i + 1..end.saturating_sub(1)).unwrap_or(&[]);
     let negated = body.first() == Some(&b'!');
     if negated {

@@ -26,6 +26,8 @@ mod decide;
 mod described;
 #[cfg(feature = "alloc")]
 mod diag;
+#[cfg(feature = "alloc")]
+pub mod differ;
 mod exec;
 #[cfg(feature = "alloc")]
 mod expect;

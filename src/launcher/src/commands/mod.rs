@@ -5,6 +5,7 @@
 //! | [`run`] | `run`: what is set up, in which order |
 //! | [`check`] | `check`: does a program do what is expected of it |
 //! | [`policy`] | `policy check`, `policy show`, and the sources of rules |
+//! | [`policy_diff`] | `policy diff`: what one allows and the other does not |
 //! | [`doctor`] | `doctor`: can a program be intercepted, and what is lost here |
 //! | [`explain`] | `explain`: what would happen to a call, and why |
 //! | [`learn`] | `learn`: the tightest policy that allows what a run did |
@@ -27,6 +28,7 @@ pub mod ls;
 pub mod manual;
 pub mod policy;
 pub mod ready;
+pub mod policy_diff;
 pub mod run;
 pub mod simulate;
 pub mod wait;

@@ -231,7 +231,8 @@ fn links(parsed: &Policy) -> Vec<Diagnostic> {
     rules.take(100).filter_map(leads).collect()
 }
 
-fn files(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+/// The texts of policy files.
+pub fn files(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     files.iter().map(|f| read(f)).collect()
 }
 

@@ -151,7 +151,7 @@ pub struct Options {
     pub ranges: Option<usize>,
     /// The rules hold for every program.
     pub any_program: bool,
-    /// A `*` for the process's number in a Unix name.
+    /// `[0-9]*` for the process's number in a Unix name.
     pub pid_globs: bool,
     /// The user, where a record does not say.
     pub uid: Option<u32>,

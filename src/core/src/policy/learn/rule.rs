@@ -139,7 +139,7 @@ fn unix(name: &UnixName, pid: u32, is_made_up: bool, options: &Options) -> (bool
     if let Some((before, after)) = around_pid(bytes, pid)
         && options.pid_globs
     {
-        let text = format!("{}*{}", pattern(before), pattern(after));
+        let text = format!("{}[0-9]*{}", pattern(before), pattern(after));
         return (false, Term::Unix(of(text)));
     }
     match core::str::from_utf8(bytes) {

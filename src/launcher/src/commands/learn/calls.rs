@@ -366,7 +366,7 @@ pub fn refused(call: &Call, rule: &str) -> String {
 pub fn fragile(call: &Call) -> String {
     format!(
         "warning: {} has the process id in it, which is another in the next run: --pid-globs \
-         writes * for it",
+         writes [0-9]* for it",
         described(call)
     )
 }

@@ -54,7 +54,7 @@ pub struct Learn {
     /// Write rules for every program, without `for`
     #[arg(long)]
     any_program: bool,
-    /// Write * for the process id in the name of a Unix socket
+    /// Write [0-9]* for the process id in the name of a Unix socket
     #[arg(long)]
     pid_globs: bool,
     /// Rules that hold while the program runs; may be given more than once
