@@ -13,6 +13,7 @@ mod explained;
 mod guest;
 mod hosted;
 mod isolate;
+mod learn;
 mod leases;
 mod low_ports;
 mod messages;
@@ -56,6 +57,7 @@ fn main() {
         trials.extend(explained::trials());
         trials.extend(guest::trials());
         trials.extend(hosted::trials());
+        trials.extend(learn::trials());
         trials.extend(leases::trials());
         trials.extend(low_ports::trials());
         trials.extend(messages::trials());
