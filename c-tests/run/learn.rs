@@ -78,10 +78,10 @@ fn deviations() -> Result<(), Failed> {
             ),
             (
                 "a child that is another program",
-                "subprocess.run(['perl', '-MSocket', '-MErrno', '-e', '
+                "subprocess.run(['perl', '-MSocket', '-MErrno', '-e', '''
                     socket(S, PF_INET, SOCK_STREAM, 0);
                     print(bind(S, sockaddr_in(8080, inet_aton(\"127.0.0.1\"))) ? \"ok\\n\"
-                        : $!{EACCES} ? \"EACCES\\n\" : \"$!\\n\")'])",
+                        : $!{EACCES} ? \"EACCES\\n\" : \"$!\\n\")'''])",
                 "EACCES\n",
             ),
             (

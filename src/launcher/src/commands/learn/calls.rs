@@ -14,7 +14,7 @@ use bindgate_core::render::socket_type;
 
 use crate::events::{Decision, Event, Line};
 use crate::reach::Looker;
-use crate::{library, shown};
+use crate::{exit, library, shown};
 
 /// Calls that differ in nothing that a rule could tell are kept that many times: some
 /// rules count.
@@ -29,6 +29,7 @@ pub struct Seen {
     notes: BTreeSet<String>,
     refusals: BTreeSet<String>,
     has_end: bool,
+    records: u64,
     is_left: bool,
     has_listeners: bool,
     has_listen: bool,
@@ -46,6 +47,7 @@ impl Seen {
             notes: BTreeSet::new(),
             refusals: BTreeSet::new(),
             has_end: false,
+            records: 0,
             is_left: false,
             has_listeners: false,
             has_listen: false,
@@ -101,6 +103,7 @@ impl Seen {
             }
             Event::End(end) => {
                 self.has_end = true;
+                self.records = end.records;
                 self.is_left = end.left > 0;
             }
             _ => {}
@@ -127,9 +130,11 @@ impl Seen {
         }
     }
 
-    /// Did the run take place?
-    pub fn has_end(&self) -> bool {
-        self.has_end
+    /// Did the run take place, which ended with this status? One whose program could
+    /// not be started has an end, too, and nothing before it.
+    pub fn was_run(&self, status: i32) -> bool {
+        let is_not_started = [exit::NOT_FOUND, exit::NOT_EXECUTABLE].contains(&status);
+        self.has_end && !(is_not_started && self.records == 0)
     }
 
     /// Was listen(2) not recorded?

@@ -308,8 +308,8 @@ fn from_run(args: &Learn, there: &str) -> Result<(Option<Seen>, i32), Failure> {
     if let Some(e) = broken {
         return Err(failed(e));
     }
-    let was_run = seen.has_end();
-    Ok((was_run.then_some(seen), number(status)))
+    let status = number(status);
+    Ok((seen.was_run(status).then_some(seen), status))
 }
 
 fn number(status: ExitStatus) -> i32 {
