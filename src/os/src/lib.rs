@@ -474,6 +474,20 @@ pub fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     check(n as i32).map(|n| n as usize)
 }
 
+/// Waits until nobody else has this file locked, and locks it until it is closed.
+///
+/// # Errors
+/// Where the file system has no locks.
+pub fn lock(fd: RawFd) -> io::Result<()> {
+    loop {
+        // SAFETY: no memory is involved.
+        match check(unsafe { libc::flock(fd, libc::LOCK_EX) }) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
 /// Closes a descriptor that its owner will not use again.
 pub fn close(fd: RawFd) {
     // SAFETY: the drainer's standard error copy: its owner is leaked.

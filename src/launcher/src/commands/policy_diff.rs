@@ -116,7 +116,8 @@ fn as_text(
         };
         format!("{}; {}", place(&d.places[0], a), place(&d.places[1], b))
     };
-    let sections: [(String, fn(&Difference) -> bool); 3] = [
+    type IsOf = fn(&Difference) -> bool;
+    let sections: [(String, IsOf); 3] = [
         (format!("{a} allows, and {b} refuses:"), |d| {
             d.outcomes[0].is_allowed() && !d.outcomes[1].is_allowed()
         }),

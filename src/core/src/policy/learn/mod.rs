@@ -136,7 +136,6 @@ impl Call {
             script: self.script.as_bytes(),
             uid: self.uid.or(options.uid),
             unprivileged: Some(is_moved.is_some_and(|rule| rule.contains(" unprivileged"))),
-            ..Query::default()
         }
     }
 }

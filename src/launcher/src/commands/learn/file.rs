@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use bindgate_core::policy;
+use bindgate_os::lock;
 
 use crate::commands::policy::{broken, read_bytes};
 use crate::{Failure, exit, shown};
@@ -80,7 +82,7 @@ impl Target {
             _ => return Ok(Held(None)),
         };
         let directory = directory(path);
-        let opened = File::open(directory).and_then(|d| d.lock().map(|()| d));
+        let opened = File::open(directory).and_then(|d| lock(d.as_raw_fd()).map(|()| d));
         match opened {
             Ok(held) => Ok(Held(Some(held))),
             // One that may be written but not read, or a file system without locks.
