@@ -14,8 +14,8 @@ use proptest::prelude::*;
 struct All(bool);
 
 impl Times for All {
-    fn take(&self, _: u32, _: u32) -> bool {
-        self.0
+    fn take(&self, _: u32, uses: Uses) -> bool {
+        uses.takes(if self.0 { 0 } else { u32::MAX })
     }
 }
 

@@ -594,8 +594,11 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, Failure> {
                 .subcommand_matches("why")
                 .map_or_else(Vec::new, rule_order);
             Command::Why(args)
+        }
         Sub::Learn(mut args) => {
+            args.rules = matches
                 .subcommand_matches("learn")
+                .map_or_else(Vec::new, rule_order);
             Command::Learn(args)
         }
         Sub::Man { directory } => Command::Man(directory),

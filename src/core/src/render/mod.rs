@@ -19,8 +19,6 @@ pub use event::{End, Event, json_event, text_event};
 pub use holder::{Holder, HolderState};
 pub use json::{Stamp, json};
 pub use listing::{Bound, Listed, Published, json_ended, json_listing, outside};
-pub use json::json;
-pub use listing::{Bound, Listed, json_ended, json_listing};
 pub use names::socket_type;
 pub use predicted::{Answer, Predicted};
 pub use text::text;

@@ -18,7 +18,7 @@ use self::cells::{Place, Ports};
 use super::ast::{Action, Kinds, Policy, Program, Rule, Term, User};
 use super::compile::{Resolver, compile};
 use super::diag::Diagnostic;
-use super::{ExecQuery, Implicit, Op, Paths, Query, Says, Times, Verb, View, errno};
+use super::{ExecQuery, Implicit, Op, Paths, Query, Says, Times, Uses, Verb, View, errno};
 use crate::addr::{Addr, af};
 use crate::socket::{KindSet, SocketType, proto, ty};
 
@@ -150,16 +150,17 @@ struct Caller {
     script: Vec<u8>,
     uid: u32,
     unprivileged: bool,
-    /// `times` rules have uses left.
+    /// It is the first match of each rule that counts them, and not a much later one.
     fresh: bool,
     name: String,
 }
 
-struct Uses(bool);
+/// At the first match of a rule that counts them, or much later?
+struct Fresh(bool);
 
-impl Times for Uses {
-    fn take(&self, _: u32, _: u32) -> bool {
-        self.0
+impl Times for Fresh {
+    fn take(&self, _: u32, uses: Uses) -> bool {
+        uses.takes(if self.0 { 0 } else { u32::MAX })
     }
 }
 
@@ -247,8 +248,8 @@ impl Comparison<'_> {
         };
         let unprivileged = self.rules.iter().any(|rule| rule.unprivileged);
         let unprivileged = flag(unprivileged, "unprivileged", "privileged");
-        let counted = self.rules.iter().any(|rule| rule.times.is_some());
-        let fresh = flag(counted, "", "once `times` is used up");
+        let counted = self.rules.iter().any(|rule| rule.uses.is_some());
+        let fresh = flag(counted, "", "at a later match");
         let mut all = Vec::new();
         for (program, program_name) in &programs {
             for (script, script_name) in &scripts {
@@ -370,7 +371,7 @@ impl Comparison<'_> {
         if !view.is_enforcing() {
             return (Outcome::Allow, None);
         }
-        let d = view.decide(q, &Uses(fresh));
+        let d = view.decide(q, &Fresh(fresh));
         let target = || {
             let rule = d.rule.and_then(|rule| policy.rules.get(rule as usize));
             match rule.map(|rule| (&rule.action, rule.followed)) {
@@ -552,7 +553,7 @@ impl Comparison<'_> {
                         uid: Some(caller.uid),
                     };
                     let outcome = |view: &View<'_>| {
-                        let ruling = view.exec(&q, &Uses(caller.fresh));
+                        let ruling = view.exec(&q, &Fresh(caller.fresh));
                         let refused = match ruling.says {
                             Says::Allow => None,
                             Says::Deny(errno) => Some(errno),

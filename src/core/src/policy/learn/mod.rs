@@ -17,7 +17,9 @@ use super::compile::{Resolver, compile};
 use super::diag::Diagnostic;
 use super::glob;
 use super::parse::{Source, parse};
-use super::{Decision, ExecQuery, Implicit, Op, Paths, Policy, Query, Says, Times, Verb, View};
+use super::{
+    Decision, ExecQuery, Implicit, Op, Paths, Policy, Query, Says, Times, Uses, Verb, View,
+};
 use crate::addr::{Addr, af};
 use crate::errno::EACCES;
 use crate::socket::{KindSet, SocketType};
@@ -188,16 +190,17 @@ pub struct Learned {
     pub unsaid: Vec<(usize, usize)>,
 }
 
-/// Uses of `times` rules in one run.
+/// The counters of one run.
 #[derive(Default)]
-struct Uses(RefCell<BTreeMap<u32, u32>>);
+struct Counters(RefCell<BTreeMap<u32, u32>>);
 
-impl Times for Uses {
-    fn take(&self, counter: u32, limit: u32) -> bool {
+impl Times for Counters {
+    fn take(&self, counter: u32, uses: Uses) -> bool {
         let mut all = self.0.borrow_mut();
         let used = all.entry(counter).or_default();
-        *used = used.saturating_add(1);
-        *used <= limit
+        let takes = uses.takes(*used);
+        *used = uses.next(*used);
+        takes
     }
 }
 
@@ -209,7 +212,7 @@ enum Answer {
     ByRule(u32),
 }
 
-fn ask(view: &View<'_>, call: &Call, uses: &Uses, options: &Options) -> Answer {
+fn ask(view: &View<'_>, call: &Call, uses: &Counters, options: &Options) -> Answer {
     if call.op == Op::Exec {
         let q = ExecQuery {
             file: call.file.as_bytes(),
@@ -262,7 +265,7 @@ pub fn learn(
     let mut by_text: BTreeMap<String, usize> = BTreeMap::new();
     let (mut refused, mut unsaid) = (Vec::new(), Vec::new());
     for (r, run) in runs.iter().enumerate() {
-        let uses = Uses::default();
+        let uses = Counters::default();
         for (c, call) in run.iter().enumerate() {
             match ask(&view, call, &uses, options) {
                 Answer::Allowed => continue,
@@ -561,11 +564,11 @@ fn needed(
     Ok(needed)
 }
 
-/// The rule that decides, where no rule has a use left that counts its uses.
+/// The rule that decides, where none does that counts its matches.
 fn deciding(view: &View<'_>, call: &Call, options: &Options) -> Option<u32> {
     struct UsedUp;
     impl Times for UsedUp {
-        fn take(&self, _: u32, _: u32) -> bool {
+        fn take(&self, _: u32, _: Uses) -> bool {
             false
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn rule(call: &Call, is_made_up: bool, options: &Options) -> Option<R
         exactly,
         term,
         implicit: call.implicit == Implicit::Connect,
-        times: None,
+        uses: None,
         program: program(call).filter(|_| !options.any_program),
         user: None,
         at: At::default(),
