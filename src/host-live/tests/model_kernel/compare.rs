@@ -427,6 +427,7 @@ impl Bench {
                 | Call::Shutdown(_)
                 | Call::Close
                 | Call::Socket { .. }
+                | Call::Dup { .. }
         );
         if !moves {
             return Ok(true);

@@ -272,6 +272,19 @@ impl Net<'_> {
         let strict = route.src == LOOPBACK6 || needs_scope(&route.src);
         let lost = !returns || (strict && back.map(Way::Here) != Some(route.way));
         let alone = listener.0 == NONE && !itself(self.get(id).num);
+        // The answer to a link-local address leaves by the device that the SYN came by.
+        if listener.0 != NONE
+            && needs_scope(&route.src)
+            && self.get(id).dev == 0
+            && back.map(Way::Here) != Some(route.way)
+        {
+            return cx.fail(Step::ConnectWaits, Errno::EINPROGRESS);
+        }
+        if back.is_none()
+            && unmapped(&route.src).is_some_and(|v4| self.host.addr_type(v4) == AddrType::Broadcast)
+        {
+            return cx.unknown(Step::UnknownReturn);
+        }
         if route.way == Way::Away || (alone && lost) {
             return cx.fail(Step::ConnectWaits, Errno::EINPROGRESS);
         }

@@ -48,6 +48,7 @@ impl Net<'_> {
         let leaves = quirks::connected_udp_leaves_group(self.host.generation);
         self.edit(id, |s| {
             s.state = State::Established;
+            s.set_mapped_ops(s.mapped_ops() | (s.is_v6() && unmapped(&flow.dst).is_some()));
             s.daddr = flow.dst;
             s.dport = u16::from_be_bytes(array(addr, 2));
             // udp_lib_hash4, which UDP-Lite has not.
@@ -124,7 +125,7 @@ impl Net<'_> {
             }
             Some(_) => s.saddr4(self.host),
             // After connections to IPv6 and IPv4 in turn.
-            None if s.state != State::Close && (raw || unmapped(&s.daddr).is_some()) => {
+            None if s.state != State::Close && (raw || s.mapped_ops()) => {
                 return Ok(None);
             }
             // rawv6_bind: LOOPBACK4_IPV6
@@ -150,6 +151,7 @@ impl Net<'_> {
         let s = *self.get(id);
         self.edit(id, |s| {
             s.state = State::Close;
+            s.set_mapped_ops(false);
             s.daddr = [0; 16];
             s.dport = 0;
             s.dev = 0;

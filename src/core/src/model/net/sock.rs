@@ -167,7 +167,7 @@ flags! {
     9 hashed set_hashed;
     /// `SS_CONNECTED`
     10 connected set_connected;
-    /// An IPv6 TCP socket that has been connected by IPv4 (`ipv6_mapped`).
+    /// An IPv6 socket that has been connected by IPv4: of TCP, `ipv6_mapped`.
     11 mapped_ops set_mapped_ops;
     /// `SO_LINGER` with time 0: close resets.
     12 linger_zero set_linger_zero;
