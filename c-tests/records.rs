@@ -276,6 +276,7 @@ fn granted_under(rules: &[&str]) -> Result<Vec<String>, Failed> {
             "identity",
             "cookie",
             "predicted",
+            "why",
             "holder",
         ] {
             fields.remove(differs);
