@@ -397,7 +397,12 @@ fn nothing_left() -> Result<(), Failed> {
 
 fn told() -> Result<(), Failed> {
     let script = format!("{SERVER}open('here', 'w')\nsignal.sigwait([signal.SIGTERM])\n");
-    for number in [libc::SIGTERM, libc::SIGINT] {
+    // In the background of a shell SIGINT is ignored, and stays so.
+    let status = fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    let is_heard = |number: &i32| ignored.unwrap_or(0) >> (number - 1) & 1 == 0;
+    for number in [libc::SIGTERM, libc::SIGINT].into_iter().filter(is_heard) {
         let check = Check::new(0).args(&["-e", "exit 0"]).python(&script);
         let here = check.run.dir().join("here");
         let process = check.run.spawn();

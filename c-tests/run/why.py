@@ -36,6 +36,16 @@ def let_go(s):
     s.close()
 
 
+# The other side may take its time to acknowledge a FIN: until then it is FIN_WAIT1.
+def acknowledged(port):
+    def rows():
+        with open("/proc/net/tcp6") as file:
+            return [line.split() for line in file][1:]
+
+    while any(row[1].endswith(f":{port:04X}") and row[3] == "04" for row in rows()):
+        time.sleep(0.005)
+
+
 def fails(at, kind=TCP, on=()):
     s = new(at, kind, on)
     try:

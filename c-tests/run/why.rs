@@ -103,6 +103,7 @@ why('tcp :4040'); why('bind tcp 127.0.0.1:4040 reuseaddr')
 server = listens(('::1', 4041)); client = socket.create_connection(('::1', 4041))
 why(f'bind tcp [::1]:{client.getsockname()[1]}')
 peer, _ = server.accept(); let_go(server); peer.close()
+acknowledged(4041)
 why('bind tcp [::1]:4041')
 ",
         expected: "\

@@ -50,6 +50,7 @@ fn schema() -> BTreeMap<&'static str, Vec<(String, String)>> {
         ("ended", with("### `ended`")),
         ("started", with("### `started`")),
         ("isolated", with("### `isolated`")),
+        ("published", with("### `published`")),
         ("hosted", with("### `hosted`")),
         ("described", with("### `described`")),
         ("decision", decision.clone()),
@@ -568,6 +569,21 @@ fn the_json_examples_are_what_is_rendered() {
         pid: 812,
     });
     assert_eq!(started, block("{\"v\":2,\"event\":\"started\""));
+    let addresses = [
+        Addr::Inet {
+            ip: [127, 0, 0, 1],
+            port: 18080,
+        },
+        Addr::inet6(std::net::Ipv6Addr::LOCALHOST.octets(), 18080),
+    ];
+    let published = event(Event::Published {
+        time_ns: 1_796_049_873_858_391_000,
+        run: 0xe3c4_f185_e280_7c50,
+        kind: "tcp",
+        port: 8080,
+        addresses: &addresses,
+    });
+    assert_eq!(published, block("{\"v\":2,\"event\":\"published\""));
     let described = event(Event::Described {
         time_ns: 1_795_348_983_000_000_000,
         run: 0x6de6_3ad2_f3b3_dd67,
@@ -590,7 +606,7 @@ fn the_json_examples_are_what_is_rendered() {
         ..End::default()
     }));
     assert_eq!(end, block("{\"v\":2,\"event\":\"end\""));
-    for line in [lost, started, described, end] {
+    for line in [lost, started, published, described, end] {
         check(&line);
     }
 }
