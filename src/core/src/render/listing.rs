@@ -1,7 +1,9 @@
 //! What is bound in a run, as one JSON object: `bindgate ls`.
 
+#[cfg(feature = "alloc")]
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+#[cfg(feature = "alloc")]
 use core::net::Ipv6Addr;
 
 use super::json::{Object, Stamp, quoted};
@@ -140,6 +142,8 @@ fn published(w: &mut dyn Write, p: &Published<'_>) -> fmt::Result {
 /// Where clients outside the run reach a socket that it has: `published` are its ports
 /// that are, in the order in which they are best said. `known` is where the run knows the
 /// socket, and `real` where it is; of a run that is sealed that is nowhere outside.
+#[cfg(feature = "alloc")]
+#[must_use]
 pub fn outside(
     published: &[Published<'_>],
     is_sealed: bool,

@@ -18,7 +18,9 @@ pub use cause::{Explained, Tenure};
 pub use event::{End, Event, json_event, text_event};
 pub use holder::{Holder, HolderState};
 pub use json::{Stamp, json};
-pub use listing::{Bound, Listed, Published, json_ended, json_listing, outside};
+#[cfg(feature = "alloc")]
+pub use listing::outside;
+pub use listing::{Bound, Listed, Published, json_ended, json_listing};
 pub use names::socket_type;
 pub use predicted::{Answer, Predicted};
 pub use text::text;

@@ -66,7 +66,7 @@ pub struct Plan {
     pub script: Script,
     /// What is played after it again and again: see `Bench::again` of the test.
     pub again: Vec<Line>,
-    /// Which of the [`cast`] plays each process.
+    /// Which of the [`cast()`] plays each process.
     pub players: Vec<usize>,
 }
 
