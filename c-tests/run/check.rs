@@ -651,8 +651,8 @@ fn later() -> Result<(), Failed> {
     }
     // What `explain` says is the first call of a run.
     for (rule, expected) in [("after 1", "allow"), ("every 1", "deny")] {
-        let rule = format!("deny bind tcp *:80 {rule}");
-        let words = ["explain", "-r", &rule, "bind", "tcp", "127.0.0.1:80"];
+        let rule = format!("deny bind tcp *:8077 {rule}");
+        let words = ["explain", "-r", &rule, "bind", "tcp", "127.0.0.1:8077"];
         let seen = Run::new(&stage().launcher).args(words).spawn().wait();
         if seen.stdout.contains("EACCES") != (expected == "deny") {
             return Err(format!("{rule}\n{}", seen.seen()).into());

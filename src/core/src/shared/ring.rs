@@ -477,7 +477,10 @@ mod loom_models {
     fn ring() -> Arc<Ring> {
         let zero = |_| AtomicU64::new(0);
         Arc::new(Ring {
-            tail: Line(AtomicU64::new(0)),
+            tail: Tail {
+                at: AtomicU64::new(0),
+                awaited: AtomicU64::new(0),
+            },
             head: Line(AtomicU64::new(0)),
             slots: from_fn(|_| Slot {
                 claim: AtomicU64::new(0),
