@@ -434,6 +434,18 @@ pub enum RuleSource {
     Option(&'static str, String),
 }
 
+impl RuleSource {
+    /// These rules as `run` takes them.
+    pub fn words(rules: &[RuleSource]) -> Vec<OsString> {
+        let word = |rule: &RuleSource| match rule {
+            RuleSource::File(path) => Some(["--policy".into(), path.into()]),
+            RuleSource::Text(text) => Some(["-r".into(), text.into()]),
+            RuleSource::Option(..) => None,
+        };
+        rules.iter().filter_map(word).flatten().collect()
+    }
+}
+
 /// `bindgate run`, read.
 #[derive(Debug)]
 pub struct Run {

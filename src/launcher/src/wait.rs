@@ -5,11 +5,15 @@
 //! alone go on to the program. When it stops, so do we, and the shell sees a stopped job.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use bindgate_daemon::{Handle, Report};
 use bindgate_os::process::{self, Status};
 use bindgate_os::{self as sys, signal};
+
+use crate::exit;
 
 /// Waits until the program ends, and says how it did.
 pub fn wait(pid: i32, drainer: &mut Handle, with_file: bool) -> Status {
@@ -49,6 +53,23 @@ pub fn wait(pid: i32, drainer: &mut Handle, with_file: bool) -> Status {
             _ => signal.pass_on(pid),
         }
     }
+}
+
+/// Ends as a `bindgate run` in a process of its own did, whose end is its program's.
+pub fn end_as(status: ExitStatus) -> i32 {
+    match status.signal() {
+        Some(number) => end_by(number),
+        None => status.code().unwrap_or(exit::SYSTEM),
+    }
+}
+
+/// Ends as the program did that this signal has ended; the status, where it does not end
+/// us.
+pub fn end_by(number: i32) -> i32 {
+    signal::no_core();
+    signal::suffer(number);
+    // Still here: process 1 of a name space does not die of signals.
+    128 + number
 }
 
 /// Waits until the last process of the run is gone: `--wait`, when the program

@@ -11,6 +11,8 @@ use std::os::fd::AsRawFd;
 use std::process::{Command, ExitStatus};
 use std::thread::{self, JoinHandle};
 
+use bindgate_os::signal;
+
 use crate::events::{self, Line};
 use crate::{Failure, exit};
 
@@ -50,6 +52,18 @@ impl Watched {
         });
         let log = BufReader::new(log);
         Ok(Watched { pid, log, end })
+    }
+
+    /// The same in our place: the signals that we get are the run's.
+    ///
+    /// # Errors
+    /// As [`Watched::start`].
+    pub fn start_for_us(options: &[OsString], command: &[OsString]) -> Result<Watched, Failure> {
+        // Before it is there they end nobody.
+        signal::relay_to(0);
+        let watched = Watched::start(options, command)?;
+        signal::relay_to(watched.pid.cast_signed());
+        Ok(watched)
     }
 
     /// The lines of the log, as they come, until the last process of the run has ended.

@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use bindgate_os as sys;
 use bindgate_os::process::{self, Status};
-use bindgate_os::{self as sys, signal};
 
 use super::wait::{Waited, Waiter, sockets};
 use crate::args::Run;
@@ -45,16 +45,14 @@ pub fn run(mut run: Run) -> Result<i32, Failure> {
         }
         Waited::Ended => {}
     }
-    let status = match process::wait(child, true).map_err(failed)? {
-        Some((_, Status::Exited(0))) | None => NOT_READY,
-        Some((_, Status::Exited(status))) => status,
-        Some((_, Status::Killed(number) | Status::Stopped(number))) => {
-            signal::suffer(number);
-            128 + number
-        }
-    };
+    let end = process::wait(child, true).map_err(failed)?;
+    // First: what ended it by a signal ends us.
     complain(format_args!(
         "the program has ended before it listened at {wanted}"
     ));
-    Ok(status)
+    Ok(match end {
+        Some((_, Status::Exited(0))) | None => NOT_READY,
+        Some((_, Status::Exited(status))) => status,
+        Some((_, Status::Killed(number) | Status::Stopped(number))) => crate::wait::end_by(number),
+    })
 }

@@ -575,10 +575,7 @@ fn finish(run: &Run, report: Option<Report>, end: process::Status) -> Result<i32
         process::Status::Exited(0) if run.fail_on_deny && report.denied > 0 => Ok(exit::DENIED),
         process::Status::Exited(status) => Ok(status),
         process::Status::Killed(number) | process::Status::Stopped(number) => {
-            signal::no_core();
-            signal::suffer(number);
-            // Still here: pid 1 of a name space does not die of signals.
-            Ok(128 + number)
+            Ok(wait::end_by(number))
         }
     }
 }

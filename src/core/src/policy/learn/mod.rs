@@ -121,6 +121,17 @@ impl Call {
         }
     }
 
+    fn exec_query<'a>(&'a self, options: &Options) -> ExecQuery<'a> {
+        ExecQuery {
+            file: self.file.as_bytes(),
+            caller: Paths {
+                program: self.program.as_bytes(),
+                script: self.script.as_bytes(),
+            },
+            uid: self.uid.or(options.uid),
+        }
+    }
+
     fn query<'a>(&'a self, options: &Options) -> Query<'a> {
         let is_moved = self.moved_by.as_deref();
         Query {
@@ -214,15 +225,7 @@ enum Answer {
 
 fn ask(view: &View<'_>, call: &Call, uses: &Counters, options: &Options) -> Answer {
     if call.op == Op::Exec {
-        let q = ExecQuery {
-            file: call.file.as_bytes(),
-            caller: Paths {
-                program: call.program.as_bytes(),
-                script: call.script.as_bytes(),
-            },
-            uid: call.uid.or(options.uid),
-        };
-        let ruling = view.exec(&q, uses);
+        let ruling = view.exec(&call.exec_query(options), uses);
         return match (ruling.says, ruling.rule) {
             (Says::Allow, _) => Answer::Allowed,
             (Says::Nothing, _) if !call.is_unseen => Answer::Allowed,
@@ -573,15 +576,7 @@ fn deciding(view: &View<'_>, call: &Call, options: &Options) -> Option<u32> {
         }
     }
     if call.op == Op::Exec {
-        let q = ExecQuery {
-            file: call.file.as_bytes(),
-            caller: Paths {
-                program: call.program.as_bytes(),
-                script: call.script.as_bytes(),
-            },
-            uid: call.uid.or(options.uid),
-        };
-        return view.exec(&q, &UsedUp).rule;
+        return view.exec(&call.exec_query(options), &UsedUp).rule;
     }
     view.decide(&call.query(options), &UsedUp).rule
 }

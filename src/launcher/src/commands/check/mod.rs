@@ -286,7 +286,7 @@ fn options(args: &Args, section: Option<&Section>, parsed: &Policy) -> Vec<OsStr
         };
         options.extend(["-r".into(), noted.to_string().into()]);
     }
-    options.extend(rules(args));
+    options.extend(RuleSource::words(&args.rules));
     options.extend_from_slice(&args.with);
     if let Some(section) = section {
         options.extend(["-r".into(), OsString::from(&section.policy)]);
@@ -295,22 +295,9 @@ fn options(args: &Args, section: Option<&Section>, parsed: &Policy) -> Vec<OsStr
     options
 }
 
-/// `--policy` and `-r`, in their order.
-fn rules(args: &Args) -> Vec<OsString> {
-    let mut words: Vec<OsString> = Vec::new();
-    for rule in &args.rules {
-        match rule {
-            RuleSource::File(path) => words.extend(["--policy".into(), path.into()]),
-            RuleSource::Text(text) => words.extend(["-r".into(), text.into()]),
-            RuleSource::Option(..) => {}
-        }
-    }
-    words
-}
-
 /// What a command that checks again has before its expectation, and after it.
 fn again(args: &Args) -> [String; 2] {
-    let mut before = rules(args);
+    let mut before = RuleSource::words(&args.rules);
     for option in &args.with {
         let mut word = OsString::from("--with=");
         word.push(option);

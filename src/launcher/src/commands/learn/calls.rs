@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use bindgate_core::addr::{Addr, RawAddr};
 use bindgate_core::model::script;
@@ -132,8 +133,11 @@ impl Seen {
 
     /// Did the run take place, which ended with this status? One whose program could
     /// not be started has an end, too, and nothing before it.
-    pub fn was_run(&self, status: i32) -> bool {
-        let is_not_started = [exit::NOT_FOUND, exit::NOT_EXECUTABLE].contains(&status);
+    pub fn was_run(&self, status: ExitStatus) -> bool {
+        let not_started = [exit::NOT_FOUND, exit::NOT_EXECUTABLE];
+        let is_not_started = status
+            .code()
+            .is_some_and(|code| not_started.contains(&code));
         self.has_end && !(is_not_started && self.records == 0)
     }
 

@@ -10,14 +10,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use bindgate_core::policy::learn::{self, Learned, Options};
 use bindgate_core::policy::{self, Op, Policy};
+use bindgate_os as sys;
 use bindgate_os::process::effective_uid;
-use bindgate_os::{self as sys, signal};
 use clap::{ValueEnum, ValueHint};
 
 use self::calls::Seen;
@@ -25,7 +24,7 @@ use self::file::Target;
 use super::policy::{Users, broken, given as policy_given};
 use crate::args::RuleSource;
 use crate::watched::Watched;
-use crate::{Failure, complain, events, exit, low_ports, print, shown};
+use crate::{Failure, complain, events, exit, low_ports, print, shown, wait};
 
 /// Run a program and write the tightest policy that allows what it did.
 ///
@@ -181,15 +180,15 @@ pub fn learn(args: &Learn) -> Result<i32, Failure> {
     for path in &args.from {
         seen.push(from_log(path, args)?);
     }
-    let mut status = 0;
+    let mut status = None;
     if !args.command.is_empty() {
         match from_run(args, &there)? {
             (Some(run), end) => {
                 seen.push(run);
-                status = end;
+                status = Some(end);
             }
             // It has said why, and nothing was learned.
-            (None, end) => return Ok(end),
+            (None, end) => return Ok(wait::end_as(end)),
         }
     }
     let written = write(args, &target, &seen)?;
@@ -200,18 +199,7 @@ pub fn learn(args: &Learn) -> Result<i32, Failure> {
         }
         _ => {}
     }
-    ended(status)
-}
-
-/// Ends as the program did.
-fn ended(status: i32) -> Result<i32, Failure> {
-    if let Some(number) = status.checked_neg().filter(|n| *n > 0) {
-        signal::no_core();
-        signal::suffer(number);
-        // Still here: process 1 of a name space does not die of signals.
-        return Ok(128 + number);
-    }
-    Ok(status)
+    Ok(status.map_or(0, wait::end_as))
 }
 
 /// What is wanted of the rules, checked against the policy that there is.
@@ -282,18 +270,15 @@ fn from_log(path: &Path, args: &Learn) -> Result<Seen, Failure> {
     Ok(seen)
 }
 
-/// A run of the program; nothing where there was none. The status is negative for a
-/// signal.
-fn from_run(args: &Learn, there: &str) -> Result<(Option<Seen>, i32), Failure> {
+/// A run of the program; nothing where there was none. And how it ended.
+fn from_run(args: &Learn, there: &str) -> Result<(Option<Seen>, ExitStatus), Failure> {
     let rules = rules(args, there)?;
     let mut options: Vec<OsString> = vec!["--policy".into(), rules.path().into()];
     options.push("--allow-unintercepted".into());
     options.extend(args.run.words());
     let mut seen = Seen::new(None, args.also.contains(&Also::Exec));
     seen.start(&args.command);
-    signal::relay_to(0);
-    let mut watched = Watched::start(&options, &args.command)?;
-    signal::relay_to(watched.pid.cast_signed());
+    let mut watched = Watched::start_for_us(&options, &args.command)?;
     let mut broken = None;
     for line in watched.lines() {
         match line {
@@ -308,16 +293,7 @@ fn from_run(args: &Learn, there: &str) -> Result<(Option<Seen>, i32), Failure> {
     if let Some(e) = broken {
         return Err(failed(e));
     }
-    let status = number(status);
     Ok((seen.was_run(status).then_some(seen), status))
-}
-
-fn number(status: ExitStatus) -> i32 {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => code,
-        (None, Some(signal)) => -signal,
-        (None, None) => exit::SYSTEM,
-    }
 }
 
 /// A policy in memory, with a path by which `bindgate run` reads it.

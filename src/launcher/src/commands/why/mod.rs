@@ -78,14 +78,7 @@ pub fn why(args: &Why) -> Result<i32, Failure> {
 
 /// What the run of the program is told.
 fn options(args: &Why) -> Vec<OsString> {
-    let mut all: Vec<OsString> = Vec::new();
-    for rule in &args.rules {
-        match rule {
-            RuleSource::File(file) => all.extend(["-p".into(), file.into()]),
-            RuleSource::Text(text) => all.extend(["-r".into(), text.into()]),
-            RuleSource::Option(..) => {}
-        }
-    }
+    let mut all = RuleSource::words(&args.rules);
     if let Some(network) = &args.isolate {
         all.push(format!("--isolate={network}").into());
     }

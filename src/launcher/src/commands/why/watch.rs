@@ -2,14 +2,12 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
 
 use bindgate_core::render::Readable;
-use bindgate_os::signal;
 
 use super::story::Story;
 use crate::watched::Watched;
-use crate::{Failure, complain, exit};
+use crate::{Failure, complain, exit, wait};
 
 /// Has connects and listens recorded as well, which decides nothing.
 const NOTES: [&str; 2] = ["note connect any *", "note listen any *"];
@@ -21,9 +19,7 @@ pub fn run(options: &[OsString], program: &[OsString]) -> Result<i32, Failure> {
     for note in NOTES {
         options.extend(["-r".into(), note.into()]);
     }
-    signal::relay_to(0);
-    let mut run = Watched::start(&options, program)?;
-    signal::relay_to(run.pid.cast_signed());
+    let mut run = Watched::start_for_us(&options, program)?;
     let mut story = Story::default();
     for line in run.lines() {
         match line {
@@ -43,12 +39,7 @@ pub fn run(options: &[OsString], program: &[OsString]) -> Result<i32, Failure> {
     let status = run
         .status()
         .map_err(|e| Failure::new(exit::SYSTEM, "bindgate run", e))?;
-    if let Some(number) = status.signal() {
-        signal::no_core();
-        signal::suffer(number);
-        return Ok(128 + number);
-    }
-    Ok(status.code().unwrap_or(exit::SYSTEM))
+    Ok(wait::end_as(status))
 }
 
 /// Standard error is the log's place; the program's own output stays as it is.
