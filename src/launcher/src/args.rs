@@ -1,6 +1,7 @@
 //! The command line: what clap reads, and what the rest of the launcher wants.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -247,6 +248,93 @@ enum PolicySub {
     },
 }
 
+/// Options that say where a program runs, and as whom: `run` has them, and what starts
+/// one for it.
+#[derive(Args, Debug)]
+pub struct Place {
+    /// Give the run ports of its own; `sealed`: a network of its own, with nothing
+    /// outside
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "address"
+    )]
+    pub isolate: Option<Isolate>,
+    /// Put servers that may not have a port below 1024 at that port + N, where the run's
+    /// programs reach them by the port that they asked for
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10000",
+        value_parser = clap::value_parser!(u16).range(1..=64512)
+    )]
+    pub low_ports: Option<u16>,
+    /// Start the program as another user, which root can; a port below 1024 that an
+    /// `allow bind` rule names is bound for it
+    #[arg(long, value_name = "USER|UID[:GID]", value_hint = ValueHint::Username)]
+    pub user: Option<String>,
+    /// Allow programs that deliberately drop LD_PRELOAD to leave the run
+    #[arg(long)]
+    pub let_go: bool,
+    /// Be the vsock host with this context id, also where there is no AF_VSOCK
+    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(2..=4_294_967_294))]
+    pub cid: Option<u32>,
+    /// Meet other vsock hosts in this directory, or in one of this name
+    #[arg(long, value_name = "NAME|DIR", value_hint = ValueHint::DirPath)]
+    pub fabric: Option<OsString>,
+    /// Have a virtual machine monitor's Unix socket on the other side: the run is the
+    /// host (CID 2) unless --cid says that it is the guest
+    #[arg(long, value_name = "PATH", conflicts_with = "fabric", value_hint = ValueHint::AnyPath)]
+    pub vsock_uds: Option<OsString>,
+    /// Have a plain Unix socket for this port of the other side, or for it
+    #[arg(long, value_name = "PORT=PATH", conflicts_with = "fabric")]
+    pub vsock_port: Vec<OsString>,
+    /// Tell programs that the guest has this context id [default: 3]
+    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..=4_294_967_294))]
+    pub vsock_guest: Option<u32>,
+    /// Keep the ports of automatic binds for the run after their sockets are closed,
+    /// so that "find a free port, then start a server there" does not lose its race
+    /// [default: 512 ports; with --isolate 256, unless told 0]
+    #[arg(
+        long,
+        value_name = "PORTS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "512",
+        value_parser = clap::value_parser!(u16).range(0..=4096)
+    )]
+    pub lease: Option<u16>,
+}
+
+impl Place {
+    /// As they go on to `bindgate run`.
+    pub fn words(&self) -> Vec<OsString> {
+        let with = |name: &str, value: &dyn Display| OsString::from(format!("--{name}={value}"));
+        let of_os = |name: &str, value: &OsString| {
+            let mut word = OsString::from(format!("--{name}="));
+            word.push(value);
+            word
+        };
+        let isolate = self.isolate.and_then(|network| network.to_possible_value());
+        let mut words = Vec::new();
+        words.extend(isolate.map(|v| with("isolate", &v.get_name())));
+        words.extend(self.low_ports.map(|v| with("low-ports", &v)));
+        words.extend(self.user.as_ref().map(|v| with("user", v)));
+        words.extend(self.let_go.then(|| "--let-go".into()));
+        words.extend(self.cid.map(|v| with("cid", &v)));
+        words.extend(self.fabric.as_ref().map(|v| of_os("fabric", v)));
+        words.extend(self.vsock_uds.as_ref().map(|v| of_os("vsock-uds", v)));
+        words.extend(self.vsock_port.iter().map(|v| of_os("vsock-port", v)));
+        words.extend(self.vsock_guest.map(|v| with("vsock-guest", &v)));
+        words.extend(self.lease.map(|v| with("lease", &v)));
+        words
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(
     after_long_help = RUN_HELP.0,
@@ -262,31 +350,8 @@ struct RunArgs {
     /// Change nothing; record what would happen
     #[arg(long)]
     observe: bool,
-    /// Give the run ports of its own; `sealed`: a network of its own, with nothing
-    /// outside
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "address"
-    )]
-    isolate: Option<Isolate>,
-    /// Put servers that may not have a port below 1024 at that port + N, where the run's
-    /// programs reach them by the port that they asked for
-    #[arg(
-        long,
-        value_name = "N",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "10000",
-        value_parser = clap::value_parser!(u16).range(1..=64512)
-    )]
-    low_ports: Option<u16>,
-    /// Start the program as another user, which root can; a port below 1024 that an
-    /// `allow bind` rule names is bound for it
-    #[arg(long, value_name = "USER|UID[:GID]", value_hint = ValueHint::Username)]
-    user: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Append the log to a file instead of writing it to standard error
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
@@ -331,40 +396,9 @@ struct RunArgs {
     /// Record each listen() and the program's start, in a run with this id
     #[arg(long, value_name = "ID", hide = true, value_parser = run_id)]
     watched: Option<u64>,
-    /// Allow programs that deliberately drop LD_PRELOAD to leave the run
-    #[arg(long)]
-    let_go: bool,
     /// Start programs that cannot be intercepted, even if the policy enforces
     #[arg(long, alias = "allow-unseen")]
     allow_unintercepted: bool,
-    /// Be the vsock host with this context id, also where there is no AF_VSOCK
-    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(2..=4_294_967_294))]
-    cid: Option<u32>,
-    /// Meet other vsock hosts in this directory, or in one of this name
-    #[arg(long, value_name = "NAME|DIR", value_hint = ValueHint::DirPath)]
-    fabric: Option<OsString>,
-    /// Have a virtual machine monitor's Unix socket on the other side: the run is the
-    /// host (CID 2) unless --cid says that it is the guest
-    #[arg(long, value_name = "PATH", conflicts_with = "fabric", value_hint = ValueHint::AnyPath)]
-    vsock_uds: Option<OsString>,
-    /// Have a plain Unix socket for this port of the other side, or for it
-    #[arg(long, value_name = "PORT=PATH", conflicts_with = "fabric")]
-    vsock_port: Vec<OsString>,
-    /// Tell programs that the guest has this context id [default: 3]
-    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..=4_294_967_294))]
-    vsock_guest: Option<u32>,
-    /// Keep the ports of automatic binds for the run after their sockets are closed,
-    /// so that "find a free port, then start a server there" does not lose its race
-    /// [default: 512 ports; with --isolate 256, unless told 0]
-    #[arg(
-        long,
-        value_name = "PORTS",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "512",
-        value_parser = clap::value_parser!(u16).range(0..=4096)
-    )]
-    lease: Option<u16>,
     /// With --isolate, have a port of the run reached from outside it, at another port or
     /// address if that is said: 8080, 18080:8080, 127.0.0.1:18080:8080, [::1]:18080:8080,
     /// each with /udp for UDP; 0:8080 takes any port that is free. The address is 127.0.0.1
@@ -408,7 +442,7 @@ impl From<Format> for bindgate_daemon::Format {
 
 /// The network that a run has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Isolate {
+pub enum Isolate {
     /// A network namespace: the same ports in any number of runs, and nothing
     /// outside can be reached
     Sealed,
@@ -654,10 +688,10 @@ impl RunArgs {
         Run {
             rules,
             observe: self.observe,
-            is_sealed: self.isolate == Some(Isolate::Sealed),
-            low_ports: self.low_ports,
-            has_own_ports: self.isolate == Some(Isolate::Address),
-            user: self.user,
+            is_sealed: self.place.isolate == Some(Isolate::Sealed),
+            low_ports: self.place.low_ports,
+            has_own_ports: self.place.isolate == Some(Isolate::Address),
+            user: self.place.user,
             log: self.log.filter(|f| f != Path::new("-")),
             format: self.format,
             detail: match (self.quiet, self.verbose) {
@@ -673,16 +707,16 @@ impl RunArgs {
             ready: self.ready.map(|place| (place, self.ready_timeout)),
             id: self.watched,
             watched: self.watched.is_some(),
-            let_go: self.let_go,
+            let_go: self.place.let_go,
             allow_unintercepted: self.allow_unintercepted,
             vsock: Vsock {
-                cid: self.cid,
-                fabric: self.fabric,
-                uds: self.vsock_uds,
-                ports: self.vsock_port,
-                guest: self.vsock_guest,
+                cid: self.place.cid,
+                fabric: self.place.fabric,
+                uds: self.place.vsock_uds,
+                ports: self.place.vsock_port,
+                guest: self.place.vsock_guest,
             },
-            lease: self.lease,
+            lease: self.place.lease,
             publish: self.publish,
             command: self.command,
         }

@@ -22,7 +22,7 @@ use clap::{ValueEnum, ValueHint};
 use self::calls::Seen;
 use self::file::Target;
 use super::policy::{Users, broken, given as policy_given};
-use crate::args::RuleSource;
+use crate::args::{Isolate, Place, RuleSource};
 use crate::watched::Watched;
 use crate::{Failure, complain, events, exit, low_ports, print, shown, wait};
 
@@ -65,8 +65,11 @@ pub struct Learn {
     /// `policy` and `rule` by their places on the command line.
     #[arg(skip)]
     pub rules: Vec<RuleSource>,
-    #[command(flatten)]
-    run: RunOptions,
+    #[command(
+        flatten,
+        next_help_heading = "Options of the run, as for `bindgate run`"
+    )]
+    run: Place,
     /// The program and its arguments
     #[arg(
         value_name = "PROGRAM",
@@ -86,88 +89,6 @@ enum Also {
     Connect,
     /// The programs that are started
     Exec,
-}
-
-/// Options of `bindgate run` that say where the program runs: they go on to it.
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Options of the run, as for `bindgate run`")]
-struct RunOptions {
-    /// Give the run ports of its own; `sealed`: a network of its own
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "address",
-        value_parser = ["sealed", "address"]
-    )]
-    isolate: Option<String>,
-    /// Put servers that may not have a port below 1024 at that port + N
-    #[arg(
-        long,
-        value_name = "N",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "10000",
-        value_parser = clap::value_parser!(u16).range(1..=64512)
-    )]
-    low_ports: Option<u16>,
-    /// Start the program as another user, which root can
-    #[arg(long, value_name = "USER|UID[:GID]", value_hint = ValueHint::Username)]
-    user: Option<String>,
-    /// Allow programs that deliberately drop LD_PRELOAD to leave the run
-    #[arg(long)]
-    let_go: bool,
-    /// Be the vsock host with this context id
-    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(2..=4_294_967_294))]
-    cid: Option<u32>,
-    /// Meet other vsock hosts in this directory, or in one of this name
-    #[arg(long, value_name = "NAME|DIR", value_hint = ValueHint::DirPath)]
-    fabric: Option<OsString>,
-    /// Have a virtual machine monitor's Unix socket on the other side
-    #[arg(long, value_name = "PATH", conflicts_with = "fabric", value_hint = ValueHint::AnyPath)]
-    vsock_uds: Option<OsString>,
-    /// Have a plain Unix socket for this port of the other side, or for it
-    #[arg(long, value_name = "PORT=PATH", conflicts_with = "fabric")]
-    vsock_port: Vec<OsString>,
-    /// Tell programs that the guest has this context id
-    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..=4_294_967_294))]
-    vsock_guest: Option<u32>,
-    /// Keep the ports of automatic binds for the run
-    #[arg(
-        long,
-        value_name = "PORTS",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "512",
-        value_parser = clap::value_parser!(u16).range(0..=4096)
-    )]
-    lease: Option<u16>,
-}
-
-impl RunOptions {
-    /// As they go on to `bindgate run`.
-    fn words(&self) -> Vec<OsString> {
-        let with =
-            |name: &str, value: &dyn std::fmt::Display| OsString::from(format!("--{name}={value}"));
-        let of_os = |name: &str, value: &OsString| {
-            let mut word = OsString::from(format!("--{name}="));
-            word.push(value);
-            word
-        };
-        let mut words = Vec::new();
-        words.extend(self.isolate.as_ref().map(|v| with("isolate", v)));
-        words.extend(self.low_ports.map(|v| with("low-ports", &v)));
-        words.extend(self.user.as_ref().map(|v| with("user", v)));
-        words.extend(self.let_go.then(|| "--let-go".into()));
-        words.extend(self.cid.map(|v| with("cid", &v)));
-        words.extend(self.fabric.as_ref().map(|v| of_os("fabric", v)));
-        words.extend(self.vsock_uds.as_ref().map(|v| of_os("vsock-uds", v)));
-        words.extend(self.vsock_port.iter().map(|v| of_os("vsock-port", v)));
-        words.extend(self.vsock_guest.map(|v| with("vsock-guest", &v)));
-        words.extend(self.lease.map(|v| with("lease", &v)));
-        words
-    }
 }
 
 /// `bindgate learn`
@@ -219,7 +140,7 @@ fn options(args: &Learn, there: &str) -> Result<Options, Failure> {
         (also(Also::Connect), Op::Connect),
         (also(Also::Exec), Op::Exec),
     ];
-    let sealed = args.run.isolate.as_deref() == Some("sealed");
+    let sealed = args.run.isolate == Some(Isolate::Sealed);
     Ok(Options {
         ops: ops
             .iter()
