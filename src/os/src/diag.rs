@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::ControlFlow;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use bindgate_core::addr::{UnixName, af};
 use bindgate_core::socket::SocketType;
@@ -19,32 +19,17 @@ use super::{check, own};
 /// # Errors
 /// Of the socket, or of the bind if it is another one than `EADDRINUSE`.
 pub fn is_taken(kind: SocketType, addr: &[u8], v6only: bool) -> io::Result<bool> {
-    let [domain, ty, protocol] = [kind.domain, kind.ty, kind.protocol].map(libc::c_int::from);
-    // SAFETY: numbers only; what comes back is a new descriptor or -1.
-    let fd = unsafe {
-        match libc::socket(domain, ty | libc::SOCK_CLOEXEC, protocol) {
-            -1 => return Err(io::Error::last_os_error()),
-            fd => OwnedFd::from_raw_fd(fd),
-        }
+    let v6only = [(
+        libc::IPPROTO_IPV6,
+        libc::IPV6_V6ONLY,
+        libc::c_int::from(v6only),
+    )];
+    let on = match kind.domain {
+        af::INET6 => &v6only[..],
+        _ => &[],
     };
-    let fd = fd.as_raw_fd();
-    if kind.domain == af::INET6 {
-        let on = libc::c_int::from(v6only);
-        let (level, name) = (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
-        // SAFETY: a number and its size.
-        check(unsafe {
-            libc::setsockopt(
-                fd,
-                level,
-                name,
-                (&raw const on).cast(),
-                size_of_val(&on) as _,
-            )
-        })?;
-    }
-    // SAFETY: the buffer has the length given.
-    match check(unsafe { libc::bind(fd, addr.as_ptr().cast(), addr.len() as _) }) {
-        Ok(_) => Ok(false),
+    match try_bind(kind, addr, on) {
+        Ok(()) => Ok(false),
         Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) => Ok(true),
         Err(e) => Err(e),
     }
@@ -57,13 +42,8 @@ pub fn is_taken(kind: SocketType, addr: &[u8], v6only: bool) -> io::Result<bool>
 /// Of the socket, of an option, or of the bind.
 pub fn try_bind(kind: SocketType, addr: &[u8], on: &[(i32, i32, i32)]) -> io::Result<()> {
     let [domain, ty, protocol] = [kind.domain, kind.ty, kind.protocol].map(libc::c_int::from);
-    // SAFETY: numbers only; what comes back is a new descriptor or -1.
-    let fd = unsafe {
-        match libc::socket(domain, ty | libc::SOCK_CLOEXEC, protocol) {
-            -1 => return Err(io::Error::last_os_error()),
-            fd => OwnedFd::from_raw_fd(fd),
-        }
-    };
+    // SAFETY: numbers only.
+    let fd = own(unsafe { libc::socket(domain, ty | libc::SOCK_CLOEXEC, protocol) })?;
     let fd = fd.as_raw_fd();
     for (level, name, value) in on {
         let len = size_of_val(value) as libc::socklen_t;
