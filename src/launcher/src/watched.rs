@@ -31,6 +31,14 @@ impl Watched {
     /// If the launcher cannot be started. What it complains of itself is on standard
     /// error, and its status says which kind of failure it was.
     pub fn start(options: &[OsString], command: &[OsString]) -> Result<Watched, Failure> {
+        Watched::begin(options, command, |_| {})
+    }
+
+    fn begin(
+        options: &[OsString],
+        command: &[OsString],
+        relay_to: fn(i32),
+    ) -> Result<Watched, Failure> {
         let failed = |e: io::Error| Failure::new(exit::SYSTEM, "bindgate run", e);
         let (log, line) = io::pipe().map_err(failed)?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), line.as_raw_fd());
@@ -43,8 +51,11 @@ impl Watched {
             .spawn()
             .map_err(failed)?;
         let pid = launcher.id();
+        relay_to(pid.cast_signed());
         let end = thread::spawn(move || {
             let status = launcher.wait();
+            // Its number may be another process's by now.
+            relay_to(0);
             // Whoever writes the log has it open by now: without this end of ours it
             // ends with the run.
             drop(line);
@@ -61,9 +72,7 @@ impl Watched {
     pub fn start_for_us(options: &[OsString], command: &[OsString]) -> Result<Watched, Failure> {
         // Before it is there they end nobody.
         signal::relay_to(0);
-        let watched = Watched::start(options, command)?;
-        signal::relay_to(watched.pid.cast_signed());
-        Ok(watched)
+        Watched::begin(options, command, signal::relay_to)
     }
 
     /// The lines of the log, as they come, until the last process of the run has ended.
